@@ -1,0 +1,3 @@
+//! Load tools for Ringway.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! Ringway: an AI gateway.
+#![forbid(unsafe_code)]
