@@ -1,2 +1,8 @@
 //! Ringway: an AI gateway.
 #![forbid(unsafe_code)]
+
+pub mod error;
+pub mod plan;
+pub mod policy;
+pub mod provider;
+pub mod units;

@@ -1,0 +1,109 @@
+//! The cells that change while a plan lives: shared by all shards and the coordinator, atomic, never locked.
+//!
+//! Who writes what: buckets and in-flight gauges of keys, any shard; loads, the owning shard only; breakers, any
+//! shard and the probe; health, the coordinator only.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::policy::breaker::Breaker;
+use crate::policy::bucket::Bucket;
+use crate::policy::inflight::Gauge;
+use crate::policy::load::{Ewma, Load};
+use crate::units::{BackendId, KeyId, ShardId};
+
+/// All shared cells of one plan.
+pub struct Cells {
+    /// By `KeyId`.
+    keys: Box<[CachePadded<KeyCells>]>,
+    /// By `BackendId`.
+    backends: Box<[CachePadded<BackendCells>]>,
+    /// `[shards × backends]`: row `shard * backends + backend`, written by that shard only.
+    loads: Box<[CachePadded<Load>]>,
+    /// Set once by the coordinator when the process is asked to stop.
+    pub draining: AtomicBool,
+}
+
+/// The limits of one key.
+#[derive(Default)]
+pub struct KeyCells {
+    /// Requests per minute.
+    pub requests: Bucket,
+    /// Tokens per minute.
+    pub tokens: Bucket,
+    /// Requests in flight.
+    pub in_flight: Gauge,
+}
+
+/// What is known of one backend.
+#[derive(Default)]
+pub struct BackendCells {
+    /// Passive failures and cool-downs.
+    pub breaker: Breaker,
+    /// Observed over predicted time to the first token.
+    pub ewma: Ewma,
+    /// Exchanges in flight over all shards.
+    pub in_flight: Gauge,
+    health: AtomicU8,
+}
+
+/// What active probing says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Health {
+    /// Not probed yet, or probing is off: use it.
+    Unknown = 0,
+    /// Answers its probe.
+    Up = 1,
+    /// Does not.
+    Down = 2,
+}
+
+impl Cells {
+    /// Fresh cells for tables of these lengths.
+    pub fn new(shards: usize, backends: usize, keys: usize) -> Self {
+        Self {
+            keys: std::iter::repeat_with(CachePadded::<KeyCells>::default).take(keys).collect(),
+            backends: std::iter::repeat_with(CachePadded::<BackendCells>::default).take(backends).collect(),
+            loads: std::iter::repeat_with(CachePadded::<Load>::default).take(shards * backends).collect(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// The limits of one key.
+    pub fn key(&self, key: KeyId) -> &KeyCells {
+        &self.keys[key.index()]
+    }
+
+    /// What is known of one backend.
+    pub fn backend(&self, backend: BackendId) -> &BackendCells {
+        &self.backends[backend.index()]
+    }
+
+    /// The load one shard has put on one backend.
+    pub fn load(&self, shard: ShardId, backend: BackendId) -> &Load {
+        &self.loads[shard.index() * self.backends.len() + backend.index()]
+    }
+
+    /// The loads of one backend, one per shard.
+    pub fn loads(&self, backend: BackendId) -> impl Iterator<Item = &Load> {
+        self.loads.iter().skip(backend.index()).step_by(self.backends.len().max(1)).map(|load| &**load)
+    }
+}
+
+impl BackendCells {
+    /// What active probing said last.
+    pub fn health(&self) -> Health {
+        match self.health.load(Ordering::Relaxed) {
+            1 => Health::Up,
+            2 => Health::Down,
+            _ => Health::Unknown,
+        }
+    }
+
+    /// Written by the coordinator only.
+    pub fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Ordering::Relaxed);
+    }
+}

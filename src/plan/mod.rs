@@ -1,0 +1,257 @@
+//! WHAT WAS DECIDED AT LOAD TIME.
+//!
+//! The immutable snapshot that `config` compiles and every shard reads: dense tables indexed by id, bytes already
+//! in the form in which the hot path sends them, and the shared cells (`cells`) that change while it lives.
+//! Nothing here fails: all failure is in `config`. A shard holds one `Arc<Plan>` and compares its generation
+//! with the hatch's once per exchange.
+
+pub mod cells;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::policy::auth::KeyTable;
+use crate::policy::bucket::Rate;
+use crate::provider;
+use crate::units::{BackendId, KeyId, ModelId, Nanos};
+pub use cells::Cells;
+
+/// Everything a shard needs to know, and nothing that can fail.
+pub struct Plan {
+    /// Grows by one with every plan of this process.
+    pub generation: u64,
+    /// Where clients connect.
+    pub listeners: Box<[Listener]>,
+    /// One per shard, by `ShardId`.
+    pub shards: Box<[ShardTuning]>,
+    /// Deadlines that hold for every exchange unless a model overrides them.
+    pub timeouts: Timeouts,
+    /// Sizes beyond which a message is refused.
+    pub limits: Limits,
+    /// By `BackendId`.
+    pub backends: Box<[Backend]>,
+    /// By `ModelId`.
+    pub models: Box<[Model]>,
+    /// Public names and aliases.
+    pub names: HashMap<Box<str>, ModelId>,
+    /// By `KeyId`. Empty with `keys_required = false`: an open gateway on a trusted network.
+    pub keys: Box<[Key]>,
+    /// Digest to `KeyId`, in constant time.
+    pub key_table: KeyTable,
+    /// Whether a request needs a key. False only if the configuration has no keys.
+    pub keys_required: bool,
+    /// Send `x-ringway-*` with every answer.
+    pub debug_headers: bool,
+    /// Treat a client that sends FIN after its request as gone (default), or keep streaming to it.
+    pub half_close_is_gone: bool,
+    /// Tokens of output to reserve when the request names no cap.
+    pub output_tokens_default: u64,
+    /// Bytes of a body taken as one prompt token in estimates.
+    pub bytes_per_token: u64,
+    /// The cells shared by all shards and the coordinator.
+    pub cells: Arc<Cells>,
+}
+
+/// One data listener; every shard opens it with SO_REUSEPORT.
+pub struct Listener {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Server side of TLS, absent for plaintext.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// The tuning of one shard, overrides of its core already applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardTuning {
+    /// The core to pin to; `None` leaves the thread to the scheduler.
+    pub core: Option<usize>,
+    /// Submission entries of the ring; the completion queue has four times as many.
+    pub ring_entries: u32,
+    /// Client connections held at once; more are answered 503 and closed.
+    pub connections_max: usize,
+    /// Bytes of a small block: request heads, paced streams.
+    pub small_block_bytes: usize,
+    /// Bytes of a large block: first read of an answer, bulk bodies.
+    pub large_block_bytes: usize,
+    /// Small and large blocks kept for reuse, each.
+    pub blocks_kept: usize,
+    /// Idle connections kept per backend.
+    pub idle_max: usize,
+    /// Microseconds of SO_BUSY_POLL on sockets, 0 for none.
+    pub busy_poll_us: u32,
+}
+
+/// Deadlines in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timeouts {
+    /// Whole request head, from its first byte (or from accept).
+    pub head: Nanos,
+    /// Between two reads of a request body.
+    pub body: Nanos,
+    /// TCP and TLS to a backend.
+    pub connect: Nanos,
+    /// From the request sent to the first byte of an answer.
+    pub first_token: Nanos,
+    /// Between two reads of an answer.
+    pub between_events: Nanos,
+    /// The whole exchange.
+    pub total: Nanos,
+    /// An idle client connection.
+    pub keep_alive: Nanos,
+    /// An idle backend connection; shorter than the backend's own.
+    pub backend_idle: Nanos,
+    /// No progress writing to a client.
+    pub write_stall: Nanos,
+    /// Running streams after SIGTERM.
+    pub drain: Nanos,
+}
+
+/// Sizes in bytes, counts in pieces.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Request or response head, all of it.
+    pub head_bytes: usize,
+    /// Header lines of a head.
+    pub head_lines: usize,
+    /// Request target.
+    pub target_bytes: usize,
+    /// Request body.
+    pub body_bytes: u64,
+    /// Part of a request body held in memory; a larger one is streamed.
+    pub body_buffer_bytes: usize,
+    /// One SSE event that is looked into; a longer one passes unread.
+    pub event_bytes: usize,
+    /// Backends tried for one exchange, the first included.
+    pub attempts: u32,
+}
+
+/// One server we call.
+pub struct Backend {
+    /// Its row.
+    pub id: BackendId,
+    /// The operator's name for it: labels, logs, `x-ringway-backend`.
+    pub name: Box<str>,
+    /// How it is called and what its manners are.
+    pub provider: provider::Provider,
+    /// Where it listens.
+    pub target: Target,
+    /// Addresses the coordinator resolved last; empty until it has.
+    pub addresses: ArcSwap<Vec<SocketAddr>>,
+    /// Client side of TLS for `https` URLs.
+    pub tls: Option<BackendTls>,
+    /// `host[:port]` as sent in `Host`.
+    pub authority: Box<[u8]>,
+    /// Path of the URL without a trailing slash, in front of every path.
+    pub path_prefix: Box<[u8]>,
+    /// Whole header lines with our credential, each ending in CRLF; empty if it needs none.
+    pub credential_lines: Box<[u8]>,
+    /// Exchanges in flight at once over all shards, `u32::MAX` for no bound.
+    pub in_flight_max: u32,
+    /// Active probe.
+    pub health: HealthProbe,
+    /// KV capacity in tokens for the balance score, 0 if unknown.
+    pub kv_tokens: u64,
+}
+
+/// Where a backend listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A name or literal address, resolved by the coordinator.
+    Tcp {
+        /// Name or literal.
+        host: Box<str>,
+        /// TCP port.
+        port: u16,
+    },
+    /// A socket file on this machine.
+    Unix(PathBuf),
+}
+
+/// TLS towards one backend.
+pub struct BackendTls {
+    /// Shared session cache and roots.
+    pub config: Arc<rustls::ClientConfig>,
+    /// The name that must be on its certificate.
+    pub server_name: rustls::pki_types::ServerName<'static>,
+}
+
+/// How the coordinator asks a backend whether it is up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthProbe {
+    /// Request path, `None` switches active probing off.
+    pub path: Option<Box<str>>,
+    /// Time between probes; jittered by a fifth.
+    pub interval: Nanos,
+    /// Patience per probe.
+    pub timeout: Nanos,
+    /// Consecutive failures until it is down.
+    pub failures: u32,
+    /// Consecutive successes until it is up again.
+    pub successes: u32,
+}
+
+/// One public model.
+pub struct Model {
+    /// Its row.
+    pub id: ModelId,
+    /// The name clients ask for and `/v1/models` lists.
+    pub name: Box<str>,
+    /// Other names for it.
+    pub aliases: Box<[Box<str>]>,
+    /// The backends that serve it.
+    pub pool: Box<[Member]>,
+    /// Its own deadlines.
+    pub timeouts: Timeouts,
+    /// Unix seconds shown as `created`.
+    pub created: u64,
+}
+
+/// One backend of a pool.
+pub struct Member {
+    /// Which.
+    pub backend: BackendId,
+    /// The backend's own name for the model as a JSON string with its quotes, to be spliced over the client's;
+    /// `None` passes the client's bytes.
+    pub model_json: Option<Box<[u8]>>,
+    /// Share of traffic among equals, at least 1.
+    pub weight: u32,
+}
+
+/// One virtual key.
+pub struct Key {
+    /// Its row.
+    pub id: KeyId,
+    /// The operator's name for it; the key itself is known by its digest only.
+    pub name: Box<str>,
+    /// SHA-256 of the key.
+    pub digest: [u8; 32],
+    /// By `ModelId`: may it be used.
+    pub models: Box<[bool]>,
+    /// Requests per minute.
+    pub requests: Option<Rate>,
+    /// Tokens per minute.
+    pub tokens: Option<Rate>,
+    /// Requests in flight at once over all shards, `u32::MAX` for no bound.
+    pub in_flight_max: u32,
+}
+
+impl Plan {
+    /// The row of a backend.
+    pub fn backend(&self, id: BackendId) -> &Backend {
+        &self.backends[id.index()]
+    }
+
+    /// The row of a model.
+    pub fn model(&self, id: ModelId) -> &Model {
+        &self.models[id.index()]
+    }
+
+    /// The row of a key.
+    pub fn key(&self, id: KeyId) -> &Key {
+        &self.keys[id.index()]
+    }
+}

@@ -1,0 +1,5 @@
+//! Passive failures of a backend.
+
+/// Closed, open until, half open with one probe.
+#[derive(Default)]
+pub struct Breaker {}

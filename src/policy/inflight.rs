@@ -1,0 +1,5 @@
+//! Slots in flight.
+
+/// A count with a bound.
+#[derive(Default)]
+pub struct Gauge {}
