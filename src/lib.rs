@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod net;
 pub mod plan;
 pub mod policy;
 pub mod provider;
