@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod observe;
 pub mod plan;
 pub mod policy;
 pub mod provider;
