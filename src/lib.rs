@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod net;
+pub mod observe;
 pub mod plan;
 pub mod policy;
 pub mod provider;
