@@ -1,0 +1,3 @@
+//! sim
+pub mod blocks;
+pub mod engine;
