@@ -8,3 +8,4 @@ pub mod address;
 pub mod chance;
 pub mod gpusim;
 pub mod http;
+pub mod listen;

@@ -213,6 +213,11 @@ impl Engine {
         self.blocks.used() as f64 / self.blocks.capacity().max(1) as f64
     }
 
+    /// Longest context a job can have, prompt and output together.
+    pub fn context_max(&self) -> usize {
+        self.blocks.capacity() * BLOCK_TOKENS
+    }
+
     /// Totals since start.
     pub fn totals(&self) -> Totals {
         self.totals
