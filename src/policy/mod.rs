@@ -1,7 +1,7 @@
 //! MAY IT? WHERE? HOW MUCH? Pure: no clock, no socket; `now` and chance are arguments.
 
 pub mod auth;
-pub mod bucket;
 pub mod breaker;
+pub mod bucket;
 pub mod inflight;
 pub mod load;
