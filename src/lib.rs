@@ -1,6 +1,7 @@
 //! Ringway: an AI gateway.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod error;
 pub mod net;
 pub mod observe;
