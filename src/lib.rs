@@ -1,6 +1,7 @@
 //! Ringway: an AI gateway.
 #![forbid(unsafe_code)]
 
+pub mod coordinator;
 pub mod error;
 pub mod observe;
 pub mod plan;
