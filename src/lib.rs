@@ -1,6 +1,7 @@
 //! Ringway: an AI gateway.
 #![forbid(unsafe_code)]
 
+pub mod dialect;
 pub mod error;
 pub mod plan;
 pub mod policy;
