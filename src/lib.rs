@@ -7,3 +7,4 @@ pub mod plan;
 pub mod policy;
 pub mod provider;
 pub mod units;
+pub mod wire;
