@@ -1,24 +1,268 @@
 //! Which key is it?
+//!
+//! A key is known by its SHA-256 only: the table never holds a secret, and a lookup never builds a path or a query
+//! from what a client sent.
 
+use std::hint::black_box;
+
+use crate::error::{Fault, Kind};
 use crate::units::KeyId;
 
-/// Digests of all keys, looked up in constant time.
+/// SHA-256 of a key.
+pub type Digest = [u8; 32];
+
+/// Longest credential that is looked at, in bytes. Taste: far above any key in use, far below a head's limit.
+pub const KEY_BYTES_MAX: usize = 512;
+
+/// Digests of all keys, found by their first bytes and confirmed in constant time.
+///
+/// Open addressing with linear steps over at most half full slots. A digest is uniform, so its first bytes are the
+/// hash; a client cannot choose them without choosing a preimage.
 #[derive(Default)]
-pub struct KeyTable {}
+pub struct KeyTable {
+    /// `slots: [row of digests or EMPTY; power of two, at least twice the keys]`.
+    slots: Box<[u32]>,
+    /// By `KeyId`.
+    digests: Box<[Digest]>,
+}
+
+const EMPTY: u32 = u32::MAX;
 
 impl KeyTable {
     /// The table of these digests, by `KeyId`.
-    pub fn new(_digests: &[[u8; 32]]) -> Self {
-        Self {}
+    ///
+    /// # Panics
+    /// If a digest occurs twice: `config` has to refuse that with the names of both keys first.
+    pub fn new(digests: &[Digest]) -> Self {
+        if digests.is_empty() {
+            return Self::default();
+        }
+        let mut table = Self {
+            slots: vec![EMPTY; (digests.len() * 2).next_power_of_two()].into(),
+            digests: digests.into(),
+        };
+        for (row, digest) in digests.iter().enumerate() {
+            assert!(table.find(digest).is_none(), "the same key twice");
+            let mut slot = table.first_slot(digest);
+            while table.slots[slot] != EMPTY {
+                slot = table.next_slot(slot);
+            }
+            table.slots[slot] = u32::try_from(row).expect("fewer than 2^32 keys");
+        }
+        table
     }
 
-    /// The key with this digest.
-    pub fn find(&self, _digest: &[u8; 32]) -> Option<KeyId> {
-        None
+    /// The key with this digest. Ends at the first empty slot; at least half of them are.
+    pub fn find(&self, digest: &Digest) -> Option<KeyId> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let mut slot = self.first_slot(digest);
+        loop {
+            let row = self.slots[slot];
+            if row == EMPTY {
+                return None;
+            }
+            if equal(&self.digests[row as usize], digest) {
+                return Some(KeyId::new(row as usize));
+            }
+            slot = self.next_slot(slot);
+        }
+    }
+
+    fn first_slot(&self, digest: &Digest) -> usize {
+        let [a, b, c, d, ..] = *digest;
+        u32::from_le_bytes([a, b, c, d]) as usize & (self.slots.len() - 1)
+    }
+
+    fn next_slot(&self, slot: usize) -> usize {
+        (slot + 1) & (self.slots.len() - 1)
     }
 }
 
-/// SHA-256 of a presented key.
-pub fn digest(_key: &[u8]) -> [u8; 32] {
-    [0; 32]
+/// Whether two digests are the same, looking at all bytes whatever the first ones say.
+fn equal(left: &Digest, right: &Digest) -> bool {
+    let mut difference = 0;
+    for (left, right) in left.iter().zip(right) {
+        // Opaque, so that the loop is not turned into a comparison that stops early.
+        difference |= black_box(left ^ right);
+    }
+    difference == 0
+}
+
+/// SHA-256 of a presented key. No allocation.
+pub fn digest(key: &[u8]) -> Digest {
+    let mut out = [0; 32];
+    out.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, key).as_ref());
+    out
+}
+
+/// The key a request presents: the values of its `Authorization` and `x-api-key` lines.
+///
+/// A head with the same line twice has to be refused by the caller: which tenant pays must not depend on order.
+///
+/// # Errors
+/// `HeadMalformed` for two different credentials (even where one of them would be valid), `KeyInvalid` for none, for
+/// another scheme than Bearer, and for more than [`KEY_BYTES_MAX`] bytes.
+pub fn presented<'a>(authorization: Option<&'a [u8]>, api_key: Option<&'a [u8]>) -> Result<&'a [u8], Fault> {
+    let api_key = api_key.map(<[u8]>::trim_ascii).filter(|key| !key.is_empty());
+    let authorization = authorization
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty());
+    let bearer = match authorization.map(bearer) {
+        Some(None) if api_key.is_some() => {
+            return Err(Fault::new(
+                Kind::HeadMalformed,
+                "two credentials: send either 'Authorization: Bearer <key>' or 'x-api-key: <key>'",
+            ));
+        }
+        Some(None) => {
+            return Err(Fault::new(
+                Kind::KeyInvalid,
+                "the Authorization scheme is not Bearer: send 'Authorization: Bearer <key>'",
+            ));
+        }
+        Some(Some(key)) => Some(key).filter(|key| !key.is_empty()),
+        None => None,
+    };
+    let key = match (bearer, api_key) {
+        (Some(bearer), Some(api_key)) if bearer != api_key => {
+            return Err(Fault::new(
+                Kind::HeadMalformed,
+                "Authorization and x-api-key carry different keys: send one of them",
+            ));
+        }
+        (Some(key), _) | (None, Some(key)) => key,
+        (None, None) => {
+            return Err(Fault::new(
+                Kind::KeyInvalid,
+                "no API key: send 'Authorization: Bearer <key>' or 'x-api-key: <key>'",
+            ));
+        }
+    };
+    if key.len() > KEY_BYTES_MAX {
+        return Err(Fault::new(
+            Kind::KeyInvalid,
+            "the API key is longer than 512 bytes",
+        ));
+    }
+    Ok(key)
+}
+
+/// The token of `Bearer <token>` (RFC 6750 section 2.1; the scheme is case-insensitive, RFC 9110 section 11.1).
+/// `None` for another scheme; an empty token for the bare scheme.
+fn bearer(line: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = line.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return None;
+    }
+    match rest.first() {
+        None => Some(rest),
+        Some(b' ') => Some(rest.trim_ascii_start()),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Line = Option<&'static [u8]>;
+
+    #[test]
+    fn each_key_is_found_under_its_row_and_no_other_is() {
+        for count in [0, 1, 2, 3, 1000] {
+            let digests: Vec<_> = (0..count)
+                .map(|index: usize| digest(format!("key {index}").as_bytes()))
+                .collect();
+            let table = KeyTable::new(&digests);
+            for (row, digest) in digests.iter().enumerate() {
+                assert_eq!(table.find(digest), Some(KeyId::new(row)));
+            }
+            assert_eq!(table.find(&digest(b"another")), None);
+            assert_eq!(table.find(&[0; 32]), None);
+        }
+    }
+
+    #[test]
+    fn digests_that_share_their_first_bytes_stay_apart() {
+        let mut digests = [[7; 32]; 5];
+        for (index, digest) in digests.iter_mut().enumerate() {
+            digest[31] = index as u8;
+        }
+        let table = KeyTable::new(&digests);
+        for (row, digest) in digests.iter().enumerate() {
+            assert_eq!(table.find(digest), Some(KeyId::new(row)));
+        }
+        let mut other = [7; 32];
+        other[31] = 9;
+        assert_eq!(table.find(&other), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "the same key twice")]
+    fn the_same_digest_twice_is_no_table() {
+        KeyTable::new(&[digest(b"a"), digest(b"b"), digest(b"a")]);
+    }
+
+    #[test]
+    fn a_digest_is_sha_256() {
+        // FIPS 180-4, the empty message.
+        assert_eq!(digest(b"")[..4], [0xe3, 0xb0, 0xc4, 0x42]);
+    }
+
+    #[test]
+    fn equality_looks_at_every_byte() {
+        for index in 0..32 {
+            let mut other = [0; 32];
+            other[index] = 1;
+            assert!(!equal(&[0; 32], &other));
+        }
+        assert!(equal(&[9; 32], &[9; 32]));
+    }
+
+    #[test]
+    fn a_key_may_come_in_either_line_or_the_same_in_both() {
+        let cases: &[(Line, Line)] = &[
+            (Some(b"Bearer k"), None),
+            (Some(b"bEARER  k"), None),
+            (Some(b" Bearer k "), None),
+            (None, Some(b"k")),
+            (None, Some(b" k ")),
+            (Some(b"Bearer k"), Some(b"k")),
+            (Some(b"Bearer"), Some(b"k")),
+            (Some(b"Bearer "), Some(b"k")),
+            (Some(b""), Some(b"k")),
+            (Some(b"Bearer k"), Some(b"")),
+        ];
+        for &(authorization, api_key) in cases {
+            assert_eq!(
+                presented(authorization, api_key),
+                Ok(&b"k"[..]),
+                "{authorization:?} {api_key:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_key_two_keys_and_other_schemes_are_refused() {
+        const LONG: &[u8] = &[b'a'; KEY_BYTES_MAX + 1];
+        let cases: &[(Line, Line, Kind)] = &[
+            (None, None, Kind::KeyInvalid),
+            (Some(b""), None, Kind::KeyInvalid),
+            (Some(b"Bearer"), None, Kind::KeyInvalid),
+            (Some(b"Bearer  "), Some(b" "), Kind::KeyInvalid),
+            (Some(b"Basic k"), None, Kind::KeyInvalid),
+            (Some(b"Bearerk"), None, Kind::KeyInvalid),
+            (Some(b"Bearer\tk"), None, Kind::KeyInvalid),
+            (Some(b"k"), None, Kind::KeyInvalid),
+            (None, Some(LONG), Kind::KeyInvalid),
+            (Some(b"Bearer a"), Some(b"b"), Kind::HeadMalformed),
+            (Some(b"Basic k"), Some(b"k"), Kind::HeadMalformed),
+        ];
+        for &(authorization, api_key, kind) in cases {
+            let fault = presented(authorization, api_key).unwrap_err();
+            assert_eq!(fault.kind, kind, "{authorization:?} {api_key:?}");
+        }
+    }
 }

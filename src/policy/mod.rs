@@ -1,7 +1,16 @@
-//! MAY IT? WHERE? HOW MUCH? Pure: no clock, no socket; `now` and chance are arguments.
+//! MAY IT? WHERE? HOW MUCH?
+//!
+//! Pure: no clock, no socket, no thread; `now` and chance are arguments, and what shards share is one atomic cell
+//! per question (see `plan::cells` for who writes which).
+//!
+//! - May it: [`auth`] (which key), [`bucket`] (how many per minute), [`inflight`] (how many at once).
+//! - Where: [`balance`] scores the backends of a pool from their [`load`], [`breaker`] leaves out the failing ones.
+//! - How often: [`retry`] says whether a failed attempt may be made again.
 
 pub mod auth;
+pub mod balance;
 pub mod breaker;
 pub mod bucket;
 pub mod inflight;
 pub mod load;
+pub mod retry;

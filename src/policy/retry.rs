@@ -1,0 +1,172 @@
+//! May a failed attempt be made again?
+
+use crate::error::{Kind, Retry};
+
+/// How far a failed attempt got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sent {
+    /// Its connection had been kept from an earlier exchange.
+    pub reused: bool,
+    /// A byte of the request was written.
+    pub request_bytes: bool,
+    /// A byte of an answer was read.
+    pub answer_bytes: bool,
+    /// The whole request is still in memory, so it can be sent once more.
+    pub body_held: bool,
+}
+
+/// Whether to try again after `kind`, given that `attempts` of at most `attempts_max` have been made.
+///
+/// Only asked before any byte of an answer has gone to the client. A retry also needs [`RetryBudget::take`].
+pub fn again(kind: Kind, sent: Sent, attempts: u32, attempts_max: u32) -> bool {
+    let can_be_sent = sent.body_held || !sent.request_bytes;
+    attempts < attempts_max
+        && can_be_sent
+        && match kind.retry() {
+            Retry::Never => false,
+            Retry::IfUnsent => !sent.request_bytes,
+            Retry::IfReused => sent.reused && !sent.answer_bytes,
+            Retry::Yes => true,
+        }
+}
+
+/// Retries of one shard, bound to a share of its requests: when everything fails, attempts stay below
+/// `1.1 × requests + 10`, and a dead pool is not hit by a storm of retries.
+#[derive(Clone, Debug)]
+pub struct RetryBudget {
+    /// In tenths of a retry.
+    tenths: u32,
+}
+
+/// Retries a shard may make before its first requests have earned any. Taste.
+const FLOOR: u32 = 10;
+/// Retries that can be saved up in quiet times. Taste.
+const SAVED_MAX: u32 = 100;
+/// Tenths of a retry.
+const RETRY: u32 = 10;
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self {
+            tenths: FLOOR * RETRY,
+        }
+    }
+}
+
+impl RetryBudget {
+    /// A request came in and earns a tenth of a retry.
+    pub fn earn(&mut self) {
+        self.tenths = (self.tenths + 1).min(SAVED_MAX * RETRY);
+    }
+
+    /// Spends one retry if there is one.
+    #[must_use]
+    pub fn take(&mut self) -> bool {
+        match self.tenths.checked_sub(RETRY) {
+            Some(left) => {
+                self.tenths = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELD: Sent = Sent {
+        reused: false,
+        request_bytes: true,
+        answer_bytes: false,
+        body_held: true,
+    };
+
+    #[test]
+    fn work_that_may_have_been_done_is_not_repeated() {
+        assert!(again(
+            Kind::ConnectFailed,
+            Sent {
+                request_bytes: false,
+                ..HELD
+            },
+            1,
+            3
+        ));
+        assert!(again(
+            Kind::BackendBusy,
+            Sent {
+                answer_bytes: true,
+                ..HELD
+            },
+            1,
+            3
+        ));
+        assert!(again(Kind::BackendClosed, Sent { reused: true, ..HELD }, 1, 3));
+        assert!(!again(Kind::BackendClosed, HELD, 1, 3));
+        assert!(!again(
+            Kind::BackendClosed,
+            Sent {
+                reused: true,
+                answer_bytes: true,
+                ..HELD
+            },
+            1,
+            3
+        ));
+        for kind in [
+            Kind::FirstTokenTimeout,
+            Kind::BackendCut,
+            Kind::ClientGone,
+            Kind::BodyMalformed,
+        ] {
+            assert!(!again(kind, Sent { reused: true, ..HELD }, 1, 3), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_gone_cannot_be_sent_again() {
+        assert!(!again(
+            Kind::BackendBusy,
+            Sent {
+                body_held: false,
+                ..HELD
+            },
+            1,
+            3
+        ));
+        let unsent = Sent {
+            body_held: false,
+            request_bytes: false,
+            ..HELD
+        };
+        assert!(again(Kind::ConnectFailed, unsent, 1, 3));
+    }
+
+    #[test]
+    fn attempts_are_bounded() {
+        assert!(again(Kind::ConnectFailed, HELD, 2, 3));
+        assert!(!again(Kind::ConnectFailed, HELD, 3, 3));
+        assert!(!again(Kind::ConnectFailed, HELD, 1, 0));
+    }
+
+    #[test]
+    fn a_tenth_of_the_requests_may_be_retried_plus_a_floor() {
+        let (mut budget, mut retries) = (RetryBudget::default(), 0);
+        for _ in 0..10_000 {
+            budget.earn();
+            for _ in 0..5 {
+                retries += u32::from(budget.take());
+            }
+        }
+        assert_eq!(retries, 10_000 / 10 + FLOOR);
+    }
+
+    #[test]
+    fn quiet_times_save_up_a_bounded_number() {
+        let mut budget = RetryBudget::default();
+        (0..1_000_000).for_each(|_| budget.earn());
+        assert_eq!((0..1_000).filter(|_| budget.take()).count(), SAVED_MAX as usize);
+    }
+}
