@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod dialect;
 pub mod error;
 pub mod plan;
 pub mod policy;

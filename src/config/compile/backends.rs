@@ -16,6 +16,7 @@ use crate::config::problem::Report;
 use crate::config::secret::{Secret, SecretSource};
 use crate::config::tls::{self, Trust};
 use crate::config::url::{self, Url};
+use crate::dialect::{Api, ApiSet};
 use crate::plan::{Backend, BackendTls, HealthProbe, Target};
 use crate::provider::Provider;
 use crate::units::BackendId;
@@ -53,21 +54,25 @@ impl One<'_> {
     ) -> Option<Backend> {
         check_name(&["backend", self.name], self.name, NAME_SIGNS, report);
         self.check_bounds(report);
-        let provider = provider(self.backend.kind);
+        let provider = self.provider(report);
         let secret = self
             .backend
             .api_key
             .as_ref()
             .map(|key| self.secret(key, source, report));
-        let health = self.health(provider, &source.file.health, report);
-        let url = report.take(&self.at("url"), url::parse(&self.backend.url))?;
-        self.check_path(&url, report);
+        let url = report.take(&self.at("url"), url::parse(&self.backend.url));
+        let prefix = url.as_ref().map_or("", |url| &url.path);
+        let health = self.health(provider, prefix, &source.file.health, report);
+        let url = url?;
         let tls = self.tls(&url, source, trusts, report);
-        let secret = match secret {
-            Some(found) => Some(found?),
-            None => None,
+        let credential_lines = match secret {
+            Some(secret) => report.take(
+                &self.at("api_key"),
+                provider.credential_line(secret?.expose().as_bytes()),
+            )?,
+            None => Vec::new(),
         };
-        if secret.is_some() && !url.tls && !is_near(&url.target) {
+        if !credential_lines.is_empty() && !url.tls && !is_near(&url.target) {
             report.note(format!("backend {} gets its api_key over plain http", self.name));
         }
         Some(Backend {
@@ -79,7 +84,7 @@ impl One<'_> {
             tls,
             authority: url.authority.into_bytes().into(),
             path_prefix: url.path.into_bytes().into(),
-            credential_lines: credential_lines(provider, secret.as_ref()),
+            credential_lines: credential_lines.into(),
             in_flight_max: self.backend.in_flight_max.unwrap_or(u32::MAX),
             health,
             kv_tokens: self.backend.kv_tokens.unwrap_or(0),
@@ -98,14 +103,45 @@ impl One<'_> {
         }
     }
 
-    /// The gateway puts /v1 in front of every call itself.
-    fn check_path(&self, url: &Url, report: &mut Report<'_>) {
-        if url.path.ends_with("/v1") {
+    /// The defaults of its kind, and what the operator knows better.
+    fn provider(&self, report: &mut Report<'_>) -> Provider {
+        let mut provider = Provider::new(self.backend.kind.0);
+        if let Some(names) = &self.backend.serves {
+            provider.serves = self.serves(names, report);
+        }
+        provider.takes_stream_options = self
+            .backend
+            .stream_options
+            .unwrap_or(provider.takes_stream_options);
+        provider.hosted = self.backend.hosted.unwrap_or(provider.hosted);
+        provider
+    }
+
+    fn serves(&self, names: &[String], report: &mut Report<'_>) -> ApiSet {
+        let apis = Api::ALL
+            .into_iter()
+            .filter(|api| !matches!(api, Api::Models | Api::ModelById));
+        if names.is_empty() {
             report.problem(
-                &self.at("url"),
-                "ends in /v1, which the gateway adds itself; leave it off",
+                &self.at("serves"),
+                "is empty; leave it out for the endpoints of its kind",
             );
         }
+        let mut set = ApiSet::default();
+        for (at, name) in names.iter().enumerate() {
+            match apis.clone().find(|api| api.name() == name) {
+                Some(api) => set = set.with(api),
+                None => {
+                    let known: Vec<&str> = apis.clone().map(Api::name).collect();
+                    let path = ["backend", self.name, "serves", &format!("[{at}]")];
+                    report.problem(
+                        &path,
+                        format!("no such endpoint; expected some of {}", known.join(", ")),
+                    );
+                }
+            }
+        }
+        set
     }
 
     fn secret(&self, key: &SecretSource, source: &Source<'_>, report: &mut Report<'_>) -> Option<Secret> {
@@ -135,7 +171,13 @@ impl One<'_> {
         report.take(&self.at("api_key"), secret)
     }
 
-    fn health(&self, provider: Provider, all: &file::Health, report: &mut Report<'_>) -> HealthProbe {
+    fn health(
+        &self,
+        provider: Provider,
+        prefix: &str,
+        all: &file::Health,
+        report: &mut Report<'_>,
+    ) -> HealthProbe {
         let own = &self.backend.health;
         let merged = file::Health {
             interval: own.interval.unwrap_or(all.interval),
@@ -155,7 +197,12 @@ impl One<'_> {
                 "expected a path like \"/health\", visible ASCII only",
             );
         }
-        let path = own.path.as_deref().or(health_path(provider));
+        // Health lies beside /v1, not under it.
+        let prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
+        let path = own
+            .path
+            .clone()
+            .or_else(|| provider.health_path.map(|path| format!("{prefix}{path}")));
         if own.enabled == Some(true) && path.is_none() {
             report.problem(
                 &at("path"),
@@ -275,22 +322,4 @@ impl Trusts {
         };
         self.authorities.entry(path.clone()).or_insert_with(load).clone()
     }
-}
-
-fn provider(_kind: file::Kind) -> Provider {
-    Provider {
-        kind: crate::provider::Kind::Vllm,
-    }
-}
-
-fn health_path(_provider: Provider) -> Option<&'static str> {
-    Some("/health")
-}
-
-fn credential_lines(_provider: Provider, secret: Option<&Secret>) -> Box<[u8]> {
-    secret
-        .map_or(Vec::new(), |secret| {
-            format!("Authorization: Bearer {}\r\n", secret.expose()).into_bytes()
-        })
-        .into()
 }
