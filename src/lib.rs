@@ -1,6 +1,7 @@
 //! Ringway: an AI gateway.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod coordinator;
 pub mod dialect;
 pub mod error;

@@ -1,0 +1,513 @@
+//! What was written: the shape of the file, each default next to its field.
+//!
+//! These types are also the JSON Schema of `ringway schema`; their doc lines are what an editor shows. A key that
+//! is not here is refused. Whether the values fit together is decided in `compile`, not here.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::cores::Cores;
+use super::quantity::{Size, Time};
+use super::secret::SecretSource;
+use crate::provider;
+
+/// A table in which every key may be left out: `key: type = default`.
+macro_rules! table {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    )*};
+}
+
+table! {
+    /// The configuration of a Ringway gateway.
+    File {
+        /// Where clients connect: an address, or a list of addresses or of { address, tls }.
+        listen: Listen = Listen(vec![Listener::from("127.0.0.1:8080".to_owned()).into()]),
+        /// Serve without keys to other machines. Only for a gateway that has no keys; without it, a gateway
+        /// without keys listens on loopback only.
+        open: bool = false,
+        /// How to wait for the kernel: io_uring, epoll, or io_uring where the machine allows it.
+        driver: Driver = Driver::Auto,
+        /// Send x-ringway-* headers with every answer: backend, attempts, times.
+        debug_headers: bool = false,
+        /// Take a client that closes its sending side after the request for gone, and stop the backend's work.
+        half_close_is_gone: bool = true,
+        /// TLS towards clients, for every listener that does not say tls = false.
+        tls: Option<Tls> = None,
+        /// The operator's listener: health, status, metrics. It asks for no key.
+        admin: Admin = Admin::default(),
+        /// The data plane: which cores, and how much on each.
+        shards: Shards = Shards::default(),
+        /// Deadlines of every exchange.
+        timeouts: Timeouts = Timeouts::default(),
+        /// Sizes beyond which a message is refused.
+        limits: Limits = Limits::default(),
+        /// How tokens are estimated before the truth is known.
+        estimate: Estimate = Estimate::default(),
+        /// Active probing, for every backend that does not say otherwise.
+        health: Health = Health::default(),
+        /// One line per finished exchange.
+        access_log: AccessLog = AccessLog::default(),
+        /// What the gateway says about itself, on standard error.
+        log: Log = Log::default(),
+        /// The servers that answer, by the name that labels and logs show.
+        backend: BTreeMap<String, Backend> = BTreeMap::new(),
+        /// The models that clients may ask for, by their public name.
+        model: BTreeMap<String, Model> = BTreeMap::new(),
+        /// The keys that clients present, by the name that labels and logs show.
+        key: BTreeMap<String, Key> = BTreeMap::new(),
+    }
+
+    /// The operator's listener.
+    Admin {
+        /// Address and port. It asks for no key: leave it on loopback, or behind a firewall.
+        listen: String = "127.0.0.1:9090".to_owned(),
+    }
+
+    /// The data plane: one shard per core. The keys after `pin` can differ per core, in [shards.core.N].
+    Shards {
+        /// "auto" is one shard per physical core that the process may use; or "0-15", "0-3,8-11", [2, 4, 6].
+        cores: Cores = Cores::Auto,
+        /// Run only this many shards, on the first of those cores.
+        count: Option<usize> = None,
+        /// Pin each shard to its core. Without it the scheduler places them.
+        pin: bool = true,
+        /// Submission entries of the ring, a power of two.
+        ring_entries: u32 = 4096,
+        /// Client connections held at once; more are answered 503.
+        connections_max: usize = 16_384,
+        /// A small block: heads of requests, slow streams.
+        small_block: Size = Size::kib(4),
+        /// A large block: first reads of answers, large bodies.
+        large_block: Size = Size::kib(16),
+        /// Blocks of each size kept for reuse.
+        blocks_kept: usize = 1024,
+        /// Idle connections kept per backend.
+        idle_max: usize = 1024,
+        /// Microseconds for which a socket spins for data before it sleeps (SO_BUSY_POLL), 0 for none.
+        busy_poll_us: u32 = 0,
+        /// What differs on one core: [shards.core.3].
+        #[schemars(with = "BTreeMap<String, CoreTuning>")]
+        core: BTreeMap<CoreNumber, CoreTuning> = BTreeMap::new(),
+    }
+
+    /// What differs on one core; a key that is left out is as in [shards].
+    CoreTuning {
+        /// As in [shards].
+        ring_entries: Option<u32> = None,
+        /// As in [shards].
+        connections_max: Option<usize> = None,
+        /// As in [shards].
+        small_block: Option<Size> = None,
+        /// As in [shards].
+        large_block: Option<Size> = None,
+        /// As in [shards].
+        blocks_kept: Option<usize> = None,
+        /// As in [shards].
+        idle_max: Option<usize> = None,
+        /// As in [shards].
+        busy_poll_us: Option<u32> = None,
+    }
+
+    /// Deadlines of every exchange.
+    Timeouts {
+        /// The whole head of a request, from its first byte.
+        head: Time = Time::seconds(10),
+        /// Between two reads of a request's body.
+        body: Time = Time::seconds(30),
+        /// TCP and TLS to a backend.
+        connect: Time = Time::seconds(2),
+        /// From the request sent to the first byte of the answer.
+        first_token: Time = Time::seconds(120),
+        /// Between two reads of an answer.
+        between_events: Time = Time::seconds(60),
+        /// The whole exchange.
+        total: Time = Time::minutes(30),
+        /// An idle connection of a client.
+        keep_alive: Time = Time::seconds(60),
+        /// An idle connection to a backend; shorter than the backend's own (uvicorn closes after 5 seconds).
+        backend_idle: Time = Time::seconds(4),
+        /// No progress in writing to a client.
+        write_stall: Time = Time::seconds(30),
+        /// What running exchanges get after SIGTERM; "0s" cuts them at once.
+        drain: Time = Time::seconds(30),
+    }
+
+    /// Sizes beyond which a message is refused.
+    Limits {
+        /// The head of a request or an answer, all of it.
+        head: Size = Size::kib(64),
+        /// Header lines of a head.
+        head_lines: usize = 100,
+        /// The target of a request: its path and query.
+        target: Size = Size::kib(16),
+        /// The body of a request.
+        body: Size = Size::mib(32),
+        /// The part of a request's body held in memory; a larger body is streamed and cannot be retried.
+        body_buffer: Size = Size::mib(1),
+        /// One event of a stream that is looked into for usage; a longer one passes unread.
+        event: Size = Size::kib(64),
+        /// Backends tried for one exchange, the first included.
+        attempts: u32 = 3,
+    }
+
+    /// How tokens are estimated before the truth is known.
+    Estimate {
+        /// Tokens of output to reserve if the request names no cap.
+        output_tokens: u64 = 512,
+        /// Bytes of a request taken as one token.
+        bytes_per_token: u64 = 4,
+    }
+
+    /// Active probing of backends.
+    Health {
+        /// Time between probes.
+        interval: Time = Time::seconds(2),
+        /// Patience per probe.
+        timeout: Time = Time::seconds(1),
+        /// Failures in a row until a backend is down.
+        failures: u32 = 3,
+        /// Successes in a row until it is up again.
+        successes: u32 = 2,
+    }
+
+    /// What differs for one backend; a key that is left out is as in [health].
+    BackendHealth {
+        /// Probe at all. On by default where the kind of backend has a health path.
+        enabled: Option<bool> = None,
+        /// The whole path to ask, instead of the kind's own behind the path of the URL (without its /v1).
+        path: Option<String> = None,
+        /// As in [health].
+        interval: Option<Time> = None,
+        /// As in [health].
+        timeout: Option<Time> = None,
+        /// As in [health].
+        failures: Option<u32> = None,
+        /// As in [health].
+        successes: Option<u32> = None,
+    }
+
+    /// One line per finished exchange.
+    AccessLog {
+        /// "off", "stdout", or the path of a file.
+        to: String = "off".to_owned(),
+    }
+
+    /// What the gateway says about itself, on standard error.
+    Log {
+        /// The least serious level that is shown.
+        level: LogLevel = LogLevel::Info,
+    }
+
+    /// Deadlines that differ for one model; a key that is left out is as in [timeouts].
+    ModelTimeouts {
+        /// As in [timeouts].
+        first_token: Option<Time> = None,
+        /// As in [timeouts].
+        between_events: Option<Time> = None,
+        /// As in [timeouts].
+        total: Option<Time> = None,
+    }
+}
+
+/// A certificate chain and its key, in PEM. A relative path starts at the configuration file's folder.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The chain, the gateway's own certificate first.
+    pub cert_file: PathBuf,
+    /// The private key: PKCS#8, PKCS#1 or SEC1.
+    pub key_file: PathBuf,
+}
+
+/// One address for clients.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Address and port, like 0.0.0.0:8080 or [::]:8080.
+    pub address: String,
+    /// false: plaintext here although [tls] is there.
+    #[serde(default)]
+    pub tls: Option<bool>,
+}
+
+/// One server that answers.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/PATH`. A path may follow the port; /v1 is added.
+    pub url: String,
+    /// What runs there.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Endpoints it serves (chat, completions, embeddings, responses, rerank, messages, count_tokens); those of its
+    /// kind if left out.
+    #[serde(default)]
+    pub serves: Option<Vec<String>>,
+    /// Whether it accepts `stream_options`; as its kind does if left out. Without it, usage of streams is estimated.
+    #[serde(default)]
+    pub stream_options: Option<bool>,
+    /// Whether somebody else runs it and bills by the token, finished or not; as for its kind if left out.
+    #[serde(default)]
+    pub hosted: Option<bool>,
+    /// The credential to present: { env = "NAME" } or { file = "/path" }.
+    #[serde(default)]
+    pub api_key: Option<SecretSource>,
+    /// Share of traffic among equals in every pool, 1 if left out.
+    #[serde(default)]
+    pub weight: Option<u32>,
+    /// Exchanges in flight at once over all shards; no bound if left out.
+    #[serde(default)]
+    pub in_flight_max: Option<u32>,
+    /// KV cache in tokens, for the balance score; unknown if left out.
+    #[serde(default)]
+    pub kv_tokens: Option<u64>,
+    /// The only authorities its certificate may come from (PEM), instead of the machine's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// false takes any certificate. Whoever can reach the wire can then read and change everything.
+    #[serde(default)]
+    pub tls_verify: Option<bool>,
+    /// What differs from `[health]`.
+    #[serde(default)]
+    pub health: BackendHealth,
+}
+
+/// One public model.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// The backends that serve it: names, or { name, model, weight }.
+    pub backends: Vec<Entry<Member>>,
+    /// Other names for it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Deadlines that differ from `[timeouts]`.
+    #[serde(default)]
+    pub timeouts: ModelTimeouts,
+}
+
+/// One backend of a model.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// The backend.
+    pub name: String,
+    /// The backend's own name for the model; the public name if left out.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Share of traffic among equals, instead of the backend's own.
+    #[serde(default)]
+    pub weight: Option<u32>,
+}
+
+/// One key of a client.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// SHA-256 of the key in 64 hex digits; the key itself is nowhere.
+    pub sha256: String,
+    /// The models it may use: public names or aliases, `*` for any run of characters. All if left out.
+    #[serde(default)]
+    pub models: Option<Vec<String>>,
+    /// Requests per minute; no limit if left out.
+    #[serde(default)]
+    pub requests_per_minute: Option<u64>,
+    /// Requests that may come at once, a minute's worth if left out.
+    #[serde(default)]
+    pub requests_burst: Option<u64>,
+    /// Tokens per minute, of prompt and answer; no limit if left out.
+    #[serde(default)]
+    pub tokens_per_minute: Option<u64>,
+    /// Tokens that may be taken at once, a minute's worth if left out. A larger request never fits.
+    #[serde(default)]
+    pub tokens_burst: Option<u64>,
+    /// Requests in flight at once over all shards; no bound if left out.
+    #[serde(default)]
+    pub in_flight_max: Option<u32>,
+}
+
+/// How to wait for the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// io_uring where the machine allows it, else epoll.
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// The least serious level that is shown.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Someone has to act.
+    Error,
+    /// Someone should look.
+    Warn,
+    /// Starts, stops, backends going up and down.
+    Info,
+    /// Everything.
+    Debug,
+}
+
+/// What runs on a backend, by the names of [`provider::Kind`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kind(pub provider::Kind);
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self(provider::Kind::Generic)
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        provider::Kind::parse(&name).map(Self).ok_or_else(|| {
+            let names = provider::Kind::ALL.map(provider::Kind::name).join(", ");
+            D::Error::custom(format_args!("no such kind; expected one of {names}"))
+        })
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name())
+    }
+}
+
+impl JsonSchema for Kind {
+    fn schema_name() -> Cow<'static, str> {
+        "Kind".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": provider::Kind::ALL.map(provider::Kind::name) })
+    }
+}
+
+/// Where clients connect: one entry, or a list of them.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Listen(pub Vec<Entry<Listener>>);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Listen;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an address like \"0.0.0.0:8080\", or a list of them")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
+                Ok(Listen(vec![Listener::from(text.to_owned()).into()]))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listen, A::Error> {
+                Ok(Listen(vec![Entry(Listener::deserialize(
+                    MapAccessDeserializer::new(map),
+                )?)]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Listen, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Listen)
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+impl JsonSchema for Listen {
+    fn schema_name() -> Cow<'static, str> {
+        "Listen".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<Entry<Listener>>();
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+    }
+}
+
+/// A table that may be written short, as the text of its first key.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Entry<T>(pub T);
+
+impl<T> From<T> for Entry<T> {
+    fn from(entry: T) -> Self {
+        Self(entry)
+    }
+}
+
+impl From<String> for Listener {
+    fn from(address: String) -> Self {
+        Self { address, tls: None }
+    }
+}
+
+impl From<String> for Member {
+    fn from(name: String) -> Self {
+        Self {
+            name,
+            model: None,
+            weight: None,
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de> + From<String>> Deserialize<'de> for Entry<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ShortOrTable<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + From<String>> Visitor<'de> for ShortOrTable<T> {
+            type Value = Entry<T>;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a text or a table")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Entry<T>, E> {
+                Ok(Entry(T::from(text.to_owned())))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Entry)
+            }
+        }
+        deserializer.deserialize_any(ShortOrTable(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Entry<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}Entry", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let table = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [{ "type": "string" }, table] })
+    }
+}
+
+/// The number of a core, the key of `[shards.core.N]`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+pub struct CoreNumber(pub usize);
+
+impl<'de> Deserialize<'de> for CoreNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let core = text.parse().ok().filter(|core: &usize| core.to_string() == text);
+        core.map(Self)
+            .ok_or_else(|| D::Error::custom("expected the number of a core, like [shards.core.3]"))
+    }
+}
