@@ -21,7 +21,6 @@ import report
 import servers
 from measure import say
 
-BACKEND = "127.0.0.1:9001"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or roster.ROOT / "target") / "release"
 
 
@@ -58,8 +57,10 @@ def run(options, chosen: dict, at: load.Arrangement, folder: Path) -> dict:
     """Every stage asked for, in one document. Whatever was started has ended when it returns."""
 
     def start_backend(cores: list[int]) -> servers.Server:
-        argv = [word.replace("{address}", BACKEND) for word in shlex.split(options.backend)]
-        backend = servers.Server("backend", BACKEND, [(cores, argv)], folder)
+        threads = str(max(1, len(cores) // 2))  # the other half is the probes'
+        words = shlex.split(options.backend)
+        argv = [word.replace("{address}", options.backend_address).replace("{threads}", threads) for word in words]
+        backend = servers.Server("backend", options.backend_address, [(cores, argv)], folder)
         try:
             backend.wait(10)
         except RuntimeError:
@@ -70,7 +71,7 @@ def run(options, chosen: dict, at: load.Arrangement, folder: Path) -> dict:
     backend = start_backend(at.load_cores)
     bench = None
     try:
-        truth = load.learn(BACKEND, backend, at)
+        truth = load.learn(options.backend_address, backend, at)
         bench = measure.Bench(chosen, backend, truth, at, folder)
         bench.start_all()
         document = {
@@ -173,8 +174,11 @@ def arguments() -> argparse.Namespace:
     add("--ringway", action="append", default=[], metavar="[NAME=]PATH",
         help="a Ringway binary; twice to compare two builds (target/release/ringway)")
     add("--config", default=str(roster.ROOT / "config/bench.toml"), help="Ringway's configuration (config/bench.toml)")
-    add("--backend", default=f"{shlex.quote(str(TARGET / 'loadtest'))} gpusim --instant --listen {{address}}",
-        metavar="COMMAND", help="the backend's command; {address} is where it must listen")
+    # Paced unless asked otherwise: a peer that drops the x-sim headers can then still be measured with paced events.
+    simulator = f"{shlex.quote(str(TARGET / 'loadtest'))} gpusim --instant --listen {{address}} --threads {{threads}}"
+    add("--backend", default=f"{simulator} --pace-ms {load.PACE_MS}", metavar="COMMAND",
+        help="the backend's command; {address} is where it must listen, {threads} how many it may use")
+    add("--backend-address", default="127.0.0.1:9001", metavar="ADDRESS", help="where it listens (127.0.0.1:9001)")
     add("--rounds", type=int, default=5, help="interleaved rounds (5)")
     add("--seconds", type=float, default=6.0, help="length of a window (6)")
     add("--warmup", type=float, default=1.0, help="load before each window (1)")
@@ -193,8 +197,8 @@ def arguments() -> argparse.Namespace:
     add("--plot", metavar="FILE", help="write a self-contained HTML page")
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds, options.warmup = 2, 2.0, 0.5
-        options.idle_seconds, options.memory_streams = 2.0, 128
+        parser.set_defaults(rounds=2, seconds=2.0, warmup=0.5, idle_seconds=2.0, memory_streams=128, connections_max=256)
+        options = parser.parse_args()
     if set(options.gateway_cores) & set(options.load_cores):
         parser.error("the gateway's cores must not be the load's")
     if unknown := set(options.skip) - {"memory", "streams"}:

@@ -22,7 +22,7 @@ SHAPES = [
     Shape("json@64", "json", 64),
     Shape("first@1", "burst", 1),
     Shape("burst@64", "burst", 64),
-    Shape("paced@64", "paced", 64, pace_ms=5, ramp_ms=300),
+    Shape("paced@64", "paced", 64, pace_ms=load.PACE_MS, ramp_ms=300),
 ]
 
 

@@ -331,7 +331,7 @@ class Ringway(Peer):
 
 def known(relay_binary: str, ringways: list[tuple[str, str]], config: str) -> dict[str, Peer]:
     """All peers by name, in the order of a table."""
-    peers = [Nginx(), Haproxy(), Envoy(), Router("sglang-router", 8085, "sglang-router")]
+    peers = [Nginx(), Haproxy(), Envoy(), Router("sglang-router", 8085, "sglang-router", ["launch"])]
     peers += [Router("vllm-router", 8087, "vllm-router"), Router("smg", 8086, "smg", ["launch"]), LiteLlm(), Portkey(), BareRelay(relay_binary)]
     for index, (name, binary) in enumerate(ringways):
         peers.append(Ringway(name, binary, 8080 + 100 * index, config))

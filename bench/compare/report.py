@@ -38,7 +38,7 @@ FIGURES = [
 
 
 def summarise(windows: list[dict]) -> dict:
-    """`{figure: {peer: {median, min, max, n, voids, noisy, vs_best, vs_relay}}}`, plus the direct floor."""
+    """`{figure: {peer: {median, min, max, n, voids, noisy, vs_best, vs_relay, vs_first}}}`."""
     return {figure.key: _figure(figure, windows) for figure in FIGURES}
 
 
@@ -58,8 +58,11 @@ def _figure(figure: Figure, windows: list[dict]) -> dict:
                     points[number] = (value, any(source["noisy"] for source in sources))
         voids = sum(1 for number in rounds if (number, peer) in cells and not cells[number, peer]["ok"])
         summary[peer] = _spread(points, len(rounds)) | {"voids": voids, "points": points}
+    builds = [peer for peer in summary if peer.startswith("ringway")]
     for peer, cell in summary.items():
         if peer != DIRECT and not figure.added:
+            if peer in builds[1:]:
+                cell["vs_first"] = _ratio(figure, peer, builds[:1], summary, len(rounds))
             best = [name for name in PROXIES if name in summary and name != peer]
             # The better of the two proxies as the round's own measure, not of their medians.
             if peer not in PROXIES and best:
@@ -126,14 +129,14 @@ def tables(document: dict) -> str:
         summary = document["summary"].get(figure.key) or {}
         if not any(cell["n"] or cell["voids"] for cell in summary.values()):
             continue
-        ratios = any("vs_best" in cell or "vs_relay" in cell for cell in summary.values())
-        head = ["peer", figure.title] + (["x better of nginx, HAProxy", "x bare relay"] if ratios else [])
+        ratios = {"vs_best": "x better of nginx, HAProxy", "vs_relay": "x bare relay", "vs_first": "x first build"}
+        ratios = {key: title for key, title in ratios.items() if any(key in cell for cell in summary.values())}
+        head = ["peer", figure.title, *ratios.values()]
         text += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for peer, cell in summary.items():
             if peer == DIRECT and figure.path == ("cpu_us",):
                 continue
-            row = [peer, _cell(cell, figure.digits)]
-            row += [_cell(cell.get("vs_best"), 2), _cell(cell.get("vs_relay"), 2)] if ratios else []
+            row = [peer, _cell(cell, figure.digits)] + [_cell(cell.get(key), 2) for key in ratios]
             text.append("| " + " | ".join(row) + " |")
         text.append("")
     text += _use(document["windows"])
