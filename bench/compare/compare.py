@@ -8,6 +8,7 @@ import resource
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,7 +22,7 @@ import report
 import servers
 from measure import say
 
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or roster.ROOT / "target") / "release"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or roster.ROOT / "target").resolve() / "release"
 
 
 def main() -> int:
@@ -59,6 +60,7 @@ def run(options, chosen: dict, at: load.Arrangement, folder: Path) -> dict:
     def start_backend(cores: list[int]) -> servers.Server:
         threads = str(max(1, len(cores) // 2))  # the other half is the probes'
         words = shlex.split(options.backend)
+        words[0] = str(Path(shutil.which(words[0]) or words[0]).resolve())  # it starts in another folder
         argv = [word.replace("{address}", options.backend_address).replace("{threads}", threads) for word in words]
         backend = servers.Server("backend", options.backend_address, [(cores, argv)], folder)
         try:
@@ -143,10 +145,7 @@ def install(known: dict, names: list[str]) -> int:
             if known[name].source.path() is None:
                 known[name].source.install()
             print(f"{name}: {known[name].version()} at {known[name].binary()}")
-        except (OSError, RuntimeError, ValueError) as error:
-            failed += 1
-            print(f"{name}: {error}")
-        except Exception as error:  # a package manager's own failure: say which, go on with the next
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             failed += 1
             print(f"{name}: not installed: {error}")
     return 1 if failed else 0

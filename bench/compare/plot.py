@@ -5,6 +5,7 @@ import html
 from report import DIRECT, FIGURES, tables
 
 WIDTH, BAR, NAME, VALUE, USE = 860, 22, 120, 190, 110
+CUT = 5
 COLOURS = {"ringway": "#0b7a75", "bare-relay": "#9aa5b1", DIRECT: "#d0d5db"}
 
 
@@ -17,7 +18,7 @@ svg{{display:block;margin:0 0 1.5em}}text{{font:12px system-ui,sans-serif;fill:#
 pre{{overflow:auto;font-size:12px;background:#f6f7f8;padding:1em}}</style>
 <h1>Side by side</h1>
 <p>Bars are medians, the line on them is the spread over rounds. The last column is what others used of the gateway's and the load's
-core, at most; a faded bar is a noisy one and decides nothing.</p>
+core, at most; a faded bar is a noisy one and decides nothing; » marks a bar cut short.</p>
 {"".join(charts)}<h2>The figures</h2><pre>{notes}</pre></html>
 """
 
@@ -30,15 +31,18 @@ def _peers(figure, document) -> dict:
 
 def _chart(figure, document) -> str:
     cells = _peers(figure, document)
-    top = max(max(cell["max"] for cell in cells.values()), 1e-9)
+    # A peer a thousand times dearer must not press all others flat: its bar is cut, its figure says how far.
+    medians = sorted(cell["median"] for cell in cells.values())
+    top = min(max(cell["max"] for cell in cells.values()), CUT * max(medians[len(medians) // 2], 0) or 1e9)
+    top = max(top, 1e-9)
     room = WIDTH - NAME - VALUE - USE
     rows = []
     for index, (peer, cell) in enumerate(cells.items()):
         y = index * (BAR + 6)
-        x = lambda value: NAME + room * max(value, 0) / top
+        x = lambda value: NAME + room * min(max(value, 0) / top, 1)
         middle = y + BAR / 2
         colour = COLOURS.get(peer.split("-")[0] if peer.startswith("ringway") else peer, "#5b7db1")
-        label = f"{'~' if cell['noisy'] else ''}{cell['median']:,.{figure.digits}f}"
+        label = f"{'» ' if cell['median'] > top else ''}{'~' if cell['noisy'] else ''}{cell['median']:,.{figure.digits}f}"
         if cell.get("vs_best") and cell["vs_best"]["n"]:
             label += f"  ({cell['vs_best']['median']:.2f}x best proxy)"
         rows.append(
