@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::bounds::{model_timeout, timeout_relations, within};
 use super::{MODEL_SIGNS, Source, check_name, file, row};
 use crate::config::problem::Report;
-use crate::dialect::text;
+use crate::wire::json;
 use crate::plan::{Member, Model, Timeouts};
 use crate::units::{BackendId, ModelId};
 
@@ -113,7 +113,7 @@ fn pool(file: &file::File, name: &str, model: &file::Model, report: &mut Report<
             .or((!model.aliases.is_empty()).then_some(name));
         let model_json = own.map(|own| {
             let mut json = Vec::new();
-            text::quote(&mut json, own);
+            json::quote(&mut json, own);
             json.into()
         });
         pool.push(Member {
