@@ -98,7 +98,7 @@ impl Meter {
             }
         }
         if !self.errored {
-            self.errored = words.error.find_iter(events).any(|at| is_named_error(events, at));
+            self.errored = has_error(events);
         }
         found.first_token = self.see_first_token(events);
         found
@@ -247,13 +247,21 @@ fn around(events: &[u8], at: usize) -> Span {
     Span::new(start, sse::next_boundary(events, start).unwrap_or(events.len()))
 }
 
-/// Whether the word at `at` makes its event an error: as a JSON string (in generated text its quotes are escaped), or
-/// as the value of an `event` line.
-fn is_named_error(events: &[u8], at: usize) -> bool {
-    let (before, after) = (&events[..at], &events[at + WORDS.error.needle().len()..]);
-    let quoted = before.ends_with(b"\"") && after.starts_with(b"\"");
-    let line = before.strip_suffix(b" ").unwrap_or(before).ends_with(b"event:");
-    (quoted || line) && Said::of(around(events, at).of(events)).is_error()
+/// Whether one of the events is an error. An event is read where the word is a JSON string (in generated text its
+/// quotes are escaped) or the value of an `event` line, and once at most.
+fn has_error(events: &[u8]) -> bool {
+    let mut read_to = 0;
+    WORDS.error.find_iter(events).any(|at| {
+        let (before, after) = (&events[..at], &events[at + WORDS.error.needle().len()..]);
+        let quoted = before.ends_with(b"\"") && after.starts_with(b"\"");
+        let line = before.strip_suffix(b" ").unwrap_or(before).ends_with(b"event:");
+        if at < read_to || !(quoted || line) {
+            return false;
+        }
+        let event = around(events, at);
+        read_to = event.end;
+        Said::of(event.of(events)).is_error()
+    })
 }
 
 /// One event, read.
@@ -303,12 +311,20 @@ fn member(object: &[u8], name: &str) -> Option<json::Member> {
 /// Whether a chunk exists for its usage only: a usage object, and no choices or an empty list of them. A chunk with
 /// neither choices nor usage (the content filter's first one) is not.
 fn is_usage_only(data: &[u8]) -> bool {
-    let usage = member(data, "usage").is_some_and(|usage| usage.kind == json::Kind::Object);
-    let choices = member(data, "choices").is_some_and(|choices| {
-        let list = choices.value.of(data);
-        choices.kind != json::Kind::Array || !list[1..list.len() - 1].trim_ascii().is_empty()
-    });
-    usage && !choices && member(data, "error").is_none_or(|error| error.kind == json::Kind::Null)
+    let mut has_usage = false;
+    for member in json::members(data).map_while(Result::ok) {
+        let value = member.value.of(data);
+        match member.key.of(data) {
+            b"\"choices\"" => match value.strip_prefix(b"[").and_then(|list| list.strip_suffix(b"]")) {
+                Some(list) if list.trim_ascii().is_empty() => {}
+                _ => return false,
+            },
+            b"\"error\"" if member.kind != json::Kind::Null => return false,
+            b"\"usage\"" => has_usage = member.kind == json::Kind::Object,
+            _ => {}
+        }
+    }
+    has_usage
 }
 
 /// Whether what follows a key is a string, list or object with something in it.

@@ -175,12 +175,16 @@ fn details(object: &[u8]) -> impl Iterator<Item = json::Member> {
 /// The key of the member that holds the counts.
 static USAGE: LazyLock<json::Finder> = LazyLock::new(|| json::Finder::new("usage"));
 
+/// Objects of that name that are tried, from the last on. Taste: more are a text made to cost time.
+const TRIES_MAX: usize = 8;
+
 /// The last usage object in `bytes`, wherever it is nested, and where a later one begins that is cut off.
 pub(super) fn last_in(bytes: &[u8]) -> (Option<Usage>, Option<usize>) {
     let (mut end, mut cut) = (bytes.len(), None);
-    loop {
+    // Two looks each: at the object, and at its key once the object is cut away.
+    for _ in 0..2 * TRIES_MAX {
         match json::find_object(&bytes[..end], &USAGE) {
-            json::Found::Absent => return (None, cut),
+            json::Found::Absent => break,
             // Only the end of all bytes can cut; what ends where another key begins is no object.
             json::Found::Incomplete(start) => {
                 cut = cut.or((end == bytes.len()).then_some(start));
@@ -192,6 +196,7 @@ pub(super) fn last_in(bytes: &[u8]) -> (Option<Usage>, Option<usize>) {
             },
         }
     }
+    (None, cut)
 }
 
 /// Finds the usage in a JSON body that passes by in blocks, cut anywhere. The last object wins.

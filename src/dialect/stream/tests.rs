@@ -56,16 +56,15 @@ fn a_chat_stream_is_followed_event_by_event_and_as_one_block() {
 #[test]
 fn line_ends_and_blanks_of_other_writers_change_nothing() {
     let events = [ROLE, TEXT, END, USAGE, DONE];
-    let spaced = |event: &str| event.replace("\":", "\": ").replace(",\"", ", \"");
-    let writers: [Box<dyn Fn(&str) -> String>; 5] = [
-        Box::new(|event| event.replace('\n', "\r\n")),
-        Box::new(|event| event.replace('\n', "\r")),
-        Box::new(|event| event.replace("data: ", "data:")),
-        Box::new(spaced),
-        Box::new(|event| event.replace(",\"choices\"", "\ndata: ,\"choices\"")),
+    let writers: [fn(&str) -> String; 5] = [
+        |event| event.replace('\n', "\r\n"),
+        |event| event.replace('\n', "\r"),
+        |event| event.replace("data: ", "data:"),
+        |event| event.replace("\":", "\": ").replace(",\"", ", \""),
+        |event| event.replace(",\"choices\"", "\ndata: ,\"choices\""),
     ];
     for write in writers {
-        let events = events.map(|event| write(event));
+        let events = events.map(write);
         let mut meter = chat();
         let block = events.concat();
         let found = meter.events(block.as_bytes());
@@ -306,4 +305,12 @@ fn no_bytes_panic() {
             meter.events(&stream.as_bytes()[..start]);
         }
     }
+}
+
+#[test]
+fn an_event_full_of_the_word_error_is_read_once() {
+    let event = format!("data: {{\"a\":[{}\"error\"]}}\n\n", "\"error\",".repeat(100_000));
+    let mut meter = chat();
+    meter.events([&event, TEXT, "data: {\"error\":1}\n\n"].concat().as_bytes());
+    assert!(meter.errored());
 }

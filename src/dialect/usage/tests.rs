@@ -212,3 +212,22 @@ fn an_endless_object_is_given_up_and_a_later_one_still_found() {
     meter.block(&[&[b'a'; 9000][..], br#""},"usage":{"prompt_tokens":3}}"#].concat());
     assert_eq!(meter.usage().input, 3);
 }
+
+#[test]
+fn decoys_are_passed_over_up_to_a_bound() {
+    let with = |decoys: usize| {
+        let mut meter = BodyMeter::default();
+        meter.block(
+            [
+                r#"{"usage":{"prompt_tokens":3}"#,
+                &r#","usage":{}"#.repeat(decoys),
+                "}",
+            ]
+            .concat()
+            .as_bytes(),
+        );
+        meter.usage().seen
+    };
+    assert!(with(TRIES_MAX - 1));
+    assert!(!with(TRIES_MAX));
+}
