@@ -6,6 +6,7 @@
 
 pub mod compile;
 pub mod cores;
+pub mod entry;
 pub mod environment;
 pub mod file;
 mod glob;

@@ -195,3 +195,6 @@ const NAME_BYTES_MAX: usize = 128;
 const NAME_SIGNS: &str = "-_.";
 /// The same for models: `meta-llama/Llama-3.3:fp8`.
 const MODEL_SIGNS: &str = "-_.:/@+";
+
+#[cfg(test)]
+mod tests;

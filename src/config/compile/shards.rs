@@ -2,7 +2,8 @@
 
 use super::bounds::within;
 use crate::config::cores::{CORES_MAX, Cores, Machine};
-use crate::config::file::{CoreNumber, CoreTuning, Shards};
+use crate::config::entry::CoreNumber;
+use crate::config::file::{CoreTuning, Shards};
 use crate::config::problem::Report;
 use crate::config::quantity::Size;
 use crate::plan::ShardTuning;
