@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod coordinator;
 pub mod dialect;
 pub mod error;
+pub mod net;
+pub mod observe;
 pub mod plan;
 pub mod policy;
 pub mod provider;
 pub mod units;
+pub mod wire;

@@ -6,6 +6,7 @@
 //! with the hatch's once per exchange.
 
 pub mod cells;
+pub mod control;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use crate::policy::bucket::Rate;
 use crate::provider;
 use crate::units::{BackendId, KeyId, ModelId, Nanos};
 pub use cells::Cells;
+pub use control::Control;
 
 /// Everything a shard needs to know, and nothing that can fail.
 pub struct Plan {

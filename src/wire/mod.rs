@@ -1,1 +1,28 @@
-//! wire
+//! WHAT DO THESE BYTES SAY?
+//!
+//! Pure parsers of what arrives on a socket: HTTP/1.1 heads and chunked bodies, server-sent events, JSON. They take
+//! bytes and return spans into them; they hold no buffer, so the kernel may own it between two calls.
+//!
+//! One rule decides doubtful bytes: what another reader could take for a different message is refused, never
+//! repaired. Where that is stricter than the RFC, the branch says so.
+//!
+//! Verdicts do not depend on how the bytes were cut into reads: every table of the tests runs at every cut.
+
+pub mod chunked;
+pub mod fields;
+pub mod framing;
+pub mod head;
+pub mod json;
+pub mod sse;
+
+/// A parser's answer. "Need more bytes" is a state, never a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step<T> {
+    /// Everything so far is fine and incomplete: call again with the same bytes and more behind them.
+    More,
+    /// Complete.
+    Done(T),
+}
+
+#[cfg(test)]
+mod noise;

@@ -1,0 +1,138 @@
+//! Blocks of bytes for reads and writes, kept per shard.
+//!
+//! A block is a plain `Vec<u8>`: a read appends to it, a write takes a range of it, and while the kernel works on it
+//! the operation owns it. Two sizes: small for heads and paced streams, large for first reads of an answer and
+//! bulk. After warm-up a request takes and returns blocks and allocates nothing.
+
+use std::cell::{Cell, RefCell};
+
+/// Bytes owned by one phase of one exchange at a time.
+pub type Block = Vec<u8>;
+
+/// Bytes at the end of every block that no read fills, so that what was read can be framed in place.
+pub const TAIL_BYTES: usize = 32;
+
+/// How many bytes the next read may append to `block`.
+pub fn room(block: &Block) -> usize {
+    block.capacity().saturating_sub(block.len() + TAIL_BYTES)
+}
+
+/// Makes room for a read of at least `wanted` bytes.
+pub fn grow(block: &mut Block, wanted: usize) {
+    if room(block) < wanted {
+        block.reserve_exact(wanted + TAIL_BYTES);
+    }
+}
+
+/// The free blocks of one shard.
+pub struct Blocks {
+    small: RefCell<Vec<Block>>,
+    large: RefCell<Vec<Block>>,
+    /// Capacities, tail included.
+    small_bytes: usize,
+    large_bytes: usize,
+    kept: usize,
+    allocated: Cell<u64>,
+}
+
+impl Blocks {
+    /// Keeps at most `kept` free blocks of each size; what comes back beyond that is freed.
+    pub fn new(small_bytes: usize, large_bytes: usize, kept: usize) -> Self {
+        Self {
+            small: RefCell::new(Vec::with_capacity(kept)),
+            large: RefCell::new(Vec::with_capacity(kept)),
+            small_bytes: small_bytes + TAIL_BYTES,
+            large_bytes: large_bytes + TAIL_BYTES,
+            kept,
+            allocated: Cell::new(0),
+        }
+    }
+
+    /// An empty block of at least the small size.
+    pub fn small(&self) -> Block {
+        self.take(&self.small, self.small_bytes)
+    }
+
+    /// An empty block of at least the large size.
+    pub fn large(&self) -> Block {
+        self.take(&self.large, self.large_bytes)
+    }
+
+    /// An empty block of `bytes` or more: a kept one if that is large enough, else one of its own.
+    pub fn with_room(&self, bytes: usize) -> Block {
+        if bytes <= self.small_bytes {
+            self.small()
+        } else if bytes <= self.large_bytes {
+            self.large()
+        } else {
+            self.allocated.set(self.allocated.get() + 1);
+            Vec::with_capacity(bytes)
+        }
+    }
+
+    /// Gives a block back. Its capacity decides where it belongs; one that grew is freed.
+    pub fn put(&self, mut block: Block) {
+        let shelf = if block.capacity() == self.small_bytes {
+            &self.small
+        } else if block.capacity() == self.large_bytes {
+            &self.large
+        } else {
+            return;
+        };
+        let mut shelf = shelf.borrow_mut();
+        if shelf.len() < self.kept {
+            block.clear();
+            shelf.push(block);
+        }
+    }
+
+    /// Whether `block` is larger than a small one.
+    pub fn is_large(&self, block: &Block) -> bool {
+        block.capacity() > self.small_bytes
+    }
+
+    /// Blocks taken from the allocator since this was last asked.
+    pub fn take_allocated(&self) -> u64 {
+        self.allocated.take()
+    }
+
+    fn take(&self, shelf: &RefCell<Vec<Block>>, bytes: usize) -> Block {
+        shelf.borrow_mut().pop().unwrap_or_else(|| {
+            self.allocated.set(self.allocated.get() + 1);
+            Vec::with_capacity(bytes)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_returned_block_is_taken_again_and_empty() {
+        let blocks = Blocks::new(64, 256, 4);
+        let mut block = blocks.small();
+        block.extend_from_slice(b"old");
+        blocks.put(block);
+        assert_eq!(blocks.small().len(), 0);
+        assert_eq!(blocks.take_allocated(), 1);
+    }
+
+    #[test]
+    fn a_block_that_grew_is_not_kept() {
+        let blocks = Blocks::new(64, 256, 4);
+        let mut block = blocks.small();
+        block.reserve_exact(1000);
+        blocks.put(block);
+        assert!(blocks.small.borrow().is_empty() && blocks.large.borrow().is_empty());
+    }
+
+    #[test]
+    fn no_more_than_the_bound_are_kept() {
+        let blocks = Blocks::new(64, 256, 1);
+        let (one, two) = (blocks.large(), blocks.large());
+        blocks.put(one);
+        blocks.put(two);
+        assert_eq!(blocks.large.borrow().len(), 1);
+    }
+}

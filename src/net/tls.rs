@@ -1,0 +1,180 @@
+//! TLS on a socket: rustls does the cryptography on bytes we move ourselves.
+//!
+//! One connection object is shared by the reader's pump and the writer; neither holds it across an await. Ciphertext
+//! is read into a block of the pump's own, decrypted, and copied into the block that the reader was armed with.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use monoio::io::{AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+
+use super::blocks::{Block, TAIL_BYTES, room};
+use super::stream::{Reader, Socket, Writer, read_some, secured, write_all};
+
+/// Accepts TLS from a client. The caller bounds the time.
+///
+/// Errors: what the peer sent is no TLS, or its handshake fails; an alert has been sent where there is one to send.
+pub async fn accept(socket: Socket, config: Arc<ServerConfig>) -> io::Result<(Reader, Writer)> {
+    let session = ServerConnection::new(config).map_err(io::Error::other)?;
+    handshake(socket, session.into()).await
+}
+
+/// Starts TLS towards a backend, verifying its name. The caller bounds the time.
+///
+/// Errors: the certificate does not verify, or the peer speaks no TLS.
+pub async fn connect(
+    socket: Socket,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> io::Result<(Reader, Writer)> {
+    let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+    handshake(socket, session.into()).await
+}
+
+async fn handshake(socket: Socket, mut session: Connection) -> io::Result<(Reader, Writer)> {
+    let fd = socket.as_raw_fd();
+    let (mut read, mut write) = socket.into_split();
+    let mut cipher: Block = Vec::with_capacity(CIPHER_BYTES);
+    let mut out: Block = Vec::new();
+    session.set_buffer_limit(None); // bounded by what one `write_all` is given
+    while session.is_handshaking() {
+        if session.wants_write() {
+            out = flush(&mut write, &mut session, out).await?;
+            continue;
+        }
+        cipher.clear();
+        let (count, block) = read_some(&mut read, cipher).await;
+        cipher = block;
+        if count? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Err(error) = decrypt(&mut session, &cipher) {
+            let _ = flush(&mut write, &mut session, out).await; // the alert that says why
+            return Err(error);
+        }
+    }
+    out = flush(&mut write, &mut session, out).await?; // a last flight, session tickets
+    let session = Rc::new(RefCell::new(session));
+    let reader = TlsReader { half: read, session: Rc::clone(&session), cipher };
+    Ok(secured(fd, reader, TlsWriter { half: write, session, out }))
+}
+
+/// Feeds ciphertext to the session, all of it.
+fn decrypt(session: &mut Connection, mut cipher: &[u8]) -> io::Result<()> {
+    while !cipher.is_empty() {
+        session.read_tls(&mut cipher)?;
+        session.process_new_packets().map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// Sends what the session wants to send.
+async fn flush(
+    half: &mut OwnedWriteHalf<Socket>,
+    session: &mut Connection,
+    mut out: Block,
+) -> io::Result<Block> {
+    out.clear();
+    while session.wants_write() {
+        session.write_tls(&mut out)?;
+    }
+    let end = out.len();
+    let (sent, out) = write_all(half, out, 0..end).await;
+    sent.map(|()| out)
+}
+
+/// The receiving half of a TLS connection.
+pub(super) struct TlsReader {
+    half: OwnedReadHalf<Socket>,
+    session: Rc<RefCell<Connection>>,
+    cipher: Block,
+}
+
+impl TlsReader {
+    /// Appends plaintext to `block`: what is there already, else what the next records bring. 0 after a
+    /// `close_notify`; an end without one is an error, because a body delimited by it would be cut unseen.
+    pub(super) async fn read(&mut self, mut block: Block) -> (io::Result<usize>, Block) {
+        loop {
+            match self.take_plain(&mut block) {
+                Ok(Some(count)) => return (Ok(count), block),
+                Ok(None) => {}
+                Err(error) => return (Err(error), block),
+            }
+            self.cipher.clear();
+            let (count, cipher) = read_some(&mut self.half, std::mem::take(&mut self.cipher)).await;
+            self.cipher = cipher;
+            let fed = match count {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => decrypt(&mut self.session.borrow_mut(), &self.cipher),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = fed {
+                return (Err(error), block);
+            }
+        }
+    }
+
+    fn take_plain(&mut self, block: &mut Block) -> io::Result<Option<usize>> {
+        let start = block.len();
+        block.resize(start + room(block), 0);
+        let read = self.session.borrow_mut().reader().read(&mut block[start..]);
+        block.truncate(start + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The sending half of a TLS connection.
+pub(super) struct TlsWriter {
+    half: OwnedWriteHalf<Socket>,
+    session: Rc<RefCell<Connection>>,
+    out: Block,
+}
+
+impl TlsWriter {
+    /// Encrypts `range` of `block` and writes the records.
+    pub(super) async fn write_all(&mut self, block: Block, range: Range<usize>) -> (io::Result<()>, Block) {
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        if let Err(error) = self.encrypt(&block[range], &mut out) {
+            return (Err(error), block);
+        }
+        let end = out.len();
+        let (sent, out) = write_all(&mut self.half, out, 0..end).await;
+        self.out = out;
+        (sent, block)
+    }
+
+    /// Says goodbye in a record, then ends our side.
+    pub(super) async fn finish(&mut self) {
+        self.session.borrow_mut().send_close_notify();
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        if self.encrypt(&[], &mut out).is_ok() {
+            let end = out.len();
+            let _ = write_all(&mut self.half, out, 0..end).await;
+        }
+        let _ = self.half.shutdown().await;
+    }
+
+    fn encrypt(&mut self, plain: &[u8], out: &mut Block) -> io::Result<()> {
+        let mut session = self.session.borrow_mut();
+        session.writer().write_all(plain)?;
+        while session.wants_write() {
+            session.write_tls(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// One TLS record with its overhead fits (RFC 8446 section 5.2).
+const CIPHER_BYTES: usize = 16 * 1024 + 512 + TAIL_BYTES;

@@ -1,0 +1,287 @@
+//! Counters and gauges of one shard: written by that shard, read by anybody.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use super::outbox::Rows;
+use super::record::Record;
+use super::usage::{Usage, UsageCells};
+use crate::error::Kind;
+use crate::units::{BackendId, KeyId, ModelId};
+
+/// Whether a number only grows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// Only grows.
+    Count,
+    /// Goes up and down.
+    Gauge,
+}
+
+macro_rules! counters {
+    ($($name:ident $form:ident $metric:literal $help:literal,)*) => {
+        /// What a shard counts. The numbers index [`ShardNumbers`]; the doc of each is its help text.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(usize)]
+        pub enum Counter { $(#[doc = $help] $name,)* }
+
+        impl Counter {
+            /// Every counter, in order.
+            pub const ALL: &'static [Counter] = &[$(Counter::$name,)*];
+
+            /// Its name in Prometheus form.
+            pub const fn metric(self) -> &'static str { match self { $(Counter::$name => $metric,)* } }
+
+            /// What it counts, in one sentence.
+            pub const fn help(self) -> &'static str { match self { $(Counter::$name => $help,)* } }
+
+            /// Whether it only grows.
+            pub const fn form(self) -> Form { match self { $(Counter::$name => Form::$form,)* } }
+        }
+    };
+}
+
+counters! {
+    ConnectionsAccepted Count "ringway_connections_accepted_total" "Client connections accepted.",
+    ConnectionsClosed Count "ringway_connections_closed_total" "Client connections closed.",
+    ConnectionsRefused Count "ringway_connections_refused_total" "Client connections answered 503 and closed because the shard holds as many as it may.",
+    ConnectionsSpilled Count "ringway_connections_spilled_total" "Client connections handed to a less loaded shard at accept.",
+    ConnectionsActive Gauge "ringway_connections_active" "Client connections held now.",
+    AcceptFailures Count "ringway_accept_failures_total" "Accepts that failed, for example for want of file descriptors.",
+    KeepAliveExpired Count "ringway_keep_alive_expired_total" "Idle client connections closed after the keep-alive limit.",
+    TlsHandshakes Count "ringway_tls_handshakes_total" "TLS handshakes completed with clients.",
+    TlsFailures Count "ringway_tls_failures_total" "TLS handshakes with clients that failed.",
+    ExchangesActive Gauge "ringway_exchanges_active" "Requests being served now.",
+    StreamsActive Gauge "ringway_streams_active" "Streamed answers being relayed now.",
+    EventsRelayed Count "ringway_events_relayed_total" "Stream events relayed.",
+    EventsPassedUnread Count "ringway_events_passed_unread_total" "Stream events longer than the limit for looking into them, passed unread.",
+    BackendDials Count "ringway_backend_dials_total" "Connections opened to backends.",
+    BackendDialFailures Count "ringway_backend_dial_failures_total" "Connections to backends that could not be opened.",
+    BackendReused Count "ringway_backend_reused_total" "Exchanges sent over a kept backend connection.",
+    BackendStale Count "ringway_backend_stale_total" "Kept backend connections found closed when used.",
+    BackendIdle Gauge "ringway_backend_idle" "Idle backend connections kept now.",
+    RetriesStale Count "ringway_retries_stale_total" "Requests sent again because a kept connection had been closed.",
+    RetriesFailover Count "ringway_retries_failover_total" "Requests sent to another backend after one failed or refused.",
+    RetriesOverBudget Count "ringway_retries_over_budget_total" "Retries not made because the retry budget was used up.",
+    BlocksAllocated Count "ringway_blocks_allocated_total" "Buffer blocks taken from the allocator.",
+    BlocksReused Count "ringway_blocks_reused_total" "Buffer blocks taken from the shard's own stock.",
+    BytesFromClients Count "ringway_bytes_from_clients_total" "Bytes read from clients.",
+    BytesToClients Count "ringway_bytes_to_clients_total" "Bytes written to clients.",
+    BytesFromBackends Count "ringway_bytes_from_backends_total" "Bytes read from backends.",
+    BytesToBackends Count "ringway_bytes_to_backends_total" "Bytes written to backends.",
+    Panics Count "ringway_panics_total" "Exchanges that failed by a panic.",
+    RecordsDropped Count "ringway_records_dropped_total" "Access log records dropped because the log did not keep up.",
+    TicksLate Count "ringway_ticks_late_total" "Shard ticks that came more than one period late.",
+}
+
+/// The numbers of one shard, behind an `Arc`.
+///
+/// Every method that changes a number is for the owning shard's thread alone: it loads, adds and stores without
+/// a locked instruction, so a second writer would lose counts (it cannot corrupt anything). Reading is for all.
+pub struct ShardNumbers {
+    /// By `Counter`.
+    counters: CachePadded<[AtomicU64; Counter::ALL.len()]>,
+    /// By `error::Kind`.
+    faults: [AtomicU64; Kind::ALL.len()],
+    /// Everything settled, also without key, model or backend.
+    all: UsageCells,
+    /// By `KeyId`.
+    keys: Box<[UsageCells]>,
+    /// By `ModelId`.
+    models: Box<[UsageCells]>,
+    /// By `BackendId`.
+    backends: Box<[UsageCells]>,
+}
+
+impl ShardNumbers {
+    /// All zero, with tables of these lengths: 80 bytes a row.
+    pub fn new(rows: Rows) -> Self {
+        let table = |rows: usize| std::iter::repeat_with(UsageCells::default).take(rows).collect();
+        Self {
+            counters: CachePadded::new([const { AtomicU64::new(0) }; Counter::ALL.len()]),
+            faults: [const { AtomicU64::new(0) }; Kind::ALL.len()],
+            all: UsageCells::default(),
+            keys: table(rows.keys),
+            models: table(rows.models),
+            backends: table(rows.backends),
+        }
+    }
+
+    /// Adds to a counter.
+    pub fn add(&self, counter: Counter, count: u64) {
+        bump(&self.counters[counter as usize], count);
+    }
+
+    /// Adds one to a counter or a gauge.
+    pub fn inc(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Takes one from a gauge.
+    pub fn dec(&self, gauge: Counter) {
+        debug_assert!(gauge.form() == Form::Gauge, "{gauge:?} only grows");
+        let cell = &self.counters[gauge as usize];
+        let value = cell.load(Ordering::Relaxed);
+        debug_assert!(value > 0, "{gauge:?} would fall below zero");
+        cell.store(value.saturating_sub(1), Ordering::Relaxed);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, gauge: Counter, value: u64) {
+        debug_assert!(gauge.form() == Form::Gauge, "{gauge:?} only grows");
+        self.counters[gauge as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// Counts a fault that has no record (a head that never became an exchange); [`Self::settle`] counts the
+    /// fault of a record itself.
+    pub fn fault(&self, kind: Kind) {
+        bump(&self.faults[kind as usize], 1);
+    }
+
+    /// Adds a settled exchange to the rows of its key, model and backend. An id beyond the tables is left out.
+    pub fn settle(&self, record: &Record) {
+        self.all.settle(record);
+        if let Some(cells) = record.key.and_then(|key| self.keys.get(key.index())) {
+            cells.settle(record);
+        }
+        if let Some(cells) = record.model.and_then(|model| self.models.get(model.index())) {
+            cells.settle(record);
+        }
+        if let Some(cells) = record
+            .backend
+            .and_then(|backend| self.backends.get(backend.index()))
+        {
+            cells.settle(record);
+        }
+        if let Some(kind) = record.fault {
+            self.fault(kind);
+        }
+    }
+
+    /// The value of a counter or gauge.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// How often a fault happened.
+    pub fn faults(&self, kind: Kind) -> u64 {
+        self.faults[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Everything settled by this shard.
+    pub fn all(&self) -> Usage {
+        self.all.read()
+    }
+
+    /// What a key has used on this shard; zero for an id beyond the table.
+    pub fn key(&self, key: KeyId) -> Usage {
+        self.keys
+            .get(key.index())
+            .map(UsageCells::read)
+            .unwrap_or_default()
+    }
+
+    /// What was used of a model on this shard; zero for an id beyond the table.
+    pub fn model(&self, model: ModelId) -> Usage {
+        self.models
+            .get(model.index())
+            .map(UsageCells::read)
+            .unwrap_or_default()
+    }
+
+    /// What was used of a backend on this shard; zero for an id beyond the table.
+    pub fn backend(&self, backend: BackendId) -> Usage {
+        self.backends
+            .get(backend.index())
+            .map(UsageCells::read)
+            .unwrap_or_default()
+    }
+}
+
+/// Adds as the cell's only writer. Wraps after 2^64.
+pub(super) fn bump(cell: &AtomicU64, count: u64) {
+    cell.store(
+        cell.load(Ordering::Relaxed).wrapping_add(count),
+        Ordering::Relaxed,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::observe::record::tests::sample;
+
+    const ROWS: Rows = Rows {
+        keys: 1,
+        models: 1,
+        backends: 1,
+    };
+
+    #[test]
+    fn the_numbers_of_the_counters_index_their_list() {
+        for (index, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index);
+        }
+    }
+
+    #[test]
+    fn metric_names_are_unique_and_counts_end_in_total() {
+        let names: HashSet<_> = Counter::ALL.iter().map(|counter| counter.metric()).collect();
+        assert_eq!(names.len(), Counter::ALL.len());
+        for counter in Counter::ALL {
+            assert!(counter.metric().starts_with("ringway_"));
+            assert_eq!(
+                counter.metric().ends_with("_total"),
+                counter.form() == Form::Count,
+                "{counter:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_gauge_returns_to_zero() {
+        let numbers = ShardNumbers::new(ROWS);
+        numbers.inc(Counter::StreamsActive);
+        numbers.inc(Counter::StreamsActive);
+        numbers.dec(Counter::StreamsActive);
+        assert_eq!(numbers.get(Counter::StreamsActive), 1);
+        numbers.set(Counter::StreamsActive, 0);
+        assert_eq!(numbers.get(Counter::StreamsActive), 0);
+    }
+
+    #[test]
+    fn a_record_counts_for_its_key_model_backend_and_fault() {
+        let numbers = ShardNumbers::new(ROWS);
+        numbers.settle(&Record {
+            fault: Some(Kind::BackendCut),
+            ..sample()
+        });
+        for usage in [
+            numbers.all(),
+            numbers.key(KeyId::new(0)),
+            numbers.model(ModelId::new(0)),
+            numbers.backend(BackendId::new(0)),
+        ] {
+            assert_eq!(usage.requests[0], 1);
+            assert_eq!(usage.tokens, [100, 64, 11, 5]);
+        }
+        assert_eq!(numbers.faults(Kind::BackendCut), 1);
+        assert_eq!(numbers.faults(Kind::BackendFailed), 0);
+    }
+
+    #[test]
+    fn ids_beyond_the_tables_are_left_out() {
+        let numbers = ShardNumbers::new(ROWS);
+        numbers.settle(&Record {
+            key: Some(KeyId::new(7)),
+            model: Some(ModelId::new(7)),
+            backend: Some(BackendId::new(7)),
+            ..sample()
+        });
+        assert_eq!(numbers.key(KeyId::new(7)), Usage::default());
+        assert_eq!(numbers.all().requests[0], 1);
+    }
+}

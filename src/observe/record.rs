@@ -1,0 +1,175 @@
+//! One settled exchange, as the access log and the ledger see it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::error;
+use crate::units::{BackendId, KeyId, ModelId, Nanos, ShardId};
+
+/// The number of one exchange, shown to clients and in logs as 32 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct RequestId(pub u128);
+
+impl RequestId {
+    /// The 32 digits, for a header line written without formatting.
+    pub fn hex(self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        for (index, digit) in digits.iter_mut().enumerate() {
+            let nibble = (self.0 >> (124 - 4 * index)) as usize & 15;
+            *digit = b"0123456789abcdef"[nibble];
+        }
+        digits
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:032x}", self.0)
+    }
+}
+
+/// One settled exchange: fixed size, no heap, so that a shard hands it over by copy.
+///
+/// Token counts follow the GenAI conventions: input includes cached, output includes reasoning. They are zero
+/// with `usage_known = false`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Record {
+    /// When it was settled, Unix milliseconds.
+    pub at_unix_ms: u64,
+    /// Its number.
+    pub request_id: RequestId,
+    /// Which shard served it.
+    pub shard: ShardId,
+    /// Who called, unless the address is not known (a Unix socket).
+    pub client: Option<IpAddr>,
+    /// The API called: `chat`, `messages`, ...; a name of ours, never the client's text.
+    pub api: &'static str,
+    /// Whose key, once it is known.
+    pub key: Option<KeyId>,
+    /// Which model, once it is known.
+    pub model: Option<ModelId>,
+    /// The backend of the last attempt; `None` if no backend was called.
+    pub backend: Option<BackendId>,
+    /// Status sent, or that would have been sent had the client stayed (499).
+    pub status: u16,
+    /// What failed, if something did.
+    pub fault: Option<error::Kind>,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// Backends tried.
+    pub attempts: u8,
+    /// Prompt tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Prompt tokens that came from a cache of the backend.
+    pub cached_tokens: u64,
+    /// Tokens of the answer, reasoning included.
+    pub output_tokens: u64,
+    /// Tokens of the answer spent on reasoning.
+    pub reasoning_tokens: u64,
+    /// Whether the token counts mean anything: reported by the backend, or estimated.
+    pub usage_known: bool,
+    /// Whether they are our estimate, not the backend's count.
+    pub estimated: bool,
+    /// Body bytes read from the client.
+    pub request_bytes: u64,
+    /// Body bytes sent to the client.
+    pub answer_bytes: u64,
+    /// First byte of the request to last byte of the answer.
+    pub duration: Nanos,
+    /// First byte of the request to the first content-bearing event; `None` if there was none.
+    pub time_to_first_token: Option<Nanos>,
+    /// Our own part: request read to request sent, and first answer byte to written.
+    pub overhead: Nanos,
+}
+
+impl Record {
+    /// `(duration - time to first token) / (output tokens - 1)`, the GenAI definition; `None` where it has no
+    /// value: no first token, fewer than two tokens, or unknown or estimated counts.
+    pub fn time_per_output_token(&self) -> Option<Nanos> {
+        let first = self.time_to_first_token?;
+        let counted = self.usage_known && !self.estimated && self.output_tokens > 1;
+        counted.then(|| Nanos(self.duration.since(first).0 / (self.output_tokens - 1)))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A streamed success: model 0, key 0, backend 0, 100 input and 11 output tokens in 1.1 s, first after 100 ms.
+    pub(crate) fn sample() -> Record {
+        Record {
+            at_unix_ms: 1_790_000_000_123,
+            request_id: RequestId(0x00ab_cdef),
+            shard: ShardId::new(0),
+            client: Some(IpAddr::from([192, 0, 2, 7])),
+            api: "chat",
+            key: Some(KeyId::new(0)),
+            model: Some(ModelId::new(0)),
+            backend: Some(BackendId::new(0)),
+            status: 200,
+            fault: None,
+            stream: true,
+            attempts: 1,
+            input_tokens: 100,
+            cached_tokens: 64,
+            output_tokens: 11,
+            reasoning_tokens: 5,
+            usage_known: true,
+            estimated: false,
+            request_bytes: 512,
+            answer_bytes: 4096,
+            duration: Nanos(1_100_000_000),
+            time_to_first_token: Some(Nanos(100_000_000)),
+            overhead: Nanos(20_000),
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_32_lower_case_hex_digits() {
+        for id in [
+            RequestId(0),
+            RequestId(0xAB),
+            RequestId(u128::MAX),
+            RequestId(1 << 127),
+        ] {
+            let text = id.to_string();
+            assert_eq!(text.len(), 32);
+            assert_eq!(text.as_bytes(), id.hex());
+        }
+        assert_eq!(RequestId(0xAB).to_string(), "000000000000000000000000000000ab");
+    }
+
+    #[test]
+    fn time_per_output_token_follows_its_definition() {
+        assert_eq!(sample().time_per_output_token(), Some(Nanos(100_000_000)));
+    }
+
+    #[test]
+    fn time_per_output_token_has_no_value_without_two_counted_tokens() {
+        for record in [
+            Record {
+                output_tokens: 1,
+                ..sample()
+            },
+            Record {
+                output_tokens: 0,
+                ..sample()
+            },
+            Record {
+                usage_known: false,
+                ..sample()
+            },
+            Record {
+                estimated: true,
+                ..sample()
+            },
+            Record {
+                time_to_first_token: None,
+                ..sample()
+            },
+        ] {
+            assert_eq!(record.time_per_output_token(), None);
+        }
+    }
+}

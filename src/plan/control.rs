@@ -1,0 +1,127 @@
+//! The one thing the coordinator tells running shards: when to stop. And what they tell it: that they have.
+//!
+//! Shards look at it in their tick; nothing here wakes anybody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use crate::units::Nanos;
+
+/// Shared by the coordinator, which asks, and the shards, which obey.
+pub struct Control {
+    shards: usize,
+    started: AtomicUsize,
+    ended: AtomicUsize,
+    stop_accepting: AtomicBool,
+    cut_at: AtomicU64,
+}
+
+/// A shard that serves; dropping it (also by a panic of its thread) says that it has ended.
+pub struct Presence {
+    control: Arc<Control>,
+}
+
+impl Control {
+    /// For so many shards, none of which has started.
+    pub fn new(shards: usize) -> Self {
+        Self {
+            shards,
+            started: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
+            stop_accepting: AtomicBool::new(false),
+            cut_at: AtomicU64::new(Nanos::NEVER.0),
+        }
+    }
+
+    /// Called by a shard once its listeners are open; it keeps the guard for as long as it serves.
+    pub fn enter(self: &Arc<Self>) -> Presence {
+        self.started.fetch_add(1, Ordering::AcqRel);
+        Presence { control: self.clone() }
+    }
+
+    /// Whether shards close their listeners and idle connections, and end after their last exchange.
+    pub fn stop_accepting(&self) -> bool {
+        self.stop_accepting.load(Ordering::Acquire)
+    }
+
+    /// When the exchanges that still run are cut; [`Nanos::NEVER`] while serving. It may come closer, never recede.
+    pub fn cut_at(&self) -> Nanos {
+        Nanos(self.cut_at.load(Ordering::Acquire))
+    }
+
+    /// Asks the shards to end by `cut_at`; asking again with an earlier time brings the end closer.
+    pub fn stop(&self, cut_at: Nanos) {
+        self.cut_at.fetch_min(cut_at.0, Ordering::AcqRel);
+        self.stop_accepting.store(true, Ordering::Release);
+    }
+
+    /// How many shards there should be.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// How many serve now.
+    pub fn running(&self) -> usize {
+        // `ended` first: a shard enters before it ends.
+        let ended = self.ended.load(Ordering::Acquire);
+        self.started.load(Ordering::Acquire).saturating_sub(ended)
+    }
+
+    /// Whether every shard has started; stays true when they end.
+    pub fn all_started(&self) -> bool {
+        self.started.load(Ordering::Acquire) >= self.shards
+    }
+
+    /// Whether every shard has started and ended.
+    pub fn all_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) >= self.shards
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.control.ended.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_counted_in_and_out() {
+        let control = Arc::new(Control::new(2));
+        let first = control.enter();
+        assert!(!control.all_started());
+        let second = control.enter();
+        assert_eq!(control.running(), 2);
+        drop(first);
+        assert_eq!(control.running(), 1);
+        assert!(control.all_started() && !control.all_ended());
+        drop(second);
+        assert!(control.all_ended());
+    }
+
+    #[test]
+    fn a_shard_that_panics_has_ended() {
+        let control = Arc::new(Control::new(1));
+        let inside = control.clone();
+        let thread = std::thread::spawn(move || {
+            let _presence = inside.enter();
+            std::panic::resume_unwind(Box::new("scripted"));
+        });
+        assert!(thread.join().is_err());
+        assert!(control.all_ended());
+    }
+
+    #[test]
+    fn the_end_comes_closer_but_never_recedes() {
+        let control = Control::new(1);
+        assert_eq!((control.stop_accepting(), control.cut_at()), (false, Nanos::NEVER));
+        control.stop(Nanos(50));
+        control.stop(Nanos(90));
+        assert_eq!((control.stop_accepting(), control.cut_at()), (true, Nanos(50)));
+        control.stop(Nanos(10));
+        assert_eq!(control.cut_at(), Nanos(10));
+    }
+}

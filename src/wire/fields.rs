@@ -1,0 +1,481 @@
+//! Header lines of a head that `head` has already accepted: which field is it, and may it travel?
+
+use memchr::memchr;
+
+use super::framing::trim;
+
+/// One header line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Line<'a> {
+    /// Field name as sent, any case.
+    pub name: &'a [u8],
+    /// Field value without the SP and HTAB around it.
+    pub value: &'a [u8],
+    /// The whole line with its CRLF, to be passed on as it is.
+    pub raw: &'a [u8],
+}
+
+/// The lines of `fields`, the `fields` span of an accepted head. Validates nothing; on other bytes the lines are
+/// wrong, but it never panics and always ends.
+pub fn lines(fields: &[u8]) -> Lines<'_> {
+    Lines { rest: fields }
+}
+
+/// Iterator over header lines, see [`lines`].
+#[derive(Clone, Debug)]
+pub struct Lines<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Line<'a>;
+
+    fn next(&mut self) -> Option<Line<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let end = memchr(b'\n', self.rest).map_or(self.rest.len(), |at| at + 1);
+        let (raw, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        let text = raw.strip_suffix(b"\r\n").unwrap_or(raw);
+        let colon = memchr(b':', text).unwrap_or(text.len());
+        let value = text.get(colon + 1..).unwrap_or_default();
+        Some(Line {
+            name: &text[..colon],
+            value: trim(value),
+            raw,
+        })
+    }
+}
+
+/// The fields the gateway knows by name; everything else is `Other` and travels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Field {
+    /// `Connection`.
+    Connection,
+    /// `Keep-Alive`.
+    KeepAlive,
+    /// `Proxy-Connection`, never standardised, still sent.
+    ProxyConnection,
+    /// `Proxy-Authenticate`.
+    ProxyAuthenticate,
+    /// `Proxy-Authorization`.
+    ProxyAuthorization,
+    /// `TE`.
+    Te,
+    /// `Trailer`.
+    Trailer,
+    /// `Transfer-Encoding`.
+    TransferEncoding,
+    /// `Upgrade`.
+    Upgrade,
+    /// `HTTP2-Settings`.
+    Http2Settings,
+    /// `Content-Length`.
+    ContentLength,
+    /// `Host`.
+    Host,
+    /// `Authorization`.
+    Authorization,
+    /// `x-api-key` (Anthropic) or `api-key` (Azure).
+    ApiKey,
+    /// `Cookie`.
+    Cookie,
+    /// `Expect`.
+    Expect,
+    /// `Accept-Encoding`.
+    AcceptEncoding,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `X-Forwarded-Host`.
+    XForwardedHost,
+    /// `X-Forwarded-Proto`.
+    XForwardedProto,
+    /// Any other `X-Forwarded-*`.
+    XForwarded,
+    /// `Forwarded`.
+    Forwarded,
+    /// `X-Real-IP`.
+    XRealIp,
+    /// `X-Request-Id`.
+    XRequestId,
+    /// `Via`.
+    Via,
+    /// `Date`.
+    Date,
+    /// `Server`.
+    Server,
+    /// `Content-Type`.
+    ContentType,
+    /// `Content-Encoding`.
+    ContentEncoding,
+    /// `Set-Cookie`.
+    SetCookie,
+    /// `Alt-Svc`.
+    AltSvc,
+    /// `Strict-Transport-Security`.
+    Hsts,
+    /// `Retry-After`.
+    RetryAfter,
+    /// `x-ratelimit-*`, `anthropic-ratelimit-*`, `ratelimit`, `ratelimit-*`, `retry-after-ms`.
+    RateLimit,
+    /// `openai-organization`, `openai-project`, `anthropic-organization-id`: whose account it is.
+    OpenAiOrganization,
+    /// `cf-*`.
+    CfRay,
+    /// `x-ringway-*`, the gateway's own, also with `_` for any `-`.
+    Ringway,
+    /// `request-id` (Anthropic).
+    RequestId,
+    /// `x-should-retry`.
+    ShouldRetry,
+    /// Any other.
+    Other,
+}
+
+/// Which field `name` is, in any case.
+///
+/// By length first, so that most names cost one comparison. `_` counts as `-` only in the gateway's own
+/// `x-ringway-` prefix; `head` refuses the underscore spellings of the framing fields.
+pub fn classify(name: &[u8]) -> Field {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    match name.len() {
+        2 if is("te") => Field::Te,
+        3 if is("via") => Field::Via,
+        4 if is("host") => Field::Host,
+        4 if is("date") => Field::Date,
+        6 if is("expect") => Field::Expect,
+        6 if is("server") => Field::Server,
+        6 if is("cookie") => Field::Cookie,
+        7 if is("api-key") => Field::ApiKey,
+        7 if is("upgrade") => Field::Upgrade,
+        7 if is("trailer") => Field::Trailer,
+        7 if is("alt-svc") => Field::AltSvc,
+        9 if is("x-api-key") => Field::ApiKey,
+        9 if is("forwarded") => Field::Forwarded,
+        9 if is("x-real-ip") => Field::XRealIp,
+        9 if is("ratelimit") => Field::RateLimit,
+        10 if is("connection") => Field::Connection,
+        10 if is("keep-alive") => Field::KeepAlive,
+        10 if is("request-id") => Field::RequestId,
+        10 if is("set-cookie") => Field::SetCookie,
+        11 if is("retry-after") => Field::RetryAfter,
+        12 if is("content-type") => Field::ContentType,
+        12 if is("x-request-id") => Field::XRequestId,
+        13 if is("authorization") => Field::Authorization,
+        14 if is("content-length") => Field::ContentLength,
+        14 if is("retry-after-ms") => Field::RateLimit,
+        14 if is("x-should-retry") => Field::ShouldRetry,
+        14 if is("openai-project") => Field::OpenAiOrganization,
+        14 if is("http2-settings") => Field::Http2Settings,
+        15 if is("accept-encoding") => Field::AcceptEncoding,
+        15 if is("x-forwarded-for") => Field::XForwardedFor,
+        16 if is("content-encoding") => Field::ContentEncoding,
+        16 if is("x-forwarded-host") => Field::XForwardedHost,
+        16 if is("proxy-connection") => Field::ProxyConnection,
+        17 if is("transfer-encoding") => Field::TransferEncoding,
+        17 if is("x-forwarded-proto") => Field::XForwardedProto,
+        18 if is("proxy-authenticate") => Field::ProxyAuthenticate,
+        19 if is("openai-organization") => Field::OpenAiOrganization,
+        19 if is("proxy-authorization") => Field::ProxyAuthorization,
+        25 if is("strict-transport-security") => Field::Hsts,
+        25 if is("anthropic-organization-id") => Field::OpenAiOrganization,
+        _ => family(name),
+    }
+}
+
+/// The fields known by their first letters.
+fn family(name: &[u8]) -> Field {
+    let starts = |known: &str| {
+        name.get(..known.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    match name.first().map(u8::to_ascii_lowercase) {
+        Some(b'x') if same_but_underscores(name.get(..10).unwrap_or_default(), b"x-ringway-") => {
+            Field::Ringway
+        }
+        Some(b'x') if starts("x-ratelimit-") => Field::RateLimit,
+        Some(b'x') if starts("x-forwarded-") => Field::XForwarded,
+        Some(b'a') if starts("anthropic-ratelimit-") => Field::RateLimit,
+        Some(b'r') if starts("ratelimit-") => Field::RateLimit,
+        Some(b'c') if starts("cf-") => Field::CfRay,
+        _ => Field::Other,
+    }
+}
+
+/// Whether a client's line of this kind may travel to the backend.
+///
+/// Not the hop-by-hop ones (RFC 9110 section 7.6.1), nor what the gateway decides itself: framing, `Host`,
+/// credentials and whose account they name, who the client is, the request's id. `Via` travels: the gateway's own
+/// line comes after it.
+pub fn to_backend(field: Field) -> bool {
+    use Field::*;
+    !hop_by_hop(field)
+        && !matches!(
+            field,
+            ContentLength
+                | Host
+                | Authorization
+                | ApiKey
+                | Cookie
+                | OpenAiOrganization
+                | Expect
+                | AcceptEncoding
+                | XForwardedFor
+                | XForwardedHost
+                | XForwardedProto
+                | XForwarded
+                | Forwarded
+                | XRealIp
+                | CfRay
+                | XRequestId
+                | RequestId
+                | Ringway
+        )
+}
+
+/// Whether a backend's line of this kind may travel to the client.
+///
+/// Not the hop-by-hop ones, framing, what would bind the client to the backend's origin (cookies, `Alt-Svc`,
+/// HSTS), what names the operator's account or echoes a credential, the backend's rate limits (they are not the
+/// client's), its ids (the caller renames them), and anything in the gateway's own name.
+pub fn to_client(field: Field) -> bool {
+    use Field::*;
+    !hop_by_hop(field)
+        && !matches!(
+            field,
+            ContentLength
+                | Host
+                | Authorization
+                | ApiKey
+                | Cookie
+                | SetCookie
+                | AltSvc
+                | Hsts
+                | OpenAiOrganization
+                | CfRay
+                | XRequestId
+                | RequestId
+                | RateLimit
+                | Ringway
+        )
+}
+
+/// The fields that speak about one connection only, listed in `Connection` or not.
+fn hop_by_hop(field: Field) -> bool {
+    use Field::*;
+    matches!(
+        field,
+        Connection
+            | KeepAlive
+            | ProxyConnection
+            | ProxyAuthenticate
+            | ProxyAuthorization
+            | Te
+            | Trailer
+            | TransferEncoding
+            | Upgrade
+            | Http2Settings
+    )
+}
+
+/// The field names listed in the `Connection` lines of a head: lines with these names go no further (RFC 9110
+/// section 7.6.1). Worth asking only if the head says `connection_named`.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    fields: &'a [u8],
+}
+
+impl<'a> Named<'a> {
+    /// The names listed in `fields`, the `fields` span of an accepted head.
+    pub fn of(fields: &'a [u8]) -> Self {
+        Self { fields }
+    }
+
+    /// Whether `name` is listed, in any case. Cost: one pass over the head.
+    pub fn contains(self, name: &[u8]) -> bool {
+        lines(self.fields)
+            .filter(|line| line.name.eq_ignore_ascii_case(b"connection"))
+            .any(|line| elements(line.value).any(|element| element.eq_ignore_ascii_case(name)))
+    }
+}
+
+/// The non-empty elements of a comma-separated value (RFC 9110 section 5.6.1).
+pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&byte| byte == b',')
+        .map(trim)
+        .filter(|element| !element.is_empty())
+}
+
+/// Whether `name` is `known` (in lower case, with `-`) in any case and with `_` for any `-`.
+pub(super) fn same_but_underscores(name: &[u8], known: &[u8]) -> bool {
+    let dashed = |byte: u8| {
+        if byte == b'_' {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    };
+    name.len() == known.len()
+        && name
+            .iter()
+            .zip(known)
+            .all(|(&byte, &known)| dashed(byte) == known)
+}
+
+/// Whether `byte` may stand in a token (RFC 9110 section 5.6.2).
+pub(super) fn is_token(byte: u8) -> bool {
+    TOKEN[byte as usize]
+}
+
+/// By byte.
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut index = 0;
+    while index < marks.len() {
+        table[marks[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_with_trimmed_values_and_whole_raws() {
+        let fields = b"Host: gw.test\r\nX:\t a: b \t\r\nEmpty:\r\n";
+        let seen: Vec<_> = lines(fields)
+            .map(|line| (line.name, line.value, line.raw.len()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (&b"Host"[..], &b"gw.test"[..], 15),
+                (b"X", b"a: b", 12),
+                (b"Empty", b"", 8)
+            ]
+        );
+        assert_eq!(
+            lines(fields).map(|line| line.raw).collect::<Vec<_>>().concat(),
+            fields
+        );
+    }
+
+    #[test]
+    fn lines_of_garbage_end_without_panic() {
+        for bytes in [&b""[..], b"\r\n", b"\n", b"no colon", b":", b"a:b", b"\n\n:\r"] {
+            assert!(lines(bytes).count() <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        for (name, field) in [
+            ("TE", Field::Te),
+            ("Content-Length", Field::ContentLength),
+            ("cOnNeCtIoN", Field::Connection),
+            ("X-Api-Key", Field::ApiKey),
+            ("api-key", Field::ApiKey),
+            ("Strict-Transport-Security", Field::Hsts),
+            ("x-ratelimit-limit-requests", Field::RateLimit),
+            ("Anthropic-RateLimit-Tokens-Reset", Field::RateLimit),
+            ("retry-after-ms", Field::RateLimit),
+            ("retry-after", Field::RetryAfter),
+            ("CF-RAY", Field::CfRay),
+            ("openai-organization", Field::OpenAiOrganization),
+            ("OpenAI-Project", Field::OpenAiOrganization),
+            ("x-forwarded-port", Field::XForwarded),
+            ("HTTP2-Settings", Field::Http2Settings),
+            ("x-should-retry", Field::ShouldRetry),
+            ("X-Ringway-Backend", Field::Ringway),
+            ("X_RINGWAY-backend", Field::Ringway),
+            ("x_ringway_a_b", Field::Ringway),
+        ] {
+            assert_eq!(classify(name.as_bytes()), field, "{name}");
+        }
+        for name in [
+            "",
+            "x",
+            "hosts",
+            "content_length",
+            "x-ringway",
+            "cf",
+            "ratelimi",
+            "anthropic-version",
+            "tE ",
+        ] {
+            assert_eq!(classify(name.as_bytes()), Field::Other, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_between_two_neighbours_stays_there() {
+        let names = "Connection Keep-Alive Proxy-Connection Proxy-Authenticate Proxy-Authorization TE Trailer \
+                     Transfer-Encoding Upgrade HTTP2-Settings Content-Length Host Authorization x-api-key \
+                     x-request-id openai-organization x-ringway-backend cf-ray";
+        for name in names.split_whitespace() {
+            let field = classify(name.as_bytes());
+            assert!(!to_backend(field) && !to_client(field), "{name}");
+        }
+        for name in [
+            "Expect",
+            "Accept-Encoding",
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "Forwarded",
+            "X-Real-IP",
+        ] {
+            assert!(!to_backend(classify(name.as_bytes())), "{name}");
+        }
+        for name in [
+            "Set-Cookie",
+            "Alt-Svc",
+            "Strict-Transport-Security",
+            "x-ratelimit-limit-tokens",
+            "request-id",
+        ] {
+            assert!(!to_client(classify(name.as_bytes())), "{name}");
+        }
+        for name in [
+            "Content-Type",
+            "User-Agent",
+            "Accept",
+            "anthropic-version",
+            "Via",
+            "traceparent",
+            "x-stainless-os",
+        ] {
+            assert!(to_backend(classify(name.as_bytes())), "{name}");
+        }
+        for name in [
+            "Content-Type",
+            "Date",
+            "Retry-After",
+            "x-should-retry",
+            "Cache-Control",
+            "openai-processing-ms",
+        ] {
+            assert!(to_client(classify(name.as_bytes())), "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_names_are_found_on_every_line_and_in_any_case() {
+        let named = Named::of(b"Connection: close, x-foo\r\nX-Foo: 1\r\nconnection:,X-BAR ,\r\n");
+        for name in ["X-Foo", "x-bar", "CLOSE"] {
+            assert!(named.contains(name.as_bytes()), "{name}");
+        }
+        for name in ["x-fo", "", "connection", "1"] {
+            assert!(!named.contains(name.as_bytes()), "{name}");
+        }
+    }
+}
