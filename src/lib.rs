@@ -1,6 +1,7 @@
 //! Ringway: an AI gateway.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod dialect;
@@ -12,3 +13,6 @@ pub mod policy;
 pub mod provider;
 pub mod units;
 pub mod wire;
+
+#[cfg(test)]
+mod tidy;

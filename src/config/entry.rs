@@ -28,9 +28,7 @@ impl<'de> Deserialize<'de> for Listen {
                 Ok(Listen(vec![Listener::from(text.to_owned()).into()]))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listen, A::Error> {
-                Ok(Listen(vec![Entry(Listener::deserialize(
-                    MapAccessDeserializer::new(map),
-                )?)]))
+                Ok(Listen(vec![Entry(Listener::deserialize(MapAccessDeserializer::new(map))?)]))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Listen, A::Error> {
                 Vec::deserialize(SeqAccessDeserializer::new(list)).map(Listen)
@@ -69,11 +67,7 @@ impl From<String> for Listener {
 
 impl From<String> for Member {
     fn from(name: String) -> Self {
-        Self {
-            name,
-            model: None,
-            weight: None,
-        }
+        Self { name, model: None, weight: None }
     }
 }
 
@@ -114,8 +108,7 @@ impl<'de> Deserialize<'de> for CoreNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let core = text.parse().ok().filter(|core: &usize| core.to_string() == text);
-        core.map(Self)
-            .ok_or_else(|| D::Error::custom("expected the number of a core, like [shards.core.3]"))
+        core.map(Self).ok_or_else(|| D::Error::custom("expected the number of a core, like [shards.core.3]"))
     }
 }
 

@@ -28,10 +28,7 @@ impl Fake {
         let files = [
             ("/etc/ringway/tls/cert.pem", pem.clone()),
             ("/etc/ringway/tls/ca.pem", pem),
-            (
-                "/etc/ringway/tls/key.pem",
-                made.signing_key.serialize_pem().into_bytes(),
-            ),
+            ("/etc/ringway/tls/key.pem", made.signing_key.serialize_pem().into_bytes()),
             ("/etc/ringway/secret", b"sk-from-file\n".to_vec()),
             ("/etc/ringway/two-lines", b"sk-1\nsk-2\n".to_vec()),
         ];
@@ -42,10 +39,7 @@ impl Fake {
                 ("WITH_BREAK", "sk-very-secret\r\nX: y"),
                 ("EMPTY", ""),
             ]),
-            files: files
-                .into_iter()
-                .map(|(path, bytes)| (path.into(), bytes))
-                .collect(),
+            files: files.into_iter().map(|(path, bytes)| (path.into(), bytes)).collect(),
             machine: Machine::plain(8),
             roots: vec![made.cert.der().clone()],
         }
@@ -57,10 +51,7 @@ impl Environment for Fake {
         self.variables.get(name).map(|&value| value.to_owned())
     }
     fn file(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-        let found = self
-            .files
-            .get(path)
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let found = self.files.get(path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         assert!(found.len() <= bytes_max);
         Ok(found.clone())
     }
@@ -93,11 +84,7 @@ fn an_open_gateway_is_on_loopback_or_on_purpose() {
     assert!(based("listen = \"[::1]:8080\"", "").is_ok());
     let open = based("listen = \"0.0.0.0:8080\"\nopen = true", "").unwrap();
     assert!(open.notes.iter().any(|note| note.starts_with("open gateway")));
-    let closed = based(
-        "listen = \"0.0.0.0:8080\"",
-        &format!("[key.k]\nsha256 = \"{DIGEST}\""),
-    )
-    .unwrap();
+    let closed = based("listen = \"0.0.0.0:8080\"", &format!("[key.k]\nsha256 = \"{DIGEST}\"")).unwrap();
     assert!(closed.plan.keys_required);
 }
 
@@ -122,44 +109,19 @@ stream_options = false
 serves = ["chat"]
 "#;
     let plan = based("", after).unwrap().plan;
-    let [a, b, c, d] = &plan.backends[..] else {
-        panic!("four rows")
-    };
-    assert_eq!(
-        a.target,
-        Target::Tcp {
-            host: "10.0.0.1".into(),
-            port: 8000
-        }
-    );
+    let [a, b, c, d] = &plan.backends[..] else { panic!("four rows") };
+    assert_eq!(a.target, Target::Tcp { host: "10.0.0.1".into(), port: 8000 });
     assert!(a.tls.is_none() && a.credential_lines.is_empty() && a.in_flight_max == u32::MAX);
     assert_eq!(&*b.credential_lines, b"x-api-key: sk-very-secret-a\r\n");
-    assert_eq!(
-        (&*b.authority, &*b.path_prefix),
-        (&b"api.example.com"[..], &b"/openai/v1"[..])
-    );
+    assert_eq!((&*b.authority, &*b.path_prefix), (&b"api.example.com"[..], &b"/openai/v1"[..]));
     assert!(b.tls.as_ref().is_some_and(|tls| !tls.verified));
     assert_eq!(c.target, Target::Unix("/run/c.sock".into()));
     assert_eq!(&*c.credential_lines, b"authorization: Bearer sk-from-file\r\n");
-    assert_eq!(
-        (c.in_flight_max, c.kv_tokens, c.health.path.as_deref()),
-        (7, 9, Some("/health"))
-    );
+    assert_eq!((c.in_flight_max, c.kv_tokens, c.health.path.as_deref()), (7, 9, Some("/health")));
     assert_eq!(&*d.authority, b"[::1]:8443");
-    assert!(
-        d.tls
-            .as_ref()
-            .is_some_and(|tls| tls.verified && tls.config.alpn_protocols == [b"http/1.1"])
-    );
+    assert!(d.tls.as_ref().is_some_and(|tls| tls.verified && tls.config.alpn_protocols == [b"http/1.1"]));
     assert!(!d.provider.takes_stream_options);
-    assert!(
-        d.health
-            .path
-            .as_deref()
-            .is_some_and(|path| path.starts_with("/x/h")),
-        "{:?}",
-        d.health.path
-    );
+    assert!(d.health.path.as_deref().is_some_and(|path| path.starts_with("/x/h")), "{:?}", d.health.path);
 }
 
 #[test]
@@ -179,22 +141,9 @@ backends = [{ name = "b", weight = 5 }]
     assert_eq!(json(0, 0), None, "without aliases the client's bytes are right");
     assert_eq!(json(1, 0), Some(&b"\"n\""[..]), "an alias is ours only");
     assert_eq!(json(1, 1), Some(&br#""my \"m\"""#[..]));
-    assert_eq!(
-        plan.models[1]
-            .pool
-            .iter()
-            .map(|member| member.weight)
-            .collect::<Vec<_>>(),
-        [1, 3]
-    );
-    assert_eq!(
-        (plan.models[2].pool[0].backend, plan.models[2].pool[0].weight),
-        (BackendId::new(1), 5)
-    );
-    assert_eq!(
-        (plan.names["fast"], plan.names["n"]),
-        (plan.models[1].id, plan.models[1].id)
-    );
+    assert_eq!(plan.models[1].pool.iter().map(|member| member.weight).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!((plan.models[2].pool[0].backend, plan.models[2].pool[0].weight), (BackendId::new(1), 5));
+    assert_eq!((plan.names["fast"], plan.names["n"]), (plan.models[1].id, plan.models[1].id));
 }
 
 #[test]
@@ -215,14 +164,8 @@ fn a_key_may_use_what_its_patterns_fit() {
     let plan = based("", &after).unwrap().plan;
     let key = &plan.keys[0];
     assert_eq!(&*key.models, [false, true]);
-    assert_eq!(
-        key.requests.map(|rate| (rate.per_minute, rate.burst)),
-        Some((60, 60))
-    );
-    assert_eq!(
-        key.tokens.map(|rate| (rate.per_minute, rate.burst)),
-        Some((6000, 1000))
-    );
+    assert_eq!(key.requests.map(|rate| (rate.per_minute, rate.burst)), Some((60, 60)));
+    assert_eq!(key.tokens.map(|rate| (rate.per_minute, rate.burst)), Some((6000, 1000)));
     assert_eq!(key.in_flight_max, u32::MAX);
     assert_eq!(plan.key_table.find(&key.digest), Some(key.id));
 }
@@ -230,51 +173,27 @@ fn a_key_may_use_what_its_patterns_fit() {
 #[test]
 fn shards_run_where_they_are_told() {
     let cores = |machine: &Machine, shards: &str| {
-        let fake = Fake {
-            machine: machine.clone(),
-            ..Fake::new()
-        };
+        let fake = Fake { machine: machine.clone(), ..Fake::new() };
         let plan = with(&fake, &format!("{BASE}[shards]\n{shards}"))
             .map_err(|problems| problems.to_string())
             .unwrap()
             .plan;
         plan.shards.iter().map(|shard| shard.core).collect::<Vec<_>>()
     };
-    let pairs = (0..4)
-        .map(|number| Core {
-            number,
-            physical: number % 2,
-        })
-        .collect();
-    let threads = Machine {
-        cores: pairs,
-        quota: None,
-    };
+    let pairs = (0..4).map(|number| Core { number, physical: number % 2 }).collect();
+    let threads = Machine { cores: pairs, quota: None };
     assert_eq!(cores(&threads, ""), [Some(0), Some(1)], "one per physical core");
     assert_eq!(cores(&threads, "cores = [3, 1]"), [Some(3), Some(1)]);
     assert_eq!(cores(&threads, "cores = \"0-3\"\ncount = 1"), [Some(0)]);
     assert_eq!(cores(&threads, "pin = false"), [None, None]);
-    let quota = Machine {
-        quota: Some(2),
-        ..Machine::plain(8)
-    };
-    assert_eq!(
-        cores(&quota, ""),
-        [None, None],
-        "neighbours would pin to the same cores"
-    );
-    assert_eq!(
-        cores(&quota, "cores = \"0-2\"").len(),
-        3,
-        "what is written is done"
-    );
+    let quota = Machine { quota: Some(2), ..Machine::plain(8) };
+    assert_eq!(cores(&quota, ""), [None, None], "neighbours would pin to the same cores");
+    assert_eq!(cores(&quota, "cores = \"0-2\"").len(), 3, "what is written is done");
 }
 
 #[test]
 fn a_core_differs_only_where_it_says_so() {
-    let plan = based("", "[shards]\nidle_max = 5\n[shards.core.3]\nring_entries = 64")
-        .unwrap()
-        .plan;
+    let plan = based("", "[shards]\nidle_max = 5\n[shards.core.3]\nring_entries = 64").unwrap().plan;
     let (own, other) = (&plan.shards[3], &plan.shards[2]);
     assert_eq!((own.ring_entries, own.idle_max), (64, 5));
     assert_eq!((other.ring_entries, other.idle_max), (4096, 5));
@@ -283,12 +202,6 @@ fn a_core_differs_only_where_it_says_so() {
 #[test]
 fn tls_is_on_every_listener_that_does_not_decline() {
     let before = "listen = [\"127.0.0.1:1\", { address = \"127.0.0.1:2\", tls = false }]";
-    let plan = based(
-        before,
-        "[tls]\ncert_file = \"tls/cert.pem\"\nkey_file = \"tls/key.pem\"",
-    )
-    .unwrap()
-    .plan;
+    let plan = based(before, "[tls]\ncert_file = \"tls/cert.pem\"\nkey_file = \"tls/key.pem\"").unwrap().plan;
     assert!(plan.listeners[0].tls.is_some() && plan.listeners[1].tls.is_none());
 }
-

@@ -12,10 +12,7 @@ fn refusal(before: &str, after: &str) -> String {
 #[test]
 fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
     let key = |fields: &str| format!("[key.k]\nsha256 = \"{DIGEST}\"\n{fields}");
-    let two = format!(
-        "[key.k]\nsha256 = \"{DIGEST}\"\n[key.l]\nsha256 = \"{}\"",
-        DIGEST.to_uppercase()
-    );
+    let two = format!("[key.k]\nsha256 = \"{DIGEST}\"\n[key.l]\nsha256 = \"{}\"", DIGEST.to_uppercase());
     let backend = |fields: &str| format!("[backend.b]\nurl = \"https://b\"\n{fields}");
     #[rustfmt::skip] // one claim per line
     let table: &[(&str, &str, &str)] = &[
@@ -89,16 +86,8 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
     for (before, after, expected) in table {
         let refusal = refusal(before, after);
         assert!(refusal.contains(expected), "{expected}\n{refusal}");
-        assert!(
-            refusal
-                .lines()
-                .all(|line| line.starts_with("/etc/ringway/f.toml:")),
-            "no line: {refusal}"
-        );
-        assert!(
-            !refusal.contains("very-secret") && !refusal.contains("sk-"),
-            "{refusal}"
-        );
+        assert!(refusal.lines().all(|line| line.starts_with("/etc/ringway/f.toml:")), "no line: {refusal}");
+        assert!(!refusal.contains("very-secret") && !refusal.contains("sk-"), "{refusal}");
     }
 }
 
@@ -118,17 +107,8 @@ fn a_file_without_backends_or_models_is_refused() {
 
 #[test]
 fn https_without_any_authority_is_refused() {
-    let fake = Fake {
-        roots: Vec::new(),
-        ..Fake::new()
-    };
+    let fake = Fake { roots: Vec::new(), ..Fake::new() };
     let text = format!("{BASE}[backend.b]\nurl = \"https://b\"");
-    assert!(
-        with(&fake, &text)
-            .err()
-            .unwrap()
-            .to_string()
-            .contains("backend.b.url: needs authorities")
-    );
+    assert!(with(&fake, &text).err().unwrap().to_string().contains("backend.b.url: needs authorities"));
     assert!(with(&fake, &format!("{text}\nca_file = \"tls/ca.pem\"")).is_ok());
 }

@@ -27,22 +27,10 @@ fn the_benchmark_is_what_was_published() {
     assert_eq!(plan.listeners[0].address.to_string(), "127.0.0.1:8080");
     assert_eq!(settings.admin.to_string(), "127.0.0.1:9090");
     assert_eq!(settings.access_log, AccessLog::Off);
-    assert_eq!(
-        plan.shards.iter().map(|shard| shard.core).collect::<Vec<_>>(),
-        [Some(1)]
-    );
-    assert_eq!(
-        plan.backends[0].target,
-        Target::Tcp {
-            host: "127.0.0.1".into(),
-            port: 9001
-        }
-    );
+    assert_eq!(plan.shards.iter().map(|shard| shard.core).collect::<Vec<_>>(), [Some(1)]);
+    assert_eq!(plan.backends[0].target, Target::Tcp { host: "127.0.0.1".into(), port: 9001 });
     assert!(plan.backends[0].health.path.is_some());
-    let key = plan
-        .key_table
-        .find(&auth::digest(b"sk-rw-bench-0123456789abcdef0123456789abcdef"))
-        .unwrap();
+    let key = plan.key_table.find(&auth::digest(b"sk-rw-bench-0123456789abcdef0123456789abcdef")).unwrap();
     let key = plan.key(key);
     assert!(key.models[plan.names["mock-model"].index()] && key.requests.is_some() && key.tokens.is_some());
 }
@@ -50,11 +38,7 @@ fn the_benchmark_is_what_was_published() {
 #[test]
 fn the_quickstart_key_is_the_one_in_its_comment() {
     let plan = with(&Fake::new(), &sample("quickstart.toml")).unwrap().plan;
-    assert!(
-        plan.key_table
-            .find(&auth::digest(b"sk-rw-demo-7d1f0c9a5b3e48629f4e"))
-            .is_some()
-    );
+    assert!(plan.key_table.find(&auth::digest(b"sk-rw-demo-7d1f0c9a5b3e48629f4e")).is_some());
     assert_eq!(plan.model(plan.names["demo"]).pool.len(), 2);
 }
 
@@ -75,17 +59,10 @@ fn the_full_sample_holds_with_every_key_switched_on() {
 
 #[test]
 fn the_full_sample_shows_every_key_there_is() {
-    let written: toml::Table = full_uncommented().parse()
-        .unwrap();
+    let written: toml::Table = full_uncommented().parse().unwrap();
     let schema = schema();
     let mut missing = Vec::new();
-    compare(
-        schema.as_value(),
-        schema.as_value(),
-        &toml::Value::Table(written),
-        "",
-        &mut missing,
-    );
+    compare(schema.as_value(), schema.as_value(), &toml::Value::Table(written), "", &mut missing);
     assert!(missing.is_empty(), "{missing:?}");
 }
 
@@ -97,27 +74,15 @@ fn compare(
     path: &str,
     missing: &mut Vec<String>,
 ) {
-    let alternatives = schema
-        .get("anyOf")
-        .and_then(|any| any.as_array())
-        .into_iter()
-        .flatten();
+    let alternatives = schema.get("anyOf").and_then(|any| any.as_array()).into_iter().flatten();
     for schema in alternatives.chain([schema]) {
-        let target = schema
-            .get("$ref")
-            .and_then(|to| to.as_str())
-            .and_then(|to| root.pointer(&to[1..]));
+        let target = schema.get("$ref").and_then(|to| to.as_str()).and_then(|to| root.pointer(&to[1..]));
         if let Some(target) = target {
             compare(root, target, written, path, missing);
         }
     }
     let Some(table) = written.as_table() else { return };
-    for (key, property) in schema
-        .get("properties")
-        .and_then(|all| all.as_object())
-        .into_iter()
-        .flatten()
-    {
+    for (key, property) in schema.get("properties").and_then(|all| all.as_object()).into_iter().flatten() {
         let path = format!("{path}.{key}");
         match table.get(key) {
             Some(value) => compare(root, property, value, &path, missing),
@@ -134,12 +99,7 @@ fn compare(
 #[test]
 fn the_full_sample_shows_the_defaults() {
     let written = read(Path::new("f"), &sample("full.toml")).unwrap().file;
-    let named = File {
-        backend: BTreeMap::new(),
-        model: BTreeMap::new(),
-        key: BTreeMap::new(),
-        ..written
-    };
+    let named = File { backend: BTreeMap::new(), model: BTreeMap::new(), key: BTreeMap::new(), ..written };
     assert_eq!(named, File::default());
 }
 
