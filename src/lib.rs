@@ -14,3 +14,6 @@ pub mod provider;
 pub mod shard;
 pub mod units;
 pub mod wire;
+
+#[cfg(test)]
+mod tidy;
