@@ -51,7 +51,7 @@ fn shards(plan: &Plan, settings: &Settings) -> String {
         AccessLog::Stdout => "to stdout".to_owned(),
         AccessLog::File(path) => format!("to {}", path.display()),
     };
-    format!("shards {} {place}, driver {:?}, access log {log}", plan.shards.len(), settings.driver)
+    format!("shards {} {place}, driver {}, access log {log}", plan.shards.len(), settings.driver.name())
 }
 
 fn backend(backend: &Backend) -> String {
@@ -144,7 +144,7 @@ tokens_per_minute = 6000
         for line in [
             "listener 127.0.0.1:8080 http",
             "admin 127.0.0.1:9090",
-            "shards 1 not pinned, driver Auto, access log off",
+            "shards 1 not pinned, driver auto, access log off",
             "backend gpu-a vllm https://10.0.0.11:8000/x, asked at /x/health every 2s, CERTIFICATE NOT VERIFIED, \
              with a credential, 8 in flight",
             "model m on gpu-a x1 as \"M\", also fast",

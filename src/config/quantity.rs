@@ -59,8 +59,10 @@ impl Time {
 impl fmt::Display for Time {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.0;
-        let (unit, scale) =
-            Self::UNITS.iter().find(|(_, scale)| nanos > 0 && nanos % scale == 0).unwrap_or(&("us", 1_000));
+        let (unit, scale) = Self::UNITS
+            .iter()
+            .find(|(_, scale)| nanos > 0 && nanos.is_multiple_of(*scale))
+            .unwrap_or(&("us", 1_000));
         if nanos == 0 { out.write_str("0s") } else { write!(out, "{}{unit}", nanos / scale) }
     }
 }
@@ -134,8 +136,10 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, scale) =
-            Self::UNITS.iter().find(|(_, scale)| self.0 > 0 && self.0 % scale == 0).unwrap_or(&("B", 1));
+        let (unit, scale) = Self::UNITS
+            .iter()
+            .find(|(_, scale)| self.0 > 0 && self.0.is_multiple_of(*scale))
+            .unwrap_or(&("B", 1));
         write!(out, "{}{unit}", self.0 / scale)
     }
 }

@@ -1,7 +1,7 @@
 //! The servers we call: where they are, who we are to them, whom we trust.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -270,11 +270,11 @@ impl Trusts {
         self.machine.get_or_insert_with(load).clone()
     }
 
-    fn authority(&mut self, path: &PathBuf, source: &Source<'_>) -> Result<Arc<ClientConfig>, String> {
+    fn authority(&mut self, path: &Path, source: &Source<'_>) -> Result<Arc<ClientConfig>, String> {
         let load = || {
             let pem = file_bytes(source, path, PEM_BYTES_MAX)?;
             Ok(tls::client(Trust::Roots(tls::roots(tls::certificates(&pem)?)?)))
         };
-        self.authorities.entry(path.clone()).or_insert_with(load).clone()
+        self.authorities.entry(path.to_owned()).or_insert_with(load).clone()
     }
 }
