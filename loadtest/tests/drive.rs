@@ -200,7 +200,7 @@ fn stall_of_the_server_counts_for_all_requests_planned_in_it() {
 #[test]
 fn held_streams_stay_open_and_a_broken_one_is_counted() {
     let server = instant::start(&any_port(), "m", &instant::Options::default()).unwrap();
-    let headers = vec!["x-sim-pace-ms: 10".to_owned(), "x-sim-events: 100000".to_owned()];
+    let headers = vec!["x-sim-pace-ms: 10".to_owned(), "x-sim-events: 2000".to_owned()];
     let hold = Options {
         hold: Some(50),
         ramp: 0.1,
@@ -214,7 +214,7 @@ fn held_streams_stay_open_and_a_broken_one_is_counted() {
         (held.open_max, held.open_at_end, held.dropped, held.renewed),
         (50, 50, 0, 0)
     );
-    assert!(report.tokens > 50, "{report:?}");
+    assert!(report.tokens > 0 && report.inter_token.count > 0, "{report:?}");
     let sim = start(options());
     let headers = vec!["x-sim-fault: cut-after:2".to_owned()];
     let broken = drive(&Options {
