@@ -22,11 +22,7 @@ pub struct Fault {
 impl Fault {
     /// A fault with the words that name the offending part and the expected form.
     pub fn new(kind: Kind, note: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            kind,
-            note: note.into(),
-            retry_after: None,
-        }
+        Self { kind, note: note.into(), retry_after: None }
     }
 
     /// The same fault with the time after which a retry may succeed.

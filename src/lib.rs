@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod coordinator;
+pub mod dialect;
 pub mod error;
 pub mod net;
 pub mod observe;

@@ -125,9 +125,6 @@ impl Span {
 
     /// The same bytes in a buffer in which they lie `by` bytes further on.
     pub const fn shifted(self, by: usize) -> Self {
-        Self {
-            start: self.start + by,
-            end: self.end + by,
-        }
+        Self { start: self.start + by, end: self.end + by }
     }
 }

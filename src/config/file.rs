@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::cores::Cores;
 use super::quantity::{Size, Time};
 use super::secret::SecretSource;
+use crate::provider;
 
 /// A table in which every key may be left out: `key: type = default`.
 macro_rules! table {
@@ -191,7 +192,7 @@ table! {
     BackendHealth {
         /// Probe at all. On by default where the kind of backend has a health path.
         enabled: Option<bool> = None,
-        /// The path to ask, instead of the kind's own.
+        /// The whole path to ask, instead of the kind's own behind the path of the URL (without its /v1).
         path: Option<String> = None,
         /// As in [health].
         interval: Option<Time> = None,
@@ -251,11 +252,21 @@ pub struct Listener {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/PATH`; a path in front of /v1 may follow the port.
+    /// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/PATH`. A path may follow the port; /v1 is added.
     pub url: String,
     /// What runs there.
     #[serde(default)]
     pub kind: Kind,
+    /// Endpoints it serves (chat, completions, embeddings, responses, rerank, messages, count_tokens); those of its
+    /// kind if left out.
+    #[serde(default)]
+    pub serves: Option<Vec<String>>,
+    /// Whether it accepts `stream_options`; as its kind does if left out. Without it, usage of streams is estimated.
+    #[serde(default)]
+    pub stream_options: Option<bool>,
+    /// Whether somebody else runs it and bills by the token, finished or not; as for its kind if left out.
+    #[serde(default)]
+    pub hosted: Option<bool>,
     /// The credential to present: { env = "NAME" } or { file = "/path" }.
     #[serde(default)]
     pub api_key: Option<SecretSource>,
@@ -299,7 +310,7 @@ pub struct Model {
 pub struct Member {
     /// The backend.
     pub name: String,
-    /// The backend's own name for the model; the name the client sent if left out.
+    /// The backend's own name for the model; the public name if left out.
     #[serde(default)]
     pub model: Option<String>,
     /// Share of traffic among equals, instead of the backend's own.
@@ -359,27 +370,39 @@ pub enum LogLevel {
     Debug,
 }
 
-/// What runs on a backend.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// vLLM's server.
-    Vllm,
-    /// SGLang's server.
-    Sglang,
-    /// trtllm-serve.
-    #[serde(rename = "tensorrt-llm")]
-    TensorRtLlm,
-    /// llama-server of llama.cpp.
-    LlamaCpp,
-    /// OpenAI's API.
-    #[serde(rename = "openai")]
-    OpenAi,
-    /// Anthropic's API.
-    Anthropic,
-    /// Anything that speaks OpenAI's API.
-    #[default]
-    Generic,
+/// What runs on a backend, by the names of [`provider::Kind`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kind(pub provider::Kind);
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self(provider::Kind::Generic)
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        provider::Kind::parse(&name).map(Self).ok_or_else(|| {
+            let names = provider::Kind::ALL.map(provider::Kind::name).join(", ");
+            D::Error::custom(format_args!("no such kind; expected one of {names}"))
+        })
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name())
+    }
+}
+
+impl JsonSchema for Kind {
+    fn schema_name() -> Cow<'static, str> {
+        "Kind".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": provider::Kind::ALL.map(provider::Kind::name) })
+    }
 }
 
 /// Where clients connect: one entry, or a list of them.

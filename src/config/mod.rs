@@ -1,5 +1,10 @@
 //! WHAT THE OPERATOR WROTE.
+//!
+//! `file` is what was written, with its defaults; `read` turns text into it and knows the line of every key;
+//! `compile` turns it into a [`crate::plan::Plan`] and is the only step that fails. A configuration is taken whole
+//! or refused whole, with everything that is wrong with it in one answer.
 
+pub mod compile;
 pub mod cores;
 pub mod environment;
 pub mod file;
@@ -8,4 +13,45 @@ pub mod problem;
 pub mod quantity;
 pub mod read;
 pub mod secret;
+mod tls;
 mod url;
+
+use std::path::{Path, PathBuf};
+
+pub use compile::{AccessLog, Compiled, Settings, compile};
+pub use environment::{Environment, Process};
+pub use problem::{Problem, Problems};
+pub use read::{Written, read};
+
+/// Where a configuration is looked for if none is named, in this order.
+pub const PLACES: [&str; 2] = ["./ringway.toml", "/etc/ringway/ringway.toml"];
+
+/// The file to load: the one named, or the first of [`PLACES`] that exists.
+///
+/// # Errors
+/// If none is named and none is there.
+pub fn locate(named: Option<PathBuf>) -> Result<PathBuf, Problems> {
+    let found = named.or_else(|| PLACES.iter().map(PathBuf::from).find(|place| place.exists()));
+    found.ok_or_else(|| {
+        Problems::of_file(
+            Path::new(PLACES[0]),
+            format!("is not there, nor is {}; name a file", PLACES[1]),
+        )
+    })
+}
+
+/// Reads and compiles one file.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path, environment: &dyn Environment) -> Result<Compiled, Problems> {
+    let bytes = environment.file(path, read::CONFIG_BYTES_MAX);
+    let bytes = bytes.map_err(|error| Problems::of_file(path, format!("cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| Problems::of_file(path, "is not UTF-8 text"))?;
+    compile(&read(path, &text)?, environment)
+}
+
+/// The JSON Schema of the file, for completion in editors.
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(file::File)
+}

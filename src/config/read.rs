@@ -305,7 +305,7 @@ cores = "zero"
             "f:4: timeouts.head: has a wrong type; expected a time with its unit",
             "f:5: timeouts.total: has a wrong form; expected a time with its unit",
             "f:6: backend.a: url is missing",
-            "f:7: backend.a.kind: no such choice; expected one of \"vllm\", \"sglang\"",
+            "f:7: backend.a.kind: no such kind; expected one of vllm, sglang",
             "f:8: backend.a.weight: has a wrong form; expected a whole number",
             "f:11: backend.b.urll: no such key; expected one of url, kind",
             "f:13: model.m.backends[1]: has a wrong type; expected a text or a table",

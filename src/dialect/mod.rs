@@ -1,1 +1,41 @@
-//! dialect
+//! WHAT DOES THIS API MEAN?
+//!
+//! Which endpoint a path names, what of a request decides about routing and billing, what of an answer is usage, an
+//! end or an error, and how the gateway itself speaks to a client in the client's own dialect. Everything else in a
+//! body passes byte for byte: nothing here rebuilds a document.
+//!
+//! - [`route`]: path and method to [`Api`].
+//! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
+//! - [`stream`]: the meter over an answer; [`usage`]: the one normal form of token counts.
+//! - [`refusal`], [`models`]: the documents the gateway writes itself; [`text`] quotes strings for them.
+
+pub mod models;
+pub mod refusal;
+pub mod route;
+pub mod text;
+
+pub use route::{Api, ApiSet, route};
+
+/// A family of endpoints that share their errors and headers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dialect {
+    /// OpenAI and everybody who copies it.
+    OpenAi,
+    /// Anthropic Messages.
+    Anthropic,
+}
+
+impl Dialect {
+    /// The dialect in which to refuse a request whose path may not name an endpoint.
+    pub fn of_request(path: &[u8], has_anthropic_version: bool) -> Self {
+        let messages = path
+            .strip_prefix(b"/v1")
+            .unwrap_or(path)
+            .starts_with(b"/messages");
+        if messages || has_anthropic_version {
+            Dialect::Anthropic
+        } else {
+            Dialect::OpenAi
+        }
+    }
+}

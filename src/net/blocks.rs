@@ -9,10 +9,26 @@ use std::cell::{Cell, RefCell};
 /// Bytes owned by one phase of one exchange at a time.
 pub type Block = Vec<u8>;
 
+/// Bytes at the end of every block that no read fills, so that what was read can be framed in place.
+pub const TAIL_BYTES: usize = 32;
+
+/// How many bytes the next read may append to `block`.
+pub fn room(block: &Block) -> usize {
+    block.capacity().saturating_sub(block.len() + TAIL_BYTES)
+}
+
+/// Makes room for a read of at least `wanted` bytes.
+pub fn grow(block: &mut Block, wanted: usize) {
+    if room(block) < wanted {
+        block.reserve_exact(wanted + TAIL_BYTES);
+    }
+}
+
 /// The free blocks of one shard.
 pub struct Blocks {
     small: RefCell<Vec<Block>>,
     large: RefCell<Vec<Block>>,
+    /// Capacities, tail included.
     small_bytes: usize,
     large_bytes: usize,
     kept: usize,
@@ -25,8 +41,8 @@ impl Blocks {
         Self {
             small: RefCell::new(Vec::with_capacity(kept)),
             large: RefCell::new(Vec::with_capacity(kept)),
-            small_bytes,
-            large_bytes,
+            small_bytes: small_bytes + TAIL_BYTES,
+            large_bytes: large_bytes + TAIL_BYTES,
             kept,
             allocated: Cell::new(0),
         }
@@ -42,7 +58,7 @@ impl Blocks {
         self.take(&self.large, self.large_bytes)
     }
 
-    /// An empty block with room for `bytes`: a kept one if that is large enough, else one of its own.
+    /// An empty block of `bytes` or more: a kept one if that is large enough, else one of its own.
     pub fn with_room(&self, bytes: usize) -> Block {
         if bytes <= self.small_bytes {
             self.small()
@@ -70,19 +86,14 @@ impl Blocks {
         }
     }
 
-    /// Bytes of a small block.
-    pub fn small_bytes(&self) -> usize {
-        self.small_bytes
+    /// Whether `block` is larger than a small one.
+    pub fn is_large(&self, block: &Block) -> bool {
+        block.capacity() > self.small_bytes
     }
 
-    /// Bytes of a large block.
-    pub fn large_bytes(&self) -> usize {
-        self.large_bytes
-    }
-
-    /// Blocks taken from the allocator so far.
-    pub fn allocated(&self) -> u64 {
-        self.allocated.get()
+    /// Blocks taken from the allocator since this was last asked.
+    pub fn take_allocated(&self) -> u64 {
+        self.allocated.take()
     }
 
     fn take(&self, shelf: &RefCell<Vec<Block>>, bytes: usize) -> Block {
@@ -104,7 +115,7 @@ mod tests {
         block.extend_from_slice(b"old");
         blocks.put(block);
         assert_eq!(blocks.small().len(), 0);
-        assert_eq!(blocks.allocated(), 1);
+        assert_eq!(blocks.take_allocated(), 1);
     }
 
     #[test]

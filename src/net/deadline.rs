@@ -65,6 +65,13 @@ impl Deadlines {
     }
 }
 
+impl Deadlines {
+    /// Wakes everybody who waits with a deadline, due or not: something they all look at has changed.
+    pub fn wake_all(&self) {
+        self.wakers.borrow().iter().flatten().for_each(Waker::wake_by_ref);
+    }
+}
+
 impl Deadline {
     /// Due `after` from the last tick.
     pub fn set(&self, after: Nanos) {

@@ -20,7 +20,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, S
 use monoio::net::UnixStream;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::blocks::Block;
+use super::blocks::{Block, room};
 use super::tls::{TlsReader, TlsWriter};
 
 /// A connected descriptor of either family.
@@ -53,7 +53,7 @@ impl Reader {
 
     /// Gives the block that the next read appends to; it must have room. Nothing is submitted before a poll.
     pub fn arm(&mut self, block: Block) {
-        debug_assert!(!self.armed && block.capacity() > block.len());
+        debug_assert!(!self.armed && room(&block) > 0);
         self.exchange.given.set(Some(block));
         self.armed = true;
     }
@@ -171,7 +171,7 @@ pub(super) async fn write_all(
 
 /// Reads once, appending to `block`.
 pub(super) async fn read_some(half: &mut OwnedReadHalf<Socket>, block: Block) -> (io::Result<usize>, Block) {
-    let (start, end) = (block.len(), block.capacity());
+    let (start, end) = (block.len(), block.len() + room(&block));
     let (read, slice) = half.read(SliceMut::new(block, start, end)).await;
     let mut block = slice.into_inner();
     if read.is_err() {

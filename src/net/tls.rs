@@ -14,7 +14,7 @@ use monoio::io::{AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
-use super::blocks::Block;
+use super::blocks::{Block, TAIL_BYTES, room};
 use super::stream::{Reader, Socket, Writer, read_some, secured, write_all};
 
 /// Accepts TLS from a client. The caller bounds the time.
@@ -122,7 +122,7 @@ impl TlsReader {
 
     fn take_plain(&mut self, block: &mut Block) -> io::Result<Option<usize>> {
         let start = block.len();
-        block.resize(block.capacity(), 0);
+        block.resize(start + room(block), 0);
         let read = self.session.borrow_mut().reader().read(&mut block[start..]);
         block.truncate(start + *read.as_ref().unwrap_or(&0));
         match read {
@@ -177,4 +177,4 @@ impl TlsWriter {
 }
 
 /// One TLS record with its overhead fits (RFC 8446 section 5.2).
-const CIPHER_BYTES: usize = 16 * 1024 + 512;
+const CIPHER_BYTES: usize = 16 * 1024 + 512 + TAIL_BYTES;

@@ -64,15 +64,9 @@ impl Cells {
     /// Fresh cells for tables of these lengths.
     pub fn new(shards: usize, backends: usize, keys: usize) -> Self {
         Self {
-            keys: std::iter::repeat_with(CachePadded::<KeyCells>::default)
-                .take(keys)
-                .collect(),
-            backends: std::iter::repeat_with(CachePadded::<BackendCells>::default)
-                .take(backends)
-                .collect(),
-            loads: std::iter::repeat_with(CachePadded::<Load>::default)
-                .take(shards * backends)
-                .collect(),
+            keys: std::iter::repeat_with(CachePadded::<KeyCells>::default).take(keys).collect(),
+            backends: std::iter::repeat_with(CachePadded::<BackendCells>::default).take(backends).collect(),
+            loads: std::iter::repeat_with(CachePadded::<Load>::default).take(shards * backends).collect(),
             draining: AtomicBool::new(false),
         }
     }
@@ -94,11 +88,7 @@ impl Cells {
 
     /// The loads of one backend, one per shard.
     pub fn loads(&self, backend: BackendId) -> impl Iterator<Item = &Load> {
-        self.loads
-            .iter()
-            .skip(backend.index())
-            .step_by(self.backends.len().max(1))
-            .map(|load| &**load)
+        self.loads.iter().skip(backend.index()).step_by(self.backends.len().max(1)).map(|load| &**load)
     }
 }
 

@@ -179,6 +179,8 @@ pub struct BackendTls {
     pub config: Arc<rustls::ClientConfig>,
     /// The name that must be on its certificate.
     pub server_name: rustls::pki_types::ServerName<'static>,
+    /// Whether its certificate is verified at all; false is shown wherever the backend is.
+    pub verified: bool,
 }
 
 /// How the coordinator asks a backend whether it is up.

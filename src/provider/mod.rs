@@ -1,15 +1,250 @@
-//! WHO DO WE CALL, AND HOW? One kind of backend each: paths, credentials, quirks. Pure.
+//! WHO DO WE CALL, AND HOW?
+//!
+//! One kind of backend each, one file each: which endpoints it serves, where its health is asked, how our credential
+//! is presented, what it rejects. Pure; `config` overrides the switches an operator may know better.
 
-/// How one kind of backend is called.
+mod anthropic;
+mod generic;
+mod llama_cpp;
+mod openai;
+mod sglang;
+mod tensorrt_llm;
+mod vllm;
+
+use crate::dialect::{Api, ApiSet};
+
+/// How one backend is called: the defaults of its kind, or what the operator made of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Provider {
     /// Which kind.
     pub kind: Kind,
+    /// Endpoints it serves; a request for another one is not sent to it.
+    pub serves: ApiSet,
+    /// Whether it accepts `stream_options` with `include_usage`; one that does not is never sent it.
+    pub takes_stream_options: bool,
+    /// Whether somebody else runs it and bills by the token, finished or not.
+    pub hosted: bool,
+    /// Path of its health probe, without the prefix of its URL; `None` if it has none that costs nothing.
+    pub health_path: Option<&'static str>,
+    /// How our credential is presented.
+    pub credential: Credential,
 }
 
 /// The kinds of backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// vLLM's OpenAI server.
+    /// vLLM's server.
     Vllm,
+    /// SGLang's server or router.
+    Sglang,
+    /// `trtllm-serve`.
+    TensorRtLlm,
+    /// `llama-server` of llama.cpp.
+    LlamaCpp,
+    /// api.openai.com.
+    OpenAi,
+    /// api.anthropic.com.
+    Anthropic,
+    /// Anything else that copies OpenAI's endpoints.
+    Generic,
+}
+
+/// The header line that carries a credential.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Credential {
+    /// `authorization: Bearer`
+    Bearer,
+    /// `x-api-key`
+    ApiKey,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 7] = [
+        Kind::Vllm,
+        Kind::Sglang,
+        Kind::TensorRtLlm,
+        Kind::LlamaCpp,
+        Kind::OpenAi,
+        Kind::Anthropic,
+        Kind::Generic,
+    ];
+
+    /// The kind an operator names in the configuration.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Vllm => "vllm",
+            Kind::Sglang => "sglang",
+            Kind::TensorRtLlm => "tensorrt-llm",
+            Kind::LlamaCpp => "llama.cpp",
+            Kind::OpenAi => "openai",
+            Kind::Anthropic => "anthropic",
+            Kind::Generic => "openai-compatible",
+        }
+    }
+}
+
+impl From<Kind> for Provider {
+    fn from(kind: Kind) -> Self {
+        Self::new(kind)
+    }
+}
+
+impl Provider {
+    /// The defaults of a kind.
+    pub const fn new(kind: Kind) -> Self {
+        match kind {
+            Kind::Vllm => vllm::PROVIDER,
+            Kind::Sglang => sglang::PROVIDER,
+            Kind::TensorRtLlm => tensorrt_llm::PROVIDER,
+            Kind::LlamaCpp => llama_cpp::PROVIDER,
+            Kind::OpenAi => openai::PROVIDER,
+            Kind::Anthropic => anthropic::PROVIDER,
+            Kind::Generic => generic::PROVIDER,
+        }
+    }
+
+    /// Whether requests to this endpoint can be sent to it.
+    pub const fn speaks(&self, api: Api) -> bool {
+        self.serves.contains(api)
+    }
+
+    /// Appends the request target: the URL's path `prefix` (no trailing slash), the endpoint's path, the client's
+    /// `query` (without `?`, empty for none) as it is.
+    ///
+    /// A prefix that already ends in `/v1`, as base URLs for SDKs do, does not get a second one.
+    pub fn target(&self, api: Api, prefix: &[u8], query: &[u8], out: &mut Vec<u8>) {
+        let path = self.path(api).as_bytes();
+        out.extend_from_slice(prefix);
+        out.extend_from_slice(match path.strip_prefix(b"/v1") {
+            Some(rest) if prefix.ends_with(b"/v1") => rest,
+            _ => path,
+        });
+        if !query.is_empty() {
+            out.push(b'?');
+            out.extend_from_slice(query);
+        }
+    }
+
+    /// The endpoint's path at this kind of backend; so far all agree.
+    pub const fn path(&self, api: Api) -> &'static str {
+        api.path()
+    }
+
+    /// The whole header line that presents `secret`, ending in CRLF.
+    ///
+    /// # Errors
+    /// If `secret` is empty or has bytes that a header value cannot carry (RFC 9110 section 5.5; stricter: no spaces
+    /// either). The text never contains the secret.
+    pub fn credential_line(&self, secret: &[u8]) -> Result<Vec<u8>, &'static str> {
+        if secret.is_empty() {
+            return Err("the credential is empty");
+        }
+        if !secret.iter().all(u8::is_ascii_graphic) {
+            return Err("the credential contains spaces, line ends or other bytes a header cannot carry");
+        }
+        let name = match self.credential {
+            Credential::Bearer => b"authorization: Bearer ".as_slice(),
+            Credential::ApiKey => b"x-api-key: ",
+        };
+        Ok([name, secret, b"\r\n"].concat())
+    }
+
+    /// A line to send if the client's request has none of that name: the name in lower case, and the whole line.
+    pub const fn line_if_absent(&self) -> Option<(&'static [u8], &'static [u8])> {
+        match self.kind {
+            Kind::Anthropic => Some(anthropic::VERSION),
+            _ => None,
+        }
+    }
+}
+
+/// The endpoints that every copy of OpenAI's server has.
+const OPENAI_CORE: ApiSet = ApiSet::of(&[Api::Chat, Api::Completions, Api::Embeddings]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_parse_back() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::parse(kind.name()), Some(kind));
+            assert_eq!(Provider::new(kind).kind, kind);
+        }
+        for name in ["", "VLLM", "vllm ", "generic", "llamacpp"] {
+            assert_eq!(Kind::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn messages_go_only_where_they_are_understood() {
+        let speak: Vec<_> = Kind::ALL
+            .into_iter()
+            .filter(|kind| Provider::new(*kind).speaks(Api::Messages))
+            .collect();
+        assert_eq!(speak, [Kind::Vllm, Kind::Anthropic]);
+        assert!(!Provider::new(Kind::Anthropic).speaks(Api::Chat));
+        let mut provider = Provider::new(Kind::Sglang);
+        provider.serves = provider.serves.with(Api::Messages);
+        assert!(provider.speaks(Api::Messages));
+    }
+
+    #[test]
+    fn nobody_is_sent_what_the_gateway_answers_itself() {
+        for kind in Kind::ALL {
+            let provider = Provider::new(kind);
+            assert!(!provider.speaks(Api::Models) && !provider.speaks(Api::ModelById));
+        }
+    }
+
+    #[test]
+    fn a_target_has_one_version_and_the_clients_query() {
+        let target = |prefix: &str, query: &str| {
+            let mut out = Vec::new();
+            Provider::new(Kind::Vllm).target(Api::Chat, prefix.as_bytes(), query.as_bytes(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(target("", ""), "/v1/chat/completions");
+        assert_eq!(target("/v1", ""), "/v1/chat/completions");
+        assert_eq!(
+            target("/engine", "beta=true&x="),
+            "/engine/v1/chat/completions?beta=true&x="
+        );
+        assert_eq!(target("/openai/v1", "?"), "/openai/v1/chat/completions??");
+        assert_eq!(target("/xv1", ""), "/xv1/v1/chat/completions");
+    }
+
+    #[test]
+    fn a_credential_is_presented_the_way_its_owner_reads_it() {
+        let line = |kind, secret| Provider::new(kind).credential_line(secret);
+        assert_eq!(
+            line(Kind::OpenAi, b"sk-1").unwrap(),
+            b"authorization: Bearer sk-1\r\n"
+        );
+        assert_eq!(line(Kind::Anthropic, b"sk-1").unwrap(), b"x-api-key: sk-1\r\n");
+        for bad in [
+            b"".as_slice(),
+            b"a\r\nx: y",
+            b"a b",
+            b"a\n",
+            "é".as_bytes(),
+            b"\0",
+        ] {
+            let reason = line(Kind::OpenAi, bad).unwrap_err();
+            assert!(bad.is_empty() || !reason.contains(&*String::from_utf8_lossy(bad)));
+        }
+    }
+
+    #[test]
+    fn only_anthropic_needs_a_version_line() {
+        let (name, line) = Provider::new(Kind::Anthropic).line_if_absent().unwrap();
+        assert!(line.starts_with(name) && line.ends_with(b"\r\n"));
+        assert_eq!(Provider::new(Kind::Vllm).line_if_absent(), None);
+    }
 }

@@ -1,1 +1,297 @@
-//! shard
+//! THE WALK. One shard: a pinned thread with its own ring, connections, kept backend connections and blocks.
+//!
+//! accept (`mod`) -> read head (`connection`) -> `exchange` -> `phases::on_head` -> body -> `phases::on_body` ->
+//! `dispatch` -> `relay` -> `settle`. Control flow lives in exchange, dispatch and relay; what they call returns a
+//! value. A shard takes no lock, spawns no thread and never waits for the coordinator.
+
+mod connection;
+mod decode;
+mod dispatch;
+mod encode;
+mod exchange;
+mod idle;
+mod phases;
+mod relay;
+mod respond;
+mod settle;
+mod watch;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::net::blocks::Blocks;
+use crate::net::clock;
+use crate::net::deadline::Deadlines;
+use crate::net::listen::{Accepted, Acceptor, Spill};
+use crate::net::stream::Socket;
+use crate::observe::counters::{Counter, ShardNumbers};
+use crate::observe::ShardOutbox;
+use crate::plan::{Control, Plan, ShardTuning};
+use crate::policy::retry::RetryBudget;
+use crate::units::{Nanos, ShardId};
+
+use idle::Idle;
+
+/// What a shard thread is given.
+pub struct Seat {
+    /// Which shard this is.
+    pub id: ShardId,
+    /// The plan it starts with.
+    pub plan: Arc<Plan>,
+    /// Its own listeners, by the plan's index.
+    pub listeners: Vec<TcpListener>,
+    /// How shards hand clients to each other.
+    pub spill: Arc<Spill>,
+    /// Rings when a client was handed over.
+    pub bell: StdUnixStream,
+    /// Numbers, histograms and records on their way to the coordinator.
+    pub outbox: ShardOutbox,
+    /// When to stop.
+    pub control: Arc<Control>,
+}
+
+/// Everything the tasks of one shard share.
+pub(crate) struct Shard {
+    pub(crate) id: ShardId,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) blocks: Blocks,
+    pub(crate) deadlines: Rc<Deadlines>,
+    pub(crate) idle: Idle,
+    pub(crate) numbers: Arc<ShardNumbers>,
+    pub(crate) outbox: RefCell<ShardOutbox>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) retries: RefCell<RetryBudget>,
+    /// `Date` field value, renewed by the tick.
+    pub(crate) date: RefCell<[u8; respond::DATE_BYTES]>,
+    /// Milliseconds since 1970 at the last tick.
+    pub(crate) unix_ms: Cell<u64>,
+    /// No new clients, and idle ones go.
+    closing: Cell<bool>,
+    /// Exchanges in flight end now.
+    stopping: Cell<bool>,
+    spill: Arc<Spill>,
+    random: Cell<u64>,
+    connections: Cell<usize>,
+}
+
+impl Shard {
+    fn new(id: ShardId, plan: Arc<Plan>, spill: Arc<Spill>, outbox: ShardOutbox, control: Arc<Control>) -> Self {
+        let tuning = &plan.shards[id.index()];
+        let deadlines = Rc::new(Deadlines::default());
+        deadlines.tick(clock::now());
+        Self {
+            id,
+            blocks: Blocks::new(tuning.small_block_bytes, tuning.large_block_bytes, tuning.blocks_kept),
+            idle: Idle::new(plan.backends.len(), tuning.idle_max),
+            deadlines,
+            numbers: Arc::clone(outbox.numbers()),
+            outbox: RefCell::new(outbox),
+            control,
+            retries: RefCell::default(),
+            date: RefCell::new(respond::date(clock::unix_ms())),
+            unix_ms: Cell::new(clock::unix_ms()),
+            closing: Cell::new(false),
+            stopping: Cell::new(false),
+            spill,
+            random: Cell::new(seed(id)),
+            connections: Cell::new(0),
+            plan,
+        }
+    }
+
+    fn tuning(&self) -> &ShardTuning {
+        &self.plan.shards[self.id.index()]
+    }
+
+    /// The next random word (xorshift64*): ids, jitter, choices; never a secret.
+    pub(crate) fn random(&self) -> u64 {
+        let mut word = self.random.get();
+        word ^= word >> 12;
+        word ^= word << 25;
+        word ^= word >> 27;
+        self.random.set(word);
+        word.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Whether answers should ask their client to connect anew elsewhere.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.plan.cells.draining.load(Ordering::Relaxed) || self.closing.get()
+    }
+
+    /// Whether clients without a request in work should go.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// Whether exchanges in flight must end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    fn tick(&self) {
+        let now = clock::now();
+        self.deadlines.tick(now);
+        if self.control.stop_accepting() && !self.closing.replace(true) {
+            self.deadlines.wake_all();
+        }
+        if self.control.cut_at() <= now && !self.stopping.replace(true) {
+            self.deadlines.wake_all();
+        }
+        let unix_ms = clock::unix_ms();
+        if unix_ms / 1000 != self.unix_ms.replace(unix_ms) / 1000 {
+            *self.date.borrow_mut() = respond::date(unix_ms);
+            self.outbox.borrow_mut().flush();
+            self.idle.sweep(now);
+            self.numbers.add(Counter::BlocksAllocated, self.blocks.take_allocated());
+        }
+    }
+}
+
+fn seed(id: ShardId) -> u64 {
+    let mut word = [0; 8];
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut word);
+    u64::from_ne_bytes(word) | 1 << (id.index() % 63)
+}
+
+/// Runs one shard on this thread until it is told to stop and its last exchange is done.
+///
+/// Errors: the runtime refuses a listener.
+pub async fn run(seat: Seat) -> std::io::Result<()> {
+    let presence = seat.control.enter();
+    let shard = Rc::new(Shard::new(seat.id, seat.plan, seat.spill, seat.outbox, seat.control));
+    let acceptors = seat.listeners.into_iter().map(Acceptor::new).collect::<std::io::Result<Vec<_>>>()?;
+    for (listener, acceptor) in acceptors.into_iter().enumerate() {
+        monoio::spawn(accept(Rc::clone(&shard), acceptor, listener));
+    }
+    monoio::spawn(receive(Rc::clone(&shard), Socket::from_std(seat.bell)?));
+    while !(shard.is_closing() && shard.connections.get() == 0) {
+        monoio::time::sleep(TICK).await;
+        shard.tick();
+    }
+    shard.outbox.borrow_mut().flush();
+    monoio::time::sleep(TICK).await; // one more turn of the ring, so that queued closes are submitted
+    drop(presence);
+    Ok(())
+}
+
+/// Accepts on one listener until the shard stops accepting.
+async fn accept(shard: Rc<Shard>, acceptor: Acceptor, listener: usize) {
+    let deadline = shard.deadlines.row();
+    while !shard.is_closing() {
+        deadline.set(STOP_CHECK);
+        let _ = watch::until(&deadline, acceptor.ready()).await;
+        for _ in 0..ACCEPT_BATCH {
+            match acceptor.accept(listener) {
+                Ok(Some(client)) => place(&shard, client),
+                Ok(None) => break,
+                Err(_) => {
+                    // Out of descriptors: the queue keeps the client, a pause keeps the core.
+                    shard.numbers.add(Counter::AcceptFailures, 1);
+                    monoio::time::sleep(ACCEPT_PAUSE).await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Takes clients that other shards handed over.
+async fn receive(shard: Rc<Shard>, bell: Socket) {
+    use monoio::io::AsyncReadRent;
+    let mut bell = bell;
+    let mut rung: Vec<u8> = Vec::with_capacity(64);
+    loop {
+        let (read, block) = bell.read(rung).await;
+        rung = block;
+        while let Some(client) = shard.spill.handed(shard.id.index()) {
+            admit(&shard, client);
+        }
+        if !matches!(read, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+fn place(shard: &Rc<Shard>, client: Accepted) {
+    shard.numbers.add(Counter::ConnectionsAccepted, 1);
+    let own = shard.id.index();
+    let best = shard.spill.place(own, shard.random());
+    if best == own {
+        return admit(shard, client);
+    }
+    match shard.spill.hand_over(best, client) {
+        Ok(()) => shard.numbers.add(Counter::ConnectionsSpilled, 1),
+        Err(client) => admit(shard, client),
+    }
+}
+
+fn admit(shard: &Rc<Shard>, client: Accepted) {
+    if shard.connections.get() >= shard.tuning().connections_max {
+        shard.numbers.add(Counter::ConnectionsRefused, 1);
+        return; // closed: a refusal in words would need a slot
+    }
+    let held = Held::new(shard);
+    let shard = Rc::clone(shard);
+    monoio::spawn(async move {
+        let numbers = Arc::clone(&shard.numbers);
+        let _held = held;
+        if Guarded(Box::pin(connection::serve(shard, client))).await.is_err() {
+            numbers.add(Counter::Panics, 1);
+        }
+    });
+}
+
+/// One client counted as held, until it is dropped.
+struct Held(Rc<Shard>);
+
+impl Held {
+    fn new(shard: &Rc<Shard>) -> Self {
+        shard.connections.set(shard.connections.get() + 1);
+        shard.spill.enter(shard.id.index());
+        shard.numbers.set(Counter::ConnectionsActive, shard.connections.get() as u64);
+        Self(Rc::clone(shard))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let shard = &self.0;
+        shard.connections.set(shard.connections.get() - 1);
+        shard.spill.leave(shard.id.index());
+        shard.numbers.set(Counter::ConnectionsActive, shard.connections.get() as u64);
+        shard.numbers.add(Counter::ConnectionsClosed, 1);
+    }
+}
+
+/// Keeps a panic inside the connection it happened in: monoio would let it end the shard.
+struct Guarded<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Guarded<F> {
+    type Output = Result<F::Output, ()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(Err(())),
+        }
+    }
+}
+
+/// Resolution of every deadline.
+const TICK: Duration = Duration::from_millis(10);
+/// How often an idle accept loop looks at its stop sign.
+const STOP_CHECK: Nanos = Nanos(50_000_000);
+/// Clients accepted before other tasks have their turn.
+const ACCEPT_BATCH: usize = 64;
+/// Rest after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

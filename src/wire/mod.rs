@@ -12,6 +12,8 @@ pub mod chunked;
 pub mod fields;
 pub mod framing;
 pub mod head;
+pub mod json;
+pub mod sse;
 
 /// A parser's answer. "Need more bytes" is a state, never a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,325 @@
+//! The servers we call: where they are, who we are to them, whom we trust.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::bounds::within;
+use super::listen::PEM_BYTES_MAX;
+use super::models::WEIGHT_MAX;
+use super::{NAME_SIGNS, Source, check_name, file, file_bytes};
+use crate::config::problem::Report;
+use crate::config::secret::{Secret, SecretSource};
+use crate::config::tls::{self, Trust};
+use crate::config::url::{self, Url};
+use crate::dialect::{Api, ApiSet};
+use crate::plan::{Backend, BackendTls, HealthProbe, Target};
+use crate::provider::Provider;
+use crate::units::BackendId;
+
+/// One row per backend, by name.
+pub(super) fn compile(source: &Source<'_>, report: &mut Report<'_>) -> Vec<Backend> {
+    let mut trusts = Trusts::default();
+    let mut backends = Vec::new();
+    for (index, (name, backend)) in source.file.backend.iter().enumerate() {
+        let one = One { name, backend };
+        if let Some(row) = one.compile(BackendId::new(index), source, &mut trusts, report) {
+            backends.push(row);
+        }
+    }
+    backends
+}
+
+/// One backend as written.
+struct One<'a> {
+    name: &'a str,
+    backend: &'a file::Backend,
+}
+
+impl One<'_> {
+    fn at<'a>(&'a self, key: &'a str) -> [&'a str; 3] {
+        ["backend", self.name, key]
+    }
+
+    fn compile(
+        &self,
+        id: BackendId,
+        source: &Source<'_>,
+        trusts: &mut Trusts,
+        report: &mut Report<'_>,
+    ) -> Option<Backend> {
+        check_name(&["backend", self.name], self.name, NAME_SIGNS, report);
+        self.check_bounds(report);
+        let provider = self.provider(report);
+        let secret = self
+            .backend
+            .api_key
+            .as_ref()
+            .map(|key| self.secret(key, source, report));
+        let url = report.take(&self.at("url"), url::parse(&self.backend.url));
+        let prefix = url.as_ref().map_or("", |url| &url.path);
+        let health = self.health(provider, prefix, &source.file.health, report);
+        let url = url?;
+        let tls = self.tls(&url, source, trusts, report);
+        let credential_lines = match secret {
+            Some(secret) => report.take(
+                &self.at("api_key"),
+                provider.credential_line(secret?.expose().as_bytes()),
+            )?,
+            None => Vec::new(),
+        };
+        if !credential_lines.is_empty() && !url.tls && !is_near(&url.target) {
+            report.note(format!("backend {} gets its api_key over plain http", self.name));
+        }
+        Some(Backend {
+            id,
+            name: self.name.into(),
+            provider,
+            target: url.target,
+            addresses: ArcSwap::default(),
+            tls,
+            authority: url.authority.into_bytes().into(),
+            path_prefix: url.path.into_bytes().into(),
+            credential_lines: credential_lines.into(),
+            in_flight_max: self.backend.in_flight_max.unwrap_or(u32::MAX),
+            health,
+            kv_tokens: self.backend.kv_tokens.unwrap_or(0),
+        })
+    }
+
+    fn check_bounds(&self, report: &mut Report<'_>) {
+        if let Some(weight) = self.backend.weight {
+            within(&self.at("weight"), weight, 1, WEIGHT_MAX, report);
+        }
+        if let Some(in_flight_max) = self.backend.in_flight_max {
+            within(&self.at("in_flight_max"), in_flight_max, 1, u32::MAX - 1, report);
+        }
+        if let Some(tokens) = self.backend.kv_tokens {
+            within(&self.at("kv_tokens"), tokens, 1, 1 << 40, report);
+        }
+    }
+
+    /// The defaults of its kind, and what the operator knows better.
+    fn provider(&self, report: &mut Report<'_>) -> Provider {
+        let mut provider = Provider::new(self.backend.kind.0);
+        if let Some(names) = &self.backend.serves {
+            provider.serves = self.serves(names, report);
+        }
+        provider.takes_stream_options = self
+            .backend
+            .stream_options
+            .unwrap_or(provider.takes_stream_options);
+        provider.hosted = self.backend.hosted.unwrap_or(provider.hosted);
+        provider
+    }
+
+    fn serves(&self, names: &[String], report: &mut Report<'_>) -> ApiSet {
+        let apis = Api::ALL
+            .into_iter()
+            .filter(|api| !matches!(api, Api::Models | Api::ModelById));
+        if names.is_empty() {
+            report.problem(
+                &self.at("serves"),
+                "is empty; leave it out for the endpoints of its kind",
+            );
+        }
+        let mut set = ApiSet::default();
+        for (at, name) in names.iter().enumerate() {
+            match apis.clone().find(|api| api.name() == name) {
+                Some(api) => set = set.with(api),
+                None => {
+                    let known: Vec<&str> = apis.clone().map(Api::name).collect();
+                    let path = ["backend", self.name, "serves", &format!("[{at}]")];
+                    report.problem(
+                        &path,
+                        format!("no such endpoint; expected some of {}", known.join(", ")),
+                    );
+                }
+            }
+        }
+        set
+    }
+
+    fn secret(&self, key: &SecretSource, source: &Source<'_>, report: &mut Report<'_>) -> Option<Secret> {
+        let (found, place) = match key {
+            SecretSource::Env(name) => {
+                let place = format!("the environment variable {name}");
+                (
+                    source
+                        .environment
+                        .variable(name)
+                        .ok_or_else(|| format!("{place} is not set")),
+                    place,
+                )
+            }
+            SecretSource::File(path) => {
+                let place = format!("the file {}", path.display());
+                let bytes = file_bytes(source, path, Secret::BYTES_MAX + 2);
+                (
+                    bytes.and_then(|bytes| {
+                        String::from_utf8(bytes).map_err(|_| format!("{place} is not text"))
+                    }),
+                    place,
+                )
+            }
+        };
+        let secret = found.and_then(|found| Secret::new(&found).map_err(|wrong| format!("{place} {wrong}")));
+        report.take(&self.at("api_key"), secret)
+    }
+
+    fn health(
+        &self,
+        provider: Provider,
+        prefix: &str,
+        all: &file::Health,
+        report: &mut Report<'_>,
+    ) -> HealthProbe {
+        let own = &self.backend.health;
+        let merged = file::Health {
+            interval: own.interval.unwrap_or(all.interval),
+            timeout: own.timeout.unwrap_or(all.timeout),
+            failures: own.failures.unwrap_or(all.failures),
+            successes: own.successes.unwrap_or(all.successes),
+        };
+        if merged != *all {
+            super::bounds::health(&self.at("health"), &merged, report);
+        }
+        let at = |key| ["backend", self.name, "health", key];
+        if let Some(path) = &own.path
+            && !(path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'))
+        {
+            report.problem(
+                &at("path"),
+                "expected a path like \"/health\", visible ASCII only",
+            );
+        }
+        // Health lies beside /v1, not under it.
+        let prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
+        let path = own
+            .path
+            .clone()
+            .or_else(|| provider.health_path.map(|path| format!("{prefix}{path}")));
+        if own.enabled == Some(true) && path.is_none() {
+            report.problem(
+                &at("path"),
+                "is missing; this kind of backend has no path of its own to ask",
+            );
+        }
+        if own.enabled == Some(false) && own.path.is_some() {
+            report.problem(
+                &at("path"),
+                "is there although enabled = false; take away one of them",
+            );
+        }
+        HealthProbe {
+            path: path.filter(|_| own.enabled != Some(false)).map(Into::into),
+            interval: merged.interval.0,
+            timeout: merged.timeout.0,
+            failures: merged.failures,
+            successes: merged.successes,
+        }
+    }
+
+    fn tls(
+        &self,
+        url: &Url,
+        source: &Source<'_>,
+        trusts: &mut Trusts,
+        report: &mut Report<'_>,
+    ) -> Option<BackendTls> {
+        let Target::Tcp { host, .. } = &url.target else {
+            self.refuse_tls_keys(report);
+            return None;
+        };
+        if !url.tls {
+            self.refuse_tls_keys(report);
+            return None;
+        }
+        let verified = self.backend.tls_verify.unwrap_or(true);
+        let config = match (&self.backend.ca_file, verified) {
+            (Some(_), false) => {
+                report.problem(
+                    &self.at("ca_file"),
+                    "is there although tls_verify = false; take away one of them",
+                );
+                return None;
+            }
+            (None, false) => {
+                report.note(format!(
+                    "backend {} takes any certificate: tls_verify = false",
+                    self.name
+                ));
+                trusts.anyone()
+            }
+            (Some(path), true) => report.take(&self.at("ca_file"), trusts.authority(path, source))?,
+            (None, true) => report.take(&self.at("url"), trusts.machine(source))?,
+        };
+        let server_name =
+            ServerName::try_from(host.to_string()).map_err(|_| "has a host that no certificate can name");
+        Some(BackendTls {
+            config,
+            server_name: report.take(&self.at("url"), server_name)?,
+            verified,
+        })
+    }
+
+    fn refuse_tls_keys(&self, report: &mut Report<'_>) {
+        let keys = [
+            ("ca_file", self.backend.ca_file.is_some()),
+            ("tls_verify", self.backend.tls_verify.is_some()),
+        ];
+        for (key, _) in keys.into_iter().filter(|(_, there)| *there) {
+            report.problem(&self.at(key), "is for https only; this backend has another url");
+        }
+    }
+}
+
+/// Whether the way to a backend does not leave this machine.
+fn is_near(target: &Target) -> bool {
+    match target {
+        Target::Tcp { host, .. } => {
+            &**host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+        }
+        Target::Unix(_) => true,
+    }
+}
+
+/// One client side of TLS per trust, shared by all backends that have it: they resume each other's sessions with
+/// the same name, and none across trusts.
+#[derive(Default)]
+struct Trusts {
+    machine: Option<Result<Arc<ClientConfig>, String>>,
+    anyone: Option<Arc<ClientConfig>>,
+    authorities: HashMap<PathBuf, Result<Arc<ClientConfig>, String>>,
+}
+
+impl Trusts {
+    fn anyone(&mut self) -> Arc<ClientConfig> {
+        self.anyone
+            .get_or_insert_with(|| tls::client(Trust::Anyone))
+            .clone()
+    }
+
+    fn machine(&mut self, source: &Source<'_>) -> Result<Arc<ClientConfig>, String> {
+        let load = || {
+            let roots = tls::roots(source.environment.roots()).map_err(|_| {
+                "needs authorities, and this machine trusts none; install ca-certificates, set SSL_CERT_FILE, or \
+                 name a ca_file"
+            });
+            Ok(tls::client(Trust::Roots(roots?)))
+        };
+        self.machine.get_or_insert_with(load).clone()
+    }
+
+    fn authority(&mut self, path: &PathBuf, source: &Source<'_>) -> Result<Arc<ClientConfig>, String> {
+        let load = || {
+            let pem = file_bytes(source, path, PEM_BYTES_MAX)?;
+            Ok(tls::client(Trust::Roots(tls::roots(tls::certificates(&pem)?)?)))
+        };
+        self.authorities.entry(path.clone()).or_insert_with(load).clone()
+    }
+}

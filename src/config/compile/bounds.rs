@@ -1,0 +1,262 @@
+//! Bounds of single values, and the relations between them.
+
+use std::fmt::Display;
+
+use super::file::{Estimate, File, Health, Limits, Timeouts};
+use crate::config::problem::{Report, written};
+use crate::config::quantity::{Size, Time};
+use crate::plan;
+use crate::units::Nanos;
+
+/// A problem unless `min <= value <= max`.
+pub(super) fn within<T: PartialOrd + Display>(
+    path: &[&str],
+    value: T,
+    min: T,
+    max: T,
+    report: &mut Report<'_>,
+) {
+    if value < min || value > max {
+        report.problem(path, format!("is {value}; expected {min} to {max}"));
+    }
+}
+
+/// A problem at `path` unless its value is at most the other key's.
+pub(super) fn at_most<T: PartialOrd + Display>(
+    path: &[&str],
+    value: T,
+    other: &[&str],
+    other_value: T,
+    report: &mut Report<'_>,
+) {
+    if value > other_value {
+        report.problem(
+            path,
+            format!(
+                "is {value}; expected at most {}, which is {other_value}",
+                written(other)
+            ),
+        );
+    }
+}
+
+/// The shortest deadline: timers tick in milliseconds.
+const TIME_MIN: Time = Time(Nanos(1_000_000));
+/// The longest deadline.
+const TIME_MAX: Time = Time::seconds(7 * 86_400);
+
+/// Deadlines: connect < first_token <= total, between_events <= total, body <= total.
+pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Timeouts {
+    let each = [
+        ("head", timeouts.head),
+        ("body", timeouts.body),
+        ("connect", timeouts.connect),
+        ("first_token", timeouts.first_token),
+        ("between_events", timeouts.between_events),
+        ("total", timeouts.total),
+        ("keep_alive", timeouts.keep_alive),
+        ("backend_idle", timeouts.backend_idle),
+        ("write_stall", timeouts.write_stall),
+    ];
+    for (key, time) in each {
+        within(&["timeouts", key], time, TIME_MIN, TIME_MAX, report);
+    }
+    within(
+        &["timeouts", "drain"],
+        timeouts.drain,
+        Time::seconds(0),
+        TIME_MAX,
+        report,
+    );
+    let plan = plan::Timeouts {
+        head: timeouts.head.0,
+        body: timeouts.body.0,
+        connect: timeouts.connect.0,
+        first_token: timeouts.first_token.0,
+        between_events: timeouts.between_events.0,
+        total: timeouts.total.0,
+        keep_alive: timeouts.keep_alive.0,
+        backend_idle: timeouts.backend_idle.0,
+        write_stall: timeouts.write_stall.0,
+        drain: timeouts.drain.0,
+    };
+    at_most(
+        &["timeouts", "body"],
+        timeouts.body,
+        &["timeouts", "total"],
+        timeouts.total,
+        report,
+    );
+    timeout_relations(&["timeouts"], &plan, report);
+    plan
+}
+
+/// What holds between the deadlines of an exchange, for all or for one model.
+pub(super) fn timeout_relations(path: &[&str], timeouts: &plan::Timeouts, report: &mut Report<'_>) {
+    let total = Time(timeouts.total);
+    for (key, nanos) in [
+        ("first_token", timeouts.first_token),
+        ("between_events", timeouts.between_events),
+    ] {
+        at_most(
+            &[path, &[key]].concat(),
+            Time(nanos),
+            &[path, &["total"]].concat(),
+            total,
+            report,
+        );
+    }
+    if timeouts.connect >= timeouts.first_token {
+        let text = format!(
+            "is {}; expected more than timeouts.connect, which is {}",
+            Time(timeouts.first_token),
+            Time(timeouts.connect)
+        );
+        report.problem(&[path, &["first_token"]].concat(), text);
+    }
+}
+
+/// One deadline that differs for a model.
+pub(super) fn model_timeout(path: &[&str], time: Option<Time>, into: &mut Nanos, report: &mut Report<'_>) {
+    if let Some(time) = time {
+        within(path, time, TIME_MIN, TIME_MAX, report);
+        *into = time.0;
+    }
+}
+
+/// Sizes: target < head, body_buffer <= body.
+pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
+    within(
+        &["limits", "head"],
+        limits.head,
+        Size::kib(1),
+        Size::mib(1),
+        report,
+    );
+    within(&["limits", "head_lines"], limits.head_lines, 8, 1000, report);
+    within(
+        &["limits", "target"],
+        limits.target,
+        Size(64),
+        Size::mib(1),
+        report,
+    );
+    within(
+        &["limits", "body"],
+        limits.body,
+        Size::kib(1),
+        Size::mib(4096),
+        report,
+    );
+    within(
+        &["limits", "body_buffer"],
+        limits.body_buffer,
+        Size::kib(1),
+        Size::mib(256),
+        report,
+    );
+    within(
+        &["limits", "event"],
+        limits.event,
+        Size::kib(1),
+        Size::mib(16),
+        report,
+    );
+    within(&["limits", "attempts"], limits.attempts, 1, 10, report);
+    at_most(
+        &["limits", "body_buffer"],
+        limits.body_buffer,
+        &["limits", "body"],
+        limits.body,
+        report,
+    );
+    if limits.target >= limits.head {
+        let text = format!(
+            "is {}; expected less than limits.head, which is {}",
+            limits.target, limits.head
+        );
+        report.problem(&["limits", "target"], text);
+    }
+    plan::Limits {
+        head_bytes: limits.head.bytes(),
+        head_lines: limits.head_lines,
+        target_bytes: limits.target.bytes(),
+        body_bytes: limits.body.0,
+        body_buffer_bytes: limits.body_buffer.bytes(),
+        event_bytes: limits.event.bytes(),
+        attempts: limits.attempts,
+    }
+}
+
+/// Estimates.
+pub(super) fn estimate(estimate: &Estimate, report: &mut Report<'_>) {
+    within(
+        &["estimate", "output_tokens"],
+        estimate.output_tokens,
+        1,
+        10_000_000,
+        report,
+    );
+    within(
+        &["estimate", "bytes_per_token"],
+        estimate.bytes_per_token,
+        1,
+        64,
+        report,
+    );
+}
+
+/// Probing: timeout <= interval.
+pub(super) fn health(path: &[&str], health: &Health, report: &mut Report<'_>) {
+    let at = |key| [path, &[key]].concat();
+    within(
+        &at("interval"),
+        health.interval,
+        Time(Nanos(100_000_000)),
+        Time::minutes(60),
+        report,
+    );
+    within(
+        &at("timeout"),
+        health.timeout,
+        TIME_MIN,
+        Time::minutes(10),
+        report,
+    );
+    within(&at("failures"), health.failures, 1, 100, report);
+    within(&at("successes"), health.successes, 1, 100, report);
+    at_most(
+        &at("timeout"),
+        health.timeout,
+        &at("interval"),
+        health.interval,
+        report,
+    );
+}
+
+/// Rows of the tables: whether they are within what ids can name and what a plan may cost in memory.
+pub(super) fn tables(file: &File, report: &mut Report<'_>) -> bool {
+    let tables = [
+        ("backend", file.backend.len(), 1, BACKENDS_MAX),
+        ("model", file.model.len(), 1, MODELS_MAX),
+        ("key", file.key.len(), 0, KEYS_MAX),
+    ];
+    for (table, rows, rows_min, rows_max) in tables {
+        if rows < rows_min {
+            report.problem(
+                &[table],
+                format!("is missing; expected at least one [{table}.NAME]"),
+            );
+        } else if rows > rows_max {
+            report.problem(
+                &[table],
+                format!("has {rows} entries; expected at most {rows_max}"),
+            );
+        }
+    }
+    tables.iter().all(|(_, rows, _, rows_max)| rows <= rows_max)
+}
+
+const BACKENDS_MAX: usize = 4096;
+const MODELS_MAX: usize = 4096;
+const KEYS_MAX: usize = 100_000;

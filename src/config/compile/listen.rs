@@ -1,0 +1,127 @@
+//! Where clients and operators connect.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Source, file_bytes};
+use crate::config::problem::Report;
+use crate::config::{file, tls};
+use crate::plan::Listener;
+
+/// The largest certificate chain or key that is read, in bytes.
+pub(super) const PEM_BYTES_MAX: usize = 1 << 20;
+
+/// The data listeners, and whether they may be open.
+pub(super) fn listeners(source: &Source<'_>, shards: usize, report: &mut Report<'_>) -> Vec<Listener> {
+    let file = source.file;
+    let config = file.tls.as_ref().and_then(|tls| server(source, tls, report));
+    let mut listeners: Vec<Listener> = Vec::new();
+    if file.listen.0.is_empty() {
+        report.problem(&["listen"], "is empty; expected at least one address");
+    }
+    for (index, entry) in file.listen.0.iter().enumerate() {
+        let at = format!("[{index}]");
+        let path: &[&str] = if file.listen.0.len() == 1 {
+            &["listen"]
+        } else {
+            &["listen", &at]
+        };
+        let wants_tls = entry.0.tls.unwrap_or(file.tls.is_some());
+        if wants_tls && file.tls.is_none() {
+            report.problem(
+                path,
+                "has tls = true, but there is no [tls] with cert_file and key_file",
+            );
+        }
+        let Some(address) = report.take(path, address(&entry.0.address)) else {
+            continue;
+        };
+        if listeners.iter().any(|other| same_place(other.address, address)) {
+            report.problem(path, format!("{address} is listened on already"));
+        }
+        if address.port() == 0 && shards > 1 {
+            report.problem(
+                path,
+                "has port 0, which would be another port on every shard; expected 1 to 65535",
+            );
+        }
+        may_be_open(file, path, address, report);
+        listeners.push(Listener {
+            address,
+            tls: config.clone().filter(|_| wants_tls),
+        });
+    }
+    if file.open && !file.key.is_empty() {
+        let text = "says that there are no keys, but there are; take away open = true or every [key.NAME]";
+        report.problem(&["open"], text);
+    }
+    listeners
+}
+
+/// An open gateway is for loopback, or on purpose.
+fn may_be_open(file: &file::File, path: &[&str], address: SocketAddr, report: &mut Report<'_>) {
+    if !file.key.is_empty() || is_loopback(address) {
+        return;
+    }
+    if file.open {
+        report.note(format!(
+            "open gateway: whoever reaches {address} may use every model, without a key"
+        ));
+    } else {
+        report.problem(
+            path,
+            format!(
+                "there are no keys and other machines can reach {address}; add a [key.NAME], listen on 127.0.0.1, \
+                 or write open = true for an open gateway on a trusted network"
+            ),
+        );
+    }
+}
+
+/// The operator's listener.
+pub(super) fn admin(source: &Source<'_>, data: &[Listener], report: &mut Report<'_>) -> Option<SocketAddr> {
+    let path = ["admin", "listen"];
+    let address = report.take(&path, address(&source.file.admin.listen))?;
+    if data.iter().any(|listener| same_place(listener.address, address)) {
+        report.problem(
+            &path,
+            format!("{address} is where clients connect; expected another port"),
+        );
+    }
+    if !is_loopback(address) {
+        report.note(format!(
+            "other machines can reach the admin listener on {address}, which asks for no key"
+        ));
+    }
+    Some(address)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an address and a port, like 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080".to_owned()
+    })
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Whether two listeners would take each other's connections. Both families on one port are two places.
+fn same_place(a: SocketAddr, b: SocketAddr) -> bool {
+    let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && overlap
+}
+
+fn server(
+    source: &Source<'_>,
+    tls: &file::Tls,
+    report: &mut Report<'_>,
+) -> Option<Arc<rustls::ServerConfig>> {
+    let pem = |path: &Path| file_bytes(source, path, PEM_BYTES_MAX);
+    let chain = pem(&tls.cert_file).and_then(|pem| tls::certificates(&pem));
+    let key = pem(&tls.key_file).and_then(|pem| tls::private_key(&pem));
+    let chain = report.take(&["tls", "cert_file"], chain);
+    let key = report.take(&["tls", "key_file"], key);
+    report.take(&["tls", "key_file"], tls::server(chain?, key?))
+}

@@ -1,0 +1,197 @@
+//! From what was written to what runs: the only step that fails, and it fails whole.
+//!
+//! Pure: everything outside of the file is asked of the [`Environment`]. It can be called again for a new version
+//! of the file; ids, cells and generation of the new plan start afresh, whoever reloads carries over what lives on.
+//! Rows are in the order of their names, so the same file always yields the same ids.
+
+mod backends;
+mod bounds;
+mod keys;
+mod listen;
+mod models;
+mod shards;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::environment::Environment;
+use super::file::{self, Driver, File, LogLevel};
+use super::problem::{Problems, Report};
+use super::read::Written;
+use crate::plan::{Cells, Plan};
+use crate::policy::auth::KeyTable;
+
+/// A configuration that holds.
+pub struct Compiled {
+    /// What the shards read. Its generation is 1.
+    pub plan: Plan,
+    /// What the process is started with.
+    pub settings: Settings,
+    /// Allowed, but worth a look: one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What the process is started with and the shards do not read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// The operator's listener.
+    pub admin: SocketAddr,
+    /// How to wait for the kernel.
+    pub driver: Driver,
+    /// Where finished exchanges are written down.
+    pub access_log: AccessLog,
+    /// The least serious level that is shown on standard error.
+    pub log: LogLevel,
+}
+
+/// Where finished exchanges are written down.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// What every part of the compiler looks at.
+struct Source<'a> {
+    file: &'a File,
+    /// The folder of the configuration file: relative paths start here.
+    folder: &'a Path,
+    environment: &'a dyn Environment,
+}
+
+/// Decides everything that can be decided before the first request.
+///
+/// # Errors
+/// Everything that is wrong, at once. Nothing of the file runs then.
+pub fn compile(written: &Written, environment: &dyn Environment) -> Result<Compiled, Problems> {
+    let mut report = Report::new(&written.lines);
+    report.problems.extend(written.unknown.iter().cloned());
+    let folder = written.path.parent().unwrap_or(Path::new(""));
+    let source = Source {
+        file: &written.file,
+        folder,
+        environment,
+    };
+    let compiled = rows(&source, &mut report);
+    match compiled {
+        Some((plan, settings)) if report.problems.is_empty() => Ok(Compiled {
+            plan,
+            settings,
+            notes: report.notes,
+        }),
+        _ => {
+            let mut list = report.problems;
+            list.sort();
+            list.dedup();
+            assert!(!list.is_empty(), "a part that failed says why");
+            Err(Problems {
+                file: written.path.clone(),
+                list,
+            })
+        }
+    }
+}
+
+/// Every part is compiled even if an earlier one failed, so that all problems are found; `None` if one did.
+fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)> {
+    let file = source.file;
+    if !bounds::tables(file, report) {
+        return None;
+    }
+    let shards = shards::compile(&file.shards, &source.environment.machine(), report);
+    let listeners = listen::listeners(source, shards.len(), report);
+    let admin = listen::admin(source, &listeners, report);
+    let timeouts = bounds::timeouts(&file.timeouts, report);
+    let limits = bounds::limits(&file.limits, report);
+    bounds::estimate(&file.estimate, report);
+    bounds::health(&["health"], &file.health, report);
+    let backends = backends::compile(source, report);
+    let (models, names) = models::compile(source, &timeouts, report);
+    let keys = keys::compile(file, &names, models.len(), report);
+    let access_log = access_log(source, report);
+    if !report.problems.is_empty() {
+        return None;
+    }
+    let digests: Vec<_> = keys.iter().map(|key| key.digest).collect();
+    let cells = Arc::new(Cells::new(shards.len(), backends.len(), keys.len()));
+    let plan = Plan {
+        generation: 1,
+        listeners: listeners.into(),
+        shards: shards.into(),
+        timeouts,
+        limits,
+        backends: backends.into(),
+        models: models.into(),
+        names,
+        keys_required: !keys.is_empty(),
+        keys: keys.into(),
+        key_table: KeyTable::new(&digests),
+        debug_headers: file.debug_headers,
+        half_close_is_gone: file.half_close_is_gone,
+        output_tokens_default: file.estimate.output_tokens,
+        bytes_per_token: file.estimate.bytes_per_token,
+        cells,
+    };
+    Some((
+        plan,
+        Settings {
+            admin: admin?,
+            driver: file.driver,
+            access_log: access_log?,
+            log: file.log.level,
+        },
+    ))
+}
+
+fn access_log(source: &Source<'_>, report: &mut Report<'_>) -> Option<AccessLog> {
+    match source.file.access_log.to.as_str() {
+        "off" => Some(AccessLog::Off),
+        "stdout" => Some(AccessLog::Stdout),
+        path if path.contains('/') => Some(AccessLog::File(source.folder.join(path))),
+        _ => {
+            report.problem(
+                &["access_log", "to"],
+                "expected \"off\", \"stdout\" or the path of a file, with a slash",
+            );
+            None
+        }
+    }
+}
+
+/// Reads a file the configuration names, from its own folder if the path is relative.
+fn file_bytes(source: &Source<'_>, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let path = source.folder.join(path);
+    let bytes = source.environment.file(&path, bytes_max);
+    bytes.map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// The row of a name: its place among the sorted names.
+fn row<T>(table: &BTreeMap<String, T>, name: &str) -> Option<usize> {
+    table.keys().position(|key| key == name)
+}
+
+/// Names of backends and keys go into header values, labels and logs as they are.
+fn check_name(path: &[&str], name: &str, also: &str, report: &mut Report<'_>) {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || also.as_bytes().contains(&byte);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(fits) {
+        let also: Vec<String> = also.chars().map(String::from).collect();
+        let text = format!(
+            "is no name; expected 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9 and {}",
+            also.join(" ")
+        );
+        report.problem(path, text);
+    }
+}
+
+/// The longest name in bytes.
+const NAME_BYTES_MAX: usize = 128;
+/// What a name may hold beside letters and digits.
+const NAME_SIGNS: &str = "-_.";
+/// The same for models: `meta-llama/Llama-3.3:fp8`.
+const MODEL_SIGNS: &str = "-_.:/@+";

@@ -1,0 +1,124 @@
+//! What operators ask for, on a listener of its own: `/healthz`, `/readyz`, `/metrics`, `/status`.
+//!
+//! Nothing changes state here and no answer holds a secret. Every connection gets one answer and a few seconds;
+//! a slow or hostile scraper costs one of a few slots and no more.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use super::aggregate::Watch;
+use super::{metrics, status};
+use crate::observe::prometheus;
+
+/// Connections served at once; more wait in the kernel's backlog.
+const CONNECTIONS_MAX: usize = 64;
+
+/// From accept to the last byte of the answer. Prometheus gives up after 10 s by default.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Pause after an accept that failed, most likely for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens the listener, so that the caller hears of an address in use.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let open = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    open()
+        .map_err(|error: io::Error| io::Error::new(error.kind(), format!("admin address {address}: {error}")))
+}
+
+/// The routes.
+pub(super) fn router(watch: Arc<Watch>) -> Router {
+    Router::new()
+        .route(
+            "/healthz",
+            get(async || answer(StatusCode::OK, TEXT, "ok\n".to_owned())),
+        )
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_page))
+        .route("/status", get(status_page))
+        .with_state(watch)
+}
+
+/// Accepts for as long as the process runs.
+pub(super) async fn serve(listener: tokio::net::TcpListener, router: Router) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let mut builder = http1::Builder::new();
+            builder.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
+            // A scraper that leaves or is too slow is its own affair.
+            let _ = timeout(
+                CONNECTION_TIME,
+                builder.serve_connection(TokioIo::new(stream), service),
+            )
+            .await;
+            drop(slot);
+        });
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+type Answer = (StatusCode, [(HeaderName, &'static str); 3], String);
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let lines = [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status, lines, body)
+}
+
+async fn readyz(State(watch): State<Arc<Watch>>) -> impl IntoResponse {
+    match watch.ready() {
+        Ok(()) => answer(StatusCode::OK, TEXT, "ready\n".to_owned()),
+        Err(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
+    }
+}
+
+async fn metrics_page(State(watch): State<Arc<Watch>>) -> impl IntoResponse {
+    watch.merge();
+    answer(StatusCode::OK, prometheus::CONTENT_TYPE, metrics::page(&watch))
+}
+
+async fn status_page(State(watch): State<Arc<Watch>>) -> impl IntoResponse {
+    watch.merge();
+    match serde_json::to_string(&status::read(&watch)) {
+        Ok(body) => answer(StatusCode::OK, JSON, body),
+        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+    }
+}

@@ -1,0 +1,155 @@
+//! What the coordinator knows, and the ticks that gather it from the shards.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Settings;
+use super::clock;
+use super::log::{Log, LogNumbers};
+use crate::observe::{ShardInbox, Totals, Usage};
+use crate::plan::cells::Health;
+use crate::plan::{Control, Plan, Target};
+use crate::policy::breaker::Admission;
+use crate::units::{BackendId, Nanos, ShardId};
+
+/// Everything the duties share. One thread uses it, so its locks are never waited for.
+pub(super) struct Watch {
+    pub(super) plan: Arc<Plan>,
+    pub(super) settings: Settings,
+    /// By position, not by `ShardId`: tests may leave some out.
+    pub(super) shards: Vec<ShardInbox>,
+    pub(super) control: Arc<Control>,
+    /// `None` with the access log off.
+    pub(super) log: Option<Arc<LogNumbers>>,
+    /// By `BackendId`.
+    pub(super) probes: Box<[ProbeReport]>,
+    /// Lookups of backend names that failed; the last good answer was kept.
+    pub(super) resolve_failures: AtomicU64,
+    pub(super) started: Nanos,
+    pub(super) started_unix_ms: u64,
+    totals: Mutex<Totals>,
+}
+
+/// What probing a backend has shown.
+#[derive(Default)]
+pub(super) struct ProbeReport {
+    pub(super) successes: AtomicU64,
+    pub(super) failures: AtomicU64,
+    /// Why the last failed probe failed.
+    pub(super) last_failure: Mutex<Option<String>>,
+}
+
+/// Time between two readings of the log queues: with room for 8,192 records a shard may settle 400,000 a second.
+const LOG_TICK: Duration = Duration::from_millis(20);
+
+/// Time between two readings of the histograms.
+const MERGE_TICK: Duration = Duration::from_secs(1);
+
+impl Watch {
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        settings: Settings,
+        shards: Vec<ShardInbox>,
+        control: Arc<Control>,
+        log: Option<Arc<LogNumbers>>,
+    ) -> Self {
+        let started_unix_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        Self {
+            totals: Mutex::new(Totals::new(plan.models.len())),
+            probes: plan.backends.iter().map(|_| ProbeReport::default()).collect(),
+            resolve_failures: AtomicU64::new(0),
+            started: clock::now(),
+            started_unix_ms,
+            plan,
+            settings,
+            shards,
+            control,
+            log,
+        }
+    }
+
+    /// Takes in the histograms that shards have handed over.
+    pub(super) fn merge(&self) {
+        let mut totals = self.totals();
+        for shard in &self.shards {
+            shard.merge_into(&mut totals);
+        }
+    }
+
+    /// Everything measured so far, as of the last merge.
+    pub(super) fn totals(&self) -> MutexGuard<'_, Totals> {
+        lock(&self.totals)
+    }
+
+    /// A row of usage, summed over the shards.
+    pub(super) fn usage(&self, row: impl Fn(&ShardInbox) -> Usage) -> Usage {
+        let mut sum = Usage::default();
+        for shard in &self.shards {
+            sum += row(shard);
+        }
+        sum
+    }
+
+    /// The numbers of one shard.
+    pub(super) fn shard(&self, shard: ShardId) -> Option<&ShardInbox> {
+        self.shards.iter().find(|inbox| inbox.shard == shard)
+    }
+
+    /// Whether a request could be sent to this backend now, as far as is known.
+    pub(super) fn usable(&self, backend: BackendId, now: Nanos) -> bool {
+        let cells = self.plan.cells.backend(backend);
+        let row = self.plan.backend(backend);
+        let reachable = matches!(row.target, Target::Unix(_)) || !row.addresses.load().is_empty();
+        let closed = !matches!(cells.breaker.peek(now), Admission::Open { .. });
+        reachable && closed && cells.health() != Health::Down
+    }
+
+    /// Whether clients should be sent here, or why not.
+    pub(super) fn ready(&self) -> Result<(), &'static str> {
+        if self.plan.cells.draining.load(Ordering::Relaxed) {
+            return Err("draining");
+        }
+        if !self.control.all_started() {
+            return Err("shards are starting");
+        }
+        if self.control.running() == 0 {
+            return Err("no shard is running");
+        }
+        let now = clock::now();
+        let mut backends = self.plan.models.iter().flat_map(|model| &model.pool);
+        if !backends.any(|member| self.usable(member.backend, now)) {
+            return Err("no model has a usable backend");
+        }
+        Ok(())
+    }
+}
+
+/// A lock whose data stays sound if its holder panicked: every critical section leaves plain numbers or text.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gathers for as long as the process runs.
+pub(super) async fn run(watch: &Watch, mut log: Option<&mut Log>) -> Infallible {
+    let mut merges = interval(MERGE_TICK);
+    merges.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pumps = interval(LOG_TICK);
+    pumps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = merges.tick() => watch.merge(),
+            _ = pumps.tick(), if log.is_some() => {
+                if let Some(log) = log.as_mut() {
+                    // Not everything: the next tick goes on.
+                    let _ = log.pump(&watch.plan, &watch.shards);
+                }
+            }
+        }
+    }
+}

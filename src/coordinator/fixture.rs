@@ -1,0 +1,195 @@
+//! A small plan for tests: one key, one model, and the given backends, all in its pool.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::log::Sink;
+use super::{Settings, Watch};
+use crate::observe::{Rows, ShardInbox, ShardOutbox, channel};
+use crate::plan::{
+    Backend, Cells, Control, HealthProbe, Key, Limits, Member, Model, Plan, ShardTuning, Target, Timeouts,
+};
+use crate::policy::auth::KeyTable;
+use crate::policy::bucket::Rate;
+use crate::provider;
+use crate::units::{BackendId, KeyId, ModelId, Nanos, ShardId};
+
+pub(super) const ROWS: Rows = Rows {
+    keys: 1,
+    models: 1,
+    backends: 1,
+};
+
+/// The digest of the only key: must never be seen.
+pub(super) const DIGEST: [u8; 32] = [0x5a; 32];
+
+/// The credential of every backend: must never be seen.
+pub(super) const CREDENTIAL: &[u8] = b"authorization: Bearer s3cret\r\n";
+
+pub(super) const fn millis(count: u64) -> Nanos {
+    Nanos(count * 1_000_000)
+}
+
+pub(super) fn tcp(host: &str, port: u16) -> Target {
+    Target::Tcp {
+        host: host.into(),
+        port,
+    }
+}
+
+pub(super) fn plan(targets: &[Target]) -> Plan {
+    let timeouts = Timeouts {
+        head: millis(1_000),
+        body: millis(1_000),
+        connect: millis(1_000),
+        first_token: millis(1_000),
+        between_events: millis(1_000),
+        total: millis(1_000),
+        keep_alive: millis(1_000),
+        backend_idle: millis(1_000),
+        write_stall: millis(1_000),
+        drain: millis(10_000),
+    };
+    Plan {
+        generation: 1,
+        listeners: Box::new([]),
+        shards: Box::new([ShardTuning {
+            core: Some(3),
+            ring_entries: 64,
+            connections_max: 64,
+            small_block_bytes: 1_024,
+            large_block_bytes: 4_096,
+            blocks_kept: 4,
+            idle_max: 4,
+            busy_poll_us: 0,
+        }]),
+        timeouts,
+        limits: Limits {
+            head_bytes: 1_024,
+            head_lines: 64,
+            target_bytes: 512,
+            body_bytes: 4_096,
+            body_buffer_bytes: 4_096,
+            event_bytes: 4_096,
+            attempts: 2,
+        },
+        backends: targets
+            .iter()
+            .enumerate()
+            .map(|(row, target)| backend(row, target))
+            .collect(),
+        models: Box::new([Model {
+            id: ModelId::new(0),
+            name: "llama".into(),
+            aliases: Box::new(["gpt-4o".into()]),
+            pool: (0..targets.len())
+                .map(|row| Member {
+                    backend: BackendId::new(row),
+                    model_json: None,
+                    weight: 1,
+                })
+                .collect(),
+            timeouts,
+            created: 1,
+        }]),
+        names: HashMap::from([("llama".into(), ModelId::new(0))]),
+        keys: Box::new([Key {
+            id: KeyId::new(0),
+            name: "team \"blue\"\n".into(),
+            digest: DIGEST,
+            models: Box::new([true]),
+            requests: Some(Rate {
+                per_minute: 60,
+                burst: 10,
+            }),
+            tokens: None,
+            in_flight_max: u32::MAX,
+        }]),
+        key_table: KeyTable::default(),
+        keys_required: true,
+        debug_headers: false,
+        half_close_is_gone: true,
+        output_tokens_default: 256,
+        bytes_per_token: 4,
+        cells: Arc::new(Cells::new(1, targets.len(), 1)),
+    }
+}
+
+fn backend(row: usize, target: &Target) -> Backend {
+    Backend {
+        id: BackendId::new(row),
+        name: format!("gpu-{row}").into(),
+        provider: provider::Provider {
+            kind: provider::Kind::Vllm,
+        },
+        target: target.clone(),
+        addresses: ArcSwap::default(),
+        tls: None,
+        authority: b"gpu.example:8000".to_vec().into(),
+        path_prefix: Box::new([]),
+        credential_lines: CREDENTIAL.into(),
+        in_flight_max: u32::MAX,
+        health: HealthProbe {
+            path: Some("/health".into()),
+            interval: millis(10),
+            timeout: millis(2_000),
+            failures: 3,
+            successes: 2,
+        },
+        kv_tokens: 0,
+    }
+}
+
+/// Loopback, any port, everything else quick.
+pub(super) fn settings() -> Settings {
+    Settings {
+        admin: Some(([127, 0, 0, 1], 0).into()),
+        access_log: Sink::Off,
+        resolve_every: Duration::from_secs(60),
+        drain_grace: Duration::ZERO,
+        version: "0.0.0-test",
+        driver: "none (test)".to_owned(),
+    }
+}
+
+/// Both ends of shard 0.
+pub(super) fn shard(records_max: Option<usize>) -> (ShardOutbox, ShardInbox) {
+    channel(ShardId::new(0), ROWS, records_max)
+}
+
+/// What the duties of a coordinator share, without its thread.
+pub(super) fn watch(plan: Plan, shards: Vec<ShardInbox>) -> Arc<Watch> {
+    let control = Arc::new(Control::new(1));
+    Arc::new(Watch::new(Arc::new(plan), settings(), shards, control, None))
+}
+
+/// Waits until `done`, five seconds at most.
+pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never came true: {what}");
+}
+
+/// The same for threads.
+pub(super) fn until_blocking(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("never came true: {what}");
+}
+
+/// A path under the system's folder for temporary files that no other test uses.
+pub(super) fn scratch(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("ringway-{}-{name}", std::process::id()))
+}

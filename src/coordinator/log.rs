@@ -1,0 +1,331 @@
+//! The access log: one JSON line per settled exchange.
+//!
+//! Records wait in each shard's bounded queue; here they become lines and lines become batches; a thread of its own
+//! writes the batches. When the sink is blocked the writer waits, one batch waits here, the shards' queues fill, and
+//! shards drop records and count them: nothing on the way ever waits for the sink.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Serialize, Serializer};
+
+use crate::observe::{Record, RequestId, ShardInbox};
+use crate::plan::Plan;
+use crate::units::Nanos;
+
+/// Where the access log goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Sink {
+    /// Nowhere: no record is kept.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// The end of this file, made if it is not there. A FIFO may be without a reader.
+    File(PathBuf),
+}
+
+/// Records that wait in one shard: about 20 ms of a very busy one.
+pub const RECORDS_MAX: usize = 8_192;
+
+/// Bytes from which a batch is handed to the writer without waiting for more.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// Batches between here and the writer.
+const BATCHES_MAX: usize = 8;
+
+/// Records turned into lines in one go, all shards together: bounds how long other duties wait.
+const RECORDS_PER_PUMP: usize = 16_384;
+
+/// Pause between two looks at the writer while closing.
+const CLOSING_PAUSE: Duration = Duration::from_millis(1);
+
+impl Sink {
+    /// What the configuration calls `off`, `stdout`, or the path of a file.
+    pub fn named(to: &str) -> Self {
+        match to {
+            "off" => Self::Off,
+            "stdout" => Self::Stdout,
+            path => Self::File(path.into()),
+        }
+    }
+
+    /// The bound of every shard's queue of records, for `observe::channel`.
+    pub fn records_max(&self) -> Option<usize> {
+        (*self != Self::Off).then_some(RECORDS_MAX)
+    }
+}
+
+/// How the log fares.
+#[derive(Default)]
+pub(super) struct LogNumbers {
+    /// Lines the sink has taken.
+    pub(super) lines: AtomicU64,
+    /// Lines the sink refused.
+    pub(super) lines_lost: AtomicU64,
+}
+
+/// The coordinator's end of the log.
+pub(super) struct Log {
+    batch: Vec<u8>,
+    batches: SyncSender<Vec<u8>>,
+    numbers: Arc<LogNumbers>,
+    /// Hears when the writer has ended.
+    ended: Receiver<()>,
+}
+
+impl Log {
+    /// Opens the sink and starts the writer; `None` if the log is off.
+    pub(super) fn open(sink: &Sink) -> io::Result<Option<Self>> {
+        let sink: Box<dyn Write + Send> = match sink {
+            Sink::Off => return Ok(None),
+            // A descriptor of its own: a blocked write must not hold the lock of the process's standard output.
+            Sink::Stdout => Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
+            Sink::File(path) => {
+                // Opened for writing only, a FIFO without a reader would block here.
+                let fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+                let file = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .read(fifo)
+                    .mode(0o640)
+                    .open(path);
+                Box::new(file.map_err(|error| {
+                    io::Error::new(error.kind(), format!("access log {}: {error}", path.display()))
+                })?)
+            }
+        };
+        Self::to(sink).map(Some)
+    }
+
+    fn to(sink: Box<dyn Write + Send>) -> io::Result<Self> {
+        let numbers = Arc::new(LogNumbers::default());
+        let (batches, waiting) = sync_channel(BATCHES_MAX);
+        let (ends, ended) = sync_channel(1);
+        let counted = numbers.clone();
+        thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || {
+                write(sink, &waiting, &counted);
+                // Nobody waits if it took too long.
+                let _ = ends.send(());
+            })?;
+        Ok(Self {
+            batch: Vec::with_capacity(BATCH_BYTES),
+            batches,
+            numbers,
+            ended,
+        })
+    }
+
+    pub(super) fn numbers(&self) -> Arc<LogNumbers> {
+        self.numbers.clone()
+    }
+
+    /// Turns waiting records into lines, as long as the writer takes them. Never blocks. False if there is more to
+    /// do: the writer was not ready, or there were more records than fit one go.
+    pub(super) fn pump(&mut self, plan: &Plan, shards: &[ShardInbox]) -> bool {
+        let mut emptied = true;
+        for shard in shards {
+            let most = RECORDS_PER_PUMP / shards.len().max(1);
+            let mut taken = 0;
+            while taken < most {
+                if self.batch.len() >= BATCH_BYTES && !self.hand_over() {
+                    return false;
+                }
+                let Some(record) = shard.next_record() else { break };
+                line(&mut self.batch, plan, &record);
+                taken += 1;
+            }
+            emptied &= taken < most;
+        }
+        self.hand_over() && emptied
+    }
+
+    /// Gives the batch to the writer; false if it is not ready for one.
+    fn hand_over(&mut self) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
+        match self.batches.try_send(std::mem::take(&mut self.batch)) {
+            Ok(()) => {
+                self.batch.reserve(BATCH_BYTES);
+                true
+            }
+            Err(TrySendError::Full(batch)) => {
+                self.batch = batch;
+                false
+            }
+            Err(TrySendError::Disconnected(batch)) => {
+                self.numbers
+                    .lines_lost
+                    .fetch_add(lines(&batch), Ordering::Relaxed);
+                true
+            }
+        }
+    }
+
+    /// Writes what is left, for `patience` at most. Blocks for so long.
+    pub(super) fn close(mut self, plan: &Plan, shards: &[ShardInbox], patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while !self.pump(plan, shards) && Instant::now() < deadline {
+            thread::sleep(CLOSING_PAUSE);
+        }
+        self.numbers
+            .lines_lost
+            .fetch_add(lines(&self.batch), Ordering::Relaxed);
+        drop(self.batches);
+        let _ = self
+            .ended
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// The writer's loop: ends when the coordinator's end is dropped and everything is written.
+fn write(mut sink: Box<dyn Write + Send>, batches: &Receiver<Vec<u8>>, numbers: &LogNumbers) {
+    for batch in batches {
+        let result = sink.write_all(&batch).and_then(|()| sink.flush());
+        let cell = if result.is_ok() {
+            &numbers.lines
+        } else {
+            &numbers.lines_lost
+        };
+        cell.fetch_add(lines(&batch), Ordering::Relaxed);
+    }
+}
+
+fn lines(batch: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', batch).count() as u64
+}
+
+/// A line of the log; the names of the fields are its format.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    #[serde(serialize_with = "as_hex")]
+    request_id: RequestId,
+    shard: usize,
+    client: Option<IpAddr>,
+    api: &'static str,
+    key: Option<&'a str>,
+    model: Option<&'a str>,
+    backend: Option<&'a str>,
+    status: u16,
+    error: Option<&'static str>,
+    stream: bool,
+    attempts: u8,
+    input_tokens: Option<u64>,
+    cached_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    reasoning_tokens: Option<u64>,
+    estimated: bool,
+    request_bytes: u64,
+    answer_bytes: u64,
+    duration_ms: f64,
+    time_to_first_token_ms: Option<f64>,
+    overhead_us: f64,
+}
+
+fn as_hex<S: Serializer>(id: &RequestId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+/// Appends one line. Names are the plan's; JSON escapes whatever is in them, so a line stays a line.
+fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record) {
+    let tokens = |count: u64| record.usage_known.then_some(count);
+    let millis = |time: Nanos| time.micros() as f64 / 1e3;
+    let line = Line {
+        time: rfc3339(record.at_unix_ms),
+        request_id: record.request_id,
+        shard: record.shard.index(),
+        client: record.client,
+        api: record.api,
+        key: record
+            .key
+            .and_then(|key| plan.keys.get(key.index()))
+            .map(|key| &*key.name),
+        model: record
+            .model
+            .and_then(|model| plan.models.get(model.index()))
+            .map(|model| &*model.name),
+        backend: record
+            .backend
+            .and_then(|id| plan.backends.get(id.index()))
+            .map(|backend| &*backend.name),
+        status: record.status,
+        error: record.fault.map(|kind| kind.code()),
+        stream: record.stream,
+        attempts: record.attempts,
+        input_tokens: tokens(record.input_tokens),
+        cached_tokens: tokens(record.cached_tokens),
+        output_tokens: tokens(record.output_tokens),
+        reasoning_tokens: tokens(record.reasoning_tokens),
+        estimated: record.estimated,
+        request_bytes: record.request_bytes,
+        answer_bytes: record.answer_bytes,
+        duration_ms: millis(record.duration),
+        time_to_first_token_ms: record.time_to_first_token.map(millis),
+        overhead_us: record.overhead.0 as f64 / 1e3,
+    };
+    let start = out.len();
+    match serde_json::to_writer(&mut *out, &line) {
+        Ok(()) => out.push(b'\n'),
+        // A Vec takes everything and the line has no map with odd keys; half a line would be worse than none.
+        Err(_) => out.truncate(start),
+    }
+}
+
+/// `2026-11-22T10:11:12.123Z`, in the proleptic Gregorian calendar.
+fn rfc3339(unix_ms: u64) -> String {
+    let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
+    let (mut year, mut day) = (1970 + 400 * (days / 146_097), days % 146_097);
+    loop {
+        let length = if leap(year) { 366 } else { 365 };
+        if day < length {
+            break;
+        }
+        day -= length;
+        year += 1;
+    }
+    let mut month = 1;
+    for length in [
+        31,
+        if leap(year) { 29 } else { 28 },
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ] {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    let (hour, minute, second, milli) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
+    format!(
+        "{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z",
+        day + 1
+    )
+}
+
+const fn leap(year: u64) -> bool {
+    year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,494 @@
+//! The families of `/metrics`: what is measured, under which name, with which labels.
+//!
+//! One dimension per family (model, backend, key or shard; never a product of them), so the page grows with the
+//! sum of the plan's tables. `gen_ai_*` are the OpenTelemetry GenAI metrics in Prometheus form; the rest is ours.
+
+use std::ops::AddAssign;
+use std::sync::atomic::Ordering;
+
+use super::aggregate::Watch;
+use super::{clock, process};
+use crate::error::{Kind, Side};
+use crate::observe::counters::Form;
+use crate::observe::histogram::{
+    DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, ModelTimes, OVERHEAD_BOUNDS, PER_TOKEN_BOUNDS, TOKEN_BOUNDS, Timing,
+};
+use crate::observe::prometheus::{Family, OTHER, Page, shown};
+use crate::observe::usage::{CLASSES, TOKEN_TYPES};
+use crate::observe::{Counter, Usage};
+use crate::plan::cells::Health;
+use crate::policy::breaker::Admission;
+
+/// Bytes to start a page with.
+const PAGE_BYTES: usize = 64 * 1024;
+
+/// Writes the whole page from what has been merged so far.
+pub(super) fn page(watch: &Watch) -> String {
+    let mut page = Page::with_capacity(PAGE_BYTES);
+    build(&mut page, watch);
+    counters(&mut page, watch);
+    faults(&mut page, watch);
+    usage(&mut page, watch);
+    times(&mut page, watch);
+    backends(&mut page, watch);
+    log(&mut page, watch);
+    process_numbers(&mut page, watch);
+    page.finish()
+}
+
+fn build(page: &mut Page, watch: &Watch) {
+    let settings = &watch.settings;
+    page.gauge(
+        "ringway_build_info",
+        "Version and driver of this process; always 1.",
+    )
+    .count(&[("version", settings.version), ("driver", &settings.driver)], 1);
+    page.gauge("ringway_shards_running", "Shards that serve.")
+        .count(&[], watch.control.running() as u64);
+    let draining = watch.plan.cells.draining.load(Ordering::Relaxed);
+    page.gauge("ringway_draining", "Whether the process has been asked to stop.")
+        .count(&[], draining.into());
+    page.gauge("ringway_plan_generation", "Number of the plan in force.")
+        .count(&[], watch.plan.generation);
+}
+
+fn counters(page: &mut Page, watch: &Watch) {
+    let names: Vec<String> = watch
+        .shards
+        .iter()
+        .map(|inbox| inbox.shard.index().to_string())
+        .collect();
+    for counter in Counter::ALL {
+        let mut family = match counter.form() {
+            Form::Count => page.counter(counter.metric(), counter.help()),
+            Form::Gauge => page.gauge(counter.metric(), counter.help()),
+        };
+        let value = |row: usize| watch.shards[row].numbers.get(*counter);
+        rows(
+            names.len(),
+            1,
+            |row| &names[row],
+            value,
+            |shard, value| family.count(&[("shard", shard)], value),
+        );
+    }
+}
+
+/// Several kinds of one side may share a code; they are one series.
+fn faults(page: &mut Page, watch: &Watch) {
+    let mut family = page.counter(
+        "ringway_faults_total",
+        "Failed exchanges and refused requests, by error code.",
+    );
+    for (index, kind) in Kind::ALL.iter().enumerate() {
+        let same = |other: &&Kind| (other.code(), other.side()) == (kind.code(), kind.side());
+        if Kind::ALL[..index].iter().any(|earlier| same(&earlier)) {
+            continue;
+        }
+        let count = |kind: &Kind| {
+            watch
+                .shards
+                .iter()
+                .map(|inbox| inbox.numbers.faults(*kind))
+                .sum::<u64>()
+        };
+        let total = Kind::ALL.iter().filter(same).map(count).sum();
+        family.count(&[("code", kind.code()), ("side", side(kind.side()))], total);
+    }
+}
+
+const fn side(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Backend => "backend",
+        Side::Gateway => "gateway",
+    }
+}
+
+/// Requests and tokens of one dimension.
+struct Dimension<'a> {
+    label: &'static str,
+    names: Vec<&'a str>,
+    usage: Vec<Usage>,
+    requests: &'static str,
+    tokens: &'static str,
+    estimated: &'static str,
+}
+
+fn usage(page: &mut Page, watch: &Watch) {
+    let plan = &watch.plan;
+    let all = watch.usage(|inbox| inbox.numbers.all());
+    let mut family = page.counter("ringway_requests_total", "Settled exchanges, by status class.");
+    for (class, count) in CLASSES.iter().zip(all.requests) {
+        family.count(&[("class", class)], count);
+    }
+    dimension(
+        page,
+        &Dimension {
+            label: "model",
+            names: plan.models.iter().map(|model| &*model.name).collect(),
+            usage: plan
+                .models
+                .iter()
+                .map(|row| watch.usage(|inbox| inbox.numbers.model(row.id)))
+                .collect(),
+            requests: "ringway_model_requests_total",
+            tokens: "ringway_model_tokens_total",
+            estimated: "ringway_model_estimated_total",
+        },
+    );
+    dimension(
+        page,
+        &Dimension {
+            label: "backend",
+            names: plan.backends.iter().map(|backend| &*backend.name).collect(),
+            usage: plan
+                .backends
+                .iter()
+                .map(|row| watch.usage(|inbox| inbox.numbers.backend(row.id)))
+                .collect(),
+            requests: "ringway_backend_requests_total",
+            tokens: "ringway_backend_tokens_total",
+            estimated: "ringway_backend_estimated_total",
+        },
+    );
+    dimension(
+        page,
+        &Dimension {
+            label: "key",
+            names: plan.keys.iter().map(|key| &*key.name).collect(),
+            usage: plan
+                .keys
+                .iter()
+                .map(|row| watch.usage(|inbox| inbox.numbers.key(row.id)))
+                .collect(),
+            requests: "ringway_key_requests_total",
+            tokens: "ringway_key_tokens_total",
+            estimated: "ringway_key_estimated_total",
+        },
+    );
+}
+
+fn dimension(page: &mut Page, of: &Dimension<'_>) {
+    let name = |row: usize| of.names[row];
+    let usage = |row: usize| of.usage[row];
+    let mut family = page.counter(of.requests, "Settled exchanges, by status class.");
+    rows(of.names.len(), CLASSES.len(), name, usage, |name, usage| {
+        for (class, count) in CLASSES.iter().zip(usage.requests) {
+            family.count(&[(of.label, name), ("class", class)], count);
+        }
+    });
+    let mut family = page.counter(
+        of.tokens,
+        "Tokens; input includes cached_input, output includes reasoning.",
+    );
+    rows(of.names.len(), TOKEN_TYPES.len(), name, usage, |name, usage| {
+        for (kind, count) in TOKEN_TYPES.iter().zip(usage.tokens) {
+            family.count(&[(of.label, name), ("type", kind)], count);
+        }
+    });
+    let mut family = page.counter(of.estimated, "Settled exchanges whose tokens are an estimate.");
+    rows(of.names.len(), 1, name, usage, |name, usage| {
+        family.count(&[(of.label, name)], usage.estimated)
+    });
+}
+
+/// One label set of a histogram, which can be summed with others.
+#[derive(Default)]
+struct Buckets {
+    cumulative: Vec<u64>,
+    sum: f64,
+    count: u64,
+}
+
+impl Buckets {
+    fn of_times(times: &Timing<u64>, bounds: &[f64]) -> Self {
+        Self {
+            cumulative: times.cumulative(bounds),
+            sum: times.sum_seconds(),
+            count: times.count(),
+        }
+    }
+}
+
+impl AddAssign for Buckets {
+    fn add_assign(&mut self, other: Self) {
+        self.cumulative
+            .resize(self.cumulative.len().max(other.cumulative.len()), 0);
+        for (sum, part) in self.cumulative.iter_mut().zip(other.cumulative) {
+            *sum += part;
+        }
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+}
+
+/// Histograms by model; a model that was never called has no series, as the client libraries do it.
+fn times(page: &mut Page, watch: &Watch) {
+    let totals = watch.totals();
+    let called: Vec<(&str, &ModelTimes<u64>)> = watch
+        .plan
+        .models
+        .iter()
+        .filter_map(|model| Some((&*model.name, totals.model(model.id)?)))
+        .collect();
+    type Pick = fn(&ModelTimes<u64>) -> &Timing<u64>;
+    let families: [(&'static str, &str, &[f64], Pick); 3] = [
+        (
+            "gen_ai_server_request_duration_seconds",
+            "First byte of the request to last byte of the answer; exchanges that reached a backend.",
+            DURATION_BOUNDS,
+            |times| &times.duration,
+        ),
+        (
+            "gen_ai_server_time_to_first_token_seconds",
+            "First byte of the request to the first token of the answer.",
+            FIRST_TOKEN_BOUNDS,
+            |times| &times.first_token,
+        ),
+        (
+            "gen_ai_server_time_per_output_token_seconds",
+            "Time after the first token, per further token.",
+            PER_TOKEN_BOUNDS,
+            |times| &times.per_token,
+        ),
+    ];
+    for (name, help, bounds, pick) in families {
+        let mut family = page.histogram(name, help);
+        let buckets = |row: usize| Buckets::of_times(pick(called[row].1), bounds);
+        rows(
+            called.len(),
+            1,
+            |row| called[row].0,
+            buckets,
+            |model, all| {
+                family.histogram(&[(MODEL, model)], bounds, &all.cumulative, all.sum, all.count);
+            },
+        );
+    }
+    let mut family = page.histogram(
+        "gen_ai_client_token_usage",
+        "Tokens per exchange, where they are known.",
+    );
+    token_usage(&mut family, &called);
+    page.histogram(
+        "ringway_overhead_seconds",
+        "The gateway's own part of an exchange.",
+    )
+    .histogram(
+        &[],
+        OVERHEAD_BOUNDS,
+        &totals.overhead.cumulative(OVERHEAD_BOUNDS),
+        totals.overhead.sum_seconds(),
+        totals.overhead.count(),
+    );
+}
+
+/// The label under which the conventions put a model.
+const MODEL: &str = "gen_ai_request_model";
+
+fn token_usage(family: &mut Family<'_>, called: &[(&str, &ModelTimes<u64>)]) {
+    for kind in ["input", "output"] {
+        let buckets = |row: usize| {
+            let times = called[row].1;
+            let tokens = if kind == "input" {
+                &times.input
+            } else {
+                &times.output
+            };
+            Buckets {
+                cumulative: tokens.cumulative(),
+                sum: tokens.sum() as f64,
+                count: tokens.count(),
+            }
+        };
+        rows(
+            called.len(),
+            2,
+            |row| called[row].0,
+            buckets,
+            |model, all| {
+                let labels = [(MODEL, model), ("gen_ai_token_type", kind)];
+                family.histogram(&labels, &TOKEN_BOUNDS, &all.cumulative, all.sum, all.count);
+            },
+        );
+    }
+}
+
+fn backends(page: &mut Page, watch: &Watch) {
+    let plan = &watch.plan;
+    let now = clock::now();
+    let mut gauge = |name, help, value: &dyn Fn(usize) -> u64| {
+        let mut family = page.gauge(name, help);
+        let label = |row: usize| &*plan.backends[row].name;
+        rows(plan.backends.len(), 1, label, value, |name, value| {
+            family.count(&[("backend", name)], value)
+        });
+    };
+    let cells = |row: usize| plan.cells.backend(plan.backends[row].id);
+    gauge(
+        "ringway_backend_up",
+        "0 if the backend fails its health probe; 1 also if it is not probed.",
+        &|row| u64::from(cells(row).health() != Health::Down),
+    );
+    gauge(
+        "ringway_backend_breaker",
+        "0 closed, 1 half open, 2 open.",
+        &|row| match cells(row).breaker.peek(now) {
+            Admission::Closed => 0,
+            Admission::Probe => 1,
+            Admission::Open { .. } => 2,
+        },
+    );
+    gauge(
+        "ringway_backend_in_flight",
+        "Exchanges in flight to the backend.",
+        &|row| u64::from(cells(row).in_flight.count()),
+    );
+    gauge(
+        "ringway_backend_pending_tokens",
+        "Prompt tokens sent whose first output has not come back.",
+        &|row| {
+            plan.cells
+                .loads(plan.backends[row].id)
+                .map(|load| load.pending_tokens())
+                .sum()
+        },
+    );
+    gauge(
+        "ringway_backend_addresses",
+        "Addresses the backend's name has.",
+        &|row| plan.backends[row].addresses.load().len() as u64,
+    );
+    let mut counter = |name, help, value: &dyn Fn(usize) -> u64| {
+        let mut family = page.counter(name, help);
+        let label = |row: usize| &*plan.backends[row].name;
+        rows(plan.backends.len(), 1, label, value, |name, value| {
+            family.count(&[("backend", name)], value)
+        });
+    };
+    counter(
+        "ringway_backend_probes_total",
+        "Health probes the backend answered.",
+        &|row| watch.probes[row].successes.load(Ordering::Relaxed),
+    );
+    counter(
+        "ringway_backend_probe_failures_total",
+        "Health probes the backend failed.",
+        &|row| watch.probes[row].failures.load(Ordering::Relaxed),
+    );
+    page.counter(
+        "ringway_resolve_failures_total",
+        "Lookups of backend names that failed; the last answer was kept.",
+    )
+    .count(&[], watch.resolve_failures.load(Ordering::Relaxed));
+}
+
+fn log(page: &mut Page, watch: &Watch) {
+    let Some(numbers) = &watch.log else { return };
+    page.counter("ringway_log_lines_total", "Access log lines written.")
+        .count(&[], numbers.lines.load(Ordering::Relaxed));
+    page.counter(
+        "ringway_log_lines_lost_total",
+        "Access log lines the sink refused.",
+    )
+    .count(&[], numbers.lines_lost.load(Ordering::Relaxed));
+}
+
+fn process_numbers(page: &mut Page, watch: &Watch) {
+    let process = process::read();
+    page.gauge(
+        "process_start_time_seconds",
+        "Start of the process, Unix seconds.",
+    )
+    .value(&[], watch.started_unix_ms as f64 / 1e3);
+    if let Some(seconds) = process.cpu_seconds {
+        page.counter(
+            "process_cpu_seconds_total",
+            "User and system CPU time of all threads.",
+        )
+        .value(&[], seconds);
+    }
+    for (name, help, value) in [
+        (
+            "process_resident_memory_bytes",
+            "Memory in use.",
+            process.resident_bytes,
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "Address space in use.",
+            process.virtual_bytes,
+        ),
+        ("process_threads", "Threads.", process.threads),
+        ("process_open_fds", "File descriptors in use.", process.open_fds),
+        ("process_max_fds", "File descriptors allowed.", process.max_fds),
+    ] {
+        if let Some(value) = value {
+            page.gauge(name, help).count(&[], value);
+        }
+    }
+}
+
+/// Emits every row under its name, `sets` label sets each; rows beyond the cap of series are summed as `other`.
+fn rows<'a, T: AddAssign + Default>(
+    count: usize,
+    sets: usize,
+    name: impl Fn(usize) -> &'a str,
+    value: impl Fn(usize) -> T,
+    mut emit: impl FnMut(&str, T),
+) {
+    let kept = shown(count, sets);
+    let mut rest = T::default();
+    for row in 0..count {
+        // Once there is a sum of others, a row of that very name belongs to it.
+        if row >= kept || (kept < count && name(row) == OTHER) {
+            rest += value(row);
+        } else {
+            emit(name(row), value(row));
+        }
+    }
+    if kept < count {
+        emit(OTHER, rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn emitted(names: &[String], sets: usize) -> Vec<(String, u64)> {
+        let mut out = Vec::new();
+        rows(
+            names.len(),
+            sets,
+            |row| &names[row],
+            |_| 1_u64,
+            |name, value| out.push((name.to_owned(), value)),
+        );
+        out
+    }
+
+    #[test]
+    fn rows_below_the_cap_keep_their_names() {
+        let names: Vec<String> = (0..200).map(|row| format!("m{row}")).collect();
+        let out = emitted(&names, 5);
+        assert_eq!(out.len(), 200);
+        assert!(out.iter().all(|(_, value)| *value == 1));
+    }
+
+    #[test]
+    fn rows_beyond_the_cap_are_summed_and_none_is_lost() {
+        let mut names: Vec<String> = (0..5_000).map(|row| format!("m{row}")).collect();
+        names[3] = OTHER.to_owned();
+        for sets in [1, 5] {
+            let out = emitted(&names, sets);
+            assert!(out.len() * sets <= 1_000);
+            assert_eq!(out.iter().map(|(_, value)| value).sum::<u64>(), 5_000);
+            let unique: HashSet<_> = out.iter().map(|(name, _)| name).collect();
+            assert_eq!(unique.len(), out.len());
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Active health checks: one task per backend, so that a slow one delays no other.
+//!
+//! Up means 2xx to a plain GET of its health path. What passive failures say is the breaker's business; a probe
+//! neither opens nor closes it, so a health path that lies cannot put a failing backend back into service.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::aggregate::{ProbeReport, Watch, lock};
+use crate::plan::cells::Health;
+use crate::plan::{Backend, HealthProbe, Target};
+use crate::units::Nanos;
+
+/// Bytes of an answer's head that are read; a longer one is a failure.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// The shortest pause between two probes, whatever the plan says.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// Consecutive results, and what they make of a backend.
+struct Verdict {
+    health: Health,
+    /// Results in a row that speak against `health`.
+    contrary: u32,
+}
+
+/// Probes every backend that has a health path, the first time at once.
+pub(super) fn spawn(watch: &Arc<Watch>) {
+    for backend in &watch.plan.backends {
+        let Some(path) = backend.health.path.clone() else {
+            continue;
+        };
+        let (watch, id) = (watch.clone(), backend.id);
+        tokio::spawn(async move {
+            let backend = watch.plan.backend(id);
+            let mut verdict = Verdict {
+                health: watch.plan.cells.backend(id).health(),
+                contrary: 0,
+            };
+            let mut random = RandomState::new().hash_one(id) | 1;
+            loop {
+                let result = probe(backend, &path).await;
+                let health = verdict.after(result.is_ok(), &backend.health);
+                watch.plan.cells.backend(id).set_health(health);
+                watch.probes[id.index()].tell(result);
+                sleep(pause(backend.health.interval, &mut random)).await;
+            }
+        });
+    }
+}
+
+impl Verdict {
+    /// The first result decides about a backend nothing is known of, unless it is a failure: those are counted.
+    fn after(&mut self, success: bool, rule: &HealthProbe) -> Health {
+        let (found, needed) = if success {
+            (Health::Up, rule.successes)
+        } else {
+            (Health::Down, rule.failures)
+        };
+        if found == self.health {
+            self.contrary = 0;
+            return self.health;
+        }
+        self.contrary = self.contrary.saturating_add(1);
+        let first_success = success && self.health == Health::Unknown;
+        if first_success || self.contrary >= needed {
+            *self = Self {
+                health: found,
+                contrary: 0,
+            };
+        }
+        self.health
+    }
+}
+
+impl ProbeReport {
+    fn tell(&self, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.successes.fetch_add(1, Ordering::Relaxed),
+            Err(reason) => {
+                *lock(&self.last_failure) = Some(reason);
+                self.failures.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+    }
+}
+
+/// The interval, a fifth more or less, so that probes of many gateways do not fall together. `random` moves on
+/// (xorshift; never zero).
+fn pause(interval: Nanos, random: &mut u64) -> Duration {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    let share = 0.8 + 0.4 * (*random >> 11) as f64 / (1_u64 << 53) as f64;
+    Duration::from_nanos(interval.0).mul_f64(share).max(PAUSE_MIN)
+}
+
+/// Asks once. The reason of a failure is for operators: addresses and the words of the system, no credential.
+async fn probe(backend: &Backend, path: &str) -> Result<(), String> {
+    let patience = Duration::from_nanos(backend.health.timeout.0);
+    match timeout(patience, reach(backend, path, patience)).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no answer within {patience:?}")),
+    }
+}
+
+async fn reach(backend: &Backend, path: &str, patience: Duration) -> Result<(), String> {
+    match &backend.target {
+        Target::Unix(socket) => {
+            let stream = UnixStream::connect(socket)
+                .await
+                .map_err(|error| format!("connect: {error}"))?;
+            ask(stream, backend, path).await
+        }
+        Target::Tcp { .. } => {
+            let addresses = backend.addresses.load_full();
+            let stream = connect(&addresses, patience)
+                .await
+                .map_err(|error| format!("connect: {error}"))?;
+            match &backend.tls {
+                None => ask(stream, backend, path).await,
+                Some(tls) => {
+                    let connector = TlsConnector::from(tls.config.clone());
+                    let stream = connector.connect(tls.server_name.clone(), stream).await;
+                    ask(stream.map_err(|error| format!("TLS: {error}"))?, backend, path).await
+                }
+            }
+        }
+    }
+}
+
+/// The first address that accepts; each gets its share of the time, so that a dead one does not use it up.
+async fn connect(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address yet");
+    let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    for address in addresses {
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{address}: no answer")),
+        }
+    }
+    Err(last)
+}
+
+/// One GET on a connection of its own; the body is not read.
+async fn ask<S>(stream: S, backend: &Backend, path: &str) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let host = HeaderValue::from_bytes(&backend.authority).map_err(|error| error.to_string())?;
+    let request = Request::get(path)
+        .header(HOST, host)
+        .header(ACCEPT, "*/*")
+        .header(CONNECTION, "close")
+        .header(
+            USER_AGENT,
+            concat!("ringway/", env!("CARGO_PKG_VERSION"), " (health)"),
+        )
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_BYTES_MAX);
+    let (mut sender, connection) = builder
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    let mut answer = pin!(sender.send_request(request));
+    // The connection may end in the same turn in which it hands the answer over.
+    let answer = tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    };
+    let status = answer.map_err(|error| error.to_string())?.status();
+    if status.is_success() {
+        Ok(())
+    } else {
+        Err(format!("status {}", status.as_u16()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! `/status`: the plan and the state of its parts, by name. Never a digest, a credential or a key.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use super::aggregate::{Watch, lock};
+use super::clock;
+use crate::observe::histogram::Timing;
+use crate::observe::{Counter, Usage};
+use crate::plan::cells::Health;
+use crate::plan::{self, Target};
+use crate::policy::breaker::Admission;
+use crate::policy::bucket::{Bucket, Rate};
+use crate::units::{Nanos, ShardId};
+
+/// Keys listed; `keys_total` tells how many there are.
+const KEYS_MAX: usize = 1_000;
+
+/// The whole page.
+#[derive(Serialize)]
+pub(super) struct Status<'a> {
+    version: &'static str,
+    driver: &'a str,
+    uptime_seconds: f64,
+    ready: bool,
+    /// Why not, if not.
+    not_ready: Option<&'static str>,
+    draining: bool,
+    generation: u64,
+    listeners: Vec<Listener>,
+    shards: Vec<Shard>,
+    models: Vec<Model<'a>>,
+    backends: Vec<Backend<'a>>,
+    keys_required: bool,
+    keys_total: usize,
+    keys: Vec<Key<'a>>,
+    overhead: Times,
+}
+
+#[derive(Serialize)]
+struct Listener {
+    address: String,
+    tls: bool,
+}
+
+#[derive(Serialize)]
+struct Shard {
+    shard: usize,
+    core: Option<usize>,
+    connections: u64,
+    exchanges: u64,
+    streams: u64,
+    accepted: u64,
+    requests: u64,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    aliases: Vec<&'a str>,
+    pool: Vec<&'a str>,
+    usable: bool,
+    requests: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    duration: Option<Times>,
+    time_to_first_token: Option<Times>,
+    time_per_output_token: Option<Times>,
+}
+
+#[derive(Serialize)]
+struct Backend<'a> {
+    name: &'a str,
+    provider: String,
+    target: String,
+    tls: bool,
+    addresses: Vec<String>,
+    health: &'static str,
+    last_probe_failure: Option<String>,
+    breaker: &'static str,
+    in_flight: u32,
+    in_flight_max: Option<u32>,
+    pending_tokens: u64,
+    requests: u64,
+}
+
+#[derive(Serialize)]
+struct Key<'a> {
+    name: &'a str,
+    in_flight: u32,
+    in_flight_max: Option<u32>,
+    requests: Option<Room>,
+    tokens: Option<Room>,
+    input_tokens_used: u64,
+    output_tokens_used: u64,
+}
+
+/// What is left of a rate limit.
+#[derive(Serialize)]
+struct Room {
+    per_minute: u64,
+    burst: u64,
+    remaining: u64,
+    full_in_seconds: f64,
+}
+
+/// Times since the process started, in seconds.
+#[derive(Serialize)]
+struct Times {
+    count: u64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    p999: f64,
+}
+
+/// Reads everything now.
+pub(super) fn read(watch: &Watch) -> Status<'_> {
+    let plan = &*watch.plan;
+    let now = clock::now();
+    let ready = watch.ready();
+    let overhead = times(&watch.totals().overhead);
+    Status {
+        version: watch.settings.version,
+        driver: &watch.settings.driver,
+        uptime_seconds: now.since(watch.started).seconds(),
+        ready: ready.is_ok(),
+        not_ready: ready.err(),
+        draining: plan.cells.draining.load(Ordering::Relaxed),
+        generation: plan.generation,
+        listeners: plan
+            .listeners
+            .iter()
+            .map(|row| Listener {
+                address: row.address.to_string(),
+                tls: row.tls.is_some(),
+            })
+            .collect(),
+        shards: (0..plan.shards.len()).map(|index| shard(watch, index)).collect(),
+        models: plan.models.iter().map(|row| model(watch, row, now)).collect(),
+        backends: plan.backends.iter().map(|row| backend(watch, row, now)).collect(),
+        keys_required: plan.keys_required,
+        keys_total: plan.keys.len(),
+        keys: plan
+            .keys
+            .iter()
+            .take(KEYS_MAX)
+            .map(|row| key(watch, row, now))
+            .collect(),
+        overhead,
+    }
+}
+
+fn shard(watch: &Watch, index: usize) -> Shard {
+    let inbox = watch.shard(ShardId::new(index));
+    let number = |counter| inbox.map_or(0, |inbox| inbox.numbers.get(counter));
+    Shard {
+        shard: index,
+        core: watch.plan.shards[index].core,
+        connections: number(Counter::ConnectionsActive),
+        exchanges: number(Counter::ExchangesActive),
+        streams: number(Counter::StreamsActive),
+        accepted: number(Counter::ConnectionsAccepted),
+        requests: inbox.map_or(0, |inbox| requests(&inbox.numbers.all())),
+    }
+}
+
+fn model<'a>(watch: &'a Watch, row: &'a plan::Model, now: Nanos) -> Model<'a> {
+    let usage = watch.usage(|inbox| inbox.numbers.model(row.id));
+    let totals = watch.totals();
+    let measured = totals.model(row.id);
+    Model {
+        name: &row.name,
+        aliases: row.aliases.iter().map(|alias| &**alias).collect(),
+        pool: row
+            .pool
+            .iter()
+            .map(|member| &*watch.plan.backend(member.backend).name)
+            .collect(),
+        usable: row.pool.iter().any(|member| watch.usable(member.backend, now)),
+        requests: requests(&usage),
+        input_tokens: usage.tokens[0],
+        output_tokens: usage.tokens[2],
+        duration: measured.map(|model| times(&model.duration)),
+        time_to_first_token: measured.map(|model| times(&model.first_token)),
+        time_per_output_token: measured.map(|model| times(&model.per_token)),
+    }
+}
+
+fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a> {
+    let cells = watch.plan.cells.backend(row.id);
+    Backend {
+        name: &row.name,
+        provider: format!("{:?}", row.provider.kind).to_lowercase(),
+        target: match &row.target {
+            Target::Tcp { host, port } => format!("{host}:{port}"),
+            Target::Unix(path) => format!("unix:{}", path.display()),
+        },
+        tls: row.tls.is_some(),
+        addresses: row.addresses.load().iter().map(ToString::to_string).collect(),
+        health: match cells.health() {
+            Health::Unknown => "unknown",
+            Health::Up => "up",
+            Health::Down => "down",
+        },
+        last_probe_failure: lock(&watch.probes[row.id.index()].last_failure).clone(),
+        breaker: match cells.breaker.peek(now) {
+            Admission::Closed => "closed",
+            Admission::Probe => "half_open",
+            Admission::Open { .. } => "open",
+        },
+        in_flight: cells.in_flight.count(),
+        in_flight_max: bounded(row.in_flight_max),
+        pending_tokens: watch
+            .plan
+            .cells
+            .loads(row.id)
+            .map(|load| load.pending_tokens())
+            .sum(),
+        requests: requests(&watch.usage(|inbox| inbox.numbers.backend(row.id))),
+    }
+}
+
+fn key<'a>(watch: &Watch, row: &'a plan::Key, now: Nanos) -> Key<'a> {
+    let cells = watch.plan.cells.key(row.id);
+    let usage = watch.usage(|inbox| inbox.numbers.key(row.id));
+    Key {
+        name: &row.name,
+        in_flight: cells.in_flight.count(),
+        in_flight_max: bounded(row.in_flight_max),
+        requests: room(row.requests, &cells.requests, now),
+        tokens: room(row.tokens, &cells.tokens, now),
+        input_tokens_used: usage.tokens[0],
+        output_tokens_used: usage.tokens[2],
+    }
+}
+
+fn room(rate: Option<Rate>, bucket: &Bucket, now: Nanos) -> Option<Room> {
+    let rate = rate?;
+    let room = bucket.peek(&rate, now);
+    Some(Room {
+        per_minute: rate.per_minute,
+        burst: rate.burst,
+        remaining: room.remaining,
+        full_in_seconds: room.reset.seconds(),
+    })
+}
+
+fn requests(usage: &Usage) -> u64 {
+    usage.requests.iter().sum()
+}
+
+/// The largest number stands for no bound.
+fn bounded(max: u32) -> Option<u32> {
+    (max != u32::MAX).then_some(max)
+}
+
+fn times(timing: &Timing<u64>) -> Times {
+    let at = |share| timing.quantile(share).seconds();
+    Times {
+        count: timing.count(),
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: at(0.999),
+    }
+}

@@ -1,0 +1,292 @@
+//! The coordinator as a whole, on real sockets.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use super::*;
+use crate::error::Kind;
+use crate::observe::record::tests::sample;
+use crate::observe::{Record, ShardOutbox};
+use crate::plan::cells::Health;
+use crate::plan::control::Presence;
+use crate::units::{BackendId, Nanos};
+
+struct House {
+    coordinator: Coordinator,
+    plan: Arc<Plan>,
+    control: Arc<Control>,
+    outbox: ShardOutbox,
+}
+
+/// A coordinator with one shard (that has not started) and one backend that nobody probes.
+fn house(change: impl FnOnce(&mut Plan, &mut Settings)) -> House {
+    let mut plan = fixture::plan(&[fixture::tcp("192.0.2.1", 8000)]);
+    plan.backends[0].health.path = None;
+    let mut settings = fixture::settings();
+    change(&mut plan, &mut settings);
+    resolve::initial(&plan, Duration::ZERO);
+    let plan = Arc::new(plan);
+    let (outbox, inbox) = fixture::shard(Some(16));
+    let control = Arc::new(Control::new(1));
+    let coordinator = start(plan.clone(), settings, vec![inbox], control.clone()).unwrap();
+    House {
+        coordinator,
+        plan,
+        control,
+        outbox,
+    }
+}
+
+impl House {
+    fn get(&self, path: &str) -> (u16, String) {
+        let (status, _, body) = self.get_all(path);
+        (status, body)
+    }
+
+    fn get_all(&self, path: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.coordinator.admin().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_owned())
+    }
+
+    fn enter(&self) -> Presence {
+        self.control.enter()
+    }
+
+    fn end(self, presence: Presence) -> Ended {
+        self.coordinator.stop();
+        drop(presence);
+        self.coordinator.join()
+    }
+}
+
+#[test]
+fn readiness_follows_shards_backends_and_the_end() {
+    let house = house(|_, settings| settings.drain_grace = Duration::from_secs(60));
+    assert_eq!(house.get("/readyz"), (503, "shards are starting\n".to_owned()));
+    let presence = house.enter();
+    assert_eq!(house.get("/readyz"), (200, "ready\n".to_owned()));
+
+    let backend = house.plan.cells.backend(BackendId::new(0));
+    backend.set_health(Health::Down);
+    assert_eq!(
+        house.get("/readyz"),
+        (503, "no model has a usable backend\n".to_owned())
+    );
+    backend.set_health(Health::Up);
+    backend.breaker.hold(Nanos::NEVER);
+    assert_eq!(house.get("/readyz").0, 503);
+    assert_eq!(house.get("/healthz"), (200, "ok\n".to_owned()));
+
+    house.coordinator.stop();
+    fixture::until_blocking("readiness fails", || house.get("/readyz").1 == "draining\n");
+    assert!(
+        !house.control.stop_accepting(),
+        "readiness fails before the listeners close"
+    );
+    assert_eq!(house.end(presence), Ended::Drained);
+}
+
+#[test]
+fn unknown_paths_and_methods_are_refused() {
+    let house = house(|_, _| {});
+    let presence = house.enter();
+    for path in [
+        "/",
+        "/admin",
+        "/metrics/",
+        "/v1/models",
+        "/../status",
+        "/debug/pprof",
+    ] {
+        assert_eq!(house.get(path).0, 404, "{path}");
+    }
+    let mut stream = TcpStream::connect(house.coordinator.admin().unwrap()).unwrap();
+    write!(
+        stream,
+        "POST /status HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    house.end(presence);
+}
+
+#[test]
+fn metrics_show_what_shards_settled() {
+    let mut house = house(|_, _| {});
+    let presence = house.enter();
+    house.outbox.settle(&sample());
+    house.outbox.settle(&Record {
+        status: 429,
+        fault: Some(Kind::TokensExceeded),
+        ..sample()
+    });
+    house.outbox.settle(&Record {
+        status: 429,
+        fault: Some(Kind::RequestsExceeded),
+        ..sample()
+    });
+    house.outbox.flush();
+    let (status, head, page) = house.get_all("/metrics");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/plain; version=0.0.4"));
+    for line in [
+        "ringway_build_info{version=\"0.0.0-test\",driver=\"none (test)\"} 1",
+        "ringway_shards_running 1",
+        "ringway_connections_active{shard=\"0\"} 0",
+        "ringway_requests_total{class=\"2xx\"} 1",
+        "ringway_model_requests_total{model=\"llama\",class=\"4xx\"} 2",
+        "ringway_backend_tokens_total{backend=\"gpu-0\",type=\"cached_input\"} 192",
+        "ringway_key_tokens_total{key=\"team \\\"blue\\\"\\n\",type=\"output\"} 33",
+        "ringway_faults_total{code=\"rate_limit_exceeded\",side=\"client\"} 2",
+        "gen_ai_server_time_to_first_token_seconds_bucket{gen_ai_request_model=\"llama\",le=\"0.08\"} 0",
+        "gen_ai_server_time_to_first_token_seconds_bucket{gen_ai_request_model=\"llama\",le=\"0.1\"} 3",
+        "gen_ai_server_request_duration_seconds_count{gen_ai_request_model=\"llama\"} 3",
+        "gen_ai_server_time_per_output_token_seconds_bucket{gen_ai_request_model=\"llama\",le=\"0.1\"} 3",
+        "gen_ai_client_token_usage_sum{gen_ai_request_model=\"llama\",gen_ai_token_type=\"input\"} 300",
+        "ringway_overhead_seconds_bucket{le=\"0.00002\"} 3",
+        "ringway_backend_up{backend=\"gpu-0\"} 1",
+        "ringway_backend_breaker{backend=\"gpu-0\"} 0",
+        "ringway_backend_in_flight{backend=\"gpu-0\"} 0",
+    ] {
+        assert!(
+            page.lines().any(|found| found == line),
+            "{line} is not in\n{page}"
+        );
+    }
+    assert!(page.contains("\nprocess_resident_memory_bytes "));
+    assert!(page.contains("\nprocess_cpu_seconds_total "));
+    assert!(page.contains("\nprocess_open_fds "));
+    house.end(presence);
+}
+
+#[test]
+fn every_series_is_unique_and_follows_its_type() {
+    let mut house = house(|_, _| {});
+    let presence = house.enter();
+    house.outbox.settle(&sample());
+    house.outbox.flush();
+    let (_, page) = house.get("/metrics");
+    let mut seen = std::collections::HashSet::new();
+    let mut family = "";
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(seen.insert(name), "{name} is declared twice");
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{rest}");
+            family = name;
+        } else if !line.starts_with('#') {
+            assert!(line.starts_with(family), "{line} is not under {family}");
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(seen.insert(series) || series == family, "{series} twice");
+            value.parse::<f64>().unwrap();
+        }
+    }
+    house.end(presence);
+}
+
+#[test]
+fn status_names_everything_and_shows_no_secret() {
+    let mut house = house(|_, _| {});
+    let presence = house.enter();
+    house.outbox.settle(&sample());
+    house.outbox.flush();
+    let (code, page) = house.get("/status");
+    assert_eq!(code, 200);
+    let status: Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(status["ready"], true);
+    assert_eq!(status["driver"], "none (test)");
+    assert_eq!(status["shards"][0]["core"], 3);
+    assert_eq!(status["models"][0]["pool"][0], "gpu-0");
+    assert_eq!(status["models"][0]["aliases"][0], "gpt-4o");
+    assert_eq!(status["models"][0]["duration"]["count"], 1);
+    assert_eq!(status["backends"][0]["addresses"][0], "192.0.2.1:8000");
+    assert_eq!(status["backends"][0]["health"], "unknown");
+    assert_eq!(status["backends"][0]["breaker"], "closed");
+    assert_eq!(status["keys"][0]["name"], "team \"blue\"\n");
+    assert_eq!(status["keys"][0]["requests"]["remaining"], 10);
+    assert!(status["keys"][0]["tokens"].is_null());
+    for secret in ["s3cret", "5a5a", "90,90", "digest", "authorization"] {
+        assert!(!page.contains(secret), "{secret}");
+    }
+    house.end(presence);
+}
+
+#[test]
+fn an_address_in_use_is_told_at_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut settings = fixture::settings();
+    settings.admin = Some(taken.local_addr().unwrap());
+    let plan = Arc::new(fixture::plan(&[]));
+    let error = start(plan, settings, Vec::new(), Arc::new(Control::new(0)))
+        .err()
+        .unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    assert!(error.to_string().contains("admin address 127.0.0.1:"), "{error}");
+}
+
+#[test]
+fn silent_scrapers_do_not_stop_the_others() {
+    let house = house(|_, _| {});
+    let presence = house.enter();
+    let _silent: Vec<_> = (0..32)
+        .map(|_| TcpStream::connect(house.coordinator.admin().unwrap()).unwrap())
+        .collect();
+    assert_eq!(house.get("/healthz").0, 200);
+    house.end(presence);
+}
+
+#[test]
+fn draining_waits_for_the_shards_and_a_second_stop_cuts() {
+    let house = house(|_, _| {});
+    let presence = house.enter();
+    house.coordinator.stop();
+    fixture::until_blocking("listeners close", || house.control.stop_accepting());
+    let limit = house.control.cut_at();
+    assert!(limit < Nanos::NEVER);
+    house.coordinator.stop();
+    fixture::until_blocking("the end comes closer", || house.control.cut_at() < limit);
+    assert_eq!(house.end(presence), Ended::Drained);
+}
+
+#[test]
+fn shards_that_do_not_end_are_left_after_the_limit() {
+    let house = house(|plan, _| plan.timeouts.drain = Nanos(0));
+    let _presence = house.enter();
+    house.coordinator.stop();
+    assert_eq!(house.coordinator.join(), Ended::Stuck(1));
+}
+
+#[test]
+fn shards_that_end_unasked_are_a_fault() {
+    let house = house(|_, _| {});
+    drop(house.enter());
+    assert_eq!(house.coordinator.join(), Ended::ShardsGone);
+}
+
+#[test]
+fn the_last_records_reach_the_log() {
+    let path = fixture::scratch("last.jsonl");
+    let log = path.clone();
+    let mut house = house(|_, settings| settings.access_log = Sink::File(log));
+    let presence = house.enter();
+    for _ in 0..10 {
+        house.outbox.settle(&sample());
+    }
+    assert_eq!(house.end(presence), Ended::Drained);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(text.lines().count(), 10);
+    assert!(
+        text.lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok())
+    );
+}

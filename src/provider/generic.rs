@@ -1,0 +1,15 @@
+//! Anything else that copies OpenAI's endpoints.
+//!
+//! Old ones reject `stream_options`: the operator switches it off, and usage is then estimated.
+
+use super::{Credential, Kind, OPENAI_CORE, Provider};
+use crate::dialect::Api;
+
+pub(super) const PROVIDER: Provider = Provider {
+    kind: Kind::Generic,
+    serves: OPENAI_CORE.with(Api::Responses).with(Api::Rerank),
+    takes_stream_options: true,
+    hosted: false,
+    health_path: None,
+    credential: Credential::Bearer,
+};

@@ -1,0 +1,15 @@
+//! `llama-server` of llama.cpp.
+//!
+//! `/health` answers 503 while the model is loading. Older versions put usage on the last chunk that has a choice.
+
+use super::{Credential, Kind, OPENAI_CORE, Provider};
+use crate::dialect::Api;
+
+pub(super) const PROVIDER: Provider = Provider {
+    kind: Kind::LlamaCpp,
+    serves: OPENAI_CORE.with(Api::Rerank),
+    takes_stream_options: true,
+    hosted: false,
+    health_path: Some("/health"),
+    credential: Credential::Bearer,
+};

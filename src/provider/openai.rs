@@ -1,0 +1,16 @@
+//! api.openai.com.
+//!
+//! Every endpoint costs a credential, so there is no probe; failures are noticed in passing. An abandoned request may
+//! be billed to its end.
+
+use super::{Credential, Kind, OPENAI_CORE, Provider};
+use crate::dialect::Api;
+
+pub(super) const PROVIDER: Provider = Provider {
+    kind: Kind::OpenAi,
+    serves: OPENAI_CORE.with(Api::Responses),
+    takes_stream_options: true,
+    hosted: true,
+    health_path: None,
+    credential: Credential::Bearer,
+};

@@ -1,0 +1,21 @@
+//! vLLM's server.
+//!
+//! Serves both dialects. `stream_options` may also carry `continuous_usage_stats`; `stream_options: {}` already means
+//! `include_usage: true` there. `error.code` is the HTTP status as a number. A client that disconnects aborts its
+//! request in the engine.
+
+use super::{Credential, Kind, OPENAI_CORE, Provider};
+use crate::dialect::Api;
+
+pub(super) const PROVIDER: Provider = Provider {
+    kind: Kind::Vllm,
+    serves: OPENAI_CORE
+        .with(Api::Responses)
+        .with(Api::Rerank)
+        .with(Api::Messages)
+        .with(Api::CountTokens),
+    takes_stream_options: true,
+    hosted: false,
+    health_path: Some("/health"),
+    credential: Credential::Bearer,
+};

@@ -1,0 +1,255 @@
+//! One client connection: its inbox, the read that stays armed, one exchange after the other.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::watch::{self, Interrupt};
+use super::{Shard, exchange, respond};
+use crate::error::{Fault, Kind};
+use crate::net::blocks::{Block, grow, room};
+use crate::net::deadline::Deadline;
+use crate::net::listen::Accepted;
+use crate::net::stream::{self, Reader, Writer};
+use crate::net::tls;
+use crate::observe::counters::Counter;
+use crate::units::Nanos;
+use crate::wire::Step;
+use crate::wire::head::{self, HeadLimits, RequestHead};
+
+/// The client's side of every exchange on one connection.
+pub(crate) struct Client {
+    pub(crate) shard: Rc<Shard>,
+    pub(crate) writer: Writer,
+    pub(crate) deadline: Deadline,
+    pub(crate) address: SocketAddr,
+    reader: Reader,
+    /// Bytes received and not yet done with: the request in work, then what the client sent ahead.
+    inbox: Block,
+    /// Bytes of the inbox that belong to the request in work.
+    request_bytes: usize,
+    /// What the armed read fills: the inbox itself, or a block beside it.
+    armed: Armed,
+    /// The client sent FIN and may still be reading.
+    half_closed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Armed {
+    Nothing,
+    Inbox,
+    Beside,
+}
+
+/// Serves a client until it leaves, or an answer ends the connection.
+pub(super) async fn serve(shard: Rc<Shard>, accepted: Accepted) {
+    let address = accepted.client;
+    let tls = shard.plan.listeners[accepted.listener].tls.clone();
+    let deadline = shard.deadlines.row();
+    deadline.set(shard.plan.timeouts.head);
+    let Ok(socket) = accepted.into_socket() else { return };
+    let halves = match tls {
+        None => stream::plain(socket),
+        Some(config) => {
+            deadline.set(TLS_HANDSHAKE.min(shard.plan.timeouts.head));
+            match watch::until(&deadline, tls::accept(socket, config)).await {
+                Ok(Ok(halves)) => {
+                    shard.numbers.add(Counter::TlsHandshakes, 1);
+                    halves
+                }
+                _ => return shard.numbers.add(Counter::TlsFailures, 1),
+            }
+        }
+    };
+    let (reader, writer) = halves;
+    let mut client = Client {
+        inbox: shard.blocks.small(),
+        shard,
+        writer,
+        deadline,
+        address,
+        reader,
+        request_bytes: 0,
+        armed: Armed::Nothing,
+        half_closed: false,
+    };
+    client.serve().await;
+    client.shard.blocks.put(std::mem::take(&mut client.inbox));
+}
+
+impl Client {
+    async fn serve(&mut self) {
+        let mut patience = self.shard.plan.timeouts.head;
+        loop {
+            let head = match self.read_head(patience).await {
+                Ok(Some(head)) => head,
+                Ok(None) => return,
+                Err(fault) => {
+                    self.shard.numbers.fault(fault.kind);
+                    respond::unread(self, &fault).await;
+                    return self.linger().await;
+                }
+            };
+            match exchange::run(self, head).await {
+                exchange::Next::Head => {}
+                exchange::Next::Close => return,
+                exchange::Next::Linger => return self.linger().await,
+            }
+            patience = self.shard.plan.timeouts.keep_alive;
+        }
+    }
+
+    /// The next request head in the inbox, `None` when the client is done. `patience` is for its first byte; from
+    /// then on the whole head has the head deadline, however slowly it drips.
+    async fn read_head(&mut self, patience: Nanos) -> Result<Option<RequestHead>, Fault> {
+        let limits = self.shard.plan.limits;
+        let limits =
+            HeadLimits { bytes: limits.head_bytes, lines: limits.head_lines, target_bytes: limits.target_bytes };
+        let mut scanned = 0;
+        let mut started = !self.inbox.is_empty();
+        self.deadline.set(if started { self.shard.plan.timeouts.head } else { patience });
+        loop {
+            if started && let Step::Done(head) = head::request(&self.inbox, &mut scanned, &limits)? {
+                return Ok(Some(head));
+            }
+            let filled = if started { self.fill(0).await } else { self.first().await };
+            match filled {
+                Ok(true) if !started => {
+                    started = true;
+                    self.deadline.set(self.shard.plan.timeouts.head);
+                }
+                Ok(true) => {}
+                Ok(false) | Err(Interrupt::ClientGone | Interrupt::Stopping) => return Ok(None),
+                Err(Interrupt::Due) if !started => return Ok(None),
+                Err(Interrupt::Due) => {
+                    return Err(Fault::new(Kind::HeadTimeout, "the request head did not arrive in time"));
+                }
+            }
+        }
+    }
+
+    /// Waits for the first bytes of a request; idle clients leave when the shard closes.
+    async fn first(&mut self) -> Result<bool, Interrupt> {
+        let shard = self.shard.clone();
+        let mut fill = pin!(self.fill(0));
+        poll_fn(|context| match fill.as_mut().poll(context) {
+            Poll::Pending if shard.is_closing() => Poll::Ready(Err(Interrupt::Stopping)),
+            polled => polled,
+        })
+        .await
+    }
+
+    /// The bytes received and not done with; the request in work comes first.
+    pub(crate) fn inbox(&self) -> &[u8] {
+        &self.inbox
+    }
+
+    /// Waits for more bytes in the inbox, with room for `wanted` of them at once; false when the client sends no more.
+    pub(crate) async fn fill(&mut self, wanted: usize) -> Result<bool, Interrupt> {
+        if self.armed == Armed::Nothing {
+            let mut block = std::mem::take(&mut self.inbox);
+            if block.capacity() == 0 {
+                block = self.shard.blocks.small();
+            }
+            let wanted = if room(&block) == 0 { wanted.max(block.len()) } else { wanted };
+            grow(&mut block, wanted);
+            self.reader.arm(block);
+            self.armed = Armed::Inbox;
+        }
+        let (read, block) = watch::until(&self.deadline, self.reader.filled()).await?;
+        Ok(matches!(self.received(read, block), Ok(1..)))
+    }
+
+    /// Keeps a read armed beside the inbox, so that a client that leaves is noticed.
+    pub(crate) fn watch(&mut self) {
+        if self.armed == Armed::Nothing && !self.half_closed {
+            self.reader.arm(self.shard.blocks.small());
+            self.armed = Armed::Beside;
+        }
+    }
+
+    /// Ready when the client has gone. What it sends ahead meanwhile is kept, up to a bound.
+    pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.armed != Armed::Nothing {
+            let Poll::Ready((read, block)) = self.reader.poll_filled(context) else { return Poll::Pending };
+            match self.received(read, block) {
+                Ok(1..) if self.inbox.len() < self.ahead_max() => self.watch(),
+                Ok(0) if !self.shard.plan.half_close_is_gone => self.half_closed = true,
+                _ => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The first `bytes` of the inbox are the request in work.
+    pub(crate) fn keep_request(&mut self, bytes: usize) {
+        self.request_bytes = bytes;
+    }
+
+    /// The request in work will not be needed again: its bytes leave the inbox.
+    pub(crate) fn forget_request(&mut self) {
+        let bytes = std::mem::take(&mut self.request_bytes);
+        self.consume(bytes);
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        if bytes == self.inbox.len() {
+            self.shard.blocks.put(std::mem::take(&mut self.inbox));
+        } else {
+            self.inbox.drain(..bytes);
+        }
+    }
+
+    /// Writes `range` of `block`; the block comes back only from a write that was not interrupted.
+    pub(crate) async fn write(&mut self, block: Block, range: std::ops::Range<usize>) -> Result<Block, Interrupt> {
+        self.deadline.set(self.shard.plan.timeouts.write_stall);
+        let bytes = range.len() as u64;
+        let (sent, block) = watch::until(&self.deadline, self.writer.write_all(block, range)).await?;
+        self.shard.numbers.add(Counter::BytesToClients, bytes);
+        sent.map(|()| block).map_err(|_| Interrupt::ClientGone)
+    }
+
+    fn received(&mut self, read: io::Result<usize>, block: Block) -> io::Result<usize> {
+        let armed = std::mem::replace(&mut self.armed, Armed::Nothing);
+        if let Ok(bytes) = read {
+            self.shard.numbers.add(Counter::BytesFromClients, bytes as u64);
+        }
+        if armed == Armed::Inbox || self.inbox.is_empty() {
+            self.shard.blocks.put(std::mem::replace(&mut self.inbox, block));
+        } else {
+            self.inbox.extend_from_slice(&block);
+            self.shard.blocks.put(block);
+        }
+        read
+    }
+
+    fn ahead_max(&self) -> usize {
+        self.shard.plan.limits.body_buffer_bytes + AHEAD_BYTES
+    }
+
+    /// Ends our side and reads on for a while, so that the client sees the answer before a reset.
+    async fn linger(&mut self) {
+        self.writer.finish().await;
+        self.deadline.set(LINGER);
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            let had = self.inbox.len();
+            match self.fill(0).await {
+                Ok(true) => left = left.saturating_sub(self.inbox.len() - had),
+                _ => return,
+            }
+            self.consume(self.inbox.len());
+        }
+    }
+}
+
+/// Patience for a TLS handshake.
+const TLS_HANDSHAKE: Nanos = Nanos(5_000_000_000);
+/// Bytes a client may send ahead of its answer, beside the request in work.
+const AHEAD_BYTES: usize = 64 * 1024;
+/// How long, and how much, we read after an answer that ends the connection.
+const LINGER: Nanos = Nanos(2_000_000_000);
+const LINGER_BYTES: usize = 64 * 1024;

@@ -1,0 +1,120 @@
+//! The payload of an answer, out of whatever framing the backend used, in the block it was read into.
+
+use crate::net::blocks::Block;
+use crate::wire::chunked::{self, BadChunk, Chunked, Piece};
+use crate::wire::framing;
+
+/// Where in its body an answer is.
+pub(super) enum Decode {
+    /// So many bytes to come.
+    Length(u64),
+    /// In chunks.
+    Chunked(Chunked),
+    /// Until the backend closes.
+    Close,
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Decoded {
+    /// The body is complete.
+    pub(super) ended: bool,
+    /// Bytes followed the end: the connection cannot be trusted with another exchange.
+    pub(super) extra: bool,
+}
+
+impl Decode {
+    pub(super) fn new(framing: framing::Response) -> Self {
+        match framing {
+            framing::Response::None => Decode::Length(0),
+            framing::Response::Length(bytes) => Decode::Length(bytes),
+            framing::Response::Chunked => Decode::Chunked(Chunked::new(chunked::Limits::default())),
+            framing::Response::Close => Decode::Close,
+        }
+    }
+
+    /// Turns the raw bytes from `from` on into payload, moved together in place; a block with one chunk, the usual
+    /// paced event, moves once by the length of its size line.
+    ///
+    /// Errors: the chunked coding is broken; what was decoded before the break is in the block.
+    pub(super) fn step(&mut self, block: &mut Block, from: usize) -> Result<Decoded, BadChunk> {
+        match self {
+            Decode::Length(left) => {
+                let here = (block.len() - from) as u64;
+                let extra = here > *left;
+                if extra {
+                    block.truncate(from + *left as usize);
+                }
+                *left = left.saturating_sub(here);
+                Ok(Decoded { ended: *left == 0, extra })
+            }
+            Decode::Chunked(chunks) => dechunk(chunks, block, from),
+            Decode::Close => Ok(Decoded { ended: false, extra: false }),
+        }
+    }
+
+    /// Whether the end of the connection is the end of the body.
+    pub(super) fn ends_by_close(&self) -> bool {
+        matches!(self, Decode::Close)
+    }
+}
+
+fn dechunk(chunks: &mut Chunked, block: &mut Block, from: usize) -> Result<Decoded, BadChunk> {
+    let (mut read, mut kept) = (from, from);
+    let result = loop {
+        match chunks.step(&block[read..]) {
+            Ok((Piece::Data(span), used)) => {
+                block.copy_within(read + span.start..read + span.end, kept);
+                kept += span.len();
+                read += used;
+            }
+            Ok((Piece::More, _)) => break Ok(Decoded { ended: false, extra: false }),
+            Ok((Piece::End { .. }, used)) => break Ok(Decoded { ended: true, extra: read + used < block.len() }),
+            Err(bad) => break Err(bad),
+        }
+    };
+    block.truncate(kept);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(raw: &[u8], cut: usize) -> (Vec<u8>, Result<Decoded, &'static str>) {
+        let mut decode = Decode::new(framing::Response::Chunked);
+        let mut payload = b"head".to_vec();
+        let mut last = Ok(Decoded { ended: false, extra: false });
+        for part in [&raw[..cut], &raw[cut..]] {
+            let from = payload.len();
+            payload.extend_from_slice(part);
+            last = decode.step(&mut payload, from).map_err(|bad| bad.reason);
+        }
+        (payload.split_off(4), last)
+    }
+
+    #[test]
+    fn chunks_become_their_payload_at_every_cut() {
+        let raw = b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n";
+        for cut in 0..raw.len() {
+            let (payload, last) = all(raw, cut);
+            assert_eq!(payload, b"hello world", "cut at {cut}");
+            assert_eq!(last, Ok(Decoded { ended: true, extra: false }));
+        }
+    }
+
+    #[test]
+    fn payload_before_a_broken_chunk_is_kept() {
+        let (payload, last) = all(b"5\r\nhello\r\nZZ\r\n", 3);
+        assert_eq!(payload, b"hello");
+        assert!(last.is_err());
+    }
+
+    #[test]
+    fn bytes_after_the_end_are_cut_off_and_told() {
+        let mut decode = Decode::Length(5);
+        let mut block = b"helloHTTP/1.1 200 OK".to_vec();
+        assert_eq!(decode.step(&mut block, 0).unwrap(), Decoded { ended: true, extra: true });
+        assert_eq!(block, b"hello");
+    }
+}

@@ -1,0 +1,503 @@
+//! From a decided request to the head of its answer: pick a backend, get a connection, send, wait. The only place
+//! that tries again, and only before a byte of an answer has gone to the client.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::connection::Client;
+use super::exchange::Body;
+use super::idle::Connection;
+use super::settle::{Lease, Settle};
+use super::watch::{self, Interrupt};
+use super::decode::{Decode, Decoded};
+use super::{Shard, encode};
+use crate::dialect::request::Peek;
+use crate::dialect::{Api, stream};
+use crate::error::{Fault, Kind};
+use crate::net::blocks::{Block, grow};
+use crate::net::stream::{self as sockets, Reader, Writer};
+use crate::net::{clock, dial, tls};
+use crate::observe::counters::Counter;
+use crate::plan::cells::Health;
+use crate::plan::{Backend, Member, Model, Target};
+use crate::policy::balance::{self, View};
+use crate::policy::breaker::{self, Admission};
+use crate::policy::retry::{self, Sent};
+use crate::units::{BackendId, ModelId, Nanos};
+use crate::wire::head::{self, HeadLimits, Method, RequestHead, ResponseHead};
+use crate::wire::{Step, sse};
+
+/// A request that has been decided: what to send, to whichever backend of the model.
+pub(super) struct Outgoing<'a> {
+    pub(super) head: &'a RequestHead,
+    pub(super) body: &'a Body,
+    pub(super) api: Api,
+    pub(super) model: ModelId,
+    pub(super) peek: &'a Peek,
+}
+
+/// The opening of a backend's answer, and the connection on which the rest comes.
+pub(super) struct Answer {
+    pub(super) connection: Connection,
+    pub(super) lease: Lease,
+    pub(super) head: ResponseHead,
+    /// The head, then payload: what came with it, of a stream at least the first event.
+    pub(super) block: Block,
+    /// How the rest of the body is framed, and whether the block holds all of it.
+    pub(super) decode: Decode,
+    pub(super) decoded: Decoded,
+    /// When the request was sent, and when the answer's first byte came.
+    pub(super) sent: Nanos,
+    pub(super) answered: Nanos,
+    /// Expected seconds to the first token, for the backend's slowness.
+    pub(super) expected_seconds: f64,
+}
+
+impl Answer {
+    /// Whether the answer is a refusal or a failure that another backend may not share.
+    fn refusal(&self, api: Api) -> Option<Fault> {
+        let status = self.head.status;
+        match status {
+            429 | 503 => {
+                let wait = self.head.retry_after.and_then(|span| seconds(span.of(&self.block)));
+                let fault = Fault::new(Kind::BackendBusy, "every backend of this model is at its limit");
+                Some(fault.retry_after(wait.unwrap_or(RETRY_SOON)))
+            }
+            500 | 502 | 504 | 529 => {
+                Some(Fault::new(Kind::BackendFailed, format!("the backend answered {status}")))
+            }
+            401 | 403 | 407 => Some(Fault::new(
+                Kind::BackendDenied,
+                "the backend refused the gateway's own credential; tell the operator",
+            )),
+            300..=399 => {
+                Some(Fault::new(Kind::BackendMalformed, "the backend redirects, which is not followed"))
+            }
+            _ if self.head.event_stream && stream::opens_with_error(api, &self.block[self.head.len..]) => {
+                Some(Fault::new(Kind::BackendFailed, "the backend's stream began with an error"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the client learns more from the backend's own words than from ours.
+    fn speaks_for_itself(&self) -> bool {
+        let json = self.head.content_type.is_some_and(|span| {
+            let value = span.of(&self.block);
+            value.len() >= 16 && value[..16].eq_ignore_ascii_case(b"application/json")
+        });
+        json && matches!(self.head.status, 500 | 502 | 504 | 529)
+    }
+}
+
+/// Sends the request to a backend of its model; to another if the first cannot take it.
+///
+/// Errors: the fault of the last attempt, or `NoBackend` if there was nobody to ask.
+pub(super) async fn run(
+    client: &mut Client,
+    settle: &mut Settle,
+    outgoing: &Outgoing<'_>,
+) -> Result<Answer, Fault> {
+    let shard = client.shard.clone();
+    let model = shard.plan.model(outgoing.model);
+    let total = settle.started.plus(model.timeouts.total);
+    shard.retries.borrow_mut().earn();
+    let mut tried = Tried::default();
+    let mut last: Option<Refused> = None;
+    loop {
+        let Some(picked) = pick(&shard, settle, outgoing, model, &tried) else {
+            return last.map_or_else(|| Err(no_backend(&shard, model, outgoing.api)), Refused::told);
+        };
+        let (index, backend) = (picked.index, picked.backend);
+        settle.record.attempts += 1;
+        settle.record.backend = Some(backend);
+        let mut attempt = Attempt { client, settle, outgoing, model, total, sent: Sent::default() };
+        let result = attempt.run(picked).await;
+        let sent = attempt.sent;
+        let refused = match result {
+            Ok(answer) => match answer.refusal(outgoing.api) {
+                None => {
+                    shard.plan.cells.backend(backend).breaker.success(shard.deadlines.now());
+                    return Ok(answer);
+                }
+                Some(fault) => Refused { answer: answer.speaks_for_itself().then_some(answer), fault },
+            },
+            Err(fault) => Refused { answer: None, fault },
+        };
+        report(&shard, backend, &refused.fault);
+        let kind = refused.fault.kind;
+        let attempts = u32::from(settle.record.attempts);
+        if !retry::again(kind, sent, attempts, shard.plan.limits.attempts) || !shard.retries.borrow_mut().take() {
+            return refused.told();
+        }
+        if kind == Kind::BackendClosed {
+            shard.numbers.add(Counter::RetriesStale, 1); // the backend is well, the kept connection was not
+        } else {
+            shard.numbers.add(Counter::RetriesFailover, 1);
+            tried.add(index);
+        }
+        last = Some(refused.or_sooner(last));
+    }
+}
+
+/// How an attempt failed, and the backend's own words if they say more than ours.
+struct Refused {
+    fault: Fault,
+    answer: Option<Answer>,
+}
+
+impl Refused {
+    /// What the client is told if nobody else can be asked.
+    fn told(self) -> Result<Answer, Fault> {
+        self.answer.ok_or(self.fault)
+    }
+
+    /// Of two refusals, the one that lets the client come back sooner.
+    fn or_sooner(self, last: Option<Self>) -> Self {
+        match last {
+            Some(last) if last.fault.retry_after.is_some() && last.fault.retry_after < self.fault.retry_after => last,
+            _ => self,
+        }
+    }
+}
+
+/// Members of the pool that had their try, by index; a pool has at most 64 that count.
+#[derive(Default)]
+struct Tried(u64);
+
+impl Tried {
+    fn add(&mut self, index: usize) {
+        self.0 |= 1 << (index % 64);
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        self.0 & 1 << (index % 64) != 0
+    }
+}
+
+struct Picked<'a> {
+    index: usize,
+    member: &'a Member,
+    backend: BackendId,
+    lease: Lease,
+    expected_seconds: f64,
+}
+
+/// The member to try next, with its in-flight slot taken.
+fn pick<'a>(
+    shard: &std::rc::Rc<Shard>,
+    settle: &Settle,
+    outgoing: &Outgoing<'_>,
+    model: &'a Model,
+    tried: &Tried,
+) -> Option<Picked<'a>> {
+    let plan = &shard.plan;
+    let now = shard.deadlines.now();
+    let prompt_tokens = settle.prompt_tokens;
+    let kv_tokens = prompt_tokens + outgoing.peek.output_cap.unwrap_or(plan.output_tokens_default);
+    let mut views = [View { eligible: false, ..View::default() }; POOL_MAX];
+    let views = &mut views[..model.pool.len().min(POOL_MAX)];
+    for (index, (view, member)) in views.iter_mut().zip(&model.pool).enumerate() {
+        let cells = plan.cells.backend(member.backend);
+        let may = !tried.contains(index)
+            && plan.backend(member.backend).provider.speaks(outgoing.api)
+            && cells.health() != Health::Down
+            && !matches!(cells.breaker.peek(now), Admission::Open { .. });
+        *view = look(shard, member, may, now);
+    }
+    // A slot may be taken between the look and the grab: then the next best has its turn.
+    for _ in 0..views.len() {
+        let index = balance::pick(views, prompt_tokens, shard.random())?;
+        let member = &model.pool[index];
+        let cells = plan.cells.backend(member.backend);
+        if !matches!(cells.breaker.admit(clock::now()), Admission::Open { .. })
+            && let Some(lease) = Lease::take(shard, member.backend, prompt_tokens, kv_tokens)
+        {
+            let expected_seconds = views[index].first_token_seconds(prompt_tokens);
+            return Some(Picked { index, member, backend: member.backend, lease, expected_seconds });
+        }
+        views[index].eligible = false;
+    }
+    None
+}
+
+fn look(shard: &Shard, member: &Member, eligible: bool, now: Nanos) -> View {
+    let plan = &shard.plan;
+    let ewma = plan.cells.backend(member.backend).ewma.get(now);
+    let mut view = View {
+        eligible,
+        weight: member.weight,
+        kv_capacity: plan.backend(member.backend).kv_tokens,
+        ratio: ewma.ratio,
+        samples: ewma.samples,
+        ..View::default()
+    };
+    for load in plan.cells.loads(member.backend) {
+        view.in_flight += load.in_flight();
+        view.pending_tokens += load.pending_tokens();
+        view.kv_tokens += load.kv_tokens();
+    }
+    view
+}
+
+/// Why nobody could be asked, and when to come back.
+fn no_backend(shard: &Shard, model: &Model, api: Api) -> Fault {
+    let plan = &shard.plan;
+    if !model.pool.iter().any(|member| plan.backend(member.backend).provider.speaks(api)) {
+        return Fault::new(Kind::PathUnknown, format!("no backend of this model serves {}", api.name()));
+    }
+    let now = clock::now();
+    let wait = model.pool.iter().map(|member| match plan.cells.backend(member.backend).breaker.peek(now) {
+        Admission::Open { until } => until.since(now),
+        _ => RETRY_SOON,
+    });
+    Fault::new(Kind::NoBackend, "no backend of this model can take the request now")
+        .retry_after(wait.min().unwrap_or(RETRY_SOON).max(RETRY_SOON))
+}
+
+/// Tells the breaker how a failed attempt ended.
+pub(super) fn report(shard: &Shard, backend: BackendId, fault: &Fault) {
+    let breaker = &shard.plan.cells.backend(backend).breaker;
+    let now = clock::now();
+    match fault.kind {
+        Kind::BackendBusy => breaker.hold(now.plus(fault.retry_after.unwrap_or(RETRY_SOON).min(HOLD_MAX))),
+        Kind::ClientGone | Kind::Draining | Kind::HeadMalformed => breaker.abandon(now),
+        _ => {
+            breaker.failure(now, &BREAKER, shard.random());
+        }
+    }
+}
+
+/// One try with one backend.
+struct Attempt<'a> {
+    client: &'a mut Client,
+    settle: &'a mut Settle,
+    outgoing: &'a Outgoing<'a>,
+    model: &'a Model,
+    total: Nanos,
+    sent: Sent,
+}
+
+impl Attempt<'_> {
+    async fn run(&mut self, picked: Picked<'_>) -> Result<Answer, Fault> {
+        let shard = self.client.shard.clone();
+        let backend = shard.plan.backend(picked.backend);
+        let request = encode::request(self.settle, self.outgoing, self.client.inbox(), picked.member, backend)?;
+        self.sent.body_held = true;
+        let mut connection = self.connect(&shard, backend).await?;
+        self.sent.reused = connection.reused;
+        let sent = clock::now();
+        self.settle.record.overhead = sent.since(self.settle.started);
+        self.send(&mut connection, request).await?;
+        let (head, block, answered) = self.head(&mut connection).await?;
+        let mut answer = Answer {
+            decode: Decode::new(head.framing),
+            decoded: Decoded { ended: false, extra: false },
+            connection,
+            lease: picked.lease,
+            head,
+            block,
+            sent,
+            answered,
+            expected_seconds: picked.expected_seconds,
+        };
+        self.open(&mut answer).await?;
+        Ok(answer)
+    }
+
+    /// Decodes what came with the head; of a stream, waits for the first event, which may be an error.
+    async fn open(&mut self, answer: &mut Answer) -> Result<(), Fault> {
+        let limits = self.client.shard.plan.limits;
+        let mut from = answer.head.len;
+        loop {
+            let cut = |_| Fault::new(Kind::BackendMalformed, "the backend's chunked coding is broken");
+            answer.decoded = answer.decode.step(&mut answer.block, from).map_err(cut)?;
+            let payload = &answer.block[answer.head.len..];
+            let opened = !answer.head.event_stream
+                || answer.decoded.ended
+                || sse::last_boundary(payload) > 0
+                || payload.len() > limits.event_bytes;
+            if opened {
+                return Ok(());
+            }
+            let mut block = std::mem::take(&mut answer.block);
+            grow(&mut block, 1);
+            from = block.len();
+            answer.connection.reader.arm(block);
+            let (read, block) = match watch::with_client(self.client, answer.connection.reader.filled()).await {
+                Ok(filled) => filled,
+                Err(interrupt) => return Err(self.interrupted(interrupt)),
+            };
+            answer.block = block;
+            match read {
+                Ok(0) if answer.decode.ends_by_close() => answer.decoded.ended = true,
+                Ok(0) | Err(_) => {
+                    return Err(Fault::new(Kind::BackendCut, "the backend's stream ended before its first event"));
+                }
+                Ok(bytes) => self.client.shard.numbers.add(Counter::BytesFromBackends, bytes as u64),
+            }
+            if answer.decoded.ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A kept connection, or a new one.
+    async fn connect(&mut self, shard: &Shard, backend: &Backend) -> Result<Connection, Fault> {
+        let (kept, stale) = shard.idle.take(backend.id);
+        if stale > 0 {
+            shard.numbers.add(Counter::BackendStale, stale);
+        }
+        if let Some(kept) = kept {
+            shard.numbers.add(Counter::BackendReused, 1);
+            return Ok(kept);
+        }
+        shard.numbers.add(Counter::BackendDials, 1);
+        self.set_deadline(self.model.timeouts.connect);
+        let dialled = watch::with_client(self.client, Box::pin(open(backend))).await;
+        let fault = match dialled {
+            Ok(Ok(connection)) => {
+                let mut connection = Connection::new(connection);
+                connection.reader.arm(shard.blocks.large());
+                return Ok(connection);
+            }
+            Ok(Err(fault)) => fault,
+            Err(Interrupt::Due) => Fault::new(Kind::ConnectTimeout, "the backend did not accept in time"),
+            Err(interrupt) => self.interrupted(interrupt),
+        };
+        shard.numbers.add(Counter::BackendDialFailures, 1);
+        Err(fault)
+    }
+
+    async fn send(&mut self, connection: &mut Connection, request: Block) -> Result<(), Fault> {
+        let bytes = request.len();
+        self.set_deadline(self.model.timeouts.first_token);
+        self.sent.request_bytes = true;
+        let write = connection.writer.write_all(request, 0..bytes);
+        let (result, request) = match watch::with_client(self.client, write).await {
+            Ok(written) => written,
+            Err(interrupt) => return Err(self.interrupted(interrupt)),
+        };
+        self.client.shard.blocks.put(request);
+        self.client.shard.numbers.add(Counter::BytesToBackends, bytes as u64);
+        // A backend that refuses early may close its side while we send: its answer is worth reading.
+        match result {
+            Ok(()) => Ok(()),
+            Err(_) if connection.reused => {
+                Err(Fault::new(Kind::BackendClosed, "the backend closed a kept connection"))
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits for the head of the final answer; interim ones are passed over.
+    async fn head(&mut self, connection: &mut Connection) -> Result<(ResponseHead, Block, Nanos), Fault> {
+        let shard = self.client.shard.clone();
+        let limits = shard.plan.limits;
+        let limits = HeadLimits { bytes: limits.head_bytes, lines: limits.head_lines, target_bytes: 0 };
+        let mut scanned = 0;
+        let mut interim = 0;
+        let mut answered = Nanos(0);
+        loop {
+            let (read, mut block) = match watch::with_client(self.client, connection.reader.filled()).await {
+                Ok(filled) => filled,
+                Err(interrupt) => return Err(self.interrupted(interrupt)),
+            };
+            if !self.sent.answer_bytes {
+                answered = clock::now();
+            }
+            match read {
+                Ok(0) | Err(_) => {
+                    let note = "the backend closed the connection before its answer";
+                    let kind = if self.sent.answer_bytes { Kind::BackendMalformed } else { Kind::BackendClosed };
+                    return Err(Fault::new(kind, note));
+                }
+                Ok(bytes) => shard.numbers.add(Counter::BytesFromBackends, bytes as u64),
+            }
+            self.sent.answer_bytes = true;
+            while let Step::Done(head) = head::response(&block, &mut scanned, &limits, Method::Post)? {
+                if head.status >= 200 {
+                    return Ok((head, block, answered));
+                }
+                interim += 1;
+                if interim > INTERIM_MAX {
+                    return Err(Fault::new(Kind::BackendMalformed, "the backend sends interim answers only"));
+                }
+                block.drain(..head.len);
+                scanned = 0;
+            }
+            grow(&mut block, 1);
+            connection.reader.arm(block);
+        }
+    }
+
+    fn set_deadline(&self, after: Nanos) {
+        let at = self.client.deadline.now().plus(after);
+        self.client.deadline.set_at(at.min(self.total));
+    }
+
+    fn interrupted(&self, interrupt: Interrupt) -> Fault {
+        match interrupt {
+            Interrupt::ClientGone => gone(),
+            Interrupt::Stopping => Fault::new(Kind::Draining, "the gateway is shutting down"),
+            Interrupt::Due if self.client.deadline.at() >= self.total => {
+                Fault::new(Kind::TotalTimeout, "the exchange took too long")
+            }
+            Interrupt::Due => Fault::new(Kind::FirstTokenTimeout, "the backend did not answer in time"),
+        }
+    }
+}
+
+fn gone() -> Fault {
+    Fault::new(Kind::ClientGone, "the client left before its answer")
+}
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is rare enough to be taken as unknown.
+fn seconds(value: &[u8]) -> Option<Nanos> {
+    let seconds: u64 = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
+    Some(Nanos(seconds.min(86_400) * 1_000_000_000))
+}
+
+/// Connects to a backend: every address in turn, TLS on top where it is asked for.
+async fn open(backend: &Backend) -> Result<(Reader, Writer), Fault> {
+    let failed = |error: io::Error| Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", error.kind()));
+    let socket = match &backend.target {
+        Target::Unix(path) => dial::unix(path).await.map_err(failed)?,
+        Target::Tcp { .. } => {
+            let addresses = backend.addresses.load_full();
+            first_to_accept(&addresses).await.map_err(failed)?
+        }
+    };
+    match &backend.tls {
+        None => Ok(sockets::plain(socket)),
+        Some(tls) => tls::connect(socket, tls.config.clone(), tls.server_name.clone())
+            .await
+            .map_err(|error| Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", error.kind()))),
+    }
+}
+
+async fn first_to_accept(addresses: &[SocketAddr]) -> io::Result<sockets::Socket> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match dial::tcp(*address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Members of one pool that are looked at.
+const POOL_MAX: usize = 64;
+/// Interim answers (1xx) before the final one.
+const INTERIM_MAX: u32 = 16;
+/// Advice when nothing better is known.
+const RETRY_SOON: Nanos = Nanos(1_000_000_000);
+/// The longest a backend's own `Retry-After` keeps it out of the pool.
+const HOLD_MAX: Nanos = Nanos(300_000_000_000);
+/// When passive failures take a backend out of the pool (by taste).
+const BREAKER: breaker::Settings = breaker::Settings {
+    threshold: 5,
+    open_for: Nanos(1_000_000_000),
+    open_max: Nanos(30_000_000_000),
+};

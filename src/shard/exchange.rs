@@ -1,0 +1,249 @@
+//! One request and its answer: the order of things, from a complete head to the last byte.
+
+use std::borrow::Cow;
+
+use super::connection::Client;
+use super::dispatch::{self, Outgoing};
+use super::respond;
+use super::settle::Settle;
+use super::{phases, relay};
+use crate::dialect::{self, Api, Dialect, models};
+use crate::error::{Fault, Kind};
+use crate::net::blocks::Block;
+use crate::units::{ModelId, Nanos, Span};
+use crate::wire::chunked::{self, Chunked, Piece};
+use crate::wire::{fields, framing};
+use crate::wire::head::{Method, RequestHead, Version};
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// Another request may come.
+    Head,
+    /// It is over, and everything the client sent has been read.
+    Close,
+    /// It is over, but the client may still be sending.
+    Linger,
+}
+
+/// What the client asked for, kept for as long as the answer takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// Which call; `None` for a head that could not be read or routed.
+    pub(super) api: Option<Api>,
+    pub(super) version: Version,
+    pub(super) keep_alive: bool,
+    /// `HEAD`: no body in the answer.
+    pub(super) head_only: bool,
+    /// The path looked like one of the Messages dialect.
+    anthropic: bool,
+}
+
+impl Asked {
+    fn new(head: &RequestHead, bytes: &[u8], api: Option<Api>) -> Self {
+        Self {
+            api,
+            version: head.version,
+            // HTTP/1.0 persistence is an extension with known traps (RFC 9112 section C.2.2): we close.
+            keep_alive: head.keep_alive && head.version == Version::Http11,
+            head_only: head.method == Method::Head,
+            anthropic: head.path.of(bytes).starts_with(b"/v1/messages"),
+        }
+    }
+
+    /// For a head nothing is known about.
+    pub(super) fn unreadable() -> Self {
+        Self { api: None, version: Version::Http11, keep_alive: false, head_only: false, anthropic: false }
+    }
+
+    /// In which dialect to speak.
+    pub(super) fn dialect(&self) -> Dialect {
+        match self.api {
+            Some(api) => api.dialect(),
+            None if self.anthropic => Dialect::Anthropic,
+            None => Dialect::OpenAi,
+        }
+    }
+}
+
+/// Serves the request whose head lies at the front of the client's inbox.
+pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
+    let shard = client.shard.clone();
+    let routed = dialect::route(head.method.name(), head.path.of(client.inbox()));
+    let asked = Asked::new(&head, client.inbox(), routed.as_ref().ok().copied());
+    let name = asked.api.map_or("unknown", Api::name);
+    let mut settle = Settle::new(&shard, name, client.address.ip());
+    settle.record.request_bytes = head.len as u64;
+
+    let admitted = match routed {
+        Ok(api) => phases::on_head(&mut settle, &head, client.inbox(), api).map(|()| api),
+        Err(fault) => Err(fault),
+    };
+    let api = match admitted {
+        Ok(api) => api,
+        Err(fault) => {
+            let bodiless = matches!(head.framing, framing::Request::None | framing::Request::Length(0));
+            let next = respond::refuse(client, &mut settle, &asked, &fault, bodiless).await;
+            client.keep_request(head.len);
+            client.forget_request();
+            return next;
+        }
+    };
+    let body = match read_body(client, &head).await {
+        Ok(body) => body,
+        Err(fault) if fault.kind == Kind::ClientGone => {
+            settle.failed(fault.kind, fault.kind.status());
+            return Next::Close;
+        }
+        Err(fault) => return respond::refuse(client, &mut settle, &asked, &fault, false).await,
+    };
+    settle.record.request_bytes = body.end as u64;
+    client.keep_request(body.end);
+    let next = match api {
+        Api::Models | Api::ModelById => list(client, &mut settle, &asked, &head).await,
+        _ => forward(client, &mut settle, &asked, &head, &body, api).await,
+    };
+    client.forget_request();
+    next
+}
+
+/// A request body that has been read whole.
+pub(super) struct Body {
+    /// In the inbox, or if it came in chunks in `decoded`.
+    span: Span,
+    decoded: Option<Block>,
+    /// Bytes of the inbox that belong to this request.
+    end: usize,
+}
+
+impl Body {
+    /// The payload; `inbox` is the client's.
+    pub(super) fn of<'a>(&'a self, inbox: &'a [u8]) -> &'a [u8] {
+        match &self.decoded {
+            Some(decoded) => decoded,
+            None => self.span.of(inbox),
+        }
+    }
+}
+
+/// Reads the body to its end, at a pace of at least a kibibyte a second.
+async fn read_body(client: &mut Client, head: &RequestHead) -> Result<Body, Fault> {
+    if head.expect_continue && client.inbox().len() == head.len && head.framing != framing::Request::None {
+        let ask = respond::CONTINUE.to_vec();
+        let end = ask.len();
+        client.write(ask, 0..end).await.map_err(|interrupt| {
+            Fault::new(respond::gone(interrupt), "the client left before it sent its body")
+        })?;
+    }
+    let started = client.deadline.now();
+    match head.framing {
+        framing::Request::None => Ok(Body { span: Span::new(head.len, head.len), decoded: None, end: head.len }),
+        framing::Request::Length(length) => {
+            let end = head.len + length as usize; // phases bounded it
+            while client.inbox().len() < end {
+                let missing = end - client.inbox().len();
+                fill(client, missing, started, client.inbox().len() - head.len).await?;
+            }
+            Ok(Body { span: Span::new(head.len, end), decoded: None, end })
+        }
+        framing::Request::Chunked => read_chunks(client, head, started).await,
+    }
+}
+
+async fn read_chunks(client: &mut Client, head: &RequestHead, started: Nanos) -> Result<Body, Fault> {
+    let most = client.shard.plan.limits.body_bytes;
+    let mut decoder = Chunked::new(chunked::Limits::default());
+    let mut decoded = client.shard.blocks.large();
+    let mut end = head.len;
+    loop {
+        let (piece, used) = decoder
+            .step(&client.inbox()[end..])
+            .map_err(|bad| Fault::new(Kind::BodyMalformed, format!("chunked body: {}", bad.reason)))?;
+        match piece {
+            Piece::Data(span) => {
+                if decoded.len() as u64 + span.len() as u64 > most {
+                    return Err(Fault::new(
+                        Kind::BodyTooLarge,
+                        format!("the body has more than the limit of {most} bytes"),
+                    ));
+                }
+                decoded.extend_from_slice(span.shifted(end).of(client.inbox()));
+                end += used;
+            }
+            Piece::End { .. } => {
+                let span = Span::new(0, 0);
+                return Ok(Body { span, decoded: Some(decoded), end: end + used });
+            }
+            Piece::More => {
+                end += used;
+                fill(client, READ_BYTES, started, decoded.len()).await?;
+            }
+        }
+    }
+}
+
+async fn fill(client: &mut Client, wanted: usize, started: Nanos, received: usize) -> Result<(), Fault> {
+    // A second more for each kibibyte that came: slow is allowed, dripping is not.
+    let earned = Nanos(received as u64 * (1_000_000_000 / 1024));
+    client.deadline.set_at(started.plus(client.shard.plan.timeouts.body).plus(earned));
+    match client.fill(wanted).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Fault::new(Kind::ClientGone, "the client left in the middle of its body")),
+        Err(_) => Err(Fault::new(Kind::BodyTimeout, "the request body did not arrive in time")),
+    }
+}
+
+/// Answers from the plan: the models this key may use.
+async fn list(client: &mut Client, settle: &mut Settle, asked: &Asked, head: &RequestHead) -> Next {
+    let shard = client.shard.clone();
+    let plan = &shard.plan;
+    let usable = |model: &ModelId| phases::may_use(&shard, settle.record.key, *model);
+    let anthropic = fields::lines(head.fields.of(client.inbox()))
+        .any(|line| line.name.eq_ignore_ascii_case(b"anthropic-version"));
+    let mut out = shard.blocks.large();
+    if asked.api == Some(Api::Models) {
+        let rows = plan.models.iter().filter(|model| usable(&model.id)).map(|model| (&*model.name, model.created));
+        models::list(anthropic, rows, &mut out);
+    } else {
+        let id: Cow<'_, str> = dialect::model_id(head.path.of(client.inbox()));
+        match plan.names.get(&*id).filter(|model| usable(model)) {
+            Some(model) => models::one(anthropic, &id, plan.model(*model).created, &mut out),
+            None => {
+                let fault = Fault::new(
+                    Kind::ModelUnknown,
+                    format!("the model '{}' does not exist here", dialect::shown(&id)),
+                );
+                return respond::refuse(client, settle, asked, &fault, true).await;
+            }
+        }
+    }
+    respond::local(client, settle, asked, 200, &out).await
+}
+
+/// Sends the request to a backend and its answer to the client.
+async fn forward(
+    client: &mut Client,
+    settle: &mut Settle,
+    asked: &Asked,
+    head: &RequestHead,
+    body: &Body,
+    api: Api,
+) -> Next {
+    let (model, peek) = match phases::on_body(settle, api, body.of(client.inbox())) {
+        Ok(decided) => decided,
+        Err(fault) => return respond::refuse(client, settle, asked, &fault, true).await,
+    };
+    client.watch();
+    let outgoing = Outgoing { head, body, api, model, peek: &peek };
+    match dispatch::run(client, settle, &outgoing).await {
+        Ok(answer) => relay::run(client, settle, asked, &peek, answer).await,
+        Err(fault) if fault.kind == Kind::ClientGone => {
+            settle.failed(fault.kind, fault.kind.status());
+            Next::Close
+        }
+        Err(fault) => respond::refuse(client, settle, asked, &fault, true).await,
+    }
+}
+
+/// Room for one read of a chunked body.
+const READ_BYTES: usize = 16 * 1024;

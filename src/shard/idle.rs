@@ -1,0 +1,81 @@
+//! Backend connections between two exchanges, per shard and backend, last in first out.
+//!
+//! Each keeps its read armed. Taking one polls that read once: still pending means that the backend has neither closed
+//! nor sent anything; no system call, and the same read then waits for the answer.
+
+use std::cell::RefCell;
+use std::task::Poll;
+
+use crate::net::blocks::Block;
+use crate::net::stream::{Reader, Writer};
+use crate::units::{BackendId, Nanos};
+
+/// One connection to a backend.
+pub(crate) struct Connection {
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
+    /// Whether an exchange was answered on it before.
+    pub(crate) reused: bool,
+    /// When it went idle.
+    idle_since: Nanos,
+    /// How long it may be idle.
+    idle_max: Nanos,
+}
+
+/// The idle connections of one shard.
+pub(crate) struct Idle {
+    /// By `BackendId`.
+    stacks: RefCell<Vec<Vec<Connection>>>,
+    max: usize,
+}
+
+impl Connection {
+    pub(crate) fn new((reader, writer): (Reader, Writer)) -> Self {
+        Self { reader, writer, reused: false, idle_since: Nanos(0), idle_max: Nanos(0) }
+    }
+}
+
+impl Idle {
+    pub(crate) fn new(backends: usize, max: usize) -> Self {
+        let stacks = std::iter::repeat_with(|| Vec::with_capacity(max.min(64))).take(backends).collect();
+        Self { stacks: RefCell::new(stacks), max }
+    }
+
+    /// A live connection, and how many dead ones lay above it.
+    pub(crate) fn take(&self, backend: BackendId) -> (Option<Connection>, u64) {
+        let mut stacks = self.stacks.borrow_mut();
+        let stack = &mut stacks[backend.index()];
+        let mut stale = 0;
+        while let Some(mut connection) = stack.pop() {
+            if connection.reader.submit().is_pending() {
+                return (Some(connection), stale);
+            }
+            stale += 1;
+        }
+        (None, stale)
+    }
+
+    /// Keeps a connection whose answer has been read to its end, with `block` armed for the next one. Full stacks
+    /// close it instead.
+    pub(crate) fn put(&self, backend: BackendId, mut connection: Connection, block: Block, now: Nanos, max: Nanos) {
+        let mut stacks = self.stacks.borrow_mut();
+        let stack = &mut stacks[backend.index()];
+        if stack.len() >= self.max {
+            return;
+        }
+        connection.reused = true;
+        connection.idle_since = now;
+        connection.idle_max = max;
+        connection.reader.arm(block);
+        if let Poll::Pending = connection.reader.submit() {
+            stack.push(connection);
+        }
+    }
+
+    /// Closes what has been idle too long. The oldest lie at the bottom.
+    pub(crate) fn sweep(&self, now: Nanos) {
+        for stack in self.stacks.borrow_mut().iter_mut() {
+            stack.retain_mut(|connection| now.since(connection.idle_since) < connection.idle_max);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The pipeline, read like a table of contents: what is decided before the body, and what before the dispatch.
+//! Each decision is a function that returns a value; none of them waits.
+
+use super::Shard;
+use super::settle::Settle;
+use crate::dialect::request::{self, Peek};
+use crate::dialect::{self, Api};
+use crate::error::{Fault, Kind};
+use crate::net::clock;
+use crate::policy::auth;
+use crate::policy::bucket::Wait;
+use crate::units::{KeyId, ModelId, Nanos};
+use crate::wire::framing;
+use crate::wire::head::RequestHead;
+
+/// Before the body: refusals here cost no body read.
+pub(super) fn on_head(settle: &mut Settle, head: &RequestHead, bytes: &[u8], api: Api) -> Result<(), Fault> {
+    authenticate(settle, head, bytes)?;
+    check_body_head(&settle.shard, head, bytes, api)?;
+    enter(settle)?;
+    take_request(settle)
+}
+
+/// After the body: which model, in which manner, and the tokens it may cost.
+pub(super) fn on_body(settle: &mut Settle, api: Api, body: &[u8]) -> Result<(ModelId, Peek), Fault> {
+    let peek = request::peek(api, body)?;
+    let model = find_model(settle, &peek.model_name(body))?;
+    settle.record.stream = peek.stream;
+    settle.prompt_tokens = body.len() as u64 / settle.shard.plan.bytes_per_token.max(1) + 1;
+    reserve_tokens(settle, &peek)?;
+    Ok((model, peek))
+}
+
+/// What a key may see of a model.
+pub(super) fn may_use(shard: &Shard, key: Option<KeyId>, model: ModelId) -> bool {
+    key.is_none_or(|key| shard.plan.key(key).models[model.index()])
+}
+
+fn authenticate(settle: &mut Settle, head: &RequestHead, bytes: &[u8]) -> Result<(), Fault> {
+    let plan = &settle.shard.plan;
+    if !plan.keys_required {
+        return Ok(());
+    }
+    let presented = auth::presented(
+        head.authorization.map(|span| span.of(bytes)),
+        head.api_key.map(|span| span.of(bytes)),
+    )?;
+    let key = plan.key_table.find(&auth::digest(presented));
+    settle.record.key = key;
+    match key {
+        Some(_) => Ok(()),
+        None => Err(Fault::new(Kind::KeyInvalid, "the API key is not known here")),
+    }
+}
+
+fn check_body_head(shard: &Shard, head: &RequestHead, bytes: &[u8], api: Api) -> Result<(), Fault> {
+    if let Some(coding) = head.content_encoding
+        && !coding.of(bytes).eq_ignore_ascii_case(b"identity")
+    {
+        return Err(Fault::new(Kind::MediaUnsupported, "content-encoding: send the body as plain JSON"));
+    }
+    match head.framing {
+        framing::Request::Length(length) if length > shard.plan.limits.body_bytes => {
+            let most = shard.plan.limits.body_bytes;
+            Err(Fault::new(Kind::BodyTooLarge, format!("the body has {length} bytes, the limit is {most}")))
+        }
+        framing::Request::None if api.has_body() => {
+            Err(Fault::new(Kind::BodyMalformed, "a JSON body is expected; the request has none"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn enter(settle: &mut Settle) -> Result<(), Fault> {
+    let Some(key) = settle.record.key else { return Ok(()) };
+    let plan = &settle.shard.plan;
+    let most = plan.key(key).in_flight_max;
+    if plan.cells.key(key).in_flight.try_enter(most) {
+        settle.hold_slot(key);
+        return Ok(());
+    }
+    Err(Fault::new(Kind::InFlightExceeded, format!("this key may have {most} requests in flight"))
+        .retry_after(RETRY_SOON))
+}
+
+fn take_request(settle: &mut Settle) -> Result<(), Fault> {
+    let Some(key) = settle.record.key else { return Ok(()) };
+    let plan = &settle.shard.plan;
+    let Some(rate) = &plan.key(key).requests else { return Ok(()) };
+    match plan.cells.key(key).requests.take(rate, 1, clock::now()) {
+        Ok(room) => {
+            settle.requests_room = Some(room);
+            Ok(())
+        }
+        Err(wait) => Err(exceeded(wait, Kind::RequestsExceeded, rate.per_minute, "requests")),
+    }
+}
+
+fn find_model(settle: &mut Settle, name: &str) -> Result<ModelId, Fault> {
+    let plan = &settle.shard.plan;
+    let Some(&model) = plan.names.get(name) else {
+        return Err(Fault::new(
+            Kind::ModelUnknown,
+            format!("the model '{}' does not exist here", dialect::shown(name)),
+        ));
+    };
+    settle.record.model = Some(model);
+    if may_use(&settle.shard, settle.record.key, model) {
+        return Ok(model);
+    }
+    Err(Fault::new(
+        Kind::ModelForbidden,
+        format!("this key may not use the model '{}'", dialect::shown(name)),
+    ))
+}
+
+/// Takes the most the request can cost by its own words; without a cap of its own it never asks for more than the
+/// whole bucket, so that a small limit still admits a first request.
+fn reserve_tokens(settle: &mut Settle, peek: &Peek) -> Result<(), Fault> {
+    let Some(key) = settle.record.key else { return Ok(()) };
+    let plan = &settle.shard.plan;
+    let Some(rate) = plan.key(key).tokens else { return Ok(()) };
+    let output = peek.output_cap.unwrap_or(plan.output_tokens_default).saturating_mul(peek.choices.max(1));
+    let mut cost = settle.prompt_tokens.saturating_add(output);
+    if peek.output_cap.is_none() {
+        cost = cost.min(rate.burst);
+    }
+    match plan.cells.key(key).tokens.take(&rate, cost, clock::now()) {
+        Ok(room) => {
+            settle.tokens_room = Some(room);
+            settle.hold_tokens(cost);
+            Ok(())
+        }
+        Err(Wait::Never) => Err(Fault::new(
+            Kind::TokensNeverFit,
+            format!("the request may use {cost} tokens, more than this key's limit of {}", rate.burst),
+        )),
+        Err(wait) => Err(exceeded(wait, Kind::TokensExceeded, rate.per_minute, "tokens")),
+    }
+}
+
+fn exceeded(wait: Wait, kind: Kind, per_minute: u64, what: &str) -> Fault {
+    let fault = Fault::new(kind, format!("the limit of {per_minute} {what} per minute is used up"));
+    match wait {
+        Wait::For(wait) => fault.retry_after(wait),
+        Wait::Never => fault,
+    }
+}
+
+/// Advice when a slot is expected to come free at any moment.
+const RETRY_SOON: Nanos = Nanos(1_000_000_000);

@@ -1,0 +1,486 @@
+//! From the opening of an answer to its last byte: read, decode in place, look, write, until both sides are done.
+//!
+//! Per read there is one write. A read's payload is moved together in its block (no move for the usual paced event),
+//! looked into where it lies, and written from the same block under a chunk size of our own. That the client always
+//! holds whole chunks, and of a stream whole events, is what makes an error record possible at any time: passing the
+//! backend's chunk framing through would leave us owing it bytes. The tail of an event that was cut by a read waits
+//! for its rest; it could not be used by the client before.
+
+use super::connection::Client;
+use super::decode::{Decode, Decoded};
+use super::dispatch::Answer;
+use super::exchange::{Asked, Next};
+use super::respond::{self, Framing};
+use super::settle::Settle;
+use super::watch::{self, Interrupt};
+use crate::dialect::request::Peek;
+use crate::dialect::stream::Meter;
+use crate::dialect::usage::BodyMeter;
+use crate::dialect::{Api, refusal};
+use crate::error::{Fault, Kind};
+use crate::net::blocks::{Block, grow, room};
+use crate::net::clock;
+use crate::observe::counters::Counter;
+use crate::units::{Nanos, Span};
+use crate::wire::head::Version;
+use crate::wire::sse;
+
+/// Relays an answer to its end and tells what becomes of the client's connection.
+pub(super) async fn run(
+    client: &mut Client,
+    settle: &mut Settle,
+    asked: &Asked,
+    peek: &Peek,
+    answer: Answer,
+) -> Next {
+    client.forget_request();
+    let mut relay = Relay::new(client, settle, asked, peek, &answer);
+    relay.client.shard.numbers.inc(Counter::StreamsActive);
+    let result = relay.run(answer).await;
+    relay.client.shard.numbers.dec(Counter::StreamsActive);
+    result
+}
+
+struct Relay<'a> {
+    client: &'a mut Client,
+    settle: &'a mut Settle,
+    asked: &'a Asked,
+    framing: Framing,
+    keep_alive: bool,
+    look: Look,
+    /// When the whole exchange is due.
+    total: Nanos,
+    between: Nanos,
+    /// The client holds the beginning of an event, not its end.
+    mid_event: bool,
+}
+
+/// How the payload is looked into.
+enum Look {
+    /// Whole events, one by one or many at once.
+    Events(Meter),
+    /// A body, in any pieces.
+    Body(BodyMeter),
+}
+
+/// Why an answer did not get to its end.
+enum Broken {
+    Client(Interrupt),
+    Backend(Fault),
+}
+
+impl<'a> Relay<'a> {
+    fn new(
+        client: &'a mut Client,
+        settle: &'a mut Settle,
+        asked: &'a Asked,
+        peek: &Peek,
+        answer: &Answer,
+    ) -> Self {
+        let plan = &client.shard.plan;
+        let timeouts = settle.record.model.map_or(plan.timeouts, |model| plan.model(model).timeouts);
+        let api = asked.api.unwrap_or(Api::Chat);
+        let look = if answer.head.event_stream {
+            Look::Events(Meter::new(api, peek.usage_injected(api)))
+        } else {
+            Look::Body(BodyMeter::default())
+        };
+        let framing = match (&answer.decode, &look, asked.version) {
+            // Decoding has taken off what came with the head; what is said is what the backend said.
+            (Decode::Length(_), Look::Body(_), _) => match answer.head.framing {
+                crate::wire::framing::Response::Length(length) => Framing::Length(length),
+                _ => Framing::Length(0),
+            },
+            (_, _, Version::Http11) => Framing::Chunked,
+            (_, _, Version::Http10) => Framing::Close,
+        };
+        let keep_alive = asked.keep_alive && framing != Framing::Close && !client.shard.is_draining();
+        let total = settle.started.plus(timeouts.total);
+        let between = timeouts.between_events;
+        Self { client, settle, asked, framing, keep_alive, look, total, between, mid_event: false }
+    }
+
+    async fn run(&mut self, mut answer: Answer) -> Next {
+        self.settle.record.status = answer.head.status;
+        let (block, mut decoded) = match self.open(&mut answer).await {
+            Ok(opened) => opened,
+            Err(broken) => return self.broken(broken).await,
+        };
+        let mut block = block;
+        while !decoded.ended {
+            (block, decoded) = match self.next(&mut answer, block).await {
+                Ok(relayed) => relayed,
+                Err(broken) => return self.broken(broken).await,
+            };
+        }
+        self.ended(answer, block, decoded)
+    }
+
+    /// Sends the head with whatever payload came with it, in one write.
+    async fn open(&mut self, answer: &mut Answer) -> Result<(Block, Decoded), Broken> {
+        let shard = self.client.shard.clone();
+        let block = std::mem::take(&mut answer.block);
+        let decoded = answer.decoded;
+        let found = self.look(&block, Span::new(answer.head.len, block.len()), decoded.ended);
+        self.first(answer, found.first_token);
+        self.settle.record.overhead =
+            Nanos(self.settle.record.overhead.0 + clock::now().since(answer.answered).0);
+
+        let mut out = shard.blocks.with_room(HEAD_ROOM + block.len());
+        let (asked, head) = (self.asked, &answer.head);
+        respond::answer_head(&mut out, self.settle, asked, head, &block, self.framing, self.keep_alive);
+        let bytes: usize = found.pieces().iter().map(|piece| piece.len()).sum();
+        if self.framing == Framing::Chunked && bytes > 0 {
+            out.extend_from_slice(chunk_size(bytes, &mut [0; SIZE_BYTES]));
+        }
+        for piece in found.pieces() {
+            out.extend_from_slice(piece.of(&block));
+        }
+        self.close_chunk(&mut out, bytes > 0, decoded.ended);
+        let end = out.len();
+        let out = self.write(out, 0, end).await?;
+        shard.blocks.put(out);
+        Ok((self.carry(block, found.held), decoded))
+    }
+
+    /// Reads once and writes once.
+    async fn next(&mut self, answer: &mut Answer, block: Block) -> Result<(Block, Decoded), Broken> {
+        let from = block.len();
+        answer.connection.reader.arm(block);
+        self.client.deadline.set_at(self.client.deadline.now().plus(self.between).min(self.total));
+        let filled = watch::with_client(self.client, answer.connection.reader.filled()).await;
+        let (read, mut block) = filled.map_err(|interrupt| self.interrupted(interrupt))?;
+        let decoded = match read {
+            Ok(bytes @ 1..) => {
+                self.client.shard.numbers.add(Counter::BytesFromBackends, bytes as u64);
+                answer.decode.step(&mut block, from)
+            }
+            Ok(0) if self.may_end_here(&answer.decode) => Ok(Decoded { ended: true, extra: true }),
+            _ => return Err(cut("the backend closed the connection in the middle of its answer")),
+        };
+        // What came before a broken chunk is the client's; then the answer ends as cut.
+        let (decoded, bad) = match decoded {
+            Ok(decoded) => (decoded, None),
+            Err(bad) => (Decoded { ended: false, extra: true }, Some(bad)),
+        };
+        let found = self.look(&block, Span::new(HEADROOM, block.len()), decoded.ended);
+        self.first(answer, found.first_token);
+        let next = self.send_in_place(block, found, decoded.ended).await?;
+        match bad {
+            None => Ok((next, decoded)),
+            Some(_) => Err(cut("the backend's chunked coding is broken")),
+        }
+    }
+
+    /// Writes the payload from the block it was read into, and readies a block for the next read.
+    async fn send_in_place(&mut self, mut block: Block, found: Found, ended: bool) -> Result<Block, Broken> {
+        let next = (!found.held.is_empty()).then(|| self.held_block(found.held.of(&block)));
+        let [first, second] = found.pieces;
+        block.copy_within(second.start..second.end, first.end); // closes the gap of a dropped event
+        block.truncate(first.end + second.len());
+        let bytes = block.len() - HEADROOM;
+        let mut start = HEADROOM;
+        if self.framing == Framing::Chunked && bytes > 0 {
+            let mut digits = [0; SIZE_BYTES];
+            let size = chunk_size(bytes, &mut digits);
+            start -= size.len();
+            block[start..HEADROOM].copy_from_slice(size);
+        }
+        self.close_chunk(&mut block, bytes > 0, ended);
+        let end = block.len();
+        if end > start {
+            block = self.write(block, start, end).await?;
+        }
+        let blocks = &self.client.shard.blocks;
+        Ok(match next {
+            Some(next) => {
+                blocks.put(block);
+                next
+            }
+            // A stream that comes in drops gives its large block back; one that comes in gulps gets one.
+            None if blocks.is_large(&block) == (bytes > LARGE_FROM) => ready(block),
+            None => {
+                blocks.put(block);
+                self.carry_block(bytes)
+            }
+        })
+    }
+
+    /// Looks into new payload: what to pass on, what to hold back.
+    fn look(&mut self, block: &[u8], payload: Span, ended: bool) -> Found {
+        let bytes = payload.of(block);
+        match &mut self.look {
+            Look::Body(meter) => {
+                meter.feed(bytes);
+                Found::all(payload, true)
+            }
+            Look::Events(meter) => {
+                let mut start = payload.start;
+                if self.mid_event {
+                    match sse::next_boundary(bytes, 0) {
+                        Some(end) => start += end,
+                        None => return Found::all(payload, false),
+                    }
+                    self.mid_event = false;
+                }
+                let whole = start + sse::last_boundary(&block[start..payload.end]);
+                let events = meter.events(&block[start..whole]);
+                let mut found = match events.drop {
+                    Some(drop) => Found {
+                        pieces: [
+                            Span::new(payload.start, start + drop.start),
+                            Span::new(start + drop.end, whole),
+                        ],
+                        held: Span::new(whole, payload.end),
+                        first_token: events.first_token,
+                    },
+                    None => Found {
+                        pieces: [Span::new(payload.start, whole), Span::new(whole, whole)],
+                        held: Span::new(whole, payload.end),
+                        first_token: events.first_token,
+                    },
+                };
+                let most = self.client.shard.plan.limits.event_bytes;
+                if !found.held.is_empty() && (ended || found.held.len() > most) {
+                    // The rest of a body passes as it is; an event too long to hold passes unread.
+                    if !ended {
+                        self.client.shard.numbers.inc(Counter::EventsPassedUnread);
+                        self.mid_event = true;
+                    }
+                    found.pass_held();
+                }
+                found
+            }
+        }
+    }
+
+    /// Notes the first token: the prompt is prefilled, and this is how long it took.
+    fn first(&mut self, answer: &mut Answer, first_token: bool) {
+        if !first_token || self.settle.record.time_to_first_token.is_some() {
+            return;
+        }
+        answer.lease.first_token();
+        let now = clock::now();
+        if self.settle.record.stream {
+            self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
+            let ratio = now.since(answer.sent).seconds() / answer.expected_seconds;
+            let cells = self.client.shard.plan.cells.backend(answer.lease.backend);
+            cells.ewma.observe(ratio as f32, now);
+        }
+    }
+
+    /// Whether a close of the connection is a proper end of this answer.
+    fn may_end_here(&self, decode: &Decode) -> bool {
+        decode.ends_by_close()
+            && match &self.look {
+                Look::Events(meter) => meter.finished() || meter.done(),
+                Look::Body(_) => true,
+            }
+    }
+
+    /// Ends a chunk, and after the last one the body. A finished stream whose server sends no `[DONE]` gets one.
+    fn close_chunk(&self, out: &mut Block, open: bool, ended: bool) {
+        if self.framing == Framing::Chunked && open {
+            out.extend_from_slice(b"\r\n");
+        }
+        if !ended {
+            return;
+        }
+        if let Look::Events(meter) = &self.look
+            && meter.finished()
+            && !meter.done()
+            && matches!(self.asked.api, Some(Api::Chat | Api::Completions))
+        {
+            if self.framing == Framing::Chunked {
+                out.extend_from_slice(b"e\r\ndata: [DONE]\n\n\r\n");
+            } else {
+                out.extend_from_slice(b"data: [DONE]\n\n");
+            }
+        }
+        if self.framing == Framing::Chunked {
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
+    }
+
+    async fn write(&mut self, block: Block, start: usize, end: usize) -> Result<Block, Broken> {
+        self.settle.record.answer_bytes += (end - start) as u64;
+        self.client.write(block, start..end).await.map_err(Broken::Client)
+    }
+
+    /// A block for the next read, with the held tail of an event in front.
+    fn carry(&self, block: Block, held: Span) -> Block {
+        let next =
+            if held.is_empty() { self.carry_block(block.len()) } else { self.held_block(held.of(&block)) };
+        self.client.shard.blocks.put(block);
+        next
+    }
+
+    fn carry_block(&self, last_bytes: usize) -> Block {
+        let blocks = &self.client.shard.blocks;
+        ready(if last_bytes > LARGE_FROM { blocks.large() } else { blocks.small() })
+    }
+
+    fn held_block(&self, held: &[u8]) -> Block {
+        let mut block = ready(self.client.shard.blocks.large());
+        block.extend_from_slice(held);
+        let short = room(&block) < held.len();
+        grow(&mut block, if short { held.len() } else { 1 });
+        block
+    }
+
+    fn interrupted(&self, interrupt: Interrupt) -> Broken {
+        match interrupt {
+            Interrupt::ClientGone => Broken::Client(interrupt),
+            Interrupt::Stopping => Broken::Backend(Fault::new(Kind::Draining, "the gateway is shutting down")),
+            Interrupt::Due if self.client.deadline.at() >= self.total => {
+                Broken::Backend(Fault::new(Kind::TotalTimeout, "the answer took too long"))
+            }
+            Interrupt::Due => Broken::Backend(Fault::new(Kind::EventTimeout, "the backend went silent")),
+        }
+    }
+
+    /// Both sides are done: the true usage is known, the backend's connection may serve another exchange.
+    fn ended(&mut self, mut answer: Answer, block: Block, decoded: Decoded) -> Next {
+        let shard = self.client.shard.clone();
+        shard.blocks.put(block);
+        self.count();
+        answer.lease.first_token();
+        match self.errored() {
+            true => self.settle.failed(Kind::BackendFailed, answer.head.status),
+            false => self.settle.done(answer.head.status),
+        }
+        let head = &answer.head;
+        if head.keep_alive && !decoded.extra && !answer.decode.ends_by_close() {
+            let most = shard.plan.timeouts.backend_idle;
+            let theirs = head.keep_alive_timeout.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
+            let idle = theirs.map_or(most, |theirs| theirs.min(most));
+            let now = shard.deadlines.now();
+            shard.idle.put(answer.lease.backend, answer.connection, shard.blocks.large(), now, idle);
+        }
+        if self.keep_alive { Next::Head } else { Next::Close }
+    }
+
+    /// The answer does not get to its end: the client must be able to tell, and pays for what it got.
+    async fn broken(&mut self, broken: Broken) -> Next {
+        self.count();
+        let status = self.settle.record.status;
+        let fault = match broken {
+            Broken::Client(interrupt) => {
+                self.settle.failed(respond::gone(interrupt), status);
+                return Next::Close;
+            }
+            Broken::Backend(fault) => fault,
+        };
+        self.settle.failed(fault.kind, status);
+        let backend = self.settle.record.backend;
+        if let Some(backend) = backend {
+            super::dispatch::report(&self.client.shard, backend, &fault);
+        }
+        let in_events = matches!(self.look, Look::Events(_)) && !self.mid_event;
+        if !in_events {
+            // No proper end exists: leave the body short, or where only the close ends it, break the connection.
+            self.client.writer.reset_on_close();
+            return Next::Close;
+        }
+        let mut record = self.client.shard.blocks.large();
+        refusal::in_stream(self.asked.api.unwrap_or(Api::Chat), &fault, &mut record);
+        let mut out = self.client.shard.blocks.large();
+        if self.framing == Framing::Chunked {
+            out.extend_from_slice(chunk_size(record.len(), &mut [0; SIZE_BYTES]));
+        }
+        out.extend_from_slice(&record);
+        if self.framing == Framing::Chunked {
+            out.extend_from_slice(b"\r\n0\r\n\r\n");
+        }
+        let end = out.len();
+        let sent = self.write(out, 0, end).await;
+        if sent.is_ok() && self.keep_alive { Next::Head } else { Next::Close }
+    }
+
+    /// Takes over what the meters counted.
+    fn count(&mut self) {
+        match &mut self.look {
+            Look::Events(meter) => {
+                self.settle.usage = meter.usage();
+                self.settle.output_estimate = meter.output_estimate();
+            }
+            Look::Body(meter) => self.settle.usage = meter.usage(),
+        }
+    }
+
+    fn errored(&self) -> bool {
+        matches!(&self.look, Look::Events(meter) if meter.errored())
+    }
+}
+
+/// What a look into new payload decided.
+struct Found {
+    /// What goes out now: one piece, or two around an event that is dropped.
+    pieces: [Span; 2],
+    /// The beginning of an event whose rest has not come.
+    held: Span,
+    first_token: bool,
+}
+
+impl Found {
+    fn all(payload: Span, first_token: bool) -> Self {
+        let end = Span::new(payload.end, payload.end);
+        Self { pieces: [payload, end], held: end, first_token }
+    }
+
+    fn pieces(&self) -> &[Span] {
+        &self.pieces
+    }
+
+    fn pass_held(&mut self) {
+        self.pieces[1].end = self.held.end;
+        self.held.start = self.held.end;
+    }
+}
+
+fn cut(note: &'static str) -> Broken {
+    Broken::Backend(Fault::new(Kind::BackendCut, note))
+}
+
+/// An empty block with room for a chunk size in front of what will be read.
+fn ready(mut block: Block) -> Block {
+    block.clear();
+    block.resize(HEADROOM, 0);
+    block
+}
+
+/// The size line of a chunk (RFC 9112 section 7.1), written into the end of `digits`.
+fn chunk_size(bytes: usize, digits: &mut [u8; SIZE_BYTES]) -> &[u8] {
+    let mut at = SIZE_BYTES - 2;
+    digits[at..].copy_from_slice(b"\r\n");
+    let mut rest = bytes;
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[rest % 16];
+        rest /= 16;
+        if rest == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+/// Room in front of every read for the size line of its chunk.
+const HEADROOM: usize = SIZE_BYTES;
+/// Sixteen digits and CRLF, rounded up.
+const SIZE_BYTES: usize = 20;
+/// Payload of a read from which the next one gets a large block (by taste: half of a small block's default).
+const LARGE_FROM: usize = 2048;
+/// Our head fits beside the backend's.
+const HEAD_ROOM: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunk_sizes_are_lower_case_hex() {
+        for (bytes, line) in [(1, "1\r\n"), (16, "10\r\n"), (255, "ff\r\n"), (usize::MAX, "ffffffffffffffff\r\n")] {
+            assert_eq!(chunk_size(bytes, &mut [0; SIZE_BYTES]), line.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What we say to a client in our own words: heads of answers, refusals, local answers.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::connection::Client;
+use super::exchange::{Asked, Next};
+use super::settle::Settle;
+use super::watch::Interrupt;
+use crate::dialect::{Dialect, refusal};
+use crate::error::{Fault, Kind};
+use crate::net::blocks::Block;
+use crate::policy::bucket::{Rate, Room};
+use crate::wire::fields::{self, Field, Named};
+use crate::wire::head::{ResponseHead, Version};
+
+/// Length of an IMF-fixdate (RFC 9110 section 5.6.7).
+pub(super) const DATE_BYTES: usize = 29;
+
+/// How the body of an answer travels to the client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Framing {
+    /// Exactly this many bytes.
+    Length(u64),
+    /// In chunks, ended by the last one.
+    Chunked,
+    /// Until the connection closes: HTTP/1.0 clients.
+    Close,
+}
+
+/// The value of `Date`.
+pub(super) fn date(unix_ms: u64) -> [u8; DATE_BYTES] {
+    let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(unix_ms));
+    text.as_bytes().try_into().expect("an IMF-fixdate has 29 bytes")
+}
+
+/// Pushes a decimal number.
+pub(super) fn number(out: &mut Block, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Pushes the head of a backend's answer as the client gets it: the backend's end-to-end lines, then our own.
+pub(super) fn answer_head(
+    out: &mut Block,
+    settle: &Settle,
+    asked: &Asked,
+    head: &ResponseHead,
+    bytes: &[u8],
+    framing: Framing,
+    keep_alive: bool,
+) {
+    status_line(out, head.status);
+    let lines = head.fields.of(bytes);
+    let named = head.connection_named.then(|| Named::of(lines));
+    for line in fields::lines(lines) {
+        match fields::classify(line.name) {
+            Field::XRequestId | Field::RequestId => {
+                out.extend_from_slice(b"x-upstream-request-id: ");
+                out.extend_from_slice(line.value);
+                out.extend_from_slice(b"\r\n");
+            }
+            field if !fields::to_client(field) => {}
+            _ if named.as_ref().is_some_and(|named| named.contains(line.name)) => {}
+            _ => out.extend_from_slice(line.raw),
+        }
+    }
+    if !head.date {
+        date_line(out, settle);
+    }
+    own_lines(out, settle, asked.dialect());
+    framing_lines(out, asked.version, framing, keep_alive);
+}
+
+/// Answers with a body of our own making; the request has been read.
+pub(super) async fn local(
+    client: &mut Client,
+    settle: &mut Settle,
+    asked: &Asked,
+    status: u16,
+    body: &[u8],
+) -> Next {
+    settle.done(status);
+    let keep_alive = asked.keep_alive && !client.shard.is_draining();
+    let mut out = client.shard.blocks.with_room(HEAD_ROOM + body.len());
+    status_line(&mut out, status);
+    out.extend_from_slice(b"content-type: application/json\r\n");
+    date_line(&mut out, settle);
+    own_lines(&mut out, settle, asked.dialect());
+    framing_lines(&mut out, asked.version, Framing::Length(body.len() as u64), keep_alive);
+    if !asked.head_only {
+        out.extend_from_slice(body);
+    }
+    send(client, settle, out, if keep_alive { Next::Head } else { Next::Close }).await
+}
+
+/// Tells the client why not. The connection goes on only if the request has been read to its end.
+pub(super) async fn refuse(
+    client: &mut Client,
+    settle: &mut Settle,
+    asked: &Asked,
+    fault: &Fault,
+    request_read: bool,
+) -> Next {
+    let dialect = asked.dialect();
+    let status = refusal::status(dialect, fault);
+    settle.failed(fault.kind, status);
+    let keep_alive = asked.keep_alive && request_read && !client.shard.is_draining();
+    let mut out = client.shard.blocks.large();
+    status_line(&mut out, status);
+    out.extend_from_slice(b"content-type: application/json\r\n");
+    date_line(&mut out, settle);
+    refusal::lines(dialect, fault, &mut out);
+    own_lines(&mut out, settle, dialect);
+    let mut body = client.shard.blocks.large();
+    refusal::render(dialect, fault, &settle.record.request_id.hex(), &mut body);
+    framing_lines(&mut out, asked.version, Framing::Length(body.len() as u64), keep_alive);
+    if !asked.head_only {
+        out.extend_from_slice(&body);
+    }
+    client.shard.blocks.put(body);
+    let next = match (keep_alive, request_read) {
+        (true, _) => Next::Head,
+        (false, true) => Next::Close,
+        (false, false) => Next::Linger,
+    };
+    send(client, settle, out, next).await
+}
+
+/// Refuses a head that could not be read; nothing is known about who sent it.
+pub(super) async fn unread(client: &mut Client, fault: &Fault) {
+    let mut settle = Settle::new(&client.shard.clone(), "unread", client.address.ip());
+    let asked = Asked::unreadable();
+    refuse(client, &mut settle, &asked, fault, false).await;
+}
+
+async fn send(client: &mut Client, settle: &mut Settle, out: Block, next: Next) -> Next {
+    let end = out.len();
+    settle.record.answer_bytes += end as u64;
+    match client.write(out, 0..end).await {
+        Ok(out) => {
+            client.shard.blocks.put(out);
+            next
+        }
+        Err(interrupt) => {
+            settle.failed(gone(interrupt), settle.record.status);
+            Next::Close
+        }
+    }
+}
+
+/// The fault of a write to, or a wait for, a client that was interrupted.
+pub(super) fn gone(interrupt: Interrupt) -> Kind {
+    match interrupt {
+        Interrupt::ClientGone => Kind::ClientGone,
+        Interrupt::Due => Kind::ClientStalled,
+        Interrupt::Stopping => Kind::Draining,
+    }
+}
+
+fn status_line(out: &mut Block, status: u16) {
+    if status == 200 {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    number(out, status.into());
+    out.push(b' '); // kept even without a reason (RFC 9112 section 4)
+    let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    out.extend_from_slice(reason.unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn date_line(out: &mut Block, settle: &Settle) {
+    out.extend_from_slice(b"date: ");
+    out.extend_from_slice(&*settle.shard.date.borrow());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The lines on every answer: its id, what is left of the key's limits, and how it was served.
+fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
+    let id = settle.record.request_id.hex();
+    out.extend_from_slice(b"x-request-id: ");
+    out.extend_from_slice(&id);
+    out.extend_from_slice(b"\r\n");
+    if dialect == Dialect::Anthropic {
+        out.extend_from_slice(b"request-id: ");
+        out.extend_from_slice(&id);
+        out.extend_from_slice(b"\r\n");
+    }
+    let plan = &settle.shard.plan;
+    if let Some(key) = settle.record.key {
+        let key = plan.key(key);
+        if let (Some(rate), Some(room)) = (&key.requests, &settle.requests_room) {
+            limit_lines(out, "requests", rate, room);
+        }
+        if let (Some(rate), Some(room)) = (&key.tokens, &settle.tokens_room) {
+            limit_lines(out, "tokens", rate, room);
+        }
+    }
+    if plan.debug_headers {
+        debug_lines(out, settle);
+    }
+}
+
+fn limit_lines(out: &mut Block, what: &str, rate: &Rate, room: &Room) {
+    for (part, value) in [("limit", rate.per_minute), ("remaining", room.remaining)] {
+        out.extend_from_slice(b"x-ratelimit-");
+        out.extend_from_slice(part.as_bytes());
+        out.push(b'-');
+        out.extend_from_slice(what.as_bytes());
+        out.extend_from_slice(b": ");
+        number(out, value);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"x-ratelimit-reset-");
+    out.extend_from_slice(what.as_bytes());
+    out.extend_from_slice(b": ");
+    number(out, room.reset.0.div_ceil(1_000_000));
+    out.extend_from_slice(b"ms\r\n");
+}
+
+fn debug_lines(out: &mut Block, settle: &Settle) {
+    out.extend_from_slice(b"x-ringway-overhead-us: ");
+    number(out, settle.record.overhead.micros());
+    if let Some(backend) = settle.record.backend {
+        out.extend_from_slice(b"\r\nx-ringway-backend: ");
+        out.extend_from_slice(settle.shard.plan.backend(backend).name.as_bytes());
+    }
+    out.extend_from_slice(b"\r\nx-ringway-attempts: ");
+    number(out, settle.record.attempts.into());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn framing_lines(out: &mut Block, version: Version, framing: Framing, keep_alive: bool) {
+    match framing {
+        Framing::Length(length) => {
+            out.extend_from_slice(b"content-length: ");
+            number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::Close => {}
+    }
+    match (keep_alive, version) {
+        (false, _) => out.extend_from_slice(b"connection: close\r\n\r\n"),
+        (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n\r\n"),
+        (true, Version::Http11) => out.extend_from_slice(b"\r\n"),
+    }
+}
+
+/// The interim answer that asks for the body (RFC 9110 section 15.2.1).
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// A head of ours fits.
+const HEAD_ROOM: usize = 1024;

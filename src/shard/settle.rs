@@ -1,0 +1,172 @@
+//! The end of every exchange, whichever way it ended: slots given back, the reserve replaced by the true usage, the
+//! record out. Runs exactly once, by `Drop`, so that a refusal, a client that leaves and a panic settle like an answer.
+
+use std::rc::Rc;
+
+use super::Shard;
+use crate::dialect::usage::Usage;
+use crate::error::Kind;
+use crate::net::clock;
+use crate::observe::record::{Record, RequestId};
+use crate::policy::bucket::Room;
+use crate::units::{BackendId, KeyId, Nanos};
+
+/// One exchange in work.
+pub(crate) struct Settle {
+    pub(crate) shard: Rc<Shard>,
+    /// What will be recorded; phases fill it in as they learn it.
+    pub(crate) record: Record,
+    /// When the head was complete.
+    pub(crate) started: Nanos,
+    /// Prompt tokens by estimate.
+    pub(crate) prompt_tokens: u64,
+    /// Tokens by the backend's count.
+    pub(crate) usage: Usage,
+    /// Output tokens seen passing, for when the backend's count never comes.
+    pub(crate) output_estimate: u64,
+    /// Room left in the key's buckets when it was admitted, for `x-ratelimit-*`.
+    pub(crate) requests_room: Option<Room>,
+    pub(crate) tokens_room: Option<Room>,
+    /// The key whose in-flight slot is held.
+    slot: Option<KeyId>,
+    /// Tokens taken from the key's bucket in advance.
+    reserved: Option<u64>,
+}
+
+impl Settle {
+    /// Opens the record. Until somebody says how the exchange ended, it ended by a fault of ours.
+    pub(crate) fn new(shard: &Rc<Shard>, api: &'static str, client: std::net::IpAddr) -> Self {
+        let started = clock::now();
+        let record = Record {
+            at_unix_ms: shard.unix_ms.get(),
+            request_id: RequestId(u128::from(shard.random()) << 64 | u128::from(shard.random())),
+            shard: shard.id,
+            client: Some(client),
+            api,
+            key: None,
+            model: None,
+            backend: None,
+            status: Kind::Internal.status(),
+            fault: Some(Kind::Internal),
+            stream: false,
+            attempts: 0,
+            input_tokens: 0,
+            cached_tokens: 0,
+            output_tokens: 0,
+            reasoning_tokens: 0,
+            usage_known: false,
+            estimated: false,
+            request_bytes: 0,
+            answer_bytes: 0,
+            duration: Nanos(0),
+            time_to_first_token: None,
+            overhead: Nanos(0),
+        };
+        Self {
+            shard: Rc::clone(shard),
+            record,
+            started,
+            prompt_tokens: 0,
+            usage: Usage::default(),
+            output_estimate: 0,
+            requests_room: None,
+            tokens_room: None,
+            slot: None,
+            reserved: None,
+        }
+    }
+
+    /// The key's in-flight slot is ours from now on.
+    pub(crate) fn hold_slot(&mut self, key: KeyId) {
+        self.slot = Some(key);
+    }
+
+    /// These tokens were taken from the key's bucket.
+    pub(crate) fn hold_tokens(&mut self, reserved: u64) {
+        self.reserved = Some(reserved);
+    }
+
+    /// The exchange ended as it should, with this status.
+    pub(crate) fn done(&mut self, status: u16) {
+        self.record.status = status;
+        self.record.fault = None;
+    }
+
+    /// The exchange ended by a fault; `status` is what the client was told, or would have been.
+    pub(crate) fn failed(&mut self, kind: Kind, status: u16) {
+        self.record.status = status;
+        self.record.fault = Some(kind);
+    }
+
+    /// Tokens to charge: the backend's count, else what passed by, else nothing.
+    fn count(&mut self) -> u64 {
+        let record = &mut self.record;
+        if self.usage.seen {
+            record.usage_known = true;
+            record.input_tokens = self.usage.input;
+            record.cached_tokens = self.usage.cached;
+            record.output_tokens = self.usage.output;
+            record.reasoning_tokens = self.usage.reasoning;
+        } else if self.output_estimate > 0 {
+            record.estimated = true;
+            record.input_tokens = self.prompt_tokens;
+            record.output_tokens = self.output_estimate;
+        }
+        record.input_tokens.saturating_add(record.output_tokens)
+    }
+}
+
+impl Drop for Settle {
+    fn drop(&mut self) {
+        let now = clock::now();
+        let charged = self.count();
+        self.record.duration = now.since(self.started);
+        let plan = &self.shard.plan;
+        if let Some(key) = self.slot.take() {
+            plan.cells.key(key).in_flight.leave();
+        }
+        if let (Some(reserved), Some(key)) = (self.reserved.take(), self.record.key)
+            && let Some(rate) = &plan.key(key).tokens
+        {
+            plan.cells.key(key).tokens.settle(rate, reserved, charged, now);
+        }
+        self.shard.outbox.borrow_mut().settle(&self.record);
+    }
+}
+
+/// One attempt's share of a backend's load, given back on drop.
+pub(crate) struct Lease {
+    shard: Rc<Shard>,
+    pub(crate) backend: BackendId,
+    prompt_tokens: u64,
+    kv_tokens: u64,
+    pending: bool,
+}
+
+impl Lease {
+    /// Takes an in-flight slot of the backend; `None` if all are taken.
+    pub(crate) fn take(shard: &Rc<Shard>, backend: BackendId, prompt_tokens: u64, kv_tokens: u64) -> Option<Self> {
+        let plan = &shard.plan;
+        if !plan.cells.backend(backend).in_flight.try_enter(plan.backend(backend).in_flight_max) {
+            return None;
+        }
+        plan.cells.load(shard.id, backend).begin(prompt_tokens, kv_tokens);
+        Some(Self { shard: Rc::clone(shard), backend, prompt_tokens, kv_tokens, pending: true })
+    }
+
+    /// The prompt is prefilled: its first output has come.
+    pub(crate) fn first_token(&mut self) {
+        if std::mem::take(&mut self.pending) {
+            self.shard.plan.cells.load(self.shard.id, self.backend).first_token(self.prompt_tokens);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let cells = &self.shard.plan.cells;
+        let still_pending = if self.pending { self.prompt_tokens } else { 0 };
+        cells.load(self.shard.id, self.backend).end(self.kv_tokens, still_pending);
+        cells.backend(self.backend).in_flight.leave();
+    }
+}

@@ -1,0 +1,679 @@
+//! Sections of the byte-level tables: line structure (A), target and Host (B, C), lengths (D), codings (E),
+//! expectations and credentials (H), limits (K).
+
+use super::*;
+use Kind::{
+    ExpectationFailed, HeadMalformed, HeadTooLarge, MethodNotAllowed, NotImplemented, TargetTooLong,
+    VersionUnsupported,
+};
+
+/// A request line and a sound rest.
+fn line(line: &str) -> String {
+    format!("{line}\r\nHost: gw.test\r\n\r\n")
+}
+
+/// A path in a sound request.
+fn path(path: &str) -> String {
+    line(&format!("GET {path} HTTP/1.1"))
+}
+
+/// `G` with raw bytes and the blank line behind it.
+fn g(lines: &[u8]) -> Vec<u8> {
+    [G.as_bytes(), lines, b"\r\n"].concat()
+}
+
+/// `P` with lines and the blank line behind it.
+fn p(lines: &str) -> String {
+    format!("{P}{lines}\r\n\r\n")
+}
+
+#[test]
+fn lines_end_in_crlf_and_nothing_else() {
+    refuses(HeadMalformed, "GET /v1/models HTTP/1.1\nHost: gw.test\n\n"); // A01
+    refuses(HeadMalformed, g(b"X: y\n")); // A02
+    refuses(HeadMalformed, format!("{G}\n")); // A03
+    refuses(HeadMalformed, g(b"X: a\rb\r\n")); // A04
+    refuses(HeadMalformed, "GET /v1/models HTTP/1.1\rHost: gw.test\r\n\r\n"); // A05
+    refuses(
+        HeadMalformed,
+        format!("{G}\rZGET /evil HTTP/1.1\r\nHost: gw.test\r\n\r\n"),
+    ); // A06
+    refuses(HeadMalformed, format!("{G}\r\r\n\r\n"));
+    refuses(
+        HeadMalformed,
+        "\nGET /v1/models HTTP/1.1\r\nHost: gw.test\r\n\r\n",
+    );
+}
+
+#[test]
+fn folded_lines_are_refused() {
+    refuses(HeadMalformed, g(b"X: a\r\n b\r\n")); // A07
+    refuses(HeadMalformed, g(b"X: a\r\n\tb\r\n"));
+    refuses(
+        HeadMalformed,
+        p("Transfer-Encoding:\r\n chunked\r\nContent-Length: 5"),
+    ); // A08
+    refuses(HeadMalformed, "GET /v1/models HTTP/1.1\r\n Host: gw.test\r\n\r\n"); // A09
+    refuses(
+        HeadMalformed,
+        p("Transfer-\r\nEncoding: chunked\r\nContent-Length: 5"),
+    ); // A22
+}
+
+#[test]
+fn names_are_tokens_right_before_their_colon() {
+    refuses(HeadMalformed, "GET /v1/models HTTP/1.1\r\nHost : gw.test\r\n\r\n"); // A10
+    refuses(HeadMalformed, p("Content-Length\t: 27")); // A11
+    for name in [
+        &b"X\x00"[..],
+        b"Bad[Name",
+        b"\xc3\xabX",
+        b"",
+        b"X Y",
+        b" X",
+        b"\"X\"",
+        b"X\x7f",
+    ] {
+        refuses(HeadMalformed, g(&[name, b": x\r\n"].concat())); // A15, A20, A21
+    }
+    refuses(HeadMalformed, g(b"NoColonHere\r\n")); // A19
+    refuses(HeadMalformed, g(b":\r\n"));
+}
+
+#[test]
+fn values_hold_no_control_bytes() {
+    for byte in (0..0x20).filter(|&byte| byte != b'\t').chain([0x7f]) {
+        refuses(HeadMalformed, g(&[b"X: a", &[byte][..], b"b\r\n"].concat())); // A14, A17
+    }
+    refuses(
+        HeadMalformed,
+        "GET /v1/\x00models HTTP/1.1\r\nHost: gw.test\r\n\r\n",
+    ); // A16
+    accepts(g(b"X: a\tb\r\n"));
+    accepts(g(b"X:\r\n"));
+}
+
+#[test]
+fn opaque_bytes_in_values_pass() {
+    let bytes = g(b"X: \xff\xfe\r\n"); // A24
+    let head = accepts(&bytes);
+    assert_eq!(
+        fields::lines(head.fields.of(&bytes))
+            .last()
+            .map(|line| line.value),
+        Some(&b"\xff\xfe"[..])
+    );
+}
+
+#[test]
+fn one_empty_line_in_front_is_tolerated() {
+    let bytes = format!("\r\n{G}\r\n"); // A12
+    let head = accepts(&bytes);
+    assert_eq!(
+        (head.len, head.path.of(bytes.as_bytes())),
+        (bytes.len(), &b"/v1/models"[..])
+    );
+    refuses(HeadMalformed, format!("\r\n\r\n{G}\r\n"));
+    refuses(HeadMalformed, "\r\n".repeat(100)); // A13
+}
+
+#[test]
+fn equal_names_keep_their_order() {
+    let bytes = g(b"X: 1\r\nX: 2\r\n"); // A23
+    let head = accepts(&bytes);
+    let values: Vec<_> = fields::lines(head.fields.of(&bytes))
+        .skip(2)
+        .map(|line| line.value)
+        .collect();
+    assert_eq!(values, [b"1", b"2"]);
+}
+
+#[test]
+fn the_request_line_has_three_parts_and_two_blanks() {
+    for text in [
+        "GET  /v1/models HTTP/1.1", // B01
+        "GET\t/v1/models HTTP/1.1", // B02
+        "GET /v1/models\tHTTP/1.1", // B02
+        "GET /v1/models HTTP/1.1 ", // B03
+        "GET /v1/models  HTTP/1.1",
+        " GET /v1/models HTTP/1.1",
+        "GET HTTP/1.1",        // B04
+        "GET /v1/models",      // B05
+        "GET /pa th HTTP/1.1", // B09
+        "GET",
+        " ",
+        "  HTTP/1.1",
+    ] {
+        refuses(HeadMalformed, line(text));
+    }
+    refuses(HeadMalformed, "GET /v1/models\r\n\r\n"); // B05
+}
+
+#[test]
+fn other_versions_are_not_spoken() {
+    for version in ["HTTP/1.2", "HTTP/2.0", "HTTP/9.9"] {
+        refuses(VersionUnsupported, line(&format!("GET /v1/models {version}"))); // B06
+    }
+    for version in [
+        "HTTP/01.1",
+        "http/1.1",
+        "HTTP/1",
+        "HTTP/1.32",
+        "HTTP/4294967295.255",
+        "HTTP/1.x",
+        "HTTPS/1.1",
+    ] {
+        refuses(HeadMalformed, line(&format!("GET /v1/models {version}"))); // B07
+    }
+    refuses(HeadMalformed, line("GET /v1/models HTTP/ 1.1")); // B07
+    refuses(VersionUnsupported, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); // B08
+}
+
+#[test]
+fn only_bytes_of_a_uri_stand_in_a_target() {
+    refuses(HeadMalformed, path("/\u{e9}")); // B10
+    refuses(HeadMalformed, path("/v1/models#frag")); // B11
+    for byte in "\\\"<>{}^`|[]\x7f".chars() {
+        refuses(HeadMalformed, path(&format!("/v1{byte}models"))); // B12
+        refuses(HeadMalformed, path(&format!("/v1/models?a{byte}")));
+    }
+    for broken in ["/a%", "/a%2", "/a%zz", "/a%+1", "/a?%", "/a?%g0"] {
+        refuses(HeadMalformed, path(broken));
+    }
+    accepts(path("/v1/a-b_c.d~e!$&'()*+,;=:@%20?x=/?:@%20"));
+}
+
+#[test]
+fn an_absolute_target_must_name_the_host() {
+    for (target, path, query) in [
+        ("http://gw.test/v1/models", "/v1/models", ""), // B13
+        ("HTTPS://GW.test/v1/models?a=b", "/v1/models", "a=b"),
+        ("http://gw.test", "/", ""),
+        ("http://gw.test?a", "/", "a"),
+        ("http://gw.test/?", "/", ""),
+    ] {
+        let bytes = line(&format!("GET {target} HTTP/1.1"));
+        let head = accepts(&bytes);
+        assert_eq!(head.target.of(bytes.as_bytes()), target.as_bytes());
+        assert_eq!(head.path.of(bytes.as_bytes()), path.as_bytes(), "{target}");
+        assert_eq!(head.query.of(bytes.as_bytes()), query.as_bytes(), "{target}");
+        assert_eq!(head.host.of(bytes.as_bytes()), b"gw.test");
+    }
+    for target in [
+        "http://other.test/v1/models", // B14
+        "http://gw.test:80/v1/models",
+        "http://user:pw@gw.test/v1/models", // B25
+        "http:///v1/models",
+        "http://gw.test/../a",
+        "http://gw.test#f",
+        "ftp://gw.test/v1/models",
+        "http:/v1/models",
+        "http://",
+        "http",
+    ] {
+        refuses(HeadMalformed, path(target));
+    }
+}
+
+#[test]
+fn the_asterisk_is_for_options_only() {
+    let bytes = line("OPTIONS * HTTP/1.1"); // B16
+    let head = accepts(&bytes);
+    assert_eq!(
+        (head.method, head.path.of(bytes.as_bytes())),
+        (Method::Options, &b"*"[..])
+    );
+    for text in ["GET * HTTP/1.1", "OPTIONS */x HTTP/1.1", "OPTIONS ** HTTP/1.1"] {
+        refuses(HeadMalformed, line(text)); // B15
+    }
+}
+
+#[test]
+fn methods_are_a_closed_set() {
+    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        assert_eq!(
+            accepts(line(&format!("{method} /a HTTP/1.1"))).method.name(),
+            method
+        );
+    }
+    refuses(
+        MethodNotAllowed,
+        "CONNECT internal:22 HTTP/1.1\r\nHost: internal:22\r\n\r\n",
+    ); // B17
+    refuses(MethodNotAllowed, line("TRACE /v1/models HTTP/1.1")); // B18
+    for method in ["get", "FOOBAR", "GETT", "PROPFIND"] {
+        refuses(NotImplemented, line(&format!("{method} /v1/models HTTP/1.1"))); // B19
+    }
+    refuses(HeadMalformed, line("G=\":<>(e),[T];?\" /v1/models HTTP/1.1")); // B19
+}
+
+#[test]
+fn a_target_is_a_path_or_a_url() {
+    for target in ["v1/models", "!", "gw.test:80", "?a", "%2f", ""] {
+        refuses(HeadMalformed, path(target)); // B20
+    }
+}
+
+#[test]
+fn paths_have_one_reading() {
+    for text in [
+        "/v1/../admin/keys",     // B21
+        "/v1/%2e%2e/admin/keys", // B21
+        "/v1/%2E./admin/keys",
+        "//admin/keys", // B21
+        "/v1//models",
+        "/v1/chat/..;/admin",     // B21
+        "/v1/%c0%ae%c0%ae/admin", // B21
+        "/admin%2fkeys",          // B21
+        "/admin%5ckeys",
+        "/v1/models%00",    // B22
+        "/v1/%0d%0aX:%20y", // B22
+        "/v1/models%0a",    // B22
+        "/v1/%7f",
+        "/v1/.",
+        "/v1/./models",
+        "/v1/..",
+        "/..?a",
+        "/.;x",
+    ] {
+        refuses(HeadMalformed, path(text));
+    }
+    for text in [
+        "/",
+        "/v1/",
+        "/v1/.well-known",
+        "/v1/...",
+        "/v1/a..b",
+        "/v1/..a",
+        "/ADMIN/keys",
+        "/a%2d",
+        "/v1/m?a=../..",
+    ] {
+        accepts(path(text));
+    }
+    let bytes = path("/v1/models?a=%0d%0a%00"); // B22: it travels still encoded
+    assert_eq!(accepts(&bytes).query.of(bytes.as_bytes()), b"a=%0d%0a%00");
+}
+
+#[test]
+fn targets_end_at_their_limit() {
+    accepts(path(&format!("/{}", "a".repeat(7_999)))); // B23
+    accepts(path(&format!("/{}", "a".repeat(LIMITS.target_bytes - 1))));
+    refuses(
+        TargetTooLong,
+        path(&format!("/{}", "a".repeat(LIMITS.target_bytes))),
+    ); // B24
+    refuses(
+        TargetTooLong,
+        format!("GET /{}", "a".repeat(LIMITS.target_bytes + 100)),
+    );
+    refuses(
+        TargetTooLong,
+        format!("GET /{}\n\0", "a".repeat(LIMITS.target_bytes + 100)),
+    );
+}
+
+#[test]
+fn there_is_exactly_one_valid_host() {
+    let host = |lines: &str| format!("GET /v1/models HTTP/1.1\r\n{lines}\r\n");
+    refuses(HeadMalformed, host("")); // C01
+    refuses(HeadMalformed, host("Host: gw.test\r\nHost: gw.test\r\n")); // C02
+    refuses(HeadMalformed, host("Host: gw.test\r\nhost: other.test\r\n")); // C03
+    for value in [
+        "",
+        "gw.test, other.test",
+        "u@gw.test",
+        "gw.test/path",
+        "gw.test?x",
+        "gw.test/v1/models?",
+        "gw.test:0",
+        "gw.test:99999",
+        "gw.test:65536",
+        "gw.test:abc",
+        "gw.test:",
+        "gw.test:+1",
+        ":80",
+        "gw.test\0.evil",
+        "gw test",
+        "[::1",
+        "[::1]x",
+        "[gw.test]",
+        "[]",
+        "::1",
+        "gw.test#",
+        "g\u{fc}.test",
+        "gw%2etest",
+    ] {
+        refuses(HeadMalformed, host(&format!("Host: {value}\r\n"))); // C04 to C08
+    }
+    for value in [
+        "gw.test",
+        "gw.test:1",
+        "GW.test:65535",
+        "127.0.0.1:8080",
+        "[::1]",
+        "[2001:db8::1]:443",
+        "a_b",
+    ] {
+        accepts(host(&format!("Host: {value}\r\n")));
+    }
+}
+
+#[test]
+fn http_1_0_needs_no_host_and_is_never_kept() {
+    let head = accepts("GET /v1/models HTTP/1.0\r\n\r\n"); // C09
+    assert_eq!(
+        (head.version, head.keep_alive, head.host.is_empty()),
+        (Version::Http10, false, true)
+    );
+    assert!(head.fields.is_empty());
+    assert!(!accepts("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").keep_alive); // J02
+    let bytes = "GET http://gw.test/ HTTP/1.0\r\n\r\n";
+    assert_eq!(accepts(bytes).host.of(bytes.as_bytes()), b"gw.test");
+    refuses(
+        HeadMalformed,
+        "GET /v1/models HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
+    );
+}
+
+#[test]
+fn lengths_are_one_plain_number() {
+    for (value, length) in [
+        ("27", 27),
+        ("0", 0),
+        (" 27\t", 27),
+        ("9223372036854775807", i64::MAX as u64),
+    ] {
+        let head = accepts(p(&format!("Content-Length:{value}")));
+        assert_eq!(head.framing, framing::Request::Length(length)); // D16, D21
+    }
+    refuses(HeadMalformed, p("Content-Length: 5\r\nContent-Length: 10")); // D01
+    refuses(HeadMalformed, p("Content-Length: 5\r\ncontent-length: 5")); // D02
+    refuses(HeadMalformed, p("Content-Length: \r\nContent-Length: 27")); // D12
+    for value in [
+        "5, 5",
+        "5, 5, 5",
+        "5, 10",
+        "+5",
+        "-1",
+        "-0",
+        "-48",
+        "0x5",
+        "0o5",
+        "1_0",
+        "1 0",
+        "5 5",
+        "5.0",
+        "5e0",
+        "5Z",
+        "",
+        ",",
+        ",5",
+        "5,",
+        "005",
+        "00",
+        "0200",
+        "18446744073709551616",
+        "99999999999999999999",
+        "\u{ff15}",
+    ] {
+        refuses(HeadMalformed, p(&format!("Content-Length: {value}"))); // D03 to D17
+    }
+    refuses(HeadMalformed, p("Content_Length: 27")); // D18
+    refuses(HeadMalformed, p("CONTENT_length: 27\r\nContent-Length: 27"));
+    for method in ["GET", "OPTIONS", "HEAD"] {
+        let bytes = format!("{method} /a HTTP/1.1\r\nHost: gw.test\r\nContent-Length: 43\r\n\r\n");
+        assert_eq!(accepts(bytes).framing, framing::Request::Length(43)); // D21, D22
+    }
+}
+
+#[test]
+fn a_head_ends_before_its_body() {
+    let bytes = format!("{P}Content-Length: 2\r\n\r\n{{}}GET / HTTP/1.1\n");
+    assert_eq!(&bytes[accepts(&bytes).len..][..2], "{}"); // D20, D23
+}
+
+#[test]
+fn the_only_coding_is_chunked() {
+    for value in ["chunked", "Chunked", "CHUNKED", "chunked ", "\tchunked"] {
+        let head = accepts(p(&format!("Transfer-Encoding: {value}"))); // E12, E13
+        assert_eq!(head.framing, framing::Request::Chunked);
+    }
+    refuses(
+        HeadMalformed,
+        p("Content-Length: 6\r\nTransfer-Encoding: chunked"),
+    ); // E01
+    refuses(
+        HeadMalformed,
+        p("Transfer-Encoding: chunked\r\nContent-Length: 30"),
+    ); // E02
+    refuses(
+        HeadMalformed,
+        p("Transfer-Encoding: xchunked\r\nContent-Length: 27"),
+    ); // E03
+    for value in [
+        "xchunked",
+        "identity",
+        "identity, chunked",
+        "gzip, chunked",
+        "gzip",
+        "blegh",
+    ] {
+        refuses(NotImplemented, p(&format!("Transfer-Encoding: {value}"))); // E04, E06, E24
+    }
+    for value in [
+        "chunked, identity",
+        "identity, chunked, identity",
+        "chunked, gzip",
+        "chunked, chunked",
+        ",chunked",
+        "chunked,",
+        ", chunked",
+        "\"chunked\"",
+        "'chunked';",
+        "chunked;q=1",
+        "\x0bchunked",
+        "\x0cchunked",
+        "chunked\0",
+        "",
+        "\u{a0}chunked",
+        "\u{85}chunked",
+    ] {
+        refuses(HeadMalformed, p(&format!("Transfer-Encoding: {value}"))); // E04, E05, E07, E10, E11, E14, E15
+    }
+    for value in [&b"\xa0chunked"[..], b"\x85chunked", b"chunked\xff"] {
+        refuses(
+            HeadMalformed,
+            [P.as_bytes(), b"Transfer-Encoding: ", value, b"\r\n\r\n"].concat(),
+        ); // A18
+    }
+    refuses(
+        HeadMalformed,
+        p("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+    ); // E08
+    refuses(
+        HeadMalformed,
+        p("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity"),
+    ); // E09
+}
+
+#[test]
+fn a_coding_cannot_be_hidden() {
+    refuses(
+        HeadMalformed,
+        "POST /a HTTP/1.0\r\nHost: gw.test\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ); // E16
+    refuses(
+        HeadMalformed,
+        p("Transfer_Encoding: chunked\r\nContent-Length: 27"),
+    ); // E17
+    refuses(
+        HeadMalformed,
+        p("Transfer-Encoding : chunked\r\nContent-Length: 27"),
+    ); // E18
+    refuses(
+        HeadMalformed,
+        p("X: y\rTransfer-Encoding: chunked\r\nContent-Length: 27"),
+    ); // E19
+    refuses(
+        HeadMalformed,
+        p("X: y\nTransfer-Encoding: chunked\r\nContent-Length: 27"),
+    ); // E19
+    let head = accepts(p("Transfer-%45ncoding: chunked\r\nContent-Length: 27")); // E20
+    assert_eq!(head.framing, framing::Request::Length(27));
+    let bytes = p("Content-Encoding: chunked\r\nContent-Length: 27"); // E21
+    let head = accepts(&bytes);
+    assert_eq!(head.framing, framing::Request::Length(27));
+    assert_eq!(
+        head.content_encoding.map(|value| value.of(bytes.as_bytes())),
+        Some(&b"chunked"[..])
+    );
+    refuses(
+        HeadMalformed,
+        p("Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked"),
+    ); // E22
+    let head = accepts("GET /a HTTP/1.1\r\nHost: gw.test\r\nTransfer-Encoding: chunked\r\n\r\n"); // E23
+    assert_eq!(head.framing, framing::Request::Chunked);
+}
+
+#[test]
+fn the_only_expectation_is_one_100_continue() {
+    assert!(accepts(p("Content-Length: 27\r\nExpect: 100-Continue")).expect_continue); // H01
+    assert!(accepts(p("Transfer-Encoding: chunked\r\nExpect: 100-continue")).expect_continue);
+    assert!(!accepts(p("Content-Length: 27")).expect_continue);
+    for lines in [
+        "Expect: 200-ok",
+        "Expect: y 100-continue",
+        "Expect: ",
+        "Expect: 100-continue\r\nExpect: 100-continue",
+    ] {
+        refuses(ExpectationFailed, p(&format!("Content-Length: 27\r\n{lines}"))); // H04
+    }
+    for value in ["100-continue", "200-ok"] {
+        let bytes = format!("POST /a HTTP/1.0\r\nContent-Length: 2\r\nExpect: {value}\r\n\r\n"); // H05
+        assert!(!accepts(bytes).expect_continue);
+    }
+    assert!(
+        !accepts(g(b"Expect: 100-continue\r\n")).expect_continue,
+        "no body to wait for"
+    );
+}
+
+#[test]
+fn connection_decides_who_stays_and_what_travels() {
+    let head = |value: &str| {
+        let head = accepts(g(format!("Connection: {value}\r\n").as_bytes()));
+        (head.keep_alive, head.connection_named)
+    };
+    for (value, keep_alive, named) in [
+        ("keep-alive", true, false),
+        ("close", false, false), // H09
+        ("CLOSE , keep-alive", false, false),
+        ("close, Authorization", false, false), // H16: our own credential is not the client's to remove
+        ("X-Foo", true, true),                  // H18
+        ("upgrade, http2-settings, TE", true, false), // H12, H13
+        (",, x-foo", true, true),
+        ("", true, false),
+        ("closed", true, true),
+    ] {
+        assert_eq!(head(value), (keep_alive, named), "{value}");
+    }
+    for value in [
+        "X-Forwarded-For, X-Request-Id, Host, Content-Length",
+        "host",
+        "content-length",
+    ] {
+        refuses(HeadMalformed, g(format!("Connection: {value}\r\n").as_bytes())); // H17
+    }
+    let head = accepts(g(b"Connection: x-a\r\nConnection: close\r\n"));
+    assert_eq!((head.keep_alive, head.connection_named), (false, true));
+}
+
+#[test]
+fn a_credential_comes_once() {
+    let bytes = p("X-API-Key: K2");
+    let head = accepts(&bytes);
+    assert_eq!(
+        head.authorization.map(|value| value.of(bytes.as_bytes())),
+        Some(&b"Bearer K1"[..])
+    );
+    assert_eq!(
+        head.api_key.map(|value| value.of(bytes.as_bytes())),
+        Some(&b"K2"[..])
+    ); // H22: the caller decides
+    refuses(HeadMalformed, p("authorization: Bearer K2")); // H22
+    refuses(HeadMalformed, p("x-api-key: K2\r\napi-key: K2"));
+    refuses(HeadMalformed, p("Content-Type: text/plain"));
+    refuses(
+        HeadMalformed,
+        p("Content-Encoding: identity\r\nContent-Encoding: gzip"),
+    );
+    refuses(HeadMalformed, g(b"x-api-key: a\0b\r\n")); // H23
+}
+
+#[test]
+fn heads_end_at_their_limit() {
+    let fill = |len: usize| {
+        let empty = format!("{G}X: \r\n\r\n").len();
+        format!("{G}X: {}\r\n\r\n", "y".repeat(len - empty))
+    };
+    accepts(fill(LIMITS.bytes));
+    refuses(HeadTooLarge, fill(LIMITS.bytes + 1));
+    let long = "x".repeat(100 << 10);
+    refuses(HeadTooLarge, format!("{G}X: {long}\r\n\r\n")); // K01
+    refuses(HeadTooLarge, format!("{G}{long}: x\r\n\r\n")); // K01
+    refuses(HeadMalformed, line(&format!("{long} / HTTP/1.1"))); // K01
+    refuses(HeadTooLarge, format!("{G}{}\r\n", "X: y\r\n".repeat(20_000))); // K01
+    refuses(HeadTooLarge, format!("{G}{}", "X: y\r\n".repeat(20_000)));
+}
+
+#[test]
+fn lines_are_counted() {
+    let lines = |count: usize| {
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+            "X: y\r\n".repeat(count - 1)
+        )
+    };
+    for count in [1, 24, 25, 100] {
+        accepts(lines(count));
+    }
+    refuses(HeadTooLarge, lines(101)); // K01
+    let few = HeadLimits { lines: 10, ..LIMITS };
+    assert!(request(lines(10).as_bytes(), &mut 0, &few).is_ok());
+    assert_eq!(
+        request(lines(11).as_bytes(), &mut 0, &few).map_err(|fault| fault.kind),
+        Err(HeadTooLarge)
+    );
+}
+
+#[test]
+fn small_limits_hold_for_every_cut() {
+    let tiny = HeadLimits {
+        bytes: 200,
+        lines: 3,
+        target_bytes: 4,
+    };
+    let read = |bytes: &[u8], scanned: &mut usize| request(bytes, scanned, &tiny);
+    let long = "a".repeat(500);
+    assert_eq!(
+        verdict(format!("GET /{long}").as_bytes(), read),
+        Err(TargetTooLong)
+    );
+    assert_eq!(
+        verdict(format!("GET /abc HTTP/1.1\r\n{long}").as_bytes(), read),
+        Err(HeadTooLarge)
+    );
+    assert_eq!(verdict(path("/abcd").as_bytes(), read), Err(TargetTooLong));
+    assert!(matches!(
+        verdict(path("/abc").as_bytes(), read),
+        Ok(Step::Done(_))
+    ));
+    for bytes in 0..path("/abc").len() {
+        let limits = HeadLimits { bytes, ..tiny };
+        let refused = verdict(path("/abc").as_bytes(), |bytes, scanned| {
+            request(bytes, scanned, &limits)
+        });
+        assert_eq!(refused, Err(HeadTooLarge), "{bytes}");
+    }
+}

@@ -1,0 +1,169 @@
+//! Strings: their escapes read, compared and written.
+
+use std::borrow::Cow;
+
+use memchr::memchr;
+
+/// The text of a string value given with its quotes, as the scanner found it.
+///
+/// `None` for what no two readers agree on: invalid UTF-8 and lone surrogates.
+pub fn string(raw: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = inner(raw)?;
+    if memchr(b'\\', inner).is_none() {
+        return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
+    }
+    let mut text = String::with_capacity(inner.len());
+    let sound = pieces(inner, |piece| {
+        text.push_str(piece);
+        true
+    });
+    sound.then_some(Cow::Owned(text))
+}
+
+/// Whether a key given with its quotes reads `name` once its escapes are resolved (`"mod\u0065l"` is `model`).
+pub fn key_is(raw: &[u8], name: &str) -> bool {
+    let Some(inner) = inner(raw) else { return false };
+    if memchr(b'\\', inner).is_none() {
+        return inner == name.as_bytes();
+    }
+    let mut rest = name;
+    let same = |piece: &str| match rest.strip_prefix(piece) {
+        Some(behind) => {
+            rest = behind;
+            true
+        }
+        None => false,
+    };
+    pieces(inner, same) && rest.is_empty()
+}
+
+/// Whether a key given with its quotes reads `name` to a reader that takes no notice of case.
+///
+/// Such readers fold U+017F to `s` and U+212A to `k` as well (Go's `encoding/json` does), and so does this.
+/// `name` is ASCII.
+pub fn key_is_caseless(raw: &[u8], name: &str) -> bool {
+    let Some(inner) = inner(raw) else { return false };
+    if inner.len() < name.len() {
+        return false;
+    }
+    if inner.eq_ignore_ascii_case(name.as_bytes()) {
+        return true;
+    }
+    let mut rest = name.bytes();
+    let same = |piece: &str| {
+        piece
+            .chars()
+            .all(|char| rest.next().map(|byte| byte.to_ascii_lowercase()) == fold(char))
+    };
+    pieces(inner, same) && rest.next().is_none()
+}
+
+/// The lower-case ASCII letter or mark that a caseless reader takes `char` for.
+fn fold(char: char) -> Option<u8> {
+    match char {
+        '\u{17f}' => Some(b's'),
+        '\u{212a}' => Some(b'k'),
+        _ => u8::try_from(char)
+            .ok()
+            .filter(u8::is_ascii)
+            .map(|byte| byte.to_ascii_lowercase()),
+    }
+}
+
+/// What is between the quotes.
+fn inner(raw: &[u8]) -> Option<&[u8]> {
+    raw.strip_prefix(b"\"")?.strip_suffix(b"\"")
+}
+
+/// Hands the text of a string to `each`, piece by piece, until it returns false. False if it did, or if the string
+/// is not sound.
+fn pieces(inner: &[u8], mut each: impl FnMut(&str) -> bool) -> bool {
+    let mut rest = inner;
+    while !rest.is_empty() {
+        let length = memchr(b'\\', rest).unwrap_or(rest.len());
+        let (run, behind) = rest.split_at(length);
+        let Ok(run) = std::str::from_utf8(run) else {
+            return false;
+        };
+        if !run.is_empty() && !each(run) {
+            return false;
+        }
+        rest = behind;
+        if rest.is_empty() {
+            break;
+        }
+        let Some((char, length)) = escaped(rest) else {
+            return false;
+        };
+        if !each(char.encode_utf8(&mut [0; 4])) {
+            return false;
+        }
+        rest = &rest[length..];
+    }
+    true
+}
+
+/// The character that the escape at the start of `text` stands for, and the length of the escape; two escapes if
+/// they are a pair of surrogates.
+fn escaped(text: &[u8]) -> Option<(char, usize)> {
+    let char = match text.get(1)? {
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        &byte @ (b'"' | b'\\' | b'/') => byte as char,
+        b'u' => {
+            let first = unit(text)?;
+            if !(0xd800..0xdc00).contains(&first) {
+                return Some((char::from_u32(first)?, 6));
+            }
+            let second = unit(text.get(6..)?).filter(|unit| (0xdc00..0xe000).contains(unit))?;
+            return Some((
+                char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?,
+                12,
+            ));
+        }
+        _ => return None,
+    };
+    Some((char, 2))
+}
+
+/// The code unit of `\uXXXX` at the start of `text`.
+fn unit(text: &[u8]) -> Option<u32> {
+    text.strip_prefix(b"\\u")?
+        .get(..4)?
+        .iter()
+        .try_fold(0, |unit, &digit| Some(unit * 16 + (digit as char).to_digit(16)?))
+}
+
+/// Appends `text` to `out` as the inside of a JSON string.
+pub fn escape(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest
+        .iter()
+        .position(|&byte| byte < b' ' || matches!(byte, b'"' | b'\\'))
+    {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+            byte => {
+                let digits = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+            }
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends `text` to `out` as a JSON string with its quotes.
+pub fn quote(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    escape(out, text);
+    out.push(b'"');
+}
