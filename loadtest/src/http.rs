@@ -3,6 +3,8 @@
 //! It is ours and only ours on purpose: a load tool that shares a parser with the gateway cannot see that parser's
 //! faults. It is strict where a gateway must be exact (chunk framing), and lazy elsewhere.
 
+use memchr::memmem;
+
 /// Why bytes cannot be HTTP/1.1 as we read it; the connection must close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
@@ -30,7 +32,7 @@ impl<'a> Head<'a> {
     /// # Errors
     /// A head longer than [`HEAD_BYTES_MAX`], or one without a first line.
     pub fn find(bytes: &'a [u8]) -> Result<Option<Self>, Malformed> {
-        let Some(end) = find(bytes, b"\r\n\r\n") else {
+        let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
             return if bytes.len() > HEAD_BYTES_MAX {
                 Err(Malformed("head too long"))
             } else {
@@ -38,7 +40,7 @@ impl<'a> Head<'a> {
             };
         };
         let head = &bytes[..end + 2];
-        let line_end = find(head, b"\r\n").ok_or(Malformed("no first line"))?;
+        let line_end = memmem::find(head, b"\r\n").ok_or(Malformed("no first line"))?;
         if line_end == 0 {
             return Err(Malformed("empty first line"));
         }
@@ -208,20 +210,6 @@ impl Chunked {
     pub fn is_done(&self) -> bool {
         self.state == ChunkState::Done
     }
-}
-
-/// First place of `needle` in `bytes`.
-pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    let (first, rest) = needle.split_first()?;
-    let mut at = 0;
-    while let Some(hit) = bytes[at..].iter().position(|b| b == first) {
-        let start = at + hit;
-        if bytes[start + 1..].starts_with(rest) {
-            return Some(start);
-        }
-        at = start + 1;
-    }
-    None
 }
 
 /// Largest head read, by taste: far above any real request.

@@ -2,7 +2,7 @@
 
 use super::say;
 use loadtest::address::Address;
-use loadtest::gpusim;
+use loadtest::{gpusim, instant};
 use std::net::SocketAddr;
 
 /// Options of `loadtest gpusim`.
@@ -14,13 +14,25 @@ pub(crate) struct Gpusim {
     /// Simulate this many servers, on consecutive ports, each with its own engine and seed.
     #[arg(long, default_value_t = 1)]
     servers: u16,
-    #[command(flatten)]
+    /// Answer at once from prebuilt bytes, to measure a proxy; the step model, faults and quirks are off.
+    #[arg(long)]
+    instant: bool,
+    #[command(flatten, next_help_heading = "Step model")]
     options: gpusim::Options,
+    #[command(flatten, next_help_heading = "With --instant")]
+    instant_options: instant::Options,
 }
 
 impl Gpusim {
     /// Runs until it is interrupted.
     pub(crate) fn run(self) -> Result<(), Box<dyn std::error::Error>> {
+        if self.instant {
+            let model = &self.options.models[0];
+            let server = instant::start(&self.listen, model, &self.instant_options);
+            let server = server.map_err(|error| format!("{}: {error}", self.listen))?;
+            say(&format!("instant gpusim listens on {}", server.address));
+            return Ok(until_interrupted()?);
+        }
         let mut running = Vec::new();
         for index in 0..self.servers.max(1) {
             let address = nth(&self.listen, index)?;

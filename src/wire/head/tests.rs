@@ -1,7 +1,10 @@
 use super::*;
+use crate::error::Fault;
 use crate::wire::noise::Noise;
+use crate::wire::{Step, fields, framing};
 
 mod answers;
+mod meanings;
 mod requests;
 
 const LIMITS: HeadLimits = HeadLimits {
@@ -72,6 +75,26 @@ fn accepts(bytes: impl AsRef<[u8]>) -> RequestHead {
 fn refuses(kind: Kind, bytes: impl AsRef<[u8]>) {
     let bytes = bytes.as_ref();
     assert_eq!(request_verdict(bytes), Err(kind), "{}", bytes.escape_ascii());
+}
+
+/// A request line and a sound rest.
+fn line(line: &str) -> String {
+    format!("{line}\r\nHost: gw.test\r\n\r\n")
+}
+
+/// A path in a sound request.
+fn path(path: &str) -> String {
+    line(&format!("GET {path} HTTP/1.1"))
+}
+
+/// `G` with raw bytes and the blank line behind it.
+fn g(lines: &[u8]) -> Vec<u8> {
+    [G.as_bytes(), lines, b"\r\n"].concat()
+}
+
+/// `P` with lines and the blank line behind it.
+fn p(lines: &str) -> String {
+    format!("{P}{lines}\r\n\r\n")
 }
 
 #[test]
