@@ -223,7 +223,7 @@ class Gateway(Process):
         if self.child.poll() is not None:
             raise RuntimeError(f"ringway ended with {self.child.returncode}\n{self.words()}")
         try:
-            return get(self.address, "/v1/models", {"authorization": f"Bearer {KEY}"})[0] == 200
+            return get(self.admin, "/readyz")[0] == 200 and get(self.address, "/v1/models")[0] in (200, 401)
         except OSError:
             return False
 
