@@ -129,6 +129,11 @@ impl Row {
         self
     }
 
+    /// The bytes as they are, for tests that send them by themselves.
+    pub fn bytes_for_test(&self) -> Vec<u8> {
+        self.bytes.clone()
+    }
+
     /// The same row with another id and bytes.
     pub fn with(&self, id: &str, bytes: impl AsRef<[u8]>) -> Self {
         Row {
