@@ -75,11 +75,7 @@ fn the_strict_reader_refuses_answers_that_smuggle() {
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
     ];
     for bytes in bad {
-        assert!(
-            is_bad(&strict::answer(bytes, false, true)),
-            "{}",
-            bytes.escape_ascii()
-        );
+        assert!(is_bad(&strict::answer(bytes, false, true)), "{}", bytes.escape_ascii());
     }
     let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell";
     assert!(matches!(strict::answer(cut, false, true), Ok(Step::Body(_))));

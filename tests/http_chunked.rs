@@ -128,7 +128,10 @@ fn a_late_fault_reaches_nobody_as_a_request() {
     assert_eq!(outcome.answers[0].status(), 400, "{outcome:?}");
     assert!(origin.seen().is_empty(), "the origin saw a whole request");
     for line in origin.lines() {
-        assert!(!line.bytes.lock().expect("not poisoned").ends_with(b"0\r\n\r\n"), "a last chunk was invented");
+        assert!(
+            !line.bytes.lock().expect("not poisoned").ends_with(b"0\r\n\r\n"),
+            "a last chunk was invented"
+        );
     }
     gateway.check_alive();
 }

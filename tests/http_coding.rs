@@ -41,11 +41,17 @@ fn transfer_encoding() {
         coding("E13", b"chunked ").status(200).origin(1, body).stays(),
         coding("E13", b"\tchunked").status(200).origin(1, body).stays(),
     ];
-    let old = cat(&[p().replace("HTTP/1.1", "HTTP/1.0").as_bytes(), b"Transfer-Encoding: chunked\r\n\r\n", CHUNKED]);
+    let old = cat(&[
+        p().replace("HTTP/1.1", "HTTP/1.0").as_bytes(),
+        b"Transfer-Encoding: chunked\r\n\r\n",
+        CHUNKED,
+    ]);
     rows.push(refused("E16", old));
     let opaque = cat(&[p().as_bytes(), b"Transfer-%45ncoding: chunked\r\nContent-Length: 27\r\n\r\n", body]);
     rows.push(served("E20", opaque));
-    for value in [&b"chunked, identity"[..], b"identity", b"identity, chunked", b"identity, chunked, identity"] {
+    for value in
+        [&b"chunked, identity"[..], b"identity", b"identity, chunked", b"identity, chunked, identity"]
+    {
         rows.push(coding("E04", value).or(501));
     }
     for value in [&b"gzip, chunked"[..], b"gzip"] {
@@ -60,7 +66,10 @@ fn transfer_encoding() {
     for value in [&b"\x0bchunked"[..], b"\x0cchunked", b"chunked\x00"] {
         rows.push(coding("E14", value));
     }
-    let get = cat(&[g().as_bytes(), b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]);
+    let get = cat(&[
+        g().as_bytes(),
+        b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ]);
     rows.push(refused("E23", get).or(200));
     run("http_coding", &rows);
 }

@@ -43,7 +43,10 @@ fn line_structure() {
         answered("A24", cat(&[g().as_bytes(), b"X: \xff\xfe\r\n\r\n"])),
     ];
     for byte in [0x01_u8, 0x0b, 0x0c, 0x7f] {
-        rows.push(after_g(&format!("A17 {byte:#04x}"), &[b'X', b':', b' ', byte, b'\r', b'\n', b'\r', b'\n']));
+        rows.push(after_g(
+            &format!("A17 {byte:#04x}"),
+            &[b'X', b':', b' ', byte, b'\r', b'\n', b'\r', b'\n'],
+        ));
     }
     for (name, coding) in [
         ("no-break space", &b"\xa0chunked"[..]),
@@ -62,7 +65,11 @@ fn equal_names_keep_their_order_and_opaque_bytes_pass() {
     let gateway = Gateway::start(&support::gateway::Config::simple(origin.port));
     let mut client = gateway.connect();
     let head = support::chat_head(support::gateway::K1, "order");
-    client.send(&cat(&[head.as_bytes(), b"X: 1\r\nY: \xff\xfe\r\nX: 2\r\nContent-Length: 27\r\n\r\n", J.as_bytes()]));
+    client.send(&cat(&[
+        head.as_bytes(),
+        b"X: 1\r\nY: \xff\xfe\r\nX: 2\r\nContent-Length: 27\r\n\r\n",
+        J.as_bytes(),
+    ]));
     assert_eq!(client.answer().expect("an answer").status(), 200);
     let seen = origin.with_nonce("order");
     assert_eq!(seen.len(), 1);

@@ -75,11 +75,19 @@ fn paths_that_are_not_ours() {
         );
         rows.push(refused(&format!("B21 {path}"), text).or(404).cuts(40));
     }
-    let query = format!("GET /v1/models?a=%0d%0aX:%20y HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {K1}\r\n\r\n");
+    let query = format!(
+        "GET /v1/models?a=%0d%0aX:%20y HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {K1}\r\n\r\n"
+    );
     rows.push(answered("B22 query", query));
-    let long = format!("GET /v1/models?{} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {K1}\r\n\r\n", "a".repeat(7985));
+    let long = format!(
+        "GET /v1/models?{} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {K1}\r\n\r\n",
+        "a".repeat(7985)
+    );
     rows.push(answered("B23", long).cuts(60));
-    let over = format!("GET /{} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {K1}\r\n\r\n", "a".repeat(16 << 10));
+    let over = format!(
+        "GET /{} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {K1}\r\n\r\n",
+        "a".repeat(16 << 10)
+    );
     rows.push(refused("B24", over).status(414).cuts(60));
     run("http_target: paths", &rows);
 }
@@ -88,13 +96,15 @@ fn paths_that_are_not_ours() {
 fn options_and_trace_stay_here() {
     let origin = support::origin::Origin::start();
     let gateway = support::gateway::Gateway::start(&support::gateway::Config::simple(origin.port));
-    for (start, accepted) in
-        [("OPTIONS * HTTP/1.1", &[200, 204, 400, 404, 405, 501][..]), ("TRACE /v1/models HTTP/1.1", &[405, 501])]
-    {
+    for (start, accepted) in [
+        ("OPTIONS * HTTP/1.1", &[200, 204, 400, 404, 405, 501][..]),
+        ("TRACE /v1/models HTTP/1.1", &[405, 501]),
+    ] {
         let mut client = gateway.connect();
         let mark = "trace-me-not";
         client.send(
-            format!("{start}\r\nHost: gw.test\r\nX-Mark: {mark}\r\nAuthorization: Bearer {K1}\r\n\r\n").as_bytes(),
+            format!("{start}\r\nHost: gw.test\r\nX-Mark: {mark}\r\nAuthorization: Bearer {K1}\r\n\r\n")
+                .as_bytes(),
         );
         let answer = client.answer().expect("an answer");
         println!("{start}: {}", answer.status());

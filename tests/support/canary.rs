@@ -28,11 +28,7 @@ impl Canaries {
             let (stop, count, port) = (Arc::clone(&stop), Arc::clone(&count), gateway.port);
             std::thread::spawn(move || sing(bird, port, &stop, &count))
         });
-        Self {
-            threads: threads.collect(),
-            stop,
-            count,
-        }
+        Self { threads: threads.collect(), stop, count }
     }
 
     /// Lets them run for two more seconds, and takes their complaints.
@@ -69,10 +65,7 @@ fn sing(bird: usize, port: u16, stop: &AtomicBool, count: &AtomicUsize) -> Vec<S
             }
         }
         if !client.buffer.is_empty() {
-            complaints.push(format!(
-                "canary {nonce} got more: {}",
-                client.buffer.escape_ascii()
-            ));
+            complaints.push(format!("canary {nonce} got more: {}", client.buffer.escape_ascii()));
         }
         std::thread::sleep(Duration::from_millis(50));
     }

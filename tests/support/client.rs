@@ -55,11 +55,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self {
-            stream,
-            buffer: Vec::new(),
-            end: End::Open,
-        })
+        Ok(Self { stream, buffer: Vec::new(), end: End::Open })
     }
 
     /// Connects with a small receive buffer, so that the other side feels a slow reader early.
@@ -67,18 +63,12 @@ impl Client {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
-        socket
-            .connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
-            .expect("connects");
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).expect("connects");
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).expect("no delay");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-        Self {
-            stream,
-            buffer: Vec::new(),
-            end: End::Open,
-        }
+        Self { stream, buffer: Vec::new(), end: End::Open }
     }
 
     /// Writes; false if the other side has closed.
@@ -106,9 +96,7 @@ impl Client {
         if self.end != End::Open {
             return false;
         }
-        let _ = self
-            .stream
-            .set_read_timeout(Some(patience.max(Duration::from_millis(1))));
+        let _ = self.stream.set_read_timeout(Some(patience.max(Duration::from_millis(1))));
         let mut block = [0; 16 << 10];
         match self.stream.read(&mut block) {
             Ok(0) => self.end = End::Fin,
@@ -182,11 +170,7 @@ impl Client {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || !self.read_some(left) {
-                panic!(
-                    "{text:?} never came ({:?}): {}",
-                    self.end,
-                    self.buffer.escape_ascii()
-                );
+                panic!("{text:?} never came ({:?}): {}", self.end, self.buffer.escape_ascii());
             }
         }
     }
@@ -204,25 +188,14 @@ impl Client {
     /// Reads until the end, and takes everything apart. `heads` says which answers are to HEAD.
     pub fn finish(mut self, heads: &[bool], patience: Duration) -> Outcome {
         let end = self.drain(patience);
-        let mut outcome = Outcome {
-            answers: Vec::new(),
-            interim: Vec::new(),
-            cut: None,
-            error: None,
-            end,
-        };
+        let mut outcome = Outcome { answers: Vec::new(), interim: Vec::new(), cut: None, error: None, end };
         while !self.buffer.is_empty() {
             let to_head = heads.get(outcome.answers.len()).copied().unwrap_or(false);
             match strict::answer(&self.buffer, to_head, end == End::Fin) {
                 Ok(Step::Done(message, taken)) => {
                     self.buffer.drain(..taken);
                     let interim = message.status() < 200;
-                    (if interim {
-                        &mut outcome.interim
-                    } else {
-                        &mut outcome.answers
-                    })
-                    .push(message);
+                    (if interim { &mut outcome.interim } else { &mut outcome.answers }).push(message);
                 }
                 Ok(Step::Body(message)) => {
                     outcome.cut = Some(message);

@@ -34,11 +34,7 @@ impl Config {
     /// One origin behind the model `m`, and two keys.
     pub fn simple(port: u16) -> Self {
         let quiet = "kind = \"generic\"\nhealth = { enabled = false }";
-        Self::new()
-            .backend("b1", port, quiet)
-            .model("m", &["b1"], "")
-            .key("one", K1, "")
-            .key("two", K2, "")
+        Self::new().backend("b1", port, quiet).model("m", &["b1"], "").key("one", K1, "").key("two", K2, "")
     }
 
     /// Adds top-level lines.
@@ -64,9 +60,7 @@ impl Config {
 
     /// Adds a backend on a loopback port.
     pub fn backend(self, name: &str, port: u16, more: &str) -> Self {
-        self.tables(&format!(
-            "[backend.{name}]\nurl = \"http://127.0.0.1:{port}\"\n{more}"
-        ))
+        self.tables(&format!("[backend.{name}]\nurl = \"http://127.0.0.1:{port}\"\n{more}"))
     }
 
     /// Adds a model served by these backends.
@@ -150,17 +144,12 @@ impl Gateway {
             Wrapper::RingRefused(error, from) => {
                 let mut command = Command::new("strace");
                 command.args(["-f", "-o", "/dev/null", "-e", "trace=io_uring_setup", "-e"]);
-                command
-                    .arg(format!("inject=io_uring_setup:error={error}:when={from}+"))
-                    .arg(binary);
+                command.arg(format!("inject=io_uring_setup:error={error}:when={from}+")).arg(binary);
                 command
             }
         };
         command.arg("serve").arg("--config").arg(&file);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let said = Arc::new(Mutex::new(Vec::new()));
         let readers = vec![
@@ -168,26 +157,13 @@ impl Gateway {
             listen_to(child.stderr.take().expect("stderr"), Arc::clone(&said)),
         ];
         let pid = child.id();
-        let mut gateway = Self {
-            port,
-            admin,
-            child,
-            pid,
-            folder,
-            said,
-            readers,
-            panics_expected: false,
-            stopped: false,
-        };
+        let mut gateway =
+            Self { port, admin, child, pid, folder, said, readers, panics_expected: false, stopped: false };
         let ready = eventually(Duration::from_secs(30), || {
             gateway.ended().is_some() || gateway.ask_admin("/readyz").is_some_and(|answer| answer.0 == 200)
         });
         if gateway.ended().is_some() || !ready {
-            panic!(
-                "the gateway did not start:\n{}\n--- with\n{}",
-                gateway.said(),
-                config.text(port, admin)
-            );
+            panic!("the gateway did not start:\n{}\n--- with\n{}", gateway.said(), config.text(port, admin));
         }
         if let Wrapper::RingRefused(..) = wrapper {
             gateway.pid = child_of(gateway.pid).unwrap_or(gateway.pid);
@@ -223,12 +199,9 @@ impl Gateway {
     /// The sum of all samples of a metric whose labels hold `part`, 0 if there are none.
     pub fn metric(&self, name: &str, part: &str) -> f64 {
         let (_, text) = self.ask_admin("/metrics").expect("metrics");
-        let lines = text
-            .lines()
-            .filter(|line| line.starts_with(name) && line.contains(part));
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(part));
         let own = lines.filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')));
-        own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// Open file descriptors.
@@ -253,20 +226,13 @@ impl Gateway {
     pub fn cpu(&self) -> Duration {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let after = text.rsplit(')').next().unwrap_or("");
-        let ticks = after
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|field| field.parse::<u64>().ok());
+        let ticks = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
         Duration::from_millis(ticks.sum::<u64>() * 10)
     }
 
     /// Sends a signal by its short name.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.pid.to_string())
-            .status();
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid.to_string()).status();
         assert!(status.expect("kill runs").success(), "kill -{name} {}", self.pid);
     }
 
@@ -285,11 +251,7 @@ impl Gateway {
     /// O1: alive, and no panic said.
     pub fn check_alive(&mut self) {
         assert!(self.ended().is_none(), "the gateway ended:\n{}", self.said());
-        assert!(
-            self.panics_expected || !self.said().contains("panicked"),
-            "a panic:\n{}",
-            self.said()
-        );
+        assert!(self.panics_expected || !self.said().contains("panicked"), "a panic:\n{}", self.said());
     }
 }
 
@@ -298,10 +260,7 @@ impl Drop for Gateway {
         let ended = self.child.try_wait().ok().flatten();
         if self.pid != self.child.id() {
             // Below a tracer: the gateway itself, not only the tracer.
-            let _ = Command::new("kill")
-                .arg("-KILL")
-                .arg(self.pid.to_string())
-                .status();
+            let _ = Command::new("kill").arg("-KILL").arg(self.pid.to_string()).status();
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -315,14 +274,8 @@ impl Drop for Gateway {
             eprintln!("--- the gateway's last words, newest first\n{}", tail.join("\n"));
             return;
         }
-        assert!(
-            self.stopped || ended.is_none(),
-            "the gateway ended by itself ({ended:?}):\n{said}"
-        );
-        assert!(
-            self.panics_expected || !said.contains("panicked"),
-            "a panic:\n{said}"
-        );
+        assert!(self.stopped || ended.is_none(), "the gateway ended by itself ({ended:?}):\n{said}");
+        assert!(self.panics_expected || !said.contains("panicked"), "a panic:\n{said}");
     }
 }
 

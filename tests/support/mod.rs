@@ -52,12 +52,7 @@ pub fn chat_head(key: &str, nonce: &str) -> String {
 
 /// A whole chat request.
 pub fn chat(key: &str, nonce: &str, body: &str) -> Vec<u8> {
-    format!(
-        "{}Content-Length: {}\r\n\r\n{body}",
-        chat_head(key, nonce),
-        body.len()
-    )
-    .into_bytes()
+    format!("{}Content-Length: {}\r\n\r\n{body}", chat_head(key, nonce), body.len()).into_bytes()
 }
 
 /// The head of a request for the list of models up to the blank line.

@@ -135,20 +135,12 @@ impl Origin {
         listener.set_nonblocking(true).expect("non-blocking accept");
         let own = Arc::clone(&shared);
         let accepting = std::thread::spawn(move || accept(&listener, &own));
-        Self {
-            port,
-            shared,
-            accepting: Some(accepting),
-        }
+        Self { port, shared, accepting: Some(accepting) }
     }
 
     /// Names a script for `X-Case: name`.
     pub fn case(&self, name: &str, script: impl Fn(&mut Talk) -> Next + Send + Sync + 'static) {
-        self.shared
-            .scripts
-            .lock()
-            .expect("not poisoned")
-            .insert(name.to_owned(), Arc::new(script));
+        self.shared.scripts.lock().expect("not poisoned").insert(name.to_owned(), Arc::new(script));
     }
 
     /// Replaces the origin's own script.
@@ -164,10 +156,7 @@ impl Origin {
     /// The requests so far with this nonce.
     pub fn with_nonce(&self, nonce: &str) -> Vec<Seen> {
         let seen = self.shared.seen.lock().expect("not poisoned");
-        seen.iter()
-            .filter(|seen| seen.nonce() == nonce)
-            .cloned()
-            .collect()
+        seen.iter().filter(|seen| seen.nonce() == nonce).cloned().collect()
     }
 
     /// Takes the requests that `mine` names; the others stay.
@@ -185,10 +174,7 @@ impl Origin {
 
     /// Connections the gateway holds open.
     pub fn open(&self) -> usize {
-        self.lines()
-            .iter()
-            .filter(|line| !line.ended.load(Ordering::SeqCst))
-            .count()
+        self.lines().iter().filter(|line| !line.ended.load(Ordering::SeqCst)).count()
     }
 
     /// What the strict reader refused, and half requests at the end of a connection.
@@ -222,9 +208,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         };
         stream.set_nonblocking(false).expect("blocking");
         stream.set_nodelay(true).expect("no delay");
-        stream
-            .set_write_timeout(Some(Duration::from_secs(60)))
-            .expect("a timeout");
+        stream.set_write_timeout(Some(Duration::from_secs(60))).expect("a timeout");
         let line = Arc::new(Line {
             id,
             bytes: Mutex::default(),
@@ -256,21 +240,12 @@ fn serve(line: &Arc<Line>, shared: &Arc<Shared>) {
                 line.requests.fetch_add(1, Ordering::SeqCst);
                 let case = request.one("x-case");
                 if request.target() != "/health" {
-                    let seen = Seen {
-                        line: line.id,
-                        request: request.clone(),
-                        raw,
-                    };
+                    let seen = Seen { line: line.id, request: request.clone(), raw };
                     shared.seen.lock().expect("not poisoned").push(seen);
                 }
                 let named = shared.scripts.lock().expect("not poisoned").get(&case).cloned();
                 let script = named.unwrap_or_else(|| shared.default.lock().expect("not poisoned").clone());
-                let mut talk = Talk {
-                    request,
-                    index,
-                    line: Arc::clone(line),
-                    shared: Arc::clone(shared),
-                };
+                let mut talk = Talk { request, index, line: Arc::clone(line), shared: Arc::clone(shared) };
                 index += 1;
                 match script(&mut talk) {
                     Next::Keep => {}
@@ -300,10 +275,7 @@ fn read_more(line: &Line, held: &mut Vec<u8>) -> bool {
             Ok(0) => {}
             Ok(count) => {
                 held.extend_from_slice(&block[..count]);
-                line.bytes
-                    .lock()
-                    .expect("not poisoned")
-                    .extend_from_slice(&block[..count]);
+                line.bytes.lock().expect("not poisoned").extend_from_slice(&block[..count]);
                 return true;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -322,17 +294,13 @@ impl Talk {
 
     /// Writes; false if the gateway has closed, or takes nothing for a minute.
     pub fn send(&self, bytes: impl AsRef<[u8]>) -> bool {
-        self.line
-            .stream()
-            .is_ok_and(|stream| (&*stream).write_all(bytes.as_ref()).is_ok())
+        self.line.stream().is_ok_and(|stream| (&*stream).write_all(bytes.as_ref()).is_ok())
     }
 
     /// Sends a whole answer with a length.
     pub fn answer(&self, status: &str, fields: &str, body: &str) -> Next {
         let length = body.len();
-        self.send(format!(
-            "HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
-        ));
+        self.send(format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\n\r\n{body}"));
         Next::Keep
     }
 
@@ -368,11 +336,7 @@ impl Talk {
             match (&*stream).read(&mut block) {
                 Ok(0) => break true,
                 Ok(count) => {
-                    self.line
-                        .bytes
-                        .lock()
-                        .expect("not poisoned")
-                        .extend_from_slice(&block[..count]);
+                    self.line.bytes.lock().expect("not poisoned").extend_from_slice(&block[..count]);
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -422,11 +386,7 @@ pub fn echo(talk: &mut Talk) -> Next {
         }
         return talk.end();
     }
-    talk.answer(
-        "200 OK",
-        "Content-Type: application/json\r\n",
-        &completion(&nonce),
-    )
+    talk.answer("200 OK", "Content-Type: application/json\r\n", &completion(&nonce))
 }
 
 /// A chat completion that says `text` and has used 3 + 2 tokens.

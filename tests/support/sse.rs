@@ -27,9 +27,7 @@ pub const DONE: &str = "data: [DONE]\n\n";
 
 /// A whole stream without usage: `count` chunks that say `text` and a number, the finish reason, the end.
 pub fn stream_of(text: &str, count: usize) -> Vec<String> {
-    let mut events: Vec<String> = (0..count)
-        .map(|index| content(&format!("{text}-{index} ")))
-        .collect();
+    let mut events: Vec<String> = (0..count).map(|index| content(&format!("{text}-{index} "))).collect();
     events.push(finish());
     events.push(DONE.to_owned());
     events
@@ -38,10 +36,8 @@ pub fn stream_of(text: &str, count: usize) -> Vec<String> {
 /// The data of all whole events, strictly: LF lines, a blank line after each, nothing but `data`, `event` and comments.
 pub fn read(text: &str) -> Result<Vec<String>, String> {
     let mut events = Vec::new();
-    let whole = text
-        .strip_suffix("\n\n")
-        .or(text.is_empty().then_some(""))
-        .ok_or("half an event at the end")?;
+    let whole =
+        text.strip_suffix("\n\n").or(text.is_empty().then_some("")).ok_or("half an event at the end")?;
     for event in whole.split("\n\n").filter(|event| !event.is_empty()) {
         let mut data = Vec::new();
         for line in event.split('\n') {
@@ -79,11 +75,7 @@ pub fn judge(body: &str) -> (String, Ending) {
         let last = index + 1 == events.len();
         if event == "[DONE]" {
             assert!(last, "events after [DONE] in {body}");
-            let ending = if finished && whole == body {
-                Ending::Finished
-            } else {
-                Ending::Cut
-            };
+            let ending = if finished && whole == body { Ending::Finished } else { Ending::Cut };
             return (text, ending);
         }
         let json: Value = serde_json::from_str(event).expect("JSON in an event");

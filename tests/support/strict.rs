@@ -45,10 +45,7 @@ pub enum Step {
 impl Message {
     /// The values of all lines of that name.
     pub fn all(&self, name: &str) -> Vec<&[u8]> {
-        let same = self
-            .fields
-            .iter()
-            .filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        let same = self.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
         same.map(|(_, value)| value.as_slice()).collect()
     }
 
@@ -56,8 +53,7 @@ impl Message {
     pub fn one(&self, name: &str) -> String {
         let all = self.all(name);
         assert!(all.len() <= 1, "more than one {name} in {self:?}");
-        all.first()
-            .map_or(String::new(), |value| String::from_utf8_lossy(value).into_owned())
+        all.first().map_or(String::new(), |value| String::from_utf8_lossy(value).into_owned())
     }
 
     /// Whether there is a line of that name.
@@ -67,11 +63,7 @@ impl Message {
 
     /// The status of an answer.
     pub fn status(&self) -> u16 {
-        self.start
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .unwrap_or(0)
+        self.start.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
     }
 
     /// The target of a request.
@@ -97,13 +89,7 @@ impl fmt::Debug for Message {
             writeln!(out, "  {name}: {}", value.escape_ascii())?;
         }
         let shown = &self.body[..self.body.len().min(600)];
-        write!(
-            out,
-            "  ({:?}, {} bytes) {}",
-            self.framing,
-            self.body.len(),
-            shown.escape_ascii()
-        )
+        write!(out, "  ({:?}, {} bytes) {}", self.framing, self.body.len(), shown.escape_ascii())
     }
 }
 
@@ -125,10 +111,7 @@ pub fn request(bytes: &[u8]) -> Result<Step, String> {
     if version != "HTTP/1.1" {
         return Err(format!("version {version:?}"));
     }
-    let hosts = fields
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("host"))
-        .count();
+    let hosts = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("host")).count();
     if hosts != 1 {
         return Err(format!("{hosts} Host lines"));
     }
@@ -143,9 +126,7 @@ pub fn answer(bytes: &[u8], to_head: bool, ended: bool) -> Result<Step, String> 
     };
     let line = start.as_bytes();
     let version = start.starts_with("HTTP/1.1 ") || start.starts_with("HTTP/1.0 ");
-    let code = line
-        .get(9..12)
-        .is_some_and(|code| code.iter().all(u8::is_ascii_digit));
+    let code = line.get(9..12).is_some_and(|code| code.iter().all(u8::is_ascii_digit));
     if !version || !code || line.get(12) != Some(&b' ') {
         return Err(format!("status line {start:?}"));
     }
@@ -158,11 +139,7 @@ pub fn answer(bytes: &[u8], to_head: bool, ended: bool) -> Result<Step, String> 
     if (status < 200 || status == 204) && written.is_some() {
         return Err(format!("a {status} with framing"));
     }
-    let framing = if bodyless {
-        Framing::None
-    } else {
-        written.unwrap_or(Framing::Close)
-    };
+    let framing = if bodyless { Framing::None } else { written.unwrap_or(Framing::Close) };
     body(start, fields, framing, bytes, rest, ended)
 }
 
@@ -201,10 +178,7 @@ fn head(bytes: &[u8]) -> Result<Option<Head>, String> {
         if name.is_empty() || !name.iter().copied().all(is_token) {
             return Err(format!("field name {}", name.escape_ascii()));
         }
-        fields.push((
-            String::from_utf8_lossy(name).into_owned(),
-            value.trim_ascii().to_vec(),
-        ));
+        fields.push((String::from_utf8_lossy(name).into_owned(), value.trim_ascii().to_vec()));
     }
     Ok(Some((start.to_owned(), fields, end + 4)))
 }
@@ -216,9 +190,7 @@ fn is_token(byte: u8) -> bool {
 /// What the fields say about the body, `None` if nothing.
 fn framing(fields: &[(String, Vec<u8>)]) -> Result<Option<Framing>, String> {
     let all = |wanted: &str| -> Vec<&[u8]> {
-        let same = fields
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let same = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
         same.map(|(_, value)| value.as_slice()).collect()
     };
     let (lengths, codings) = (all("content-length"), all("transfer-encoding"));
@@ -229,15 +201,9 @@ fn framing(fields: &[(String, Vec<u8>)]) -> Result<Option<Framing>, String> {
             let text = std::str::from_utf8(length).unwrap_or("");
             let number: usize = text.parse().map_err(|_| format!("length {text:?}"))?;
             let canonical = number.to_string() == text;
-            canonical
-                .then_some(Some(Framing::Length(number)))
-                .ok_or_else(|| format!("length {text:?}"))
+            canonical.then_some(Some(Framing::Length(number))).ok_or_else(|| format!("length {text:?}"))
         }
-        _ => Err(format!(
-            "framing by {} lengths and {} codings",
-            lengths.len(),
-            codings.len()
-        )),
+        _ => Err(format!("framing by {} lengths and {} codings", lengths.len(), codings.len())),
     }
 }
 
@@ -257,12 +223,7 @@ fn body(
         Framing::Close => (rest.to_vec(), ended.then_some(rest.len())),
         Framing::Chunked => chunked(rest)?,
     };
-    let message = Message {
-        start,
-        fields,
-        body,
-        framing,
-    };
+    let message = Message { start, fields, body, framing };
     Ok(match taken {
         Some(taken) => Step::Done(message, from + taken),
         None => Step::Body(message),
@@ -278,9 +239,7 @@ pub fn chunked(bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), String> {
         let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
             let short =
                 rest.len() <= 18 && rest.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'\r');
-            return short
-                .then_some((body, None))
-                .ok_or_else(|| "chunk size line".to_owned());
+            return short.then_some((body, None)).ok_or_else(|| "chunk size line".to_owned());
         };
         let line = &rest[..end];
         let digits = line.strip_suffix(b"\r").ok_or("bare LF after a chunk size")?;
@@ -299,10 +258,7 @@ pub fn chunked(bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), String> {
         body.extend_from_slice(&rest[..held]);
         let tail = &rest[held..];
         if !b"\r\n".starts_with(&tail[..tail.len().min(2)]) {
-            return Err(format!(
-                "{} after a chunk of {size}",
-                tail[..tail.len().min(8)].escape_ascii()
-            ));
+            return Err(format!("{} after a chunk of {size}", tail[..tail.len().min(8)].escape_ascii()));
         }
         if held < size || tail.len() < 2 {
             return Ok((body, None));

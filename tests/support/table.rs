@@ -50,20 +50,12 @@ pub fn refused(id: &str, bytes: impl AsRef<[u8]>) -> Row {
 
 /// A row that is answered 200 by the gateway itself; the connection stays.
 pub fn answered(id: &str, bytes: impl AsRef<[u8]>) -> Row {
-    Row {
-        answers: vec![vec![200]],
-        closes: false,
-        ..refused(id, bytes)
-    }
+    Row { answers: vec![vec![200]], closes: false, ..refused(id, bytes) }
 }
 
 /// A row that reaches the origin once, with the body [`J`], and is answered 200; the connection stays.
 pub fn served(id: &str, bytes: impl AsRef<[u8]>) -> Row {
-    Row {
-        served: Some(J.into()),
-        served_count: 1,
-        ..answered(id, bytes)
-    }
+    Row { served: Some(J.into()), served_count: 1, ..answered(id, bytes) }
 }
 
 impl Row {
@@ -136,11 +128,7 @@ impl Row {
 
     /// The same row with another id and bytes.
     pub fn with(&self, id: &str, bytes: impl AsRef<[u8]>) -> Self {
-        Row {
-            id: id.to_owned(),
-            bytes: bytes.as_ref().to_vec(),
-            ..self.clone()
-        }
+        Row { id: id.to_owned(), bytes: bytes.as_ref().to_vec(), ..self.clone() }
     }
 }
 
@@ -202,11 +190,7 @@ pub fn run_on(name: &str, rows: &[Row], change: impl Fn(Config) -> Config) {
             bad.push(format!("O7: the verdict depends on the cut: {verdicts:?}"));
         }
         if row.answers.iter().any(|statuses| statuses.len() > 1) || row.silent {
-            println!(
-                "{name} {}: {}",
-                row.id,
-                verdicts.keys().cloned().collect::<Vec<_>>().join(" or ")
-            );
+            println!("{name} {}: {}", row.id, verdicts.keys().cloned().collect::<Vec<_>>().join(" or "));
         }
         let count = bad.len();
         complaints.extend(bad.into_iter().take(3).map(|text| format!("{}: {text}", row.id)));
@@ -224,17 +208,8 @@ pub fn run_on(name: &str, rows: &[Row], change: impl Fn(Config) -> Config) {
         complaints.push(format!("O1: {} threads of {threads} are left", gateway.threads()));
     }
     gateway.check_alive();
-    println!(
-        "{name}: {} rows, {executions} executions in {:?}",
-        rows.len(),
-        started.elapsed()
-    );
-    assert!(
-        complaints.is_empty(),
-        "{} complaints\n{}",
-        complaints.len(),
-        complaints.join("\n")
-    );
+    println!("{name}: {} rows, {executions} executions in {:?}", rows.len(), started.elapsed());
+    assert!(complaints.is_empty(), "{} complaints\n{}", complaints.len(), complaints.join("\n"));
 }
 
 /// Every way to cut the row; a seeded sample if there are too many.
@@ -250,9 +225,7 @@ fn cuts(row: &Row) -> Vec<Cut> {
     } else {
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;
         for _ in 0..places {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             cuts.push(Cut::At(1 + (seed >> 33) as usize % (length - 1)));
         }
     }
@@ -317,13 +290,7 @@ fn judge(row: &Row, mut client: Client) -> (String, Option<String>) {
         client.send(format!("{}Connection: close\r\n\r\n", g()).as_bytes());
         heads = vec![false];
     }
-    let Outcome {
-        answers,
-        cut,
-        error,
-        end,
-        ..
-    } = client.finish(&heads, PATIENCE);
+    let Outcome { answers, cut, error, end, .. } = client.finish(&heads, PATIENCE);
     let statuses =
         |answers: &[super::strict::Message]| -> Vec<u16> { answers.iter().map(|a| a.status()).collect() };
     let mut seen = statuses(&early);
@@ -337,24 +304,14 @@ fn judge(row: &Row, mut client: Client) -> (String, Option<String>) {
         complaint = Some(format!("O2: after {seen:?}, the probe got {answers:?}"));
     }
     let fits = seen.len() == row.answers.len()
-        && seen
-            .iter()
-            .zip(&row.answers)
-            .all(|(status, accepted)| accepted.contains(status));
+        && seen.iter().zip(&row.answers).all(|(status, accepted)| accepted.contains(status));
     if !fits && !(row.silent && seen.is_empty()) {
-        complaint = Some(format!(
-            "O2: answers {seen:?}, expected {:?}; {answers:?}{early:?}",
-            row.answers
-        ));
+        complaint = Some(format!("O2: answers {seen:?}, expected {:?}; {answers:?}{early:?}", row.answers));
     }
     if end != End::Fin && complaint.is_none() {
         complaint = Some(format!("O5: expected FIN, got {end:?} after {seen:?}"));
     }
-    for answer in early
-        .iter()
-        .chain(&answers)
-        .filter(|answer| answer.status() >= 400)
-    {
+    for answer in early.iter().chain(&answers).filter(|answer| answer.status() >= 400) {
         if let Some(leak) = leak(&answer.text()) {
             complaint = Some(format!("O8: {leak:?} in {answer:?}"));
         }
@@ -371,22 +328,9 @@ fn judge(row: &Row, mut client: Client) -> (String, Option<String>) {
 /// What an error for a client must not hold.
 pub fn leak(text: &str) -> Option<&'static str> {
     let lower = text.to_ascii_lowercase();
-    [
-        K1,
-        K2,
-        "127.0.0.1",
-        "b1",
-        "httparse",
-        "serde",
-        "panick",
-        "src/",
-        ".rs:",
-        "sha256",
-        "errno",
-        "os error",
-    ]
-    .into_iter()
-    .find(|part| lower.contains(&part.to_ascii_lowercase()))
+    [K1, K2, "127.0.0.1", "b1", "httparse", "serde", "panick", "src/", ".rs:", "sha256", "errno", "os error"]
+        .into_iter()
+        .find(|part| lower.contains(&part.to_ascii_lowercase()))
 }
 
 /// O3 and O6 for a batch: exactly the wanted requests, each strict and whole, with the body the client sent.
@@ -408,10 +352,7 @@ fn judge_origin(row: &Row, origin: &Origin, wanted: &BTreeMap<String, Cut>) -> V
     for (nonce, cut) in wanted {
         let count = counts.get(nonce).copied().unwrap_or(0);
         if count != row.served_count {
-            bad.push(format!(
-                "O3: {cut:?}: {count} requests at the origin, expected {}",
-                row.served_count
-            ));
+            bad.push(format!("O3: {cut:?}: {count} requests at the origin, expected {}", row.served_count));
         }
     }
     bad
@@ -420,30 +361,16 @@ fn judge_origin(row: &Row, origin: &Origin, wanted: &BTreeMap<String, Cut>) -> V
 /// What is wrong with a request that we sent to a backend, beyond the strict grammar.
 pub fn forwarded_badly(seen: &Seen) -> Option<String> {
     let request = &seen.request;
-    let hop = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "upgrade",
-        "proxy-authorization",
-    ];
+    let hop =
+        ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "proxy-authorization"];
     let kept = |name: &&str| {
         request.has(name)
-            && !matches!(
-                request.one(name).to_ascii_lowercase().as_str(),
-                "keep-alive" | "close"
-            )
+            && !matches!(request.one(name).to_ascii_lowercase().as_str(), "keep-alive" | "close")
     };
     if let Some(name) = hop.iter().find(|name| kept(name)) {
         return Some(format!("hop-by-hop {name} went on"));
     }
-    if seen
-        .raw
-        .windows(K1.len())
-        .any(|part| part == K1.as_bytes() || part == K2.as_bytes())
-    {
+    if seen.raw.windows(K1.len()).any(|part| part == K1.as_bytes() || part == K2.as_bytes()) {
         return Some("the client's key went on".to_owned());
     }
     let framed = request.all("content-length").len() + request.all("transfer-encoding").len();
@@ -458,9 +385,8 @@ pub fn settled(origin: &Origin) -> bool {
 
 fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    let places: Vec<usize> = (0..bytes.len().saturating_sub(from.len() - 1))
-        .filter(|at| bytes[*at..].starts_with(from))
-        .collect();
+    let places: Vec<usize> =
+        (0..bytes.len().saturating_sub(from.len() - 1)).filter(|at| bytes[*at..].starts_with(from)).collect();
     for at in places {
         bytes[at..at + from.len()].copy_from_slice(to);
     }
