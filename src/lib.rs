@@ -1,6 +1,7 @@
 //! Ringway: an AI gateway.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod dialect;
@@ -10,5 +11,9 @@ pub mod observe;
 pub mod plan;
 pub mod policy;
 pub mod provider;
+pub mod shard;
 pub mod units;
 pub mod wire;
+
+#[cfg(test)]
+mod tidy;

@@ -26,6 +26,7 @@ use wheel::{Due, Wheel};
 
 /// What the instant server answers when a request does not say.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Options {
     /// Content events in a stream (header `x-sim-events` wins).
     #[arg(long, default_value_t = 64)]
@@ -294,6 +295,7 @@ impl Loop {
                         at: due.at + u64::from(pace) * TICKS_PER_MS,
                         ..due
                     });
+                    conversation.timers += 1;
                 }
                 Need::Close => self.close(due.index),
             }

@@ -18,11 +18,15 @@ struct Line {
 enum Command {
     /// Simulate GPU inference servers over vLLM's HTTP surface.
     Gpusim(cli::gpusim::Gpusim),
+    /// Drive an OpenAI endpoint with load and measure it.
+    Drive(Box<cli::drive::Drive>),
 }
 
 fn main() -> ExitCode {
+    cli::raise_file_limit();
     let done = match Line::parse().command {
         Command::Gpusim(command) => command.run(),
+        Command::Drive(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,5 +34,16 @@ fn main() -> ExitCode {
             cli::complain(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Line::command().debug_assert();
     }
 }

@@ -28,11 +28,7 @@ pub fn parse_list(text: &str) -> Option<Vec<usize>> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let number = |digits: &str| {
             let digits = digits.trim();
-            digits
-                .bytes()
-                .all(|byte| byte.is_ascii_digit())
-                .then(|| digits.parse::<usize>().ok())
-                .flatten()
+            digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<usize>().ok()).flatten()
         };
         let (first, last) = (number(first)?, number(last)?);
         if first > last || last >= CORES_MAX {
@@ -124,25 +120,13 @@ pub struct Core {
 impl Machine {
     /// A machine with this many cores of one hardware thread each.
     pub fn plain(count: usize) -> Self {
-        Self {
-            cores: (0..count)
-                .map(|number| Core {
-                    number,
-                    physical: number,
-                })
-                .collect(),
-            quota: None,
-        }
+        Self { cores: (0..count).map(|number| Core { number, physical: number }).collect(), quota: None }
     }
 
     /// The first allowed hardware thread of every physical core.
     pub fn physical(&self) -> Vec<usize> {
         let mut seen = BTreeSet::new();
-        self.cores
-            .iter()
-            .filter(|core| seen.insert(core.physical))
-            .map(|core| core.number)
-            .collect()
+        self.cores.iter().filter(|core| seen.insert(core.physical)).map(|core| core.number).collect()
     }
 
     /// Whether the process may use this core.
@@ -180,10 +164,8 @@ mod tests {
     #[test]
     fn two_threads_of_one_core_count_once() {
         let core = |number, physical| Core { number, physical };
-        let machine = Machine {
-            cores: vec![core(1, 0), core(2, 2), core(4, 0), core(6, 2), core(7, 3)],
-            quota: None,
-        };
+        let machine =
+            Machine { cores: vec![core(1, 0), core(2, 2), core(4, 0), core(6, 2), core(7, 3)], quota: None };
         assert_eq!(machine.physical(), [1, 2, 7]);
     }
 }

@@ -36,9 +36,7 @@ impl Environment for Process {
 
     fn file(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?
-            .take(bytes_max as u64 + 1)
-            .read_to_end(&mut bytes)?;
+        std::fs::File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > bytes_max {
             return Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
@@ -52,10 +50,8 @@ impl Environment for Process {
     /// machine without hardware threads, on which the scheduler places everything.
     fn machine(&self) -> Machine {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let allowed = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-            .and_then(parse_list);
+        let allowed =
+            status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(parse_list);
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         let Some(mut allowed) = allowed else {
             return Machine::plain(parallel);
@@ -63,20 +59,11 @@ impl Environment for Process {
         allowed.sort_unstable();
         let physical = |number: usize| {
             let path = format!("/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list");
-            let siblings = std::fs::read_to_string(path)
-                .ok()
-                .and_then(|text| parse_list(&text));
-            siblings
-                .and_then(|siblings| siblings.into_iter().min())
-                .unwrap_or(number)
+            let siblings = std::fs::read_to_string(path).ok().and_then(|text| parse_list(&text));
+            siblings.and_then(|siblings| siblings.into_iter().min()).unwrap_or(number)
         };
-        let cores: Vec<Core> = allowed
-            .into_iter()
-            .map(|number| Core {
-                number,
-                physical: physical(number),
-            })
-            .collect();
+        let cores: Vec<Core> =
+            allowed.into_iter().map(|number| Core { number, physical: physical(number) }).collect();
         let quota = (parallel < cores.len()).then_some(parallel);
         Machine { cores, quota }
     }
@@ -86,9 +73,7 @@ impl Environment for Process {
     }
 
     fn unix_seconds(&self) -> u64 {
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs())
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 }
 
@@ -113,10 +98,7 @@ mod tests {
     #[test]
     fn a_file_beyond_its_bound_is_an_error() {
         let path = Path::new("/proc/self/status");
-        assert_eq!(
-            Process.file(path, 4).unwrap_err().kind(),
-            io::ErrorKind::FileTooLarge
-        );
+        assert_eq!(Process.file(path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert!(Process.file(path, 1 << 20).is_ok());
     }
 }

@@ -3,21 +3,16 @@
 //! These types are also the JSON Schema of `ringway schema`; their doc lines are what an editor shows. A key that
 //! is not here is refused. Whether the values fit together is decided in `compile`, not here.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 use std::path::PathBuf;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::cores::Cores;
+use super::entry::{CoreNumber, Entry, Kind, Listen};
 use super::quantity::{Size, Time};
 use super::secret::SecretSource;
-use crate::provider;
 
 /// A table in which every key may be left out: `key: type = default`.
 macro_rules! table {
@@ -368,146 +363,4 @@ pub enum LogLevel {
     Info,
     /// Everything.
     Debug,
-}
-
-/// What runs on a backend, by the names of [`provider::Kind`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Kind(pub provider::Kind);
-
-impl Default for Kind {
-    fn default() -> Self {
-        Self(provider::Kind::Generic)
-    }
-}
-
-impl<'de> Deserialize<'de> for Kind {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        provider::Kind::parse(&name).map(Self).ok_or_else(|| {
-            let names = provider::Kind::ALL.map(provider::Kind::name).join(", ");
-            D::Error::custom(format_args!("no such kind; expected one of {names}"))
-        })
-    }
-}
-
-impl Serialize for Kind {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.name())
-    }
-}
-
-impl JsonSchema for Kind {
-    fn schema_name() -> Cow<'static, str> {
-        "Kind".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": provider::Kind::ALL.map(provider::Kind::name) })
-    }
-}
-
-/// Where clients connect: one entry, or a list of them.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Listen(pub Vec<Entry<Listener>>);
-
-impl<'de> Deserialize<'de> for Listen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Listen;
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("an address like \"0.0.0.0:8080\", or a list of them")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
-                Ok(Listen(vec![Listener::from(text.to_owned()).into()]))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listen, A::Error> {
-                Ok(Listen(vec![Entry(Listener::deserialize(
-                    MapAccessDeserializer::new(map),
-                )?)]))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Listen, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Listen)
-            }
-        }
-        deserializer.deserialize_any(OneOrMany)
-    }
-}
-
-impl JsonSchema for Listen {
-    fn schema_name() -> Cow<'static, str> {
-        "Listen".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = generator.subschema_for::<Entry<Listener>>();
-        json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
-    }
-}
-
-/// A table that may be written short, as the text of its first key.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-#[serde(transparent)]
-pub struct Entry<T>(pub T);
-
-impl<T> From<T> for Entry<T> {
-    fn from(entry: T) -> Self {
-        Self(entry)
-    }
-}
-
-impl From<String> for Listener {
-    fn from(address: String) -> Self {
-        Self { address, tls: None }
-    }
-}
-
-impl From<String> for Member {
-    fn from(name: String) -> Self {
-        Self {
-            name,
-            model: None,
-            weight: None,
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de> + From<String>> Deserialize<'de> for Entry<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ShortOrTable<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + From<String>> Visitor<'de> for ShortOrTable<T> {
-            type Value = Entry<T>;
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a text or a table")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Entry<T>, E> {
-                Ok(Entry(T::from(text.to_owned())))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Entry)
-            }
-        }
-        deserializer.deserialize_any(ShortOrTable(PhantomData))
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Entry<T> {
-    fn schema_name() -> Cow<'static, str> {
-        format!("{}Entry", T::schema_name()).into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let table = generator.subschema_for::<T>();
-        json_schema!({ "anyOf": [{ "type": "string" }, table] })
-    }
-}
-
-/// The number of a core, the key of `[shards.core.N]`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
-pub struct CoreNumber(pub usize);
-
-impl<'de> Deserialize<'de> for CoreNumber {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let core = text.parse().ok().filter(|core: &usize| core.to_string() == text);
-        core.map(Self)
-            .ok_or_else(|| D::Error::custom("expected the number of a core, like [shards.core.3]"))
-    }
 }

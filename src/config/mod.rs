@@ -6,6 +6,7 @@
 
 pub mod compile;
 pub mod cores;
+pub mod entry;
 pub mod environment;
 pub mod file;
 mod glob;
@@ -33,10 +34,7 @@ pub const PLACES: [&str; 2] = ["./ringway.toml", "/etc/ringway/ringway.toml"];
 pub fn locate(named: Option<PathBuf>) -> Result<PathBuf, Problems> {
     let found = named.or_else(|| PLACES.iter().map(PathBuf::from).find(|place| place.exists()));
     found.ok_or_else(|| {
-        Problems::of_file(
-            Path::new(PLACES[0]),
-            format!("is not there, nor is {}; name a file", PLACES[1]),
-        )
+        Problems::of_file(Path::new(PLACES[0]), format!("is not there, nor is {}; name a file", PLACES[1]))
     })
 }
 

@@ -27,15 +27,8 @@ pub struct Problems {
 impl Problems {
     /// A file of which nothing could be read.
     pub fn of_file(file: &Path, text: impl Into<String>) -> Self {
-        let problem = Problem {
-            line: None,
-            key: String::new(),
-            text: text.into(),
-        };
-        Self {
-            file: file.to_owned(),
-            list: vec![problem],
-        }
+        let problem = Problem { line: None, key: String::new(), text: text.into() };
+        Self { file: file.to_owned(), list: vec![problem] }
     }
 }
 
@@ -90,20 +83,12 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub(super) fn new(lines: &'a Lines) -> Self {
-        Self {
-            lines,
-            problems: Vec::new(),
-            notes: Vec::new(),
-        }
+        Self { lines, problems: Vec::new(), notes: Vec::new() }
     }
 
     /// One more thing to mend, at the key with these steps.
     pub(super) fn problem(&mut self, path: &[&str], text: impl Into<String>) {
-        self.problems.push(Problem {
-            line: self.lines.of(path),
-            key: written(path),
-            text: text.into(),
-        });
+        self.problems.push(Problem { line: self.lines.of(path), key: written(path), text: text.into() });
     }
 
     /// The value, or a problem at that key and nothing.
@@ -123,9 +108,7 @@ pub(super) fn written(path: &[impl AsRef<str>]) -> String {
     for step in path {
         let step = step.as_ref();
         let bare = !step.is_empty()
-            && step
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            && step.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if !key.is_empty() && !step.starts_with('[') {
             key.push('.');
         }
@@ -144,10 +127,7 @@ mod tests {
 
     #[test]
     fn a_key_is_shown_as_it_would_be_written() {
-        assert_eq!(
-            written(&["model", "llama-3.3", "backends", "[0]"]),
-            "model.\"llama-3.3\".backends[0]"
-        );
+        assert_eq!(written(&["model", "llama-3.3", "backends", "[0]"]), "model.\"llama-3.3\".backends[0]");
         assert_eq!(written(&["backend", "gpu-a"]), "backend.gpu-a");
     }
 

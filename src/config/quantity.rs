@@ -47,11 +47,7 @@ impl Time {
             let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
             let (unit, after) = after.split_at(letters);
             let (_, scale) = Self::UNITS.iter().find(|(name, _)| *name == unit)?;
-            nanos = number
-                .parse::<u64>()
-                .ok()?
-                .checked_mul(*scale)?
-                .checked_add(nanos)?;
+            nanos = number.parse::<u64>().ok()?.checked_mul(*scale)?.checked_add(nanos)?;
             if after.is_empty() {
                 return (nanos <= Self::NANOS_MAX).then_some(Self(Nanos(nanos)));
             }
@@ -63,15 +59,9 @@ impl Time {
 impl fmt::Display for Time {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.0;
-        let (unit, scale) = Self::UNITS
-            .iter()
-            .find(|(_, scale)| nanos > 0 && nanos % scale == 0)
-            .unwrap_or(&("us", 1_000));
-        if nanos == 0 {
-            out.write_str("0s")
-        } else {
-            write!(out, "{}{unit}", nanos / scale)
-        }
+        let (unit, scale) =
+            Self::UNITS.iter().find(|(_, scale)| nanos > 0 && nanos % scale == 0).unwrap_or(&("us", 1_000));
+        if nanos == 0 { out.write_str("0s") } else { write!(out, "{}{unit}", nanos / scale) }
     }
 }
 
@@ -144,10 +134,8 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, scale) = Self::UNITS
-            .iter()
-            .find(|(_, scale)| self.0 > 0 && self.0 % scale == 0)
-            .unwrap_or(&("B", 1));
+        let (unit, scale) =
+            Self::UNITS.iter().find(|(_, scale)| self.0 > 0 && self.0 % scale == 0).unwrap_or(&("B", 1));
         write!(out, "{}{unit}", self.0 / scale)
     }
 }
@@ -162,9 +150,7 @@ impl<'de> Deserialize<'de> for Size {
             }
             fn visit_i64<E: Error>(self, count: i64) -> Result<Size, E> {
                 let bytes = u64::try_from(count);
-                bytes
-                    .map(Size)
-                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(count), &self))
+                bytes.map(Size).map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(count), &self))
             }
             fn visit_u64<E: Error>(self, count: u64) -> Result<Size, E> {
                 Ok(Size(count))
@@ -246,13 +232,9 @@ mod tests {
 
     #[test]
     fn what_is_shown_reads_back_the_same() {
-        for time in [
-            Time::seconds(0),
-            Time::seconds(90),
-            Time::minutes(30),
-            Time::minutes(120),
-            Time(Nanos(1_000)),
-        ] {
+        for time in
+            [Time::seconds(0), Time::seconds(90), Time::minutes(30), Time::minutes(120), Time(Nanos(1_000))]
+        {
             assert_eq!(Time::parse(&time.to_string()), Some(time));
         }
         for size in [Size(0), Size(7), Size::kib(64), Size::mib(32)] {

@@ -38,10 +38,7 @@ pub fn read(path: &Path, text: &str) -> Result<Written, Problems> {
     let failed = |mut list: Vec<Problem>| {
         list.sort();
         list.dedup();
-        Problems {
-            file: path.to_owned(),
-            list,
-        }
+        Problems { file: path.to_owned(), list }
     };
     let (tree, errors) = DeTable::parse_recoverable(text);
     let index = LineIndex::new(text);
@@ -64,12 +61,7 @@ pub fn read(path: &Path, text: &str) -> Result<Written, Problems> {
         let error = match File::deserialize(toml::de::Deserializer::from(rest.clone())) {
             Ok(_) if !wrong.is_empty() => break,
             Ok(file) => {
-                return Ok(Written {
-                    path: path.to_owned(),
-                    file,
-                    lines,
-                    unknown,
-                });
+                return Ok(Written { path: path.to_owned(), file, lines, unknown });
             }
             Err(error) => error,
         };
@@ -77,9 +69,7 @@ pub fn read(path: &Path, text: &str) -> Result<Written, Problems> {
         let found = span.as_ref().and_then(|span| find(tree.get_ref(), span));
         let problem = Problem {
             line: span.as_ref().map(|span| index.line(span.start)),
-            key: found
-                .as_ref()
-                .map_or(String::new(), |found| written(&found.steps)),
+            key: found.as_ref().map_or(String::new(), |found| written(&found.steps)),
             text: explain(error.message()),
         };
         if found.is_some_and(|found| found.key) && error.message().starts_with("unknown field") {
@@ -111,10 +101,7 @@ fn find(table: &DeTable<'_>, span: &Range<usize>) -> Option<Found> {
             found.steps.insert(0, name);
             return Some(found);
         }
-        (key.span() == *span).then(|| Found {
-            steps: vec![name],
-            key: true,
-        })
+        (key.span() == *span).then(|| Found { steps: vec![name], key: true })
     })
 }
 
@@ -128,25 +115,15 @@ fn find_value(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Found
         }),
         _ => None,
     };
-    inside.or_else(|| {
-        (value.span() == *span).then(|| Found {
-            steps: Vec::new(),
-            key: false,
-        })
-    })
+    inside.or_else(|| (value.span() == *span).then(|| Found { steps: Vec::new(), key: false }))
 }
 
 /// Takes the key or value that stands at `span` out of the tree, the innermost if several do. Whether it was there.
 fn cut(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
-    if table
-        .iter_mut()
-        .any(|(_, value)| cut_value(value.get_mut(), span))
-    {
+    if table.iter_mut().any(|(_, value)| cut_value(value.get_mut(), span)) {
         return true;
     }
-    let found = table
-        .iter()
-        .find(|(key, value)| key.span() == *span || value.span() == *span);
+    let found = table.iter().find(|(key, value)| key.span() == *span || value.span() == *span);
     let Some(name) = found.map(|(key, _)| key.get_ref().to_string()) else {
         return false;
     };
@@ -204,13 +181,9 @@ fn collect_value(
 /// The parser's words in ours. What was found is named by its type only: a value in a wrong place may be a secret.
 fn explain(message: &str) -> String {
     let message = one_line(message);
-    for (start, what) in [
-        ("invalid type: ", "has a wrong type"),
-        ("invalid value: ", "has a wrong form"),
-    ] {
-        if let Some((_, expected)) = message
-            .strip_prefix(start)
-            .and_then(|rest| rest.rsplit_once(", expected "))
+    for (start, what) in [("invalid type: ", "has a wrong type"), ("invalid value: ", "has a wrong form")] {
+        if let Some((_, expected)) =
+            message.strip_prefix(start).and_then(|rest| rest.rsplit_once(", expected "))
         {
             let expected = match expected {
                 "u32" | "u64" | "usize" => "a whole number, 0 or more",
@@ -237,12 +210,7 @@ fn explain(message: &str) -> String {
 }
 
 fn one_line(message: &str) -> String {
-    message
-        .split('\n')
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ")
+    message.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// Byte offsets to lines.
@@ -253,9 +221,7 @@ struct LineIndex {
 
 impl LineIndex {
     fn new(text: &str) -> Self {
-        Self {
-            feeds: memchr::memchr_iter(b'\n', text.as_bytes()).collect(),
-        }
+        Self { feeds: memchr::memchr_iter(b'\n', text.as_bytes()).collect() }
     }
 
     /// The line of an offset, from 1.
@@ -270,10 +236,7 @@ mod tests {
 
     fn problems(text: &str) -> Vec<String> {
         let problems = match read(Path::new("f"), text) {
-            Ok(written) => Problems {
-                file: written.path,
-                list: written.unknown,
-            },
+            Ok(written) => Problems { file: written.path, list: written.unknown },
             Err(problems) => problems,
         };
         problems.to_string().lines().map(str::to_owned).collect()
@@ -313,10 +276,7 @@ cores = "zero"
             "f:14: shards.core.x: expected the number of a core",
             "f:16: shards.cores: ",
         ] {
-            assert!(
-                found.iter().any(|line| line.contains(expected)),
-                "{expected}\n{found:#?}"
-            );
+            assert!(found.iter().any(|line| line.contains(expected)), "{expected}\n{found:#?}");
         }
     }
 
@@ -341,10 +301,7 @@ cores = "zero"
         ] {
             let found = problems(text);
             assert!(!found.is_empty(), "{text}");
-            assert!(
-                !found.iter().any(|line| line.contains("very-secret")),
-                "{found:?}"
-            );
+            assert!(!found.iter().any(|line| line.contains("very-secret")), "{found:?}");
         }
         assert!(
             problems("[backend.a]\nurl = \"http://a\"\napi_key = \"sk-1\"")[0].contains("{ env = \"NAME\" }")

@@ -45,18 +45,11 @@ impl<'de> Deserialize<'de> for SecretSource {
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretSource, A::Error> {
                 match Table::deserialize(MapAccessDeserializer::new(map))? {
-                    Table {
-                        env: Some(name),
-                        file: None,
-                    } => Ok(SecretSource::Env(name)),
-                    Table {
-                        env: None,
-                        file: Some(path),
-                    } => Ok(SecretSource::File(path)),
-                    _ => Err(A::Error::custom(format_args!(
-                        "expected exactly one of {}",
-                        SecretSource::FORM
-                    ))),
+                    Table { env: Some(name), file: None } => Ok(SecretSource::Env(name)),
+                    Table { env: None, file: Some(path) } => Ok(SecretSource::File(path)),
+                    _ => {
+                        Err(A::Error::custom(format_args!("expected exactly one of {}", SecretSource::FORM)))
+                    }
                 }
             }
         }
@@ -79,9 +72,7 @@ impl Secret {
     /// # Errors
     /// Says what is wrong without showing any of it: a control character inside could end the header line early.
     pub fn new(found: &str) -> Result<Self, &'static str> {
-        let text = found
-            .strip_suffix('\n')
-            .map_or(found, |text| text.strip_suffix('\r').unwrap_or(text));
+        let text = found.strip_suffix('\n').map_or(found, |text| text.strip_suffix('\r').unwrap_or(text));
         if text.is_empty() {
             Err("is empty")
         } else if text.len() > Self::BYTES_MAX {
@@ -126,11 +117,7 @@ mod tests {
             ("sk 1", None),
             ("schlüssel", None),
         ] {
-            assert_eq!(
-                Secret::new(found).ok().map(|secret| secret.0),
-                text.map(str::to_owned),
-                "{found:?}"
-            );
+            assert_eq!(Secret::new(found).ok().map(|secret| secret.0), text.map(str::to_owned), "{found:?}");
         }
         assert!(Secret::new(&"k".repeat(Secret::BYTES_MAX + 1)).is_err());
     }

@@ -51,11 +51,7 @@ pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> 
 pub(super) fn roots(certificates: Vec<CertificateDer<'static>>) -> Result<Arc<RootCertStore>, String> {
     let mut store = RootCertStore::empty();
     let (taken, _) = store.add_parsable_certificates(certificates);
-    if taken == 0 {
-        Err("holds no authority that can be used".to_owned())
-    } else {
-        Ok(Arc::new(store))
-    }
+    if taken == 0 { Err("holds no authority that can be used".to_owned()) } else { Ok(Arc::new(store)) }
 }
 
 /// Our side towards clients. Sessions are resumed with tickets, so that shards share a key and no table.
@@ -84,9 +80,7 @@ pub(super) fn client(trust: Trust) -> Arc<ClientConfig> {
         .expect("ring speaks TLS 1.2 and 1.3");
     let builder = match trust {
         Trust::Roots(roots) => builder.with_root_certificates(roots),
-        Trust::Anyone => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider()))),
+        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider()))),
     };
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
@@ -119,12 +113,7 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -133,12 +122,7 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

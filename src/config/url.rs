@@ -44,10 +44,7 @@ pub(super) fn parse(text: &str) -> Result<Url, &'static str> {
     if authority.contains('@') {
         return Err("holds a user or password; write api_key = { env = \"NAME\" } instead");
     }
-    let (host, port) = match authority
-        .strip_prefix('[')
-        .and_then(|inner| inner.split_once(']'))
-    {
+    let (host, port) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         Some((host, rest)) => (host.parse::<Ipv6Addr>().map_err(|_| BAD_HOST)?.to_string(), rest),
         None => {
             let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
@@ -61,30 +58,15 @@ pub(super) fn parse(text: &str) -> Result<Url, &'static str> {
     let port = match port {
         "" => default,
         _ => {
-            let digits = port
-                .strip_prefix(':')
-                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-            digits
-                .and_then(|digits| digits.parse().ok())
-                .filter(|port| *port != 0)
-                .ok_or(BAD_PORT)?
+            let digits =
+                port.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+            digits.and_then(|digits| digits.parse().ok()).filter(|port| *port != 0).ok_or(BAD_PORT)?
         }
     };
-    let shown = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.clone()
-    };
+    let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     Ok(Url {
-        authority: if port == default {
-            shown
-        } else {
-            format!("{shown}:{port}")
-        },
-        target: Target::Tcp {
-            host: host.into(),
-            port,
-        },
+        authority: if port == default { shown } else { format!("{shown}:{port}") },
+        target: Target::Tcp { host: host.into(), port },
         tls,
         path: path.trim_end_matches('/').to_owned(),
     })
@@ -98,12 +80,7 @@ fn unix(path: &str) -> Result<Url, &'static str> {
         return Err("is longer than a socket's path may be (107 bytes)");
     }
     let target = Target::Unix(PathBuf::from(path));
-    Ok(Url {
-        target,
-        tls: false,
-        authority: "localhost".to_owned(),
-        path: String::new(),
-    })
+    Ok(Url { target, tls: false, authority: "localhost".to_owned(), path: String::new() })
 }
 
 /// A name of letters, digits, dots, hyphens and underscores, or an IPv4 address. Something that only looks like
@@ -113,14 +90,9 @@ fn host_is_valid(host: &str) -> bool {
     let labels = name.len() <= 253
         && name.split('.').all(|label| {
             (1..=63).contains(&label.len())
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         });
-    let numeric = name
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     labels && (!numeric || host.parse::<Ipv4Addr>().is_ok())
 }
 
@@ -133,12 +105,9 @@ mod tests {
 
     fn tcp(text: &str) -> (String, u16, bool, String, String) {
         match parse(text).unwrap() {
-            Url {
-                target: Target::Tcp { host, port },
-                tls,
-                authority,
-                path,
-            } => (host.into(), port, tls, authority, path),
+            Url { target: Target::Tcp { host, port }, tls, authority, path } => {
+                (host.into(), port, tls, authority, path)
+            }
             url => panic!("not TCP: {url:?}"),
         }
     }
@@ -146,42 +115,21 @@ mod tests {
     #[test]
     fn scheme_host_port_and_path_are_told_apart() {
         for (text, host, port, tls, authority, path) in [
-            (
-                "http://10.0.0.11:8000",
-                "10.0.0.11",
-                8000,
-                false,
-                "10.0.0.11:8000",
-                "",
-            ),
-            (
-                "https://API.openai.com/",
-                "api.openai.com",
-                443,
-                true,
-                "api.openai.com",
-                "",
-            ),
+            ("http://10.0.0.11:8000", "10.0.0.11", 8000, false, "10.0.0.11:8000", ""),
+            ("https://API.openai.com/", "api.openai.com", 443, true, "api.openai.com", ""),
             ("https://h:443/a/b/", "h", 443, true, "h", "/a/b"),
             ("http://h:443", "h", 443, false, "h:443", ""),
             ("http://[::1]:9000/x", "::1", 9000, false, "[::1]:9000", "/x"),
             ("http://[::1]", "::1", 80, false, "[::1]", ""),
             ("http://vllm_0.svc.", "vllm_0.svc.", 80, false, "vllm_0.svc.", ""),
         ] {
-            assert_eq!(
-                tcp(text),
-                (host.into(), port, tls, authority.into(), path.into()),
-                "{text}"
-            );
+            assert_eq!(tcp(text), (host.into(), port, tls, authority.into(), path.into()), "{text}");
         }
     }
 
     #[test]
     fn a_socket_path_is_absolute_and_fits() {
-        assert_eq!(
-            parse("unix:/run/a.sock").unwrap().target,
-            Target::Unix("/run/a.sock".into())
-        );
+        assert_eq!(parse("unix:/run/a.sock").unwrap().target, Target::Unix("/run/a.sock".into()));
         assert!(parse("unix:run/a.sock").is_err());
         assert!(parse("unix:").is_err());
         assert!(parse(&format!("unix:/{}", "a".repeat(107))).is_err());

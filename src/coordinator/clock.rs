@@ -1,12 +1,3 @@
-//! The coordinator's reading of the process clock.
+//! The process clock, the same that shards read.
 
-use std::sync::OnceLock;
-use std::time::Instant;
-
-use crate::units::Nanos;
-
-/// Nanoseconds since the first reading of this process.
-pub(super) fn now() -> Nanos {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    Nanos::from(EPOCH.get_or_init(Instant::now).elapsed())
-}
+pub(super) use crate::net::clock::now;

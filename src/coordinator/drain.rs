@@ -50,7 +50,8 @@ pub(super) fn on_signals(stop: mpsc::Sender<()>) -> io::Result<()> {
 
 /// Waits for a stop request and carries it out.
 pub(super) async fn run(watch: &Watch, mut stops: mpsc::Receiver<()>) -> Ended {
-    if !until(watch, &mut stops, Nanos::NEVER).await {
+    // A request that came just before the last shard ended was the reason for it.
+    if !until(watch, &mut stops, Nanos::NEVER).await && stops.try_recv().is_err() {
         return Ended::ShardsGone;
     }
     watch.plan.cells.draining.store(true, Ordering::Release);

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::log::Sink;
 use super::{Settings, Watch};
+use crate::config::AccessLog;
 use crate::observe::{Rows, ShardInbox, ShardOutbox, channel};
 use crate::plan::{
     Backend, Cells, Control, HealthProbe, Key, Limits, Member, Model, Plan, ShardTuning, Target, Timeouts,
 };
 use crate::policy::auth::KeyTable;
 use crate::policy::bucket::Rate;
-use crate::provider;
+use crate::provider::{Kind, Provider};
 use crate::units::{BackendId, KeyId, ModelId, Nanos, ShardId};
 
 pub(super) const ROWS: Rows = Rows {
@@ -123,9 +123,7 @@ fn backend(row: usize, target: &Target) -> Backend {
     Backend {
         id: BackendId::new(row),
         name: format!("gpu-{row}").into(),
-        provider: provider::Provider {
-            kind: provider::Kind::Vllm,
-        },
+        provider: Provider::new(Kind::Vllm),
         target: target.clone(),
         addresses: ArcSwap::default(),
         tls: None,
@@ -148,7 +146,7 @@ fn backend(row: usize, target: &Target) -> Backend {
 pub(super) fn settings() -> Settings {
     Settings {
         admin: Some(([127, 0, 0, 1], 0).into()),
-        access_log: Sink::Off,
+        access_log: AccessLog::Off,
         resolve_every: Duration::from_secs(60),
         drain_grace: Duration::ZERO,
         version: "0.0.0-test",

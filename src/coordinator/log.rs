@@ -9,7 +9,6 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -18,20 +17,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
+use crate::config::AccessLog;
 use crate::observe::{Record, RequestId, ShardInbox};
 use crate::plan::Plan;
 use crate::units::Nanos;
-
-/// Where the access log goes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Sink {
-    /// Nowhere: no record is kept.
-    Off,
-    /// Standard output.
-    Stdout,
-    /// The end of this file, made if it is not there. A FIFO may be without a reader.
-    File(PathBuf),
-}
 
 /// Records that wait in one shard: about 20 ms of a very busy one.
 pub const RECORDS_MAX: usize = 8_192;
@@ -48,20 +37,9 @@ const RECORDS_PER_PUMP: usize = 16_384;
 /// Pause between two looks at the writer while closing.
 const CLOSING_PAUSE: Duration = Duration::from_millis(1);
 
-impl Sink {
-    /// What the configuration calls `off`, `stdout`, or the path of a file.
-    pub fn named(to: &str) -> Self {
-        match to {
-            "off" => Self::Off,
-            "stdout" => Self::Stdout,
-            path => Self::File(path.into()),
-        }
-    }
-
-    /// The bound of every shard's queue of records, for `observe::channel`.
-    pub fn records_max(&self) -> Option<usize> {
-        (*self != Self::Off).then_some(RECORDS_MAX)
-    }
+/// The bound of every shard's queue of records, for `observe::channel`.
+pub fn records_max(access_log: &AccessLog) -> Option<usize> {
+    (*access_log != AccessLog::Off).then_some(RECORDS_MAX)
 }
 
 /// How the log fares.
@@ -84,13 +62,13 @@ pub(super) struct Log {
 
 impl Log {
     /// Opens the sink and starts the writer; `None` if the log is off.
-    pub(super) fn open(sink: &Sink) -> io::Result<Option<Self>> {
-        let sink: Box<dyn Write + Send> = match sink {
-            Sink::Off => return Ok(None),
+    pub(super) fn open(to: &AccessLog) -> io::Result<Option<Self>> {
+        let sink: Box<dyn Write + Send> = match to {
+            AccessLog::Off => return Ok(None),
             // A descriptor of its own: a blocked write must not hold the lock of the process's standard output.
-            Sink::Stdout => Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
-            Sink::File(path) => {
-                // Opened for writing only, a FIFO without a reader would block here.
+            AccessLog::Stdout => Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
+            AccessLog::File(path) => {
+                // Opened for writing only, a FIFO without a reader would block here; it may get one later.
                 let fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
                 let file = OpenOptions::new()
                     .append(true)

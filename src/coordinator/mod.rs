@@ -26,11 +26,12 @@ use std::time::Duration;
 use tokio::runtime;
 use tokio::sync::mpsc;
 
+use crate::config::AccessLog;
 use crate::observe::ShardInbox;
 use crate::plan::{Control, Plan};
 use aggregate::Watch;
 pub use drain::Ended;
-use log::{Log, Sink};
+use log::Log;
 
 /// What the coordinator needs to know beyond the plan.
 pub struct Settings {
@@ -38,7 +39,7 @@ pub struct Settings {
     /// stands before it.
     pub admin: Option<SocketAddr>,
     /// Where the access log goes.
-    pub access_log: Sink,
+    pub access_log: AccessLog,
     /// Time between two resolutions of a backend's name.
     pub resolve_every: Duration,
     /// After SIGTERM: how long readiness fails before the listeners close, so that a balancer in front notices.

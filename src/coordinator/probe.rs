@@ -1,6 +1,7 @@
 //! Active health checks: one task per backend, so that a slow one delays no other.
 //!
-//! Up means 2xx to a plain GET of its health path. What passive failures say is the breaker's business; a probe
+//! Up means 2xx to a plain GET of its health path; our credential goes along to hosted providers only, whose every
+//! path asks for one. What passive failures say is the breaker's business; a probe
 //! neither opens nor closes it, so a health path that lies cannot put a failing backend back into service.
 
 use std::hash::{BuildHasher, RandomState};
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::Request;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -165,7 +166,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let host = HeaderValue::from_bytes(&backend.authority).map_err(|error| error.to_string())?;
-    let request = Request::get(path)
+    let mut request = Request::get(path)
         .header(HOST, host)
         .header(ACCEPT, "*/*")
         .header(CONNECTION, "close")
@@ -175,6 +176,9 @@ where
         )
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
+    if backend.provider.hosted {
+        present(&backend.credential_lines, request.headers_mut());
+    }
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX);
     let (mut sender, connection) = builder
@@ -193,6 +197,21 @@ where
         Ok(())
     } else {
         Err(format!("status {}", status.as_u16()))
+    }
+}
+
+/// Adds the plan's whole header lines, each `name: value` and CRLF. A line that hyper refuses is left out: the
+/// backend then says what it thinks of that.
+fn present(lines: &[u8], headers: &mut HeaderMap) {
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
     }
 }
 

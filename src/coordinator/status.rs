@@ -72,9 +72,12 @@ struct Model<'a> {
 #[derive(Serialize)]
 struct Backend<'a> {
     name: &'a str,
-    provider: String,
+    provider: &'static str,
+    hosted: bool,
     target: String,
     tls: bool,
+    /// Absent without TLS; false is worth a look.
+    certificate_verified: Option<bool>,
     addresses: Vec<String>,
     health: &'static str,
     last_probe_failure: Option<String>,
@@ -192,12 +195,14 @@ fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a>
     let cells = watch.plan.cells.backend(row.id);
     Backend {
         name: &row.name,
-        provider: format!("{:?}", row.provider.kind).to_lowercase(),
+        provider: row.provider.kind.name(),
+        hosted: row.provider.hosted,
         target: match &row.target {
             Target::Tcp { host, port } => format!("{host}:{port}"),
             Target::Unix(path) => format!("unix:{}", path.display()),
         },
         tls: row.tls.is_some(),
+        certificate_verified: row.tls.as_ref().map(|tls| tls.verified),
         addresses: row.addresses.load().iter().map(ToString::to_string).collect(),
         health: match cells.health() {
             Health::Unknown => "unknown",

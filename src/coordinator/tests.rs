@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use serde_json::Value;
 
 use super::*;
+use crate::config::AccessLog;
 use crate::error::Kind;
 use crate::observe::record::tests::sample;
 use crate::observe::{Record, ShardOutbox};
@@ -276,7 +277,7 @@ fn shards_that_end_unasked_are_a_fault() {
 fn the_last_records_reach_the_log() {
     let path = fixture::scratch("last.jsonl");
     let log = path.clone();
-    let mut house = house(|_, settings| settings.access_log = Sink::File(log));
+    let mut house = house(|_, settings| settings.access_log = AccessLog::File(log));
     let presence = house.enter();
     for _ in 0..10 {
         house.outbox.settle(&sample());

@@ -7,12 +7,14 @@
 //! - [`route`]: path and method to [`Api`].
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`stream`]: the meter over an answer; [`usage`]: the one normal form of token counts.
-//! - [`refusal`], [`models`]: the documents the gateway writes itself; [`text`] quotes strings for them.
+//! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
 pub mod models;
 pub mod refusal;
+pub mod request;
 pub mod route;
-pub mod text;
+pub mod stream;
+pub mod usage;
 
 pub use route::{Api, ApiSet, route};
 
@@ -38,4 +40,9 @@ impl Dialect {
             Dialect::OpenAi
         }
     }
+}
+
+/// Appends a number to a document of our own.
+fn number(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }

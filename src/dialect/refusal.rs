@@ -3,9 +3,9 @@
 //! Clients branch on these words, so each dialect gets its own: OpenAI's `{"error":{..}}` with a `type` out of its
 //! list, Anthropic's `{"type":"error",..}` likewise. The `code` is the fault's and the same in metrics.
 
-use super::text::{number, quote};
-use super::{Api, Dialect};
+use super::{Api, Dialect, number};
 use crate::error::{Fault, Kind, Side};
+use crate::wire::json::quote;
 
 /// The status of the answer while its head has not gone out.
 ///

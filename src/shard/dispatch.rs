@@ -12,7 +12,8 @@ use super::watch::{self, Interrupt};
 use super::decode::{Decode, Decoded};
 use super::{Shard, encode};
 use crate::dialect::request::Peek;
-use crate::dialect::{Api, stream};
+use crate::dialect::Api;
+use crate::dialect::stream::Meter;
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow};
 use crate::net::stream::{self as sockets, Reader, Writer};
@@ -46,6 +47,8 @@ pub(super) struct Answer {
     /// How the rest of the body is framed, and whether the block holds all of it.
     pub(super) decode: Decode,
     pub(super) decoded: Decoded,
+    /// Usage was asked for on our own behalf.
+    pub(super) asks_usage: bool,
     /// When the request was sent, and when the answer's first byte came.
     pub(super) sent: Nanos,
     pub(super) answered: Nanos,
@@ -73,11 +76,21 @@ impl Answer {
             300..=399 => {
                 Some(Fault::new(Kind::BackendMalformed, "the backend redirects, which is not followed"))
             }
-            _ if self.head.event_stream && stream::opens_with_error(api, &self.block[self.head.len..]) => {
+            _ if self.opens_with_error(api) => {
                 Some(Fault::new(Kind::BackendFailed, "the backend's stream began with an error"))
             }
             _ => None,
         }
+    }
+
+    fn opens_with_error(&self, api: Api) -> bool {
+        let payload = &self.block[self.head.len..];
+        self.head.event_stream
+            && sse::events(payload).find(|event| !event.of(payload).starts_with(b":")).is_some_and(|event| {
+                let mut meter = Meter::new(api, 1, false);
+                meter.events(event.of(payload));
+                meter.errored()
+            })
     }
 
     /// Whether the client learns more from the backend's own words than from ours.
@@ -288,7 +301,8 @@ impl Attempt<'_> {
         self.sent.reused = connection.reused;
         let sent = clock::now();
         self.settle.record.overhead = sent.since(self.settle.started);
-        self.send(&mut connection, request).await?;
+        let asks_usage = request.asks_usage;
+        self.send(&mut connection, request.block).await?;
         let (head, block, answered) = self.head(&mut connection).await?;
         let mut answer = Answer {
             decode: Decode::new(head.framing),
@@ -297,6 +311,7 @@ impl Attempt<'_> {
             lease: picked.lease,
             head,
             block,
+            asks_usage,
             sent,
             answered,
             expected_seconds: picked.expected_seconds,

@@ -3,12 +3,18 @@
 use super::dispatch::Outgoing;
 use super::respond::number;
 use super::settle::Settle;
-use crate::dialect::request;
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::plan::{Backend, Member};
 use crate::wire::fields::{self, Field, Named};
 use crate::wire::json;
+
+/// A request ready to be sent.
+pub(super) struct Encoded {
+    pub(super) block: Block,
+    /// It asks for usage on our own behalf: the chunk that answers is not the client's.
+    pub(super) asks_usage: bool,
+}
 
 /// Head and body in one block, so that they leave in one segment where they fit.
 ///
@@ -19,10 +25,11 @@ pub(super) fn request(
     inbox: &[u8],
     member: &Member,
     backend: &Backend,
-) -> Result<Block, Fault> {
+) -> Result<Encoded, Fault> {
     let body = outgoing.body.of(inbox);
-    let edits = request::edits(outgoing.api, outgoing.peek, &backend.provider, member.model_json.as_deref());
-    let body_bytes = edits.edited_len(body.len());
+    let takes_stream_options = backend.provider.takes_stream_options;
+    let edits = outgoing.peek.edits(member.model_json.as_deref(), takes_stream_options);
+    let body_bytes = edits.length(body.len());
     let lines = outgoing.head.fields.of(inbox);
 
     let mut out = settle.shard.blocks.with_room(lines.len() + body_bytes + HEAD_ROOM);
@@ -32,24 +39,23 @@ pub(super) fn request(
         return Err(Fault::new(Kind::HeadMalformed, "the request passed through this gateway in a loop"));
     }
     out.extend_from_slice(&backend.credential_lines);
-    backend.provider.lines(outgoing.api, lines, &mut out);
+    if let Some((name, line)) = backend.provider.line_if_absent()
+        && !fields::lines(lines).any(|line| line.name.eq_ignore_ascii_case(name))
+    {
+        out.extend_from_slice(line);
+    }
     out.extend_from_slice(b"accept-encoding: identity\r\nvia: 1.1 ringway\r\nx-request-id: ");
     out.extend_from_slice(&settle.record.request_id.hex());
     out.extend_from_slice(b"\r\ncontent-length: ");
     number(&mut out, body_bytes as u64);
     out.extend_from_slice(b"\r\n\r\n");
     json::splice(&mut out, body, edits.as_slice());
-    Ok(out)
+    Ok(Encoded { block: out, asks_usage: edits.asks_usage })
 }
 
 fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, inbox: &[u8], backend: &Backend) {
     out.extend_from_slice(b"POST ");
-    out.extend_from_slice(&backend.path_prefix);
-    out.extend_from_slice(backend.provider.path(outgoing.api).as_bytes());
-    if !outgoing.head.query.is_empty() {
-        out.push(b'?');
-        out.extend_from_slice(outgoing.head.query.of(inbox));
-    }
+    backend.provider.target(outgoing.api, &backend.path_prefix, outgoing.head.query.of(inbox), out);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(&backend.authority);
     out.extend_from_slice(b"\r\n");

@@ -1,7 +1,5 @@
 //! One request and its answer: the order of things, from a complete head to the last byte.
 
-use std::borrow::Cow;
-
 use super::connection::Client;
 use super::dispatch::{self, Outgoing};
 use super::respond;
@@ -10,6 +8,7 @@ use super::{phases, relay};
 use crate::dialect::{self, Api, Dialect, models};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
+use crate::plan::Model;
 use crate::units::{ModelId, Nanos, Span};
 use crate::wire::chunked::{self, Chunked, Piece};
 use crate::wire::{fields, framing};
@@ -35,8 +34,10 @@ pub(super) struct Asked {
     pub(super) keep_alive: bool,
     /// `HEAD`: no body in the answer.
     pub(super) head_only: bool,
-    /// The path looked like one of the Messages dialect.
-    anthropic: bool,
+    /// In which dialect to speak.
+    pub(super) dialect: Dialect,
+    /// The method that the path takes, for a client that used another.
+    pub(super) allow: Option<&'static str>,
 }
 
 impl Asked {
@@ -44,32 +45,40 @@ impl Asked {
         Self {
             api,
             version: head.version,
-            // HTTP/1.0 persistence is an extension with known traps (RFC 9112 section C.2.2): we close.
-            keep_alive: head.keep_alive && head.version == Version::Http11,
+            keep_alive: head.keep_alive,
             head_only: head.method == Method::Head,
-            anthropic: head.path.of(bytes).starts_with(b"/v1/messages"),
+            dialect: match api {
+                Some(Api::Models | Api::ModelById) | None => {
+                    Dialect::of_request(head.path.of(bytes), has_anthropic_version(head, bytes))
+                }
+                Some(api) => api.dialect(),
+            },
+            allow: dialect::route::allow(head.path.of(bytes)),
         }
     }
 
     /// For a head nothing is known about.
     pub(super) fn unreadable() -> Self {
-        Self { api: None, version: Version::Http11, keep_alive: false, head_only: false, anthropic: false }
-    }
-
-    /// In which dialect to speak.
-    pub(super) fn dialect(&self) -> Dialect {
-        match self.api {
-            Some(api) => api.dialect(),
-            None if self.anthropic => Dialect::Anthropic,
-            None => Dialect::OpenAi,
+        Self {
+            api: None,
+            version: Version::Http11,
+            keep_alive: false,
+            head_only: false,
+            dialect: Dialect::OpenAi,
+            allow: None,
         }
     }
+}
+
+fn has_anthropic_version(head: &RequestHead, bytes: &[u8]) -> bool {
+    fields::lines(head.fields.of(bytes)).any(|line| line.name.eq_ignore_ascii_case(b"anthropic-version"))
 }
 
 /// Serves the request whose head lies at the front of the client's inbox.
 pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
     let shard = client.shard.clone();
-    let routed = dialect::route(head.method.name(), head.path.of(client.inbox()));
+    let method = if head.method == Method::Head { Method::Get } else { head.method };
+    let routed = dialect::route(method.name().as_bytes(), head.path.of(client.inbox()));
     let asked = Asked::new(&head, client.inbox(), routed.as_ref().ok().copied());
     let name = asked.api.map_or("unknown", Api::name);
     let mut settle = Settle::new(&shard, name, client.address.ip());
@@ -198,26 +207,27 @@ async fn list(client: &mut Client, settle: &mut Settle, asked: &Asked, head: &Re
     let shard = client.shard.clone();
     let plan = &shard.plan;
     let usable = |model: &ModelId| phases::may_use(&shard, settle.record.key, *model);
-    let anthropic = fields::lines(head.fields.of(client.inbox()))
-        .any(|line| line.name.eq_ignore_ascii_case(b"anthropic-version"));
     let mut out = shard.blocks.large();
     if asked.api == Some(Api::Models) {
-        let rows = plan.models.iter().filter(|model| usable(&model.id)).map(|model| (&*model.name, model.created));
-        models::list(anthropic, rows, &mut out);
+        let entries = plan.models.iter().filter(|model| usable(&model.id)).map(entry);
+        models::list(asked.dialect, entries, &mut out);
     } else {
-        let id: Cow<'_, str> = dialect::model_id(head.path.of(client.inbox()));
+        let id = dialect::route::model_id(head.path.of(client.inbox())).unwrap_or_default();
         match plan.names.get(&*id).filter(|model| usable(model)) {
-            Some(model) => models::one(anthropic, &id, plan.model(*model).created, &mut out),
+            Some(model) => {
+                models::one(asked.dialect, models::Entry { name: &id, ..entry(plan.model(*model)) }, &mut out);
+            }
             None => {
-                let fault = Fault::new(
-                    Kind::ModelUnknown,
-                    format!("the model '{}' does not exist here", dialect::shown(&id)),
-                );
+                let fault = phases::unknown_model(&id);
                 return respond::refuse(client, settle, asked, &fault, true).await;
             }
         }
     }
     respond::local(client, settle, asked, 200, &out).await
+}
+
+fn entry(model: &Model) -> models::Entry<'_> {
+    models::Entry { name: &model.name, created: model.created }
 }
 
 /// Sends the request to a backend and its answer to the client.

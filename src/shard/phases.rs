@@ -4,7 +4,7 @@
 use super::Shard;
 use super::settle::Settle;
 use crate::dialect::request::{self, Peek};
-use crate::dialect::{self, Api};
+use crate::dialect::Api;
 use crate::error::{Fault, Kind};
 use crate::net::clock;
 use crate::policy::auth;
@@ -64,7 +64,7 @@ fn check_body_head(shard: &Shard, head: &RequestHead, bytes: &[u8], api: Api) ->
             let most = shard.plan.limits.body_bytes;
             Err(Fault::new(Kind::BodyTooLarge, format!("the body has {length} bytes, the limit is {most}")))
         }
-        framing::Request::None if api.has_body() => {
+        framing::Request::None if api.method() == "POST" => {
             Err(Fault::new(Kind::BodyMalformed, "a JSON body is expected; the request has none"))
         }
         _ => Ok(()),
@@ -99,10 +99,7 @@ fn take_request(settle: &mut Settle) -> Result<(), Fault> {
 fn find_model(settle: &mut Settle, name: &str) -> Result<ModelId, Fault> {
     let plan = &settle.shard.plan;
     let Some(&model) = plan.names.get(name) else {
-        return Err(Fault::new(
-            Kind::ModelUnknown,
-            format!("the model '{}' does not exist here", dialect::shown(name)),
-        ));
+        return Err(unknown_model(name));
     };
     settle.record.model = Some(model);
     if may_use(&settle.shard, settle.record.key, model) {
@@ -110,8 +107,18 @@ fn find_model(settle: &mut Settle, name: &str) -> Result<ModelId, Fault> {
     }
     Err(Fault::new(
         Kind::ModelForbidden,
-        format!("this key may not use the model '{}'", dialect::shown(name)),
+        format!("this key may not use the model '{}'", shown(name)),
     ))
+}
+
+/// The refusal of a name that no model has.
+pub(super) fn unknown_model(name: &str) -> Fault {
+    Fault::new(Kind::ModelUnknown, format!("the model '{}' does not exist here", shown(name)))
+}
+
+/// A client's own words, short enough to be said back.
+fn shown(name: &str) -> &str {
+    &name[..name.floor_char_boundary(SHOWN_BYTES)]
 }
 
 /// Takes the most the request can cost by its own words; without a cap of its own it never asks for more than the
@@ -120,7 +127,7 @@ fn reserve_tokens(settle: &mut Settle, peek: &Peek) -> Result<(), Fault> {
     let Some(key) = settle.record.key else { return Ok(()) };
     let plan = &settle.shard.plan;
     let Some(rate) = plan.key(key).tokens else { return Ok(()) };
-    let output = peek.output_cap.unwrap_or(plan.output_tokens_default).saturating_mul(peek.choices.max(1));
+    let output = peek.output_cap.unwrap_or(plan.output_tokens_default).saturating_mul(peek.generations);
     let mut cost = settle.prompt_tokens.saturating_add(output);
     if peek.output_cap.is_none() {
         cost = cost.min(rate.burst);
@@ -147,5 +154,7 @@ fn exceeded(wait: Wait, kind: Kind, per_minute: u64, what: &str) -> Fault {
     }
 }
 
+/// Bytes of a client's words that a refusal repeats.
+const SHOWN_BYTES: usize = 128;
 /// Advice when a slot is expected to come free at any moment.
 const RETRY_SOON: Nanos = Nanos(1_000_000_000);

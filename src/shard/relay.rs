@@ -53,6 +53,8 @@ struct Relay<'a> {
     between: Nanos,
     /// The client holds the beginning of an event, not its end.
     mid_event: bool,
+    /// Events passed on.
+    events: u64,
 }
 
 /// How the payload is looked into.
@@ -81,7 +83,7 @@ impl<'a> Relay<'a> {
         let timeouts = settle.record.model.map_or(plan.timeouts, |model| plan.model(model).timeouts);
         let api = asked.api.unwrap_or(Api::Chat);
         let look = if answer.head.event_stream {
-            Look::Events(Meter::new(api, peek.usage_injected(api)))
+            Look::Events(Meter::new(api, peek.choices, answer.asks_usage))
         } else {
             Look::Body(BodyMeter::default())
         };
@@ -97,7 +99,7 @@ impl<'a> Relay<'a> {
         let keep_alive = asked.keep_alive && framing != Framing::Close && !client.shard.is_draining();
         let total = settle.started.plus(timeouts.total);
         let between = timeouts.between_events;
-        Self { client, settle, asked, framing, keep_alive, look, total, between, mid_event: false }
+        Self { client, settle, asked, framing, keep_alive, look, total, between, mid_event: false, events: 0 }
     }
 
     async fn run(&mut self, mut answer: Answer) -> Next {
@@ -211,7 +213,7 @@ impl<'a> Relay<'a> {
         let bytes = payload.of(block);
         match &mut self.look {
             Look::Body(meter) => {
-                meter.feed(bytes);
+                meter.block(bytes);
                 Found::all(payload, true)
             }
             Look::Events(meter) => {
@@ -225,6 +227,7 @@ impl<'a> Relay<'a> {
                 }
                 let whole = start + sse::last_boundary(&block[start..payload.end]);
                 let events = meter.events(&block[start..whole]);
+                self.events += count_events(&block[start..whole]);
                 let mut found = match events.drop {
                     Some(drop) => Found {
                         pieces: [
@@ -376,14 +379,18 @@ impl<'a> Relay<'a> {
         if let Some(backend) = backend {
             super::dispatch::report(&self.client.shard, backend, &fault);
         }
-        let in_events = matches!(self.look, Look::Events(_)) && !self.mid_event;
-        if !in_events {
+        let sequence = match &self.look {
+            Look::Events(meter) if !self.mid_event => meter.sequence(),
             // No proper end exists: leave the body short, or where only the close ends it, break the connection.
-            self.client.writer.reset_on_close();
-            return Next::Close;
-        }
+            _ => {
+                self.client.writer.reset_on_close();
+                return Next::Close;
+            }
+        };
+        let api = self.asked.api.unwrap_or(Api::Chat);
+        let id = self.settle.record.request_id.hex();
         let mut record = self.client.shard.blocks.large();
-        refusal::in_stream(self.asked.api.unwrap_or(Api::Chat), &fault, &mut record);
+        refusal::in_stream(api, &fault, &id, sequence, &mut record);
         let mut out = self.client.shard.blocks.large();
         if self.framing == Framing::Chunked {
             out.extend_from_slice(chunk_size(record.len(), &mut [0; SIZE_BYTES]));
@@ -402,7 +409,7 @@ impl<'a> Relay<'a> {
         match &mut self.look {
             Look::Events(meter) => {
                 self.settle.usage = meter.usage();
-                self.settle.output_estimate = meter.output_estimate();
+                self.settle.output_estimate = self.events;
             }
             Look::Body(meter) => self.settle.usage = meter.usage(),
         }
@@ -436,6 +443,13 @@ impl Found {
         self.pieces[1].end = self.held.end;
         self.held.start = self.held.end;
     }
+}
+
+/// Events in `bytes`, whole ones: blank lines, in the line ends that the stream uses. Engines send about one token
+/// per event, so this is what a stream without usage is taken to have cost.
+fn count_events(bytes: &[u8]) -> u64 {
+    let blank = if bytes.ends_with(b"\r\n") { b"\n\r\n".as_slice() } else { b"\n\n" };
+    memchr::memmem::find_iter(bytes, blank).count() as u64
 }
 
 fn cut(note: &'static str) -> Broken {

@@ -66,7 +66,7 @@ pub(super) fn answer_head(
     if !head.date {
         date_line(out, settle);
     }
-    own_lines(out, settle, asked.dialect());
+    own_lines(out, settle, asked.dialect);
     framing_lines(out, asked.version, framing, keep_alive);
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn local(
     status_line(&mut out, status);
     out.extend_from_slice(b"content-type: application/json\r\n");
     date_line(&mut out, settle);
-    own_lines(&mut out, settle, asked.dialect());
+    own_lines(&mut out, settle, asked.dialect);
     framing_lines(&mut out, asked.version, Framing::Length(body.len() as u64), keep_alive);
     if !asked.head_only {
         out.extend_from_slice(body);
@@ -100,15 +100,15 @@ pub(super) async fn refuse(
     fault: &Fault,
     request_read: bool,
 ) -> Next {
-    let dialect = asked.dialect();
-    let status = refusal::status(dialect, fault);
+    let dialect = asked.dialect;
+    let status = refusal::status(dialect, fault.kind);
     settle.failed(fault.kind, status);
     let keep_alive = asked.keep_alive && request_read && !client.shard.is_draining();
     let mut out = client.shard.blocks.large();
     status_line(&mut out, status);
     out.extend_from_slice(b"content-type: application/json\r\n");
     date_line(&mut out, settle);
-    refusal::lines(dialect, fault, &mut out);
+    refusal::lines(fault, asked.allow, &mut out);
     own_lines(&mut out, settle, dialect);
     let mut body = client.shard.blocks.large();
     refusal::render(dialect, fault, &settle.record.request_id.hex(), &mut body);

@@ -113,7 +113,7 @@ fn end(
 /// Moves `scanned` on to `stop` or the end of `bytes`, and returns the length of the head if its blank line is there.
 ///
 /// Every CR must be followed by LF and every LF preceded by CR. `scanned` never passes a CR whose LF is not there
-/// yet, so a byte LF before a line means that line is empty or the head is over, without any further state.
+/// yet, so a CR right behind an LF is an empty line: no state is needed but `scanned`.
 fn scan(bytes: &[u8], scanned: &mut usize, stop: usize, empty_line: bool) -> Result<Option<usize>, Flaw> {
     let stop = stop.min(bytes.len());
     while *scanned < stop {
@@ -195,7 +195,7 @@ fn with_headers(
     }
 }
 
-/// Where `part`, a slice of `whole`, lies in it.
+/// Where `part`, a slice of `whole`, lies in it; an empty part may come from anywhere and lies at 0.
 fn span_of(part: &[u8], whole: &[u8]) -> Span {
     if part.is_empty() {
         return Span::default();

@@ -331,7 +331,7 @@ fn scalar(bytes: &[u8], at: usize) -> Result<(usize, Kind), BadJson> {
 
 /// The end of the string whose quote is at `open`, its closing quote included.
 ///
-/// Control bytes are looked for run by run: the loop is a vector loop, `bench/wire.rs` cannot tell it is there.
+/// Control bytes are looked for run by run, without a branch per byte; `json_members` in `bench/wire.rs` times it.
 fn skip_string(bytes: &[u8], open: usize) -> Result<usize, BadJson> {
     let mut at = open + 1;
     loop {

@@ -5,16 +5,18 @@ use super::fault::Fault;
 use super::metrics::{self, Counts, add};
 use super::quirk::{Quirk, Quirks};
 use super::reply::{Ending, Page, Reply, strike};
-use super::text::{Prompt, word};
-use super::ticker::{Ticker, Ticket};
+use super::text::Prompt;
+use super::ticker::Ticker;
 use super::voice::{Chat, Finish, Manner, Messages, Responses, Usage, Voice};
 use super::wire::{NoRequest, Request, Wire};
 use crate::chance::{Chance, mix};
+use say::Generation;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+mod say;
 mod vectors;
 
 /// Everything the connections of one simulator share.
@@ -372,96 +374,6 @@ impl Server {
         }
     }
 
-    async fn say_whole(&self, reply: Reply<'_>, mut generation: Generation) -> Ending {
-        let mut text = String::new();
-        while let Some(spoken) = match reply.wire.unless_gone(generation.next()).await {
-            Some(spoken) => spoken,
-            None => return Ending::ClientGone,
-        } {
-            text.push_str(spoken);
-        }
-        if matches!(
-            reply.fault,
-            Some(Fault::ErrorEventAfter { .. } | Fault::ErrorFirstRecord)
-        ) {
-            return reply
-                .page(error_page(500, "InternalServerError", "simulated engine failure"))
-                .await;
-        }
-        let answer = generation.voice.whole(&text, generation.finish, generation.usage);
-        let ending = reply.page(Page::json(200, &answer)).await;
-        if ending == Ending::Whole {
-            self.count_finish(&generation);
-        }
-        ending
-    }
-
-    async fn say_streaming(&self, mut reply: Reply<'_>, mut generation: Generation) -> Ending {
-        let mut stream = match reply.stream().await {
-            Ok(stream) => stream,
-            Err(ending) => return ending,
-        };
-        let mut opened = false;
-        loop {
-            let Some(spoken) = reply.wire.unless_gone(generation.next()).await else {
-                return Ending::ClientGone;
-            };
-            let usage = generation.usage;
-            let mut records = Vec::new();
-            if !opened {
-                opened = true;
-                records = generation.voice.opening(Usage {
-                    completion: 0,
-                    ..usage
-                });
-            }
-            match spoken {
-                Some(text) => records.extend(generation.voice.token(text, usage)),
-                None => records.extend(generation.voice.closing(generation.finish, usage)),
-            }
-            for record in &records {
-                let error_at = match reply.fault {
-                    Some(Fault::ErrorFirstRecord) => Some(0),
-                    Some(Fault::ErrorEventAfter { events }) => Some(events),
-                    _ => None,
-                };
-                if error_at == Some(stream.events) {
-                    for record in generation.voice.error() {
-                        if let Err(ending) = reply.record(&mut stream, &record).await {
-                            return ending;
-                        }
-                    }
-                    return match reply.end(stream).await {
-                        Ending::Whole => Ending::Faulted,
-                        ending => ending,
-                    };
-                }
-                if let Err(ending) = reply.record(&mut stream, record).await {
-                    return ending;
-                }
-                add(&self.counts.events, 1);
-            }
-            if spoken.is_none() {
-                break;
-            }
-            add(&self.counts.tokens, 1);
-        }
-        let ending = reply.end(stream).await;
-        if ending == Ending::Whole {
-            self.count_finish(&generation);
-        }
-        ending
-    }
-
-    fn count_finish(&self, generation: &Generation) {
-        let count = if generation.finish == Finish::Stop {
-            &self.counts.stopped
-        } else {
-            &self.counts.at_length
-        };
-        add(count, 1);
-    }
-
     /// Longest context in tokens: what fits the KV memory alone.
     fn context_max(&self) -> usize {
         self.ticker.engine().context_max()
@@ -473,29 +385,6 @@ impl Server {
             "This model's maximum context length is {max} tokens. However, your request has {tokens} input tokens."
         );
         error_page(400, "BadRequestError", &why)
-    }
-}
-
-/// A job and how its tokens become an answer.
-struct Generation {
-    ticket: Ticket,
-    voice: Box<dyn Voice>,
-    usage: Usage,
-    finish: Finish,
-    chance: Chance,
-}
-
-impl Generation {
-    /// The next token's text; `None` after the last. Keeps the usage up to date.
-    async fn next(&mut self) -> Option<&'static str> {
-        while let Some(progress) = self.ticket.next().await {
-            self.usage.cached = progress.cached_tokens;
-            if progress.generated > self.usage.completion {
-                self.usage.completion = progress.generated;
-                return Some(word(&mut self.chance));
-            }
-        }
-        None
     }
 }
 

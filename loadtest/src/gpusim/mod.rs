@@ -34,6 +34,7 @@ use wire::{Socket, Wire};
 
 /// What a simulator is like.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Options {
     /// Names of the models served; the first is the default.
     #[arg(long = "model", value_name = "NAME", default_value = "mock-model")]

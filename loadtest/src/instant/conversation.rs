@@ -2,7 +2,7 @@
 
 use super::answers::{Answer, Answers};
 use crate::http::{Chunked, Framing, Head, Malformed};
-use memchr::memmem;
+use crate::skim;
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
 use std::rc::Rc;
@@ -295,10 +295,10 @@ fn asked(input: &[u8], answers: &mut Answers) -> Result<Option<Asked>, Malformed
     let mut pace = 0;
     let answer = match (is_post, path) {
         (true, path) if path.ends_with("/embeddings") => answers.embedding(),
-        (true, _) if says_true(body, b"\"stream\"") => {
+        (true, _) if skim::is_true(body, b"\"stream\"") => {
             answers.counts().streams.fetch_add(1, Ordering::Relaxed);
             pace = pace_ms;
-            answers.stream(events, says_true(body, b"\"include_usage\""))
+            answers.stream(events, skim::is_true(body, b"\"include_usage\""))
         }
         (true, _) => answers.chat(),
         (false, "/health") => answers.health(),
@@ -314,16 +314,6 @@ fn asked(input: &[u8], answers: &mut Answers) -> Result<Option<Asked>, Malformed
     }))
 }
 
-/// Whether `body` has the quoted member `name` with the value true, white space allowed. Text inside a JSON string
-/// cannot match, as its quotes are escaped.
-fn says_true(body: &[u8], name: &[u8]) -> bool {
-    memmem::find_iter(body, name).any(|at| {
-        let rest = body[at + name.len()..].trim_ascii_start();
-        rest.strip_prefix(b":")
-            .is_some_and(|value| value.trim_ascii_start().starts_with(b"true"))
-    })
-}
-
 fn number(value: &[u8]) -> Result<u32, Malformed> {
     std::str::from_utf8(value)
         .ok()
@@ -335,22 +325,3 @@ fn number(value: &[u8]) -> Result<u32, Malformed> {
 const READ_BYTES: usize = 16 * 1024;
 /// Largest request held, body included.
 const INPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stream_member_is_found_with_and_without_space() {
-        for body in [
-            &br#"{"stream":true}"#[..],
-            br#"{"stream" : true}"#,
-            br#"{"x":"\"stream\":false","stream": true}"#,
-        ] {
-            assert!(says_true(body, b"\"stream\""));
-        }
-        for body in [&br#"{"stream":false}"#[..], br#"{"x":"\"stream\":true"}"#, b"{}"] {
-            assert!(!says_true(body, b"\"stream\""));
-        }
-    }
-}

@@ -55,21 +55,16 @@ impl One<'_> {
         check_name(&["backend", self.name], self.name, NAME_SIGNS, report);
         self.check_bounds(report);
         let provider = self.provider(report);
-        let secret = self
-            .backend
-            .api_key
-            .as_ref()
-            .map(|key| self.secret(key, source, report));
+        let secret = self.backend.api_key.as_ref().map(|key| self.secret(key, source, report));
         let url = report.take(&self.at("url"), url::parse(&self.backend.url));
         let prefix = url.as_ref().map_or("", |url| &url.path);
         let health = self.health(provider, prefix, &source.file.health, report);
         let url = url?;
         let tls = self.tls(&url, source, trusts, report);
         let credential_lines = match secret {
-            Some(secret) => report.take(
-                &self.at("api_key"),
-                provider.credential_line(secret?.expose().as_bytes()),
-            )?,
+            Some(secret) => {
+                report.take(&self.at("api_key"), provider.credential_line(secret?.expose().as_bytes()))?
+            }
             None => Vec::new(),
         };
         if !credential_lines.is_empty() && !url.tls && !is_near(&url.target) {
@@ -109,23 +104,15 @@ impl One<'_> {
         if let Some(names) = &self.backend.serves {
             provider.serves = self.serves(names, report);
         }
-        provider.takes_stream_options = self
-            .backend
-            .stream_options
-            .unwrap_or(provider.takes_stream_options);
+        provider.takes_stream_options = self.backend.stream_options.unwrap_or(provider.takes_stream_options);
         provider.hosted = self.backend.hosted.unwrap_or(provider.hosted);
         provider
     }
 
     fn serves(&self, names: &[String], report: &mut Report<'_>) -> ApiSet {
-        let apis = Api::ALL
-            .into_iter()
-            .filter(|api| !matches!(api, Api::Models | Api::ModelById));
+        let apis = Api::ALL.into_iter().filter(|api| !matches!(api, Api::Models | Api::ModelById));
         if names.is_empty() {
-            report.problem(
-                &self.at("serves"),
-                "is empty; leave it out for the endpoints of its kind",
-            );
+            report.problem(&self.at("serves"), "is empty; leave it out for the endpoints of its kind");
         }
         let mut set = ApiSet::default();
         for (at, name) in names.iter().enumerate() {
@@ -134,10 +121,7 @@ impl One<'_> {
                 None => {
                     let known: Vec<&str> = apis.clone().map(Api::name).collect();
                     let path = ["backend", self.name, "serves", &format!("[{at}]")];
-                    report.problem(
-                        &path,
-                        format!("no such endpoint; expected some of {}", known.join(", ")),
-                    );
+                    report.problem(&path, format!("no such endpoint; expected some of {}", known.join(", ")));
                 }
             }
         }
@@ -148,13 +132,7 @@ impl One<'_> {
         let (found, place) = match key {
             SecretSource::Env(name) => {
                 let place = format!("the environment variable {name}");
-                (
-                    source
-                        .environment
-                        .variable(name)
-                        .ok_or_else(|| format!("{place} is not set")),
-                    place,
-                )
+                (source.environment.variable(name).ok_or_else(|| format!("{place} is not set")), place)
             }
             SecretSource::File(path) => {
                 let place = format!("the file {}", path.display());
@@ -192,28 +170,16 @@ impl One<'_> {
         if let Some(path) = &own.path
             && !(path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'))
         {
-            report.problem(
-                &at("path"),
-                "expected a path like \"/health\", visible ASCII only",
-            );
+            report.problem(&at("path"), "expected a path like \"/health\", visible ASCII only");
         }
         // Health lies beside /v1, not under it.
         let prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
-        let path = own
-            .path
-            .clone()
-            .or_else(|| provider.health_path.map(|path| format!("{prefix}{path}")));
+        let path = own.path.clone().or_else(|| provider.health_path.map(|path| format!("{prefix}{path}")));
         if own.enabled == Some(true) && path.is_none() {
-            report.problem(
-                &at("path"),
-                "is missing; this kind of backend has no path of its own to ask",
-            );
+            report.problem(&at("path"), "is missing; this kind of backend has no path of its own to ask");
         }
         if own.enabled == Some(false) && own.path.is_some() {
-            report.problem(
-                &at("path"),
-                "is there although enabled = false; take away one of them",
-            );
+            report.problem(&at("path"), "is there although enabled = false; take away one of them");
         }
         HealthProbe {
             path: path.filter(|_| own.enabled != Some(false)).map(Into::into),
@@ -249,10 +215,7 @@ impl One<'_> {
                 return None;
             }
             (None, false) => {
-                report.note(format!(
-                    "backend {} takes any certificate: tls_verify = false",
-                    self.name
-                ));
+                report.note(format!("backend {} takes any certificate: tls_verify = false", self.name));
                 trusts.anyone()
             }
             (Some(path), true) => report.take(&self.at("ca_file"), trusts.authority(path, source))?,
@@ -260,18 +223,12 @@ impl One<'_> {
         };
         let server_name =
             ServerName::try_from(host.to_string()).map_err(|_| "has a host that no certificate can name");
-        Some(BackendTls {
-            config,
-            server_name: report.take(&self.at("url"), server_name)?,
-            verified,
-        })
+        Some(BackendTls { config, server_name: report.take(&self.at("url"), server_name)?, verified })
     }
 
     fn refuse_tls_keys(&self, report: &mut Report<'_>) {
-        let keys = [
-            ("ca_file", self.backend.ca_file.is_some()),
-            ("tls_verify", self.backend.tls_verify.is_some()),
-        ];
+        let keys =
+            [("ca_file", self.backend.ca_file.is_some()), ("tls_verify", self.backend.tls_verify.is_some())];
         for (key, _) in keys.into_iter().filter(|(_, there)| *there) {
             report.problem(&self.at(key), "is for https only; this backend has another url");
         }
@@ -299,9 +256,7 @@ struct Trusts {
 
 impl Trusts {
     fn anyone(&mut self) -> Arc<ClientConfig> {
-        self.anyone
-            .get_or_insert_with(|| tls::client(Trust::Anyone))
-            .clone()
+        self.anyone.get_or_insert_with(|| tls::client(Trust::Anyone)).clone()
     }
 
     fn machine(&mut self, source: &Source<'_>) -> Result<Arc<ClientConfig>, String> {

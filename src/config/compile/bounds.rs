@@ -32,10 +32,7 @@ pub(super) fn at_most<T: PartialOrd + Display>(
     if value > other_value {
         report.problem(
             path,
-            format!(
-                "is {value}; expected at most {}, which is {other_value}",
-                written(other)
-            ),
+            format!("is {value}; expected at most {}, which is {other_value}", written(other)),
         );
     }
 }
@@ -61,13 +58,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
     for (key, time) in each {
         within(&["timeouts", key], time, TIME_MIN, TIME_MAX, report);
     }
-    within(
-        &["timeouts", "drain"],
-        timeouts.drain,
-        Time::seconds(0),
-        TIME_MAX,
-        report,
-    );
+    within(&["timeouts", "drain"], timeouts.drain, Time::seconds(0), TIME_MAX, report);
     let plan = plan::Timeouts {
         head: timeouts.head.0,
         body: timeouts.body.0,
@@ -80,13 +71,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         write_stall: timeouts.write_stall.0,
         drain: timeouts.drain.0,
     };
-    at_most(
-        &["timeouts", "body"],
-        timeouts.body,
-        &["timeouts", "total"],
-        timeouts.total,
-        report,
-    );
+    at_most(&["timeouts", "body"], timeouts.body, &["timeouts", "total"], timeouts.total, report);
     timeout_relations(&["timeouts"], &plan, report);
     plan
 }
@@ -94,17 +79,8 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
 /// What holds between the deadlines of an exchange, for all or for one model.
 pub(super) fn timeout_relations(path: &[&str], timeouts: &plan::Timeouts, report: &mut Report<'_>) {
     let total = Time(timeouts.total);
-    for (key, nanos) in [
-        ("first_token", timeouts.first_token),
-        ("between_events", timeouts.between_events),
-    ] {
-        at_most(
-            &[path, &[key]].concat(),
-            Time(nanos),
-            &[path, &["total"]].concat(),
-            total,
-            report,
-        );
+    for (key, nanos) in [("first_token", timeouts.first_token), ("between_events", timeouts.between_events)] {
+        at_most(&[path, &[key]].concat(), Time(nanos), &[path, &["total"]].concat(), total, report);
     }
     if timeouts.connect >= timeouts.first_token {
         let text = format!(
@@ -126,55 +102,16 @@ pub(super) fn model_timeout(path: &[&str], time: Option<Time>, into: &mut Nanos,
 
 /// Sizes: target < head, body_buffer <= body.
 pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
-    within(
-        &["limits", "head"],
-        limits.head,
-        Size::kib(1),
-        Size::mib(1),
-        report,
-    );
+    within(&["limits", "head"], limits.head, Size::kib(1), Size::mib(1), report);
     within(&["limits", "head_lines"], limits.head_lines, 8, 1000, report);
-    within(
-        &["limits", "target"],
-        limits.target,
-        Size(64),
-        Size::mib(1),
-        report,
-    );
-    within(
-        &["limits", "body"],
-        limits.body,
-        Size::kib(1),
-        Size::mib(4096),
-        report,
-    );
-    within(
-        &["limits", "body_buffer"],
-        limits.body_buffer,
-        Size::kib(1),
-        Size::mib(256),
-        report,
-    );
-    within(
-        &["limits", "event"],
-        limits.event,
-        Size::kib(1),
-        Size::mib(16),
-        report,
-    );
+    within(&["limits", "target"], limits.target, Size(64), Size::mib(1), report);
+    within(&["limits", "body"], limits.body, Size::kib(1), Size::mib(4096), report);
+    within(&["limits", "body_buffer"], limits.body_buffer, Size::kib(1), Size::mib(256), report);
+    within(&["limits", "event"], limits.event, Size::kib(1), Size::mib(16), report);
     within(&["limits", "attempts"], limits.attempts, 1, 10, report);
-    at_most(
-        &["limits", "body_buffer"],
-        limits.body_buffer,
-        &["limits", "body"],
-        limits.body,
-        report,
-    );
+    at_most(&["limits", "body_buffer"], limits.body_buffer, &["limits", "body"], limits.body, report);
     if limits.target >= limits.head {
-        let text = format!(
-            "is {}; expected less than limits.head, which is {}",
-            limits.target, limits.head
-        );
+        let text = format!("is {}; expected less than limits.head, which is {}", limits.target, limits.head);
         report.problem(&["limits", "target"], text);
     }
     plan::Limits {
@@ -190,48 +127,18 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
 
 /// Estimates.
 pub(super) fn estimate(estimate: &Estimate, report: &mut Report<'_>) {
-    within(
-        &["estimate", "output_tokens"],
-        estimate.output_tokens,
-        1,
-        10_000_000,
-        report,
-    );
-    within(
-        &["estimate", "bytes_per_token"],
-        estimate.bytes_per_token,
-        1,
-        64,
-        report,
-    );
+    within(&["estimate", "output_tokens"], estimate.output_tokens, 1, 10_000_000, report);
+    within(&["estimate", "bytes_per_token"], estimate.bytes_per_token, 1, 64, report);
 }
 
 /// Probing: timeout <= interval.
 pub(super) fn health(path: &[&str], health: &Health, report: &mut Report<'_>) {
     let at = |key| [path, &[key]].concat();
-    within(
-        &at("interval"),
-        health.interval,
-        Time(Nanos(100_000_000)),
-        Time::minutes(60),
-        report,
-    );
-    within(
-        &at("timeout"),
-        health.timeout,
-        TIME_MIN,
-        Time::minutes(10),
-        report,
-    );
+    within(&at("interval"), health.interval, Time(Nanos(100_000_000)), Time::minutes(60), report);
+    within(&at("timeout"), health.timeout, TIME_MIN, Time::minutes(10), report);
     within(&at("failures"), health.failures, 1, 100, report);
     within(&at("successes"), health.successes, 1, 100, report);
-    at_most(
-        &at("timeout"),
-        health.timeout,
-        &at("interval"),
-        health.interval,
-        report,
-    );
+    at_most(&at("timeout"), health.timeout, &at("interval"), health.interval, report);
 }
 
 /// Rows of the tables: whether they are within what ids can name and what a plan may cost in memory.
@@ -243,15 +150,9 @@ pub(super) fn tables(file: &File, report: &mut Report<'_>) -> bool {
     ];
     for (table, rows, rows_min, rows_max) in tables {
         if rows < rows_min {
-            report.problem(
-                &[table],
-                format!("is missing; expected at least one [{table}.NAME]"),
-            );
+            report.problem(&[table], format!("is missing; expected at least one [{table}.NAME]"));
         } else if rows > rows_max {
-            report.problem(
-                &[table],
-                format!("has {rows} entries; expected at most {rows_max}"),
-            );
+            report.problem(&[table], format!("has {rows} entries; expected at most {rows_max}"));
         }
     }
     tables.iter().all(|(_, rows, _, rows_max)| rows <= rows_max)

@@ -27,10 +27,7 @@ pub(super) fn compile(file: &file::File, names: &Names, models: usize, report: &
         if let Some(other) = digest.and_then(|digest| seen.insert(digest, name)) {
             report.problem(&at("sha256"), format!("is the same key as [key.{other}]"));
         }
-        let rates = Rates {
-            name,
-            output_tokens: file.estimate.output_tokens,
-        };
+        let rates = Rates { name, output_tokens: file.estimate.output_tokens };
         let requests = rates.requests(key, report);
         let tokens = rates.tokens(key, report);
         if let Some(in_flight_max) = key.in_flight_max {
@@ -120,11 +117,7 @@ impl Rates<'_> {
         let fields = ["tokens_per_minute", "tokens_burst"];
         let rate = self.rate(fields, key.tokens_per_minute, key.tokens_burst, report)?;
         if rate.burst <= self.output_tokens {
-            let field = if key.tokens_burst.is_some() {
-                fields[1]
-            } else {
-                fields[0]
-            };
+            let field = if key.tokens_burst.is_some() { fields[1] } else { fields[0] };
             let text = format!(
                 "is {}, so a request without a cap could never fit; expected more than estimate.output_tokens, \
                  which is {}",
@@ -148,14 +141,8 @@ impl Rates<'_> {
             }
         }
         if rate.is_none() && burst.is_some() {
-            report.problem(
-                &["key", self.name, fields[1]],
-                format!("has no {} to be a burst of", fields[0]),
-            );
+            report.problem(&["key", self.name, fields[1]], format!("has no {} to be a burst of", fields[0]));
         }
-        rate.map(|per_minute| Rate {
-            per_minute,
-            burst: burst.unwrap_or(per_minute),
-        })
+        rate.map(|per_minute| Rate { per_minute, burst: burst.unwrap_or(per_minute) })
     }
 }

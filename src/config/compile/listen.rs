@@ -22,17 +22,10 @@ pub(super) fn listeners(source: &Source<'_>, shards: usize, report: &mut Report<
     }
     for (index, entry) in file.listen.0.iter().enumerate() {
         let at = format!("[{index}]");
-        let path: &[&str] = if file.listen.0.len() == 1 {
-            &["listen"]
-        } else {
-            &["listen", &at]
-        };
+        let path: &[&str] = if file.listen.0.len() == 1 { &["listen"] } else { &["listen", &at] };
         let wants_tls = entry.0.tls.unwrap_or(file.tls.is_some());
         if wants_tls && file.tls.is_none() {
-            report.problem(
-                path,
-                "has tls = true, but there is no [tls] with cert_file and key_file",
-            );
+            report.problem(path, "has tls = true, but there is no [tls] with cert_file and key_file");
         }
         let Some(address) = report.take(path, address(&entry.0.address)) else {
             continue;
@@ -41,16 +34,11 @@ pub(super) fn listeners(source: &Source<'_>, shards: usize, report: &mut Report<
             report.problem(path, format!("{address} is listened on already"));
         }
         if address.port() == 0 && shards > 1 {
-            report.problem(
-                path,
-                "has port 0, which would be another port on every shard; expected 1 to 65535",
-            );
+            report
+                .problem(path, "has port 0, which would be another port on every shard; expected 1 to 65535");
         }
         may_be_open(file, path, address, report);
-        listeners.push(Listener {
-            address,
-            tls: config.clone().filter(|_| wants_tls),
-        });
+        listeners.push(Listener { address, tls: config.clone().filter(|_| wants_tls) });
     }
     if file.open && !file.key.is_empty() {
         let text = "says that there are no keys, but there are; take away open = true or every [key.NAME]";
@@ -65,9 +53,7 @@ fn may_be_open(file: &file::File, path: &[&str], address: SocketAddr, report: &m
         return;
     }
     if file.open {
-        report.note(format!(
-            "open gateway: whoever reaches {address} may use every model, without a key"
-        ));
+        report.note(format!("open gateway: whoever reaches {address} may use every model, without a key"));
     } else {
         report.problem(
             path,
@@ -84,15 +70,11 @@ pub(super) fn admin(source: &Source<'_>, data: &[Listener], report: &mut Report<
     let path = ["admin", "listen"];
     let address = report.take(&path, address(&source.file.admin.listen))?;
     if data.iter().any(|listener| same_place(listener.address, address)) {
-        report.problem(
-            &path,
-            format!("{address} is where clients connect; expected another port"),
-        );
+        report.problem(&path, format!("{address} is where clients connect; expected another port"));
     }
     if !is_loopback(address) {
-        report.note(format!(
-            "other machines can reach the admin listener on {address}, which asks for no key"
-        ));
+        report
+            .note(format!("other machines can reach the admin listener on {address}, which asks for no key"));
     }
     Some(address)
 }

@@ -73,27 +73,18 @@ pub fn compile(written: &Written, environment: &dyn Environment) -> Result<Compi
     let mut report = Report::new(&written.lines);
     report.problems.extend(written.unknown.iter().cloned());
     let folder = written.path.parent().unwrap_or(Path::new(""));
-    let source = Source {
-        file: &written.file,
-        folder,
-        environment,
-    };
+    let source = Source { file: &written.file, folder, environment };
     let compiled = rows(&source, &mut report);
     match compiled {
-        Some((plan, settings)) if report.problems.is_empty() => Ok(Compiled {
-            plan,
-            settings,
-            notes: report.notes,
-        }),
+        Some((plan, settings)) if report.problems.is_empty() => {
+            Ok(Compiled { plan, settings, notes: report.notes })
+        }
         _ => {
             let mut list = report.problems;
             list.sort();
             list.dedup();
             assert!(!list.is_empty(), "a part that failed says why");
-            Err(Problems {
-                file: written.path.clone(),
-                list,
-            })
+            Err(Problems { file: written.path.clone(), list })
         }
     }
 }
@@ -140,12 +131,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     };
     Some((
         plan,
-        Settings {
-            admin: admin?,
-            driver: file.driver,
-            access_log: access_log?,
-            log: file.log.level,
-        },
+        Settings { admin: admin?, driver: file.driver, access_log: access_log?, log: file.log.level },
     ))
 }
 
@@ -181,10 +167,8 @@ fn check_name(path: &[&str], name: &str, also: &str, report: &mut Report<'_>) {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || also.as_bytes().contains(&byte);
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(fits) {
         let also: Vec<String> = also.chars().map(String::from).collect();
-        let text = format!(
-            "is no name; expected 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9 and {}",
-            also.join(" ")
-        );
+        let text =
+            format!("is no name; expected 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9 and {}", also.join(" "));
         report.problem(path, text);
     }
 }
@@ -195,3 +179,6 @@ const NAME_BYTES_MAX: usize = 128;
 const NAME_SIGNS: &str = "-_.";
 /// The same for models: `meta-llama/Llama-3.3:fp8`.
 const MODEL_SIGNS: &str = "-_.:/@+";
+
+#[cfg(test)]
+mod tests;

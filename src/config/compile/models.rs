@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use super::bounds::{model_timeout, timeout_relations, within};
 use super::{MODEL_SIGNS, Source, check_name, file, row};
 use crate::config::problem::Report;
-use crate::dialect::text;
 use crate::plan::{Member, Model, Timeouts};
 use crate::units::{BackendId, ModelId};
+use crate::wire::json;
 
 /// Public names and aliases, as in [`crate::plan::Plan::names`].
 pub(super) type Names = HashMap<Box<str>, ModelId>;
@@ -40,10 +40,7 @@ pub(super) fn compile(
             check_name(&path, alias, MODEL_SIGNS, report);
             if let Some(other) = names.insert(alias.as_str().into(), id) {
                 let other = file.model.keys().nth(other.index()).expect("a row per model");
-                report.problem(
-                    &path,
-                    format!("\"{alias}\" is a name of model \"{other}\" already"),
-                );
+                report.problem(&path, format!("\"{alias}\" is a name of model \"{other}\" already"));
             }
         }
         let pool = pool(file, name, model, report);
@@ -84,43 +81,25 @@ fn pool(file: &file::File, name: &str, model: &file::Model, report: &mut Report<
         };
         let backend = BackendId::new(index);
         if pool.iter().any(|other| other.backend == backend) {
-            report.problem(
-                &path,
-                format!(
-                    "{} is listed twice; expected one entry with a weight",
-                    member.name
-                ),
-            );
+            report
+                .problem(&path, format!("{} is listed twice; expected one entry with a weight", member.name));
         }
         if let Some(weight) = member.weight {
             within(&[&path[..], &["weight"]].concat(), weight, 1, WEIGHT_MAX, report);
         }
-        if member
-            .model
-            .as_ref()
-            .is_some_and(|model| model.is_empty() || model.chars().any(char::is_control))
+        if member.model.as_ref().is_some_and(|model| model.is_empty() || model.chars().any(char::is_control))
         {
-            report.problem(
-                &[&path[..], &["model"]].concat(),
-                "expected the backend's name for the model",
-            );
+            report.problem(&[&path[..], &["model"]].concat(), "expected the backend's name for the model");
         }
         let weight = member.weight.or(file.backend[&member.name].weight).unwrap_or(1);
         // A client that asks by an alias means the public name; the backend knows nothing of aliases.
-        let own = member
-            .model
-            .as_deref()
-            .or((!model.aliases.is_empty()).then_some(name));
+        let own = member.model.as_deref().or((!model.aliases.is_empty()).then_some(name));
         let model_json = own.map(|own| {
             let mut json = Vec::new();
-            text::quote(&mut json, own);
+            json::quote(&mut json, own);
             json.into()
         });
-        pool.push(Member {
-            backend,
-            model_json,
-            weight,
-        });
+        pool.push(Member { backend, model_json, weight });
     }
     pool
 }
@@ -137,18 +116,8 @@ fn known(file: &file::File) -> String {
 fn own_timeouts(name: &str, own: &file::ModelTimeouts, all: &Timeouts, report: &mut Report<'_>) -> Timeouts {
     let at = |key| ["model", name, "timeouts", key];
     let mut timeouts = *all;
-    model_timeout(
-        &at("first_token"),
-        own.first_token,
-        &mut timeouts.first_token,
-        report,
-    );
-    model_timeout(
-        &at("between_events"),
-        own.between_events,
-        &mut timeouts.between_events,
-        report,
-    );
+    model_timeout(&at("first_token"), own.first_token, &mut timeouts.first_token, report);
+    model_timeout(&at("between_events"), own.between_events, &mut timeouts.between_events, report);
     model_timeout(&at("total"), own.total, &mut timeouts.total, report);
     if timeouts != *all {
         timeout_relations(&["model", name, "timeouts"], &timeouts, report);

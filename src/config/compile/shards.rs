@@ -2,7 +2,8 @@
 
 use super::bounds::within;
 use crate::config::cores::{CORES_MAX, Cores, Machine};
-use crate::config::file::{CoreNumber, CoreTuning, Shards};
+use crate::config::entry::CoreNumber;
+use crate::config::file::{CoreTuning, Shards};
 use crate::config::problem::Report;
 use crate::config::quantity::Size;
 use crate::plan::ShardTuning;
@@ -21,19 +22,13 @@ pub(super) fn compile(shards: &Shards, machine: &Machine, report: &mut Report<'_
                 "shards are not pinned to cores here; expected pin = true and a list of cores",
             );
         } else if !cores.contains(core) {
-            report.problem(
-                &path,
-                format!("no shard runs on core {core}; shards run on {cores:?}"),
-            );
+            report.problem(&path, format!("no shard runs on core {core}; shards run on {cores:?}"));
         }
         check(&path, own, &merged(&base, own), report);
     }
     let tuning = |core: usize| {
         let own = shards.core.get(&CoreNumber(core)).filter(|_| pinned);
-        tuning(
-            pinned.then_some(core),
-            &own.map_or(base.clone(), |own| merged(&base, own)),
-        )
+        tuning(pinned.then_some(core), &own.map_or(base.clone(), |own| merged(&base, own)))
     };
     cores.into_iter().map(tuning).collect()
 }
@@ -66,18 +61,13 @@ fn place(shards: &Shards, machine: &Machine, report: &mut Report<'_>) -> (Vec<us
             cores.truncate(count.max(1));
         }
         (None, Some(quota)) if shards.cores == Cores::Auto && quota < cores.len() => {
-            report.note(format!(
-                "the quota of this process is {quota} cores: as many shards, not pinned"
-            ));
+            report.note(format!("the quota of this process is {quota} cores: as many shards, not pinned"));
             cores.truncate(quota.max(1));
             pinned = false;
         }
         _ => {}
     }
-    assert!(
-        !cores.is_empty() && cores.len() <= CORES_MAX,
-        "a machine has cores"
-    );
+    assert!(!cores.is_empty() && cores.len() <= CORES_MAX, "a machine has cores");
     (cores, pinned)
 }
 
@@ -109,14 +99,11 @@ fn merged(base: &CoreTuning, own: &CoreTuning) -> CoreTuning {
 /// The bounds of what was written here, and small_block < large_block in what comes of it.
 fn check(path: &[&str], own: &CoreTuning, all: &CoreTuning, report: &mut Report<'_>) {
     let at = |key| [path, &[key]].concat();
-    if let Some(entries) = own
-        .ring_entries
-        .filter(|entries| !entries.is_power_of_two() || !(64..=32_768).contains(entries))
+    if let Some(entries) =
+        own.ring_entries.filter(|entries| !entries.is_power_of_two() || !(64..=32_768).contains(entries))
     {
-        report.problem(
-            &at("ring_entries"),
-            format!("is {entries}; expected a power of two from 64 to 32768"),
-        );
+        report
+            .problem(&at("ring_entries"), format!("is {entries}; expected a power of two from 64 to 32768"));
     }
     if let Some(count) = own.connections_max {
         within(&at("connections_max"), count, 1, 1_000_000, report);

@@ -154,6 +154,40 @@ async fn a_backend_goes_down_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_hosted_provider_gets_our_credential() {
+    let server = Scripted::new(OK);
+    let mut plan = fixture::plan(&[fixture::tcp("127.0.0.1", server.listen().await)]);
+    plan.backends[0].provider.hosted = true;
+    resolve::initial(&plan, Duration::ZERO);
+    probe(&plan.backends[0], "/v1/models").await.unwrap();
+    let head = String::from_utf8(server.last.lock().unwrap().clone()).unwrap();
+    assert!(head.contains("\r\nauthorization: Bearer s3cret\r\n"), "{head}");
+}
+
+#[test]
+fn credential_lines_become_header_lines() {
+    let mut headers = HeaderMap::new();
+    present(
+        b"x-api-key: a:b \r\nanthropic-version: 2023-06-01\r\n",
+        &mut headers,
+    );
+    assert_eq!(headers["x-api-key"], "a:b");
+    assert_eq!(headers["anthropic-version"], "2023-06-01");
+    for odd in [
+        b"".as_slice(),
+        b"\r\n",
+        b"no colon\r\n",
+        b": v\r\n",
+        b"a b: v\r\n",
+        b"a: \x00\r\n",
+    ] {
+        let mut headers = HeaderMap::new();
+        present(odd, &mut headers);
+        assert!(headers.is_empty(), "{odd:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_probe_asks_for_the_path_and_sends_no_credential() {
     let server = Scripted::new(OK);
     let plan = fixture::plan(&[fixture::tcp("127.0.0.1", server.listen().await)]);

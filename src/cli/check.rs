@@ -1,0 +1,158 @@
+//! `ringway check`: everything that is wrong, or one line for everything that would run.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{complain, print};
+use crate::config::{self, AccessLog, Compiled, Process, Settings};
+use crate::plan::{Backend, Key, Listener, Model, Plan, Target};
+use crate::policy::bucket::Rate;
+
+/// Prints the summary, or every problem and exits with 1.
+pub(super) fn command(named: Option<PathBuf>) -> ExitCode {
+    let loaded = config::locate(named).and_then(|path| Ok((config::load(&path, &Process)?, path)));
+    match loaded {
+        Ok((compiled, path)) => print(&format!("{}: holds\n{}", path.display(), summary(&compiled))),
+        Err(problems) => {
+            let count = problems.list.len();
+            complain(&format!("{problems}\n{count} {}", if count == 1 { "problem" } else { "problems" }))
+        }
+    }
+}
+
+/// One line per listener, backend, model and key, then the notes. Without a secret: keys are known by their names.
+fn summary(compiled: &Compiled) -> String {
+    let Compiled { plan, settings, notes } = compiled;
+    let mut lines: Vec<String> = plan.listeners.iter().map(listener).collect();
+    lines.push(format!("admin {}", settings.admin));
+    lines.push(shards(plan, settings));
+    lines.extend(plan.backends.iter().map(backend));
+    lines.extend(plan.models.iter().map(|row| model(plan, row)));
+    lines.extend(plan.keys.iter().map(|row| key(plan, row)));
+    if !plan.keys_required {
+        lines.push("no keys: whoever can connect may use every model".to_owned());
+    }
+    lines.extend(notes.iter().map(|note| format!("note: {note}")));
+    lines.join("\n")
+}
+
+fn listener(listener: &Listener) -> String {
+    format!("listener {} {}", listener.address, if listener.tls.is_some() { "https" } else { "http" })
+}
+
+fn shards(plan: &Plan, settings: &Settings) -> String {
+    let cores: Vec<String> =
+        plan.shards.iter().filter_map(|shard| shard.core).map(|core| core.to_string()).collect();
+    let place =
+        if cores.is_empty() { "not pinned".to_owned() } else { format!("on cores {}", cores.join(", ")) };
+    let log = match &settings.access_log {
+        AccessLog::Off => "off".to_owned(),
+        AccessLog::Stdout => "to stdout".to_owned(),
+        AccessLog::File(path) => format!("to {}", path.display()),
+    };
+    format!("shards {} {place}, driver {:?}, access log {log}", plan.shards.len(), settings.driver)
+}
+
+fn backend(backend: &Backend) -> String {
+    let mut line = format!("backend {} {} ", backend.name, backend.provider.kind.name());
+    match &backend.target {
+        Target::Unix(path) => line.push_str(&format!("unix:{}", path.display())),
+        Target::Tcp { .. } => {
+            let scheme = if backend.tls.is_some() { "https" } else { "http" };
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            line.push_str(&format!("{scheme}://{}{}", text(&backend.authority), text(&backend.path_prefix)));
+        }
+    }
+    match &backend.health.path {
+        Some(path) => line.push_str(&format!(", asked at {path} every {}", backend.health.interval)),
+        None => line.push_str(", not probed"),
+    }
+    if backend.tls.as_ref().is_some_and(|tls| !tls.verified) {
+        line.push_str(", CERTIFICATE NOT VERIFIED");
+    }
+    if !backend.credential_lines.is_empty() {
+        line.push_str(", with a credential");
+    }
+    bound(&mut line, backend.in_flight_max);
+    line
+}
+
+fn model(plan: &Plan, model: &Model) -> String {
+    let member = |member: &crate::plan::Member| {
+        let own = member
+            .model_json
+            .as_deref()
+            .map_or(String::new(), |json| format!(" as {}", String::from_utf8_lossy(json)));
+        format!("{} x{}{own}", plan.backend(member.backend).name, member.weight)
+    };
+    let pool: Vec<String> = model.pool.iter().map(member).collect();
+    let mut line = format!("model {} on {}", model.name, pool.join(", "));
+    if !model.aliases.is_empty() {
+        line.push_str(&format!(", also {}", model.aliases.join(", ")));
+    }
+    line
+}
+
+fn key(plan: &Plan, key: &Key) -> String {
+    let allowed = key.models.iter().filter(|allowed| **allowed).count();
+    let mut line = format!("key {} for {allowed} of {} models", key.name, plan.models.len());
+    for (rate, what) in [(key.requests, "requests"), (key.tokens, "tokens")] {
+        if let Some(Rate { per_minute, burst }) = rate {
+            line.push_str(&format!(", {per_minute} {what}/min (burst {burst})"));
+        }
+    }
+    bound(&mut line, key.in_flight_max);
+    line
+}
+
+fn bound(line: &mut String, in_flight_max: u32) {
+    if in_flight_max != u32::MAX {
+        let _ = write!(line, ", {in_flight_max} in flight");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_summary_has_a_line_for_everything_and_no_secret() {
+        let text = r#"
+listen = "127.0.0.1:8080"
+[shards]
+cores = "auto"
+count = 1
+pin = false
+[backend.gpu-a]
+url = "https://10.0.0.11:8000/x"
+kind = "vllm"
+tls_verify = false
+api_key = { file = "/proc/sys/kernel/ostype" }
+in_flight_max = 8
+[model.m]
+backends = [{ name = "gpu-a", model = "M" }]
+aliases = ["fast"]
+[key.k]
+sha256 = "55f271aba1499e9bc826cc4472f58b749dc89750216a7f9008d2c9ce8cc24034"
+tokens_per_minute = 6000
+"#;
+        let written = config::read(Path::new("f"), text).unwrap();
+        let summary = summary(&config::compile(&written, &Process).unwrap());
+        for line in [
+            "listener 127.0.0.1:8080 http",
+            "admin 127.0.0.1:9090",
+            "shards 1 not pinned, driver Auto, access log off",
+            "backend gpu-a vllm https://10.0.0.11:8000/x, asked at /x/health every 2s, CERTIFICATE NOT VERIFIED, \
+             with a credential, 8 in flight",
+            "model m on gpu-a x1 as \"M\", also fast",
+            "key k for 1 of 1 models, 6000 tokens/min (burst 6000)",
+            "note: backend gpu-a takes any certificate: tls_verify = false",
+        ] {
+            assert!(summary.lines().any(|found| found == line), "{line}\n{summary}");
+        }
+        assert!(!summary.contains("Linux"), "{summary}");
+    }
+}

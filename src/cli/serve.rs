@@ -1,0 +1,167 @@
+//! `ringway serve`: opens what must be open before anything starts, starts shards and coordinator, says what runs,
+//! and waits for the end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::config::file;
+use crate::config::{Compiled, Settings};
+use crate::coordinator::{self, Ended, log};
+use crate::net::listen::{self, Spill};
+use crate::net::runtime::{Driver, ShardRuntime};
+use crate::observe::{self, Rows, ShardInbox};
+use crate::plan::{Control, Listener, Plan, Target};
+use crate::shard::{self, Seat};
+use crate::units::ShardId;
+
+/// Serves until told to stop. Prints what runs on standard output.
+///
+/// Errors: an address that is taken, no driver, a thread that the machine refuses; nothing has been served then. Or
+/// shards that did not end when they should, or did when they should not.
+pub fn run(compiled: Compiled) -> io::Result<()> {
+    raise_descriptor_limit();
+    let Compiled { plan, settings, .. } = compiled;
+    for lost in coordinator::resolve::initial(&plan, RESOLVE_PATIENCE) {
+        super::complain(&format!("note: {} cannot be resolved yet: {}", lost.host, lost.reason));
+    }
+    let plan = Arc::new(plan);
+    let control = Arc::new(Control::new(plan.shards.len()));
+    let (seats, inboxes) = seats(&plan, &control, log::records_max(&settings.access_log))?;
+    let (threads, driver) = start(seats, only(settings.driver))?;
+    let Settings { admin, access_log, .. } = settings;
+    let coordinator = coordinator::start(
+        Arc::clone(&plan),
+        coordinator::Settings {
+            admin: Some(admin),
+            access_log,
+            resolve_every: RESOLVE_EVERY,
+            drain_grace: DRAIN_GRACE,
+            version: env!("CARGO_PKG_VERSION"),
+            driver: driver.clone(),
+        },
+        inboxes,
+        control,
+    )?;
+    announce(&plan, coordinator.admin(), &driver);
+    match coordinator.join() {
+        Ended::Drained => threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::other("a shard panicked")),
+        }),
+        Ended::Stuck(shards) => Err(io::Error::other(format!("{shards} shards did not stop in time"))),
+        Ended::ShardsGone => Err(io::Error::other("every shard has ended by itself")),
+    }
+}
+
+/// One seat per shard, with its listeners open, and the coordinator's end of each.
+fn seats(plan: &Arc<Plan>, control: &Arc<Control>, records_max: Option<usize>) -> io::Result<(Vec<Seat>, Vec<ShardInbox>)> {
+    let (spill, bells) = Spill::new(plan.shards.len())?;
+    let rows = Rows { keys: plan.keys.len(), models: plan.models.len(), backends: plan.backends.len() };
+    let mut seats = Vec::with_capacity(bells.len());
+    let mut inboxes = Vec::with_capacity(bells.len());
+    for (index, bell) in bells.into_iter().enumerate() {
+        let id = ShardId::new(index);
+        let (outbox, inbox) = observe::channel(id, rows, records_max);
+        inboxes.push(inbox);
+        let listeners = plan.listeners.iter().map(bind).collect::<io::Result<_>>()?;
+        let (plan, spill, control) = (Arc::clone(plan), Arc::clone(&spill), Arc::clone(control));
+        seats.push(Seat { id, plan, listeners, spill, bell, outbox, control });
+    }
+    Ok((seats, inboxes))
+}
+
+fn bind(listener: &Listener) -> io::Result<TcpListener> {
+    listen::bind(listener.address)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", listener.address)))
+}
+
+type Threads = Vec<JoinHandle<io::Result<()>>>;
+
+/// Starts a thread per seat; which driver they run on, and what was refused before it.
+fn start(seats: Vec<Seat>, only: Option<Driver>) -> io::Result<(Threads, String)> {
+    let (started, starts) = mpsc::channel();
+    let mut threads = Vec::with_capacity(seats.len());
+    for seat in seats {
+        let started = started.clone();
+        let thread = thread::Builder::new().name(format!("shard-{}", seat.id.index()));
+        threads.push(thread.spawn(move || {
+            let tuning = &seat.plan.shards[seat.id.index()];
+            if let Some(core) = tuning.core {
+                let _ = monoio::utils::bind_to_cpu_set([core]); // a core that is gone leaves the thread unpinned
+            }
+            let (mut runtime, refused) = match ShardRuntime::build(tuning.ring_entries, only) {
+                Ok(built) => built,
+                Err(error) => {
+                    let _ = started.send(Err(error.to_string())); // the starter waits for every shard
+                    return Err(error);
+                }
+            };
+            let _ = started.send(Ok((runtime.driver(), refused)));
+            drop(started);
+            runtime.run(shard::run(seat))
+        })?);
+    }
+    drop(started);
+    let mut driver = String::new();
+    for start in starts {
+        let (runs, refused) = start.map_err(io::Error::other)?;
+        driver = match refused {
+            None => runs.name().to_owned(),
+            Some(refused) => format!("{} ({refused})", runs.name()),
+        };
+    }
+    Ok((threads, driver))
+}
+
+fn only(driver: file::Driver) -> Option<Driver> {
+    match driver {
+        file::Driver::Auto => None,
+        file::Driver::IoUring => Some(Driver::IoUring),
+        file::Driver::Epoll => Some(Driver::Epoll),
+    }
+}
+
+/// The start-up lines.
+#[allow(clippy::print_stdout)] // the command's face
+fn announce(plan: &Plan, admin: Option<SocketAddr>, driver: &str) {
+    println!("ringway {}", env!("CARGO_PKG_VERSION"));
+    for listener in &plan.listeners {
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        println!("  listening  {scheme}://{}", listener.address);
+    }
+    if let Some(admin) = admin {
+        println!("  admin      http://{admin}/ (metrics, status, healthz, readyz)");
+    }
+    let core = |core: Option<usize>| core.map_or_else(|| "any".to_owned(), |core| core.to_string());
+    let cores: Vec<String> = plan.shards.iter().map(|shard| core(shard.core)).collect();
+    println!("  shards     {}, on core {}", plan.shards.len(), cores.join(", "));
+    println!("  driver     {driver}");
+    for model in &plan.models {
+        let pool: Vec<&str> = model.pool.iter().map(|member| &*plan.backend(member.backend).name).collect();
+        println!("  model      {} on {}", model.name, pool.join(", "));
+    }
+    for backend in &plan.backends {
+        match &backend.target {
+            Target::Tcp { host, port } => println!("  backend    {} at {host}:{port}", backend.name),
+            Target::Unix(path) => println!("  backend    {} at unix:{}", backend.name, path.display()),
+        }
+    }
+}
+
+/// As many descriptors as the machine allows: two per stream.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard); // what is there has to do
+    }
+}
+
+/// How long the start waits for names of backends; what is not known then is asked for again later.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two resolutions of a backend's name.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+/// How long readiness fails before the listeners close, so that a balancer in front notices.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);

@@ -1,0 +1,207 @@
+mod refusals;
+mod samples;
+
+use std::collections::HashMap;
+use std::io;
+
+use rustls::pki_types::CertificateDer;
+
+use super::*;
+use crate::config::cores::{Core, Machine};
+use crate::config::read;
+use crate::plan::Target;
+use crate::units::{BackendId, Nanos};
+
+/// An environment made of what a test puts there.
+struct Fake {
+    variables: HashMap<&'static str, &'static str>,
+    files: HashMap<PathBuf, Vec<u8>>,
+    machine: Machine,
+    roots: Vec<CertificateDer<'static>>,
+}
+
+impl Fake {
+    /// Eight plain cores, two keys in variables, a certificate of our own that the machine trusts.
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let pem = made.cert.pem().into_bytes();
+        let files = [
+            ("/etc/ringway/tls/cert.pem", pem.clone()),
+            ("/etc/ringway/tls/ca.pem", pem),
+            ("/etc/ringway/tls/key.pem", made.signing_key.serialize_pem().into_bytes()),
+            ("/etc/ringway/secret", b"sk-from-file\n".to_vec()),
+            ("/etc/ringway/two-lines", b"sk-1\nsk-2\n".to_vec()),
+        ];
+        Self {
+            variables: HashMap::from([
+                ("GPU_A_KEY", "sk-very-secret-a"),
+                ("OPENAI_API_KEY", "sk-very-secret-b"),
+                ("WITH_BREAK", "sk-very-secret\r\nX: y"),
+                ("EMPTY", ""),
+            ]),
+            files: files.into_iter().map(|(path, bytes)| (path.into(), bytes)).collect(),
+            machine: Machine::plain(8),
+            roots: vec![made.cert.der().clone()],
+        }
+    }
+}
+
+impl Environment for Fake {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).map(|&value| value.to_owned())
+    }
+    fn file(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let found = self.files.get(path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        assert!(found.len() <= bytes_max);
+        Ok(found.clone())
+    }
+    fn machine(&self) -> Machine {
+        self.machine.clone()
+    }
+    fn roots(&self) -> Vec<CertificateDer<'static>> {
+        self.roots.clone()
+    }
+    fn unix_seconds(&self) -> u64 {
+        1_700_000_000
+    }
+}
+
+const BASE: &str = "[backend.a]\nurl = \"http://10.0.0.1:8000\"\n[model.m]\nbackends = [\"a\"]\n";
+const DIGEST: &str = "55f271aba1499e9bc826cc4472f58b749dc89750216a7f9008d2c9ce8cc24034";
+
+fn with(environment: &Fake, text: &str) -> Result<Compiled, Problems> {
+    compile(&read(Path::new("/etc/ringway/f.toml"), text)?, environment)
+}
+
+/// Compiles `BASE` between what comes before its tables and what comes after them.
+fn based(before: &str, after: &str) -> Result<Compiled, Problems> {
+    with(&Fake::new(), &format!("{before}\n{BASE}{after}"))
+}
+
+#[test]
+fn an_open_gateway_is_on_loopback_or_on_purpose() {
+    assert!(!based("", "").unwrap().plan.keys_required);
+    assert!(based("listen = \"[::1]:8080\"", "").is_ok());
+    let open = based("listen = \"0.0.0.0:8080\"\nopen = true", "").unwrap();
+    assert!(open.notes.iter().any(|note| note.starts_with("open gateway")));
+    let closed = based("listen = \"0.0.0.0:8080\"", &format!("[key.k]\nsha256 = \"{DIGEST}\"")).unwrap();
+    assert!(closed.plan.keys_required);
+}
+
+#[test]
+fn backends_of_every_form_become_rows() {
+    let after = r#"
+[backend.b]
+url = "https://api.example.com/openai/v1"
+kind = "anthropic"
+api_key = { env = "GPU_A_KEY" }
+tls_verify = false
+[backend.c]
+url = "unix:/run/c.sock"
+kind = "vllm"
+api_key = { file = "secret" }
+in_flight_max = 7
+kv_tokens = 9
+[backend.d]
+url = "https://[::1]:8443/x/v1"
+kind = "sglang"
+stream_options = false
+serves = ["chat"]
+"#;
+    let plan = based("", after).unwrap().plan;
+    let [a, b, c, d] = &plan.backends[..] else { panic!("four rows") };
+    assert_eq!(a.target, Target::Tcp { host: "10.0.0.1".into(), port: 8000 });
+    assert!(a.tls.is_none() && a.credential_lines.is_empty() && a.in_flight_max == u32::MAX);
+    assert_eq!(&*b.credential_lines, b"x-api-key: sk-very-secret-a\r\n");
+    assert_eq!((&*b.authority, &*b.path_prefix), (&b"api.example.com"[..], &b"/openai/v1"[..]));
+    assert!(b.tls.as_ref().is_some_and(|tls| !tls.verified));
+    assert_eq!(c.target, Target::Unix("/run/c.sock".into()));
+    assert_eq!(&*c.credential_lines, b"authorization: Bearer sk-from-file\r\n");
+    assert_eq!((c.in_flight_max, c.kv_tokens, c.health.path.as_deref()), (7, 9, Some("/health")));
+    assert_eq!(&*d.authority, b"[::1]:8443");
+    assert!(d.tls.as_ref().is_some_and(|tls| tls.verified && tls.config.alpn_protocols == [b"http/1.1"]));
+    assert!(!d.provider.takes_stream_options);
+    assert!(d.health.path.as_deref().is_some_and(|path| path.starts_with("/x/h")), "{:?}", d.health.path);
+}
+
+#[test]
+fn the_backend_hears_its_own_name_for_the_model() {
+    let after = r#"
+[backend.b]
+url = "http://b"
+weight = 3
+[model.n]
+backends = ["a", { name = "b", model = 'my "m"' }]
+aliases = ["fast"]
+[model.o]
+backends = [{ name = "b", weight = 5 }]
+"#;
+    let plan = based("", after).unwrap().plan;
+    let json = |model: usize, member: usize| plan.models[model].pool[member].model_json.as_deref();
+    assert_eq!(json(0, 0), None, "without aliases the client's bytes are right");
+    assert_eq!(json(1, 0), Some(&b"\"n\""[..]), "an alias is ours only");
+    assert_eq!(json(1, 1), Some(&br#""my \"m\"""#[..]));
+    assert_eq!(plan.models[1].pool.iter().map(|member| member.weight).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!((plan.models[2].pool[0].backend, plan.models[2].pool[0].weight), (BackendId::new(1), 5));
+    assert_eq!((plan.names["fast"], plan.names["n"]), (plan.models[1].id, plan.models[1].id));
+}
+
+#[test]
+fn a_model_has_its_own_deadlines() {
+    let after = "[model.n]\nbackends = [\"a\"]\ntimeouts = { first_token = \"5s\" }";
+    let plan = based("", after).unwrap().plan;
+    assert_eq!(plan.models[0].timeouts, plan.timeouts);
+    assert_eq!(plan.models[1].timeouts.first_token, Nanos(5_000_000_000));
+    assert_eq!(plan.models[1].timeouts.total, plan.timeouts.total);
+}
+
+#[test]
+fn a_key_may_use_what_its_patterns_fit() {
+    let after = format!(
+        "[model.n]\nbackends = [\"a\"]\naliases = [\"fast\"]\n[key.k]\nsha256 = \"{DIGEST}\"\nmodels = [\"fa*\"]\n\
+         requests_per_minute = 60\ntokens_per_minute = 6000\ntokens_burst = 1000"
+    );
+    let plan = based("", &after).unwrap().plan;
+    let key = &plan.keys[0];
+    assert_eq!(&*key.models, [false, true]);
+    assert_eq!(key.requests.map(|rate| (rate.per_minute, rate.burst)), Some((60, 60)));
+    assert_eq!(key.tokens.map(|rate| (rate.per_minute, rate.burst)), Some((6000, 1000)));
+    assert_eq!(key.in_flight_max, u32::MAX);
+    assert_eq!(plan.key_table.find(&key.digest), Some(key.id));
+}
+
+#[test]
+fn shards_run_where_they_are_told() {
+    let cores = |machine: &Machine, shards: &str| {
+        let fake = Fake { machine: machine.clone(), ..Fake::new() };
+        let plan = with(&fake, &format!("{BASE}[shards]\n{shards}"))
+            .map_err(|problems| problems.to_string())
+            .unwrap()
+            .plan;
+        plan.shards.iter().map(|shard| shard.core).collect::<Vec<_>>()
+    };
+    let pairs = (0..4).map(|number| Core { number, physical: number % 2 }).collect();
+    let threads = Machine { cores: pairs, quota: None };
+    assert_eq!(cores(&threads, ""), [Some(0), Some(1)], "one per physical core");
+    assert_eq!(cores(&threads, "cores = [3, 1]"), [Some(3), Some(1)]);
+    assert_eq!(cores(&threads, "cores = \"0-3\"\ncount = 1"), [Some(0)]);
+    assert_eq!(cores(&threads, "pin = false"), [None, None]);
+    let quota = Machine { quota: Some(2), ..Machine::plain(8) };
+    assert_eq!(cores(&quota, ""), [None, None], "neighbours would pin to the same cores");
+    assert_eq!(cores(&quota, "cores = \"0-2\"").len(), 3, "what is written is done");
+}
+
+#[test]
+fn a_core_differs_only_where_it_says_so() {
+    let plan = based("", "[shards]\nidle_max = 5\n[shards.core.3]\nring_entries = 64").unwrap().plan;
+    let (own, other) = (&plan.shards[3], &plan.shards[2]);
+    assert_eq!((own.ring_entries, own.idle_max), (64, 5));
+    assert_eq!((other.ring_entries, other.idle_max), (4096, 5));
+}
+
+#[test]
+fn tls_is_on_every_listener_that_does_not_decline() {
+    let before = "listen = [\"127.0.0.1:1\", { address = \"127.0.0.1:2\", tls = false }]";
+    let plan = based(before, "[tls]\ncert_file = \"tls/cert.pem\"\nkey_file = \"tls/key.pem\"").unwrap().plan;
+    assert!(plan.listeners[0].tls.is_some() && plan.listeners[1].tls.is_none());
+}

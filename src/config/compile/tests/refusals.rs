@@ -1,0 +1,114 @@
+//! What is refused, and how it is said.
+
+use super::*;
+
+fn refusal(before: &str, after: &str) -> String {
+    match based(before, after) {
+        Ok(_) => panic!("not refused: {before} {after}"),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+#[test]
+fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
+    let key = |fields: &str| format!("[key.k]\nsha256 = \"{DIGEST}\"\n{fields}");
+    let two = format!("[key.k]\nsha256 = \"{DIGEST}\"\n[key.l]\nsha256 = \"{}\"", DIGEST.to_uppercase());
+    let backend = |fields: &str| format!("[backend.b]\nurl = \"https://b\"\n{fields}");
+    #[rustfmt::skip] // one claim per line
+    let table: &[(&str, &str, &str)] = &[
+        ("listen = \"8080\"", "", "listen: expected an address and a port"),
+        ("listen = \"localhost:8080\"", "", "listen: expected an address and a port"),
+        ("listen = []", "", "listen: is empty"),
+        ("listen = \"0.0.0.0:8080\"", "", "listen: there are no keys and other machines can reach 0.0.0.0:8080"),
+        ("listen = \"127.0.0.1:9090\"", "", "admin.listen: 127.0.0.1:9090 is where clients connect"),
+        ("listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", "", "listen[1]: 127.0.0.1:1 is listened on already"),
+        ("listen = \"127.0.0.1:0\"", "", "listen: has port 0"),
+        ("listen = { address = \"127.0.0.1:1\", tls = true }", "", "listen: has tls = true, but there is no [tls]"),
+        ("open = true", &key(""), "open: says that there are no keys"),
+        ("", "[access_log]\nto = \"stdot\"", "access_log.to: expected \"off\", \"stdout\" or the path"),
+        ("", "[admin]\nlisten = \"x\"", "admin.listen: expected an address and a port"),
+        ("", "[tls]\ncert_file = \"no\"\nkey_file = \"tls/key.pem\"", "tls.cert_file: cannot read /etc/ringway/no"),
+        ("", "[tls]\ncert_file = \"tls/key.pem\"\nkey_file = \"tls/key.pem\"", "tls.cert_file: holds no certificate"),
+        ("", "[shards]\ncores = \"0-8\"", "shards.cores: core 8 is not one this process may use"),
+        ("", "[shards]\ncount = 9", "shards.count: is 9; expected 1 to 8"),
+        ("", "[shards]\ncount = 0", "shards.count: is 0; expected 1 to 8"),
+        ("", "[shards]\nring_entries = 1000", "shards.ring_entries: is 1000; expected a power of two"),
+        ("", "[shards]\nsmall_block = \"16KiB\"", "shards.small_block: is 16KiB; expected less than large_block"),
+        ("", "[shards.core.1]\nlarge_block = \"4KiB\"", "shards.core.1.small_block: is 4KiB; expected less"),
+        ("", "[shards.core.1]\nconnections_max = 0", "shards.core.1.connections_max: is 0; expected 1 to 1000000"),
+        ("", "[shards.core.9]\nidle_max = 1", "shards.core.9: no shard runs on core 9"),
+        ("", "[shards]\npin = false\n[shards.core.1]\nidle_max = 1", "shards.core.1: shards are not pinned"),
+        ("", "[timeouts]\nhead = \"0s\"", "timeouts.head: is 0s; expected 1ms to 168h"),
+        ("", "[timeouts]\nbetween_events = \"31m\"", "between_events: is 31m; expected at most timeouts.total"),
+        ("", "[timeouts]\nfirst_token = \"2s\"", "first_token: is 2s; expected more than timeouts.connect"),
+        ("", "[limits]\nhead = \"2MiB\"", "limits.head: is 2MiB; expected 1KiB to 1MiB"),
+        ("", "[limits]\nbody = \"512KiB\"", "limits.body_buffer: is 1MiB; expected at most limits.body"),
+        ("", "[limits]\ntarget = \"64KiB\"", "limits.target: is 64KiB; expected less than limits.head"),
+        ("", "[limits]\nattempts = 0", "limits.attempts: is 0; expected 1 to 10"),
+        ("", "[estimate]\nbytes_per_token = 0", "estimate.bytes_per_token: is 0"),
+        ("", "[health]\ntimeout = \"3s\"", "health.timeout: is 3s; expected at most health.interval, which is 2s"),
+        ("", "[backend.\"b c\"]\nurl = \"http://b\"", "backend.\"b c\": is no name"),
+        ("", "[backend.b]\nurl = \"b:80\"", "backend.b.url: expected http://HOST"),
+        ("", &backend("api_key = { env = \"NOT_SET\" }"), "backend.b.api_key: the environment variable NOT_SET is not"),
+        ("", &backend("api_key = { env = \"EMPTY\" }"), "backend.b.api_key: the environment variable EMPTY is empty"),
+        ("", &backend("api_key = { env = \"WITH_BREAK\" }"), "WITH_BREAK holds a control character"),
+        ("", &backend("api_key = { file = \"two-lines\" }"), "two-lines holds a control character"),
+        ("", &backend("api_key = { file = \"none\" }"), "backend.b.api_key: cannot read /etc/ringway/none"),
+        ("", &backend("weight = 0"), "backend.b.weight: is 0; expected 1 to 10000"),
+        ("", &backend("in_flight_max = 0"), "backend.b.in_flight_max: is 0"),
+        ("", &backend("serves = [\"chat\", \"models\"]"), "backend.b.serves[1]: no such endpoint; expected some of chat,"),
+        ("", &backend("serves = []"), "backend.b.serves: is empty"),
+        ("", &backend("ca_file = \"none\""), "backend.b.ca_file: cannot read /etc/ringway/none"),
+        ("", &backend("ca_file = \"tls/ca.pem\"\ntls_verify = false"), "backend.b.ca_file: is there although"),
+        ("", "[backend.b]\nurl = \"http://b\"\ntls_verify = false", "backend.b.tls_verify: is for https only"),
+        ("", &backend("[backend.b.health]\npath = \"health\""), "backend.b.health.path: expected a path like"),
+        ("", &backend("[backend.b.health]\nenabled = true"), "backend.b.health.path: is missing"),
+        ("", &backend("[backend.b.health]\nenabled = false\npath = \"/h\""), "backend.b.health.path: is there although"),
+        ("", &backend("[backend.b.health]\ntimeout = \"9s\""), "backend.b.health.timeout: is 9s; expected at most"),
+        ("", "[model.n]\nbackends = []", "model.n.backends: is empty"),
+        ("", "[model.n]\nbackends = [\"x\"]", "model.n.backends[0]: there is no [backend.x]; expected one of a"),
+        ("", "[model.n]\nbackends = [\"a\", \"a\"]", "model.n.backends[1]: a is listed twice"),
+        ("", "[model.n]\nbackends = [{ name = \"a\", weight = 0 }]", "model.n.backends[0].weight: is 0"),
+        ("", "[model.n]\nbackends = [{ name = \"a\", model = \"\" }]", "model.n.backends[0].model: expected"),
+        ("", "[model.n]\nbackends = [\"a\"]\naliases = [\"m\"]", "aliases[0]: \"m\" is a name of model \"m\" already"),
+        ("", "[model.n]\nbackends = [\"a\"]\naliases = [\"x\", \"x\"]", "aliases[1]: \"x\" is a name of model \"n\""),
+        ("", "[model.\"n*\"]\nbackends = [\"a\"]", "model.\"n*\": is no name"),
+        ("", "[model.n]\nbackends = [\"a\"]\ntimeouts = { total = \"1s\" }", "model.n.timeouts.first_token: is 2m"),
+        ("", "[key.k]\nsha256 = \"sk-rw-1\"", "key.k.sha256: expected the SHA-256 of the key in 64 hex digits"),
+        ("", &two, "key.l.sha256: is the same key as [key.k]"),
+        ("", &key("models = [\"m\", \"gpt-*\"]"), "key.k.models[1]: \"gpt-*\" fits no model"),
+        ("", &key("models = []"), "key.k.models: is empty"),
+        ("", &key("requests_per_minute = 0"), "key.k.requests_per_minute: is 0"),
+        ("", &key("requests_burst = 5"), "key.k.requests_burst: has no requests_per_minute"),
+        ("", &key("tokens_per_minute = 512"), "key.k.tokens_per_minute: is 512, so a request without a cap"),
+        ("", &key("in_flight_max = 0"), "key.k.in_flight_max: is 0"),
+    ];
+    for (before, after, expected) in table {
+        let refusal = refusal(before, after);
+        assert!(refusal.contains(expected), "{expected}\n{refusal}");
+        assert!(refusal.lines().all(|line| line.starts_with("/etc/ringway/f.toml:")), "no line: {refusal}");
+        assert!(!refusal.contains("very-secret") && !refusal.contains("sk-"), "{refusal}");
+    }
+}
+
+#[test]
+fn all_problems_are_found_in_one_run_and_sorted_by_line() {
+    let text = "opne = true\nlisten = \"x\"\n[timeouts]\nhead = \"0s\"\n[backend.a]\nurl = \"x\"\n[model.m]\nbackends = [\"b\"]";
+    let found = with(&Fake::new(), text).err().unwrap();
+    let lines: Vec<_> = found.list.iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [Some(1), Some(2), Some(4), Some(6), Some(8)], "{found}");
+}
+
+#[test]
+fn a_file_without_backends_or_models_is_refused() {
+    let refusal = with(&Fake::new(), "").err().unwrap().to_string();
+    assert!(refusal.contains("backend: is missing") && refusal.contains("model: is missing"));
+}
+
+#[test]
+fn https_without_any_authority_is_refused() {
+    let fake = Fake { roots: Vec::new(), ..Fake::new() };
+    let text = format!("{BASE}[backend.b]\nurl = \"https://b\"");
+    assert!(with(&fake, &text).err().unwrap().to_string().contains("backend.b.url: needs authorities"));
+    assert!(with(&fake, &format!("{text}\nca_file = \"tls/ca.pem\"")).is_ok());
+}

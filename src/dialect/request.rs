@@ -1,0 +1,276 @@
+//! What of a request decides about routing and billing, and the few bytes changed on the way to a backend.
+//!
+//! The body is looked through once at its top level. A member that the gateway acts on must mean the same to the
+//! backend: written once, in its own spelling, with the type the API asks for. Everything else passes untouched,
+//! duplicates, odd numbers and unknown members included.
+
+use std::borrow::Cow;
+
+use super::Api;
+use crate::error::{Fault, Kind};
+use crate::units::Span;
+use crate::wire::json;
+
+/// What a body asks for. Spans are offsets into the body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peek {
+    /// The endpoint it was sent to.
+    pub api: Api,
+    /// The value of `model`, a JSON string with its quotes.
+    pub model: Span,
+    /// Whether the answer shall be an event stream.
+    pub stream: bool,
+    /// Whether the client wants usage in its stream.
+    pub usage_asked: bool,
+    /// Where `stream_options` is.
+    pub stream_options: StreamOptions,
+    /// The offset of the final `}`.
+    pub object_end: usize,
+    /// The most output tokens one answer may have: the cap this endpoint obeys (the larger one, if a body names
+    /// both), zero where there is no output, `None` if there is no cap.
+    pub output_cap: Option<u64>,
+    /// Answers the client gets: `n`, at least 1.
+    pub choices: u64,
+    /// Answers that are computed and billed: `best_of` if it is more than `n`.
+    pub generations: u64,
+}
+
+/// The member that asks for usage in a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamOptions {
+    /// Not there.
+    Absent,
+    /// There and null: the span of the null.
+    Null(Span),
+    /// There.
+    Object {
+        /// The value of its `include_usage`, if it has one.
+        include_usage: Option<Span>,
+        /// The offset of its `}`.
+        end: usize,
+        /// Whether it has no member.
+        is_empty: bool,
+    },
+}
+
+/// Most answers one request may ask for. Taste: an engine computes them all at once, and one huge number kills it.
+pub const CHOICES_MAX: u64 = 128;
+/// Largest output cap. Engines hold it in 32 bits.
+pub const OUTPUT_CAP_MAX: u64 = u32::MAX as u64;
+
+/// The members that are routed or billed by.
+const NAMES: [&str; 8] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n",
+    "best_of",
+];
+
+/// Looks through the body of a request to `api`.
+///
+/// # Errors
+/// `BodyMalformed`, with the byte or the member: no sound JSON object, no `model`; a member of the list written twice or
+/// in another case (escapes resolved), of another type, or out of its range. Null counts as absent.
+///
+/// Cost: one pass over the body, no allocation.
+pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
+    let mut members = json::members(body);
+    let mut values = [None; NAMES.len()];
+    for member in &mut members {
+        let member =
+            member.map_err(|bad| refused(format!("invalid JSON at byte {}: {}", bad.at, bad.reason)))?;
+        if let Some(index) = watched(member.key.of(body), &NAMES)?
+            && values[index].replace(member).is_some()
+        {
+            return Err(refused(format!("'{}' is given twice", NAMES[index])));
+        }
+    }
+    let object_end = members.close().unwrap_or(body.len());
+    let [
+        model,
+        stream,
+        options,
+        max_tokens,
+        max_completion,
+        max_output,
+        n,
+        best_of,
+    ] = values.map(|member| member.filter(|member| member.kind != json::Kind::Null));
+
+    let model = model.ok_or_else(|| refused("'model' is missing"))?.value;
+    if json::string(model.of(body)).is_none_or(|name| name.is_empty()) {
+        return Err(refused("'model' has to be a non-empty string"));
+    }
+    let stream = boolean(stream, "stream")?;
+    let (stream_options, usage_asked) = match (options, values[2]) {
+        (Some(options), _) => read_options(options, body)?,
+        (None, Some(null)) => (StreamOptions::Null(null.value), false),
+        (None, None) => (StreamOptions::Absent, false),
+    };
+    let max_tokens = integer(max_tokens, "max_tokens", body, 0..=OUTPUT_CAP_MAX)?;
+    let max_completion = integer(max_completion, "max_completion_tokens", body, 0..=OUTPUT_CAP_MAX)?;
+    let max_output = integer(max_output, "max_output_tokens", body, 0..=OUTPUT_CAP_MAX)?;
+    let choices = integer(n, "n", body, 1..=CHOICES_MAX)?.unwrap_or(1);
+    let best_of = integer(best_of, "best_of", body, 1..=CHOICES_MAX)?.unwrap_or(1);
+    Ok(Peek {
+        api,
+        model,
+        stream,
+        usage_asked,
+        stream_options,
+        object_end,
+        output_cap: match api {
+            Api::Chat => max_tokens.max(max_completion),
+            Api::Completions | Api::Messages => max_tokens,
+            Api::Responses => max_output,
+            _ => Some(0),
+        },
+        choices,
+        generations: choices.max(best_of),
+    })
+}
+
+impl Peek {
+    /// The name of the model, escapes resolved. `body` is the one that was peeked into.
+    pub fn model_name<'b>(&self, body: &'b [u8]) -> Cow<'b, str> {
+        json::string(self.model.of(body)).unwrap_or_default()
+    }
+
+    /// What to change for a backend that calls the model `model_json` (a JSON string with its quotes; `None` leaves
+    /// the client's) and that takes `stream_options` or not.
+    ///
+    /// Usage is asked for on behalf of a streaming client that does not, where it has to be asked for: chat and
+    /// completions. The chunk that answers is the gateway's and must be dropped (`stream::Meter`).
+    pub fn edits<'a>(&self, model_json: Option<&'a [u8]>, takes_stream_options: bool) -> Edits<'a> {
+        let mut edits = Edits::default();
+        if let Some(name) = model_json {
+            edits.push(self.model, name);
+        }
+        let asks = matches!(self.api, Api::Chat | Api::Completions);
+        if self.stream && !self.usage_asked && asks && takes_stream_options {
+            let (span, text) = match self.stream_options {
+                StreamOptions::Absent => (
+                    Span::new(self.object_end, self.object_end),
+                    br#","stream_options":{"include_usage":true}"#.as_slice(),
+                ),
+                StreamOptions::Null(null) => (null, br#"{"include_usage":true}"#.as_slice()),
+                StreamOptions::Object {
+                    include_usage: Some(value),
+                    ..
+                } => (value, b"true".as_slice()),
+                StreamOptions::Object {
+                    end, is_empty: true, ..
+                } => (Span::new(end, end), br#""include_usage":true"#.as_slice()),
+                StreamOptions::Object { end, .. } => {
+                    (Span::new(end, end), br#","include_usage":true"#.as_slice())
+                }
+            };
+            edits.push(span, text);
+            edits.asks_usage = true;
+        }
+        edits
+    }
+}
+
+/// At most two replacements, in order, for `json::splice`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Edits<'a> {
+    list: [(Span, &'a [u8]); 2],
+    count: usize,
+    /// Whether usage is asked for that the client did not ask for.
+    pub asks_usage: bool,
+}
+
+impl<'a> Edits<'a> {
+    fn push(&mut self, span: Span, text: &'a [u8]) {
+        self.list[self.count] = (span, text);
+        self.count += 1;
+        self.list[..self.count].sort_unstable_by_key(|(span, _)| span.start);
+    }
+
+    /// What to replace by what, in order.
+    pub fn as_slice(&self) -> &[(Span, &'a [u8])] {
+        &self.list[..self.count]
+    }
+
+    /// How long a body of `length` bytes becomes: the `content-length`.
+    pub fn length(&self, length: usize) -> usize {
+        self.as_slice()
+            .iter()
+            .fold(length, |length, (span, text)| length + text.len() - span.len())
+    }
+}
+
+/// The index of the name that `key` spells. Refuses a spelling that only some readers take for it.
+fn watched(key: &[u8], names: &[&'static str]) -> Result<Option<usize>, Fault> {
+    let plain = key.iter().all(|&byte| byte.is_ascii() && byte != b'\\');
+    let caseless = |name: &&str| match plain {
+        true => key.len() == name.len() + 2 && key[1..key.len() - 1].eq_ignore_ascii_case(name.as_bytes()),
+        false => json::key_is_caseless(key, name),
+    };
+    match names.iter().position(caseless) {
+        Some(index) if json::key_is(key, names[index]) => Ok(Some(index)),
+        Some(index) => Err(refused(format!("'{}' is written in another case", names[index]))),
+        None => Ok(None),
+    }
+}
+
+fn read_options(options: json::Member, body: &[u8]) -> Result<(StreamOptions, bool), Fault> {
+    let object = options.value.of(body);
+    let mut members = json::members(object);
+    let mut include_usage = None;
+    for member in &mut members {
+        let member = member.map_err(|_| refused("'stream_options' has to be an object"))?;
+        if watched(member.key.of(object), &["include_usage"])?.is_some()
+            && include_usage.replace(member).is_some()
+        {
+            return Err(refused("'include_usage' is given twice"));
+        }
+    }
+    let asked = boolean(
+        include_usage.filter(|member| member.kind != json::Kind::Null),
+        "include_usage",
+    )?;
+    let options = StreamOptions::Object {
+        include_usage: include_usage.map(|member| member.value.shifted(options.value.start)),
+        end: options.value.end - 1,
+        is_empty: members.is_empty(),
+    };
+    Ok((options, asked))
+}
+
+fn boolean(member: Option<json::Member>, name: &str) -> Result<bool, Fault> {
+    match member.map(|member| member.kind) {
+        None | Some(json::Kind::False) => Ok(false),
+        Some(json::Kind::True) => Ok(true),
+        Some(_) => Err(refused(format!("'{name}' has to be true or false"))),
+    }
+}
+
+fn integer(
+    member: Option<json::Member>,
+    name: &str,
+    body: &[u8],
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<Option<u64>, Fault> {
+    let Some(member) = member else { return Ok(None) };
+    match json::unsigned(member.value.of(body)) {
+        Some(value) if range.contains(&value) => Ok(Some(value)),
+        _ => Err(refused(format!(
+            "'{name}' has to be a whole number from {} to {}",
+            range.start(),
+            range.end()
+        ))),
+    }
+}
+
+fn refused(note: impl Into<Cow<'static, str>>) -> Fault {
+    Fault::new(Kind::BodyMalformed, note)
+}
+
+#[cfg(test)]
+mod tests;

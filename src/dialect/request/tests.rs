@@ -1,0 +1,266 @@
+use super::*;
+
+fn peeked(api: Api, body: &str) -> Peek {
+    peek(api, body.as_bytes()).unwrap_or_else(|fault| panic!("{body}: {fault}"))
+}
+
+fn fault(body: &str) -> String {
+    let fault = peek(Api::Chat, body.as_bytes()).expect_err(body);
+    assert_eq!(fault.kind, Kind::BodyMalformed, "{body}");
+    fault.note.into_owned()
+}
+
+fn edited(api: Api, body: &str, model_json: Option<&str>, takes_stream_options: bool) -> String {
+    let peek = peeked(api, body);
+    let edits = peek.edits(model_json.map(str::as_bytes), takes_stream_options);
+    let mut out = Vec::new();
+    json::splice(&mut out, body.as_bytes(), edits.as_slice());
+    assert_eq!(out.len(), edits.length(body.len()));
+    assert_eq!(
+        edits.asks_usage,
+        edits.as_slice().len() > usize::from(model_json.is_some())
+    );
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn what_routes_and_bills_is_found() {
+    let body = r#" {"messages":[{"model":"no","n":7}],"model":"a\/b:c","stream":true,"n":3,"max_tokens":5,
+        "max_completion_tokens":9,"stream_options":{"include_usage":true},"max_output_tokens":7} "#;
+    let chat = peeked(Api::Chat, body);
+    assert_eq!(chat.model_name(body.as_bytes()), "a/b:c");
+    assert_eq!(chat.model.of(body.as_bytes()), br#""a\/b:c""#);
+    assert!(chat.stream && chat.usage_asked);
+    assert_eq!((chat.choices, chat.generations, chat.output_cap), (3, 3, Some(9)));
+    assert_eq!(&body[chat.object_end..], "} ");
+    assert_eq!(peeked(Api::Completions, body).output_cap, Some(5));
+    assert_eq!(peeked(Api::Messages, body).output_cap, Some(5));
+    assert_eq!(peeked(Api::Responses, body).output_cap, Some(7));
+    assert_eq!(peeked(Api::Embeddings, body).output_cap, Some(0));
+}
+
+#[test]
+fn null_and_absent_are_the_same() {
+    for body in [
+        r#"{"model":"m"}"#,
+        r#"{"model":"m","stream":null,"n":null,"max_tokens":null,"best_of":null,"stream_options":null}"#,
+        r#"{"model":"m","stream":false,"n":1,"stream_options":{"include_usage":null}}"#,
+    ] {
+        let peek = peeked(Api::Chat, body);
+        assert!(!peek.stream && !peek.usage_asked);
+        assert_eq!((peek.choices, peek.generations, peek.output_cap), (1, 1, None));
+    }
+    assert_eq!(
+        peeked(Api::Completions, r#"{"model":"m","n":2,"best_of":5}"#).generations,
+        5
+    );
+    assert_eq!(
+        peeked(Api::Messages, r#"{"model":"m","max_tokens":0}"#).output_cap,
+        Some(0)
+    );
+    assert_eq!(
+        peeked(Api::Chat, r#"{"model":"m","max_tokens":4294967295}"#).output_cap,
+        Some(u32::MAX.into())
+    );
+}
+
+#[test]
+fn a_member_that_two_readers_may_read_differently_is_refused_by_name() {
+    let cases = [
+        (r#"{"model":"cheap","model":"dear"}"#, "'model' is given twice"),
+        (r#"{"model":"m","mod\u0065l":"m"}"#, "'model' is given twice"),
+        (
+            r#"{"model":"cheap","Model":"dear"}"#,
+            "'model' is written in another case",
+        ),
+        (r#"{"MODEL":"m"}"#, "'model' is written in another case"),
+        (
+            r#"{"model":"m","\u004dodel":"x"}"#,
+            "'model' is written in another case",
+        ),
+        (
+            "{\"model\":\"m\",\"\u{17f}tream\":true}",
+            "'stream' is written in another case",
+        ),
+        (
+            "{\"model\":\"m\",\"max_to\u{212a}ens\":1}",
+            "'max_tokens' is written in another case",
+        ),
+        (
+            r#"{"model":"m","max_tokens":1,"max_tokens":1}"#,
+            "'max_tokens' is given twice",
+        ),
+        (
+            r#"{"model":"m","max_tokens":null,"max_tokens":1}"#,
+            "'max_tokens' is given twice",
+        ),
+        (
+            r#"{"model":"m","stream":true,"stream":false}"#,
+            "'stream' is given twice",
+        ),
+        (r#"{"model":"m","n":1,"n":2}"#, "'n' is given twice"),
+        (r#"{"model":"m","n":1,"N":2}"#, "'n' is written in another case"),
+        (
+            r#"{"model":"m","stream_options":{"include_usage":true,"include_usage":false}}"#,
+            "'include_usage' is given twice",
+        ),
+        (
+            r#"{"model":"m","stream_options":{"Include_usage":true}}"#,
+            "'include_usage' is written in another case",
+        ),
+    ];
+    for (body, note) in cases {
+        assert_eq!(fault(body), note, "{body}");
+    }
+}
+
+#[test]
+fn wrong_types_and_ranges_are_refused() {
+    for value in [
+        "-1",
+        "1e999",
+        "9223372036854775808",
+        "4294967296",
+        "1.5",
+        "\"10\"",
+        "1e3",
+        "10.0",
+        "true",
+        "[]",
+        "{}",
+    ] {
+        for name in ["max_tokens", "max_completion_tokens", "max_output_tokens"] {
+            let note = fault(&format!(r#"{{"model":"m","{name}":{value}}}"#));
+            assert_eq!(
+                note,
+                format!("'{name}' has to be a whole number from 0 to 4294967295"),
+                "{value}"
+            );
+        }
+    }
+    for value in ["0", "129", "1000000", "-1", "1.0", "\"1\""] {
+        for name in ["n", "best_of"] {
+            let note = fault(&format!(r#"{{"model":"m","{name}":{value}}}"#));
+            assert_eq!(
+                note,
+                format!("'{name}' has to be a whole number from 1 to 128"),
+                "{value}"
+            );
+        }
+    }
+    for value in ["1", "\"true\"", "[]", "{}"] {
+        assert_eq!(
+            fault(&format!(r#"{{"model":"m","stream":{value}}}"#)),
+            "'stream' has to be true or false"
+        );
+        let body = format!(r#"{{"model":"m","stream_options":{{"include_usage":{value}}}}}"#);
+        assert_eq!(fault(&body), "'include_usage' has to be true or false");
+    }
+    for value in ["1", "\"x\"", "[]", "true"] {
+        let note = fault(&format!(r#"{{"model":"m","stream_options":{value}}}"#));
+        assert_eq!(note, "'stream_options' has to be an object");
+    }
+}
+
+#[test]
+fn no_model_or_no_object_is_refused() {
+    assert_eq!(fault("{}"), "'model' is missing");
+    assert_eq!(fault(r#"{"model":null}"#), "'model' is missing");
+    for value in ["7", "\"\"", "[\"m\"]", r#""\ud83d""#, "true"] {
+        assert_eq!(
+            fault(&format!(r#"{{"model":{value}}}"#)),
+            "'model' has to be a non-empty string"
+        );
+    }
+    for body in [
+        "",
+        " ",
+        "[]",
+        "\"m\"",
+        "null",
+        r#"{"model":"m""#,
+        r#"{"model":"m"}}"#,
+        r#"{"model":"m",}"#,
+        "{'model':1}",
+    ] {
+        assert!(fault(body).starts_with("invalid JSON at byte "), "{body}");
+    }
+}
+
+#[test]
+fn unknown_members_survive_byte_for_byte() {
+    let body = concat!(
+        r#"{ "temperature" : 1.0e0, "x":12345678901234567890, "x":1,"é":"\u00e9\ud83d", "#,
+        r#""model" : "public" ,"top_k":5,"chat_template_kwargs":{"a":[1, 2]}}"#
+    );
+    assert_eq!(
+        edited(Api::Chat, body, Some(r#""org/real""#), true),
+        body.replace(r#""public""#, r#""org/real""#)
+    );
+    assert_eq!(edited(Api::Chat, body, None, true), body);
+}
+
+#[test]
+fn usage_is_asked_for_where_a_stream_would_not_report_it() {
+    let cases = [
+        (
+            r#"{"model":"m","stream":true}"#,
+            r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+        (
+            "{\"stream\":true,\"model\":\"m\"\n}\n",
+            "{\"stream\":true,\"model\":\"m\"\n,\"stream_options\":{\"include_usage\":true}}\n",
+        ),
+        (
+            r#"{"stream_options":null,"stream":true,"model":"m"}"#,
+            r#"{"stream_options":{"include_usage":true},"stream":true,"model":"m"}"#,
+        ),
+        (
+            r#"{"stream_options":{ },"stream":true,"model":"m"}"#,
+            r#"{"stream_options":{ "include_usage":true},"stream":true,"model":"m"}"#,
+        ),
+        (
+            r#"{"stream_options":{"a":{}},"stream":true,"model":"m"}"#,
+            r#"{"stream_options":{"a":{},"include_usage":true},"stream":true,"model":"m"}"#,
+        ),
+        (
+            r#"{"model":"m","stream":true,"stream_options":{"include_usage": false ,"a":1}}"#,
+            r#"{"model":"m","stream":true,"stream_options":{"include_usage": true ,"a":1}}"#,
+        ),
+        (
+            r#"{"model":"m","stream":true,"stream_options":{"include_usage":null}}"#,
+            r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+    ];
+    for (body, expected) in cases {
+        for api in [Api::Chat, Api::Completions] {
+            assert_eq!(edited(api, body, None, true), expected);
+            assert_eq!(
+                edited(api, body, Some("\"x\""), true),
+                expected.replace("\"m\"", "\"x\"")
+            );
+        }
+    }
+}
+
+#[test]
+fn usage_is_not_asked_for_where_it_comes_anyway_or_is_rejected() {
+    let streaming = r#"{"model":"m","stream":true}"#;
+    for api in [
+        Api::Responses,
+        Api::Messages,
+        Api::Embeddings,
+        Api::Rerank,
+        Api::CountTokens,
+    ] {
+        assert_eq!(edited(api, streaming, None, true), streaming);
+    }
+    for body in [
+        r#"{"model":"m"}"#,
+        r#"{"model":"m","stream":false,"stream_options":{"include_usage":false}}"#,
+        r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#,
+    ] {
+        assert_eq!(edited(Api::Chat, body, None, true), body);
+    }
+    assert_eq!(edited(Api::Chat, streaming, None, false), streaming);
+}

@@ -1,0 +1,316 @@
+use super::*;
+
+const ROLE: &str = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}],\"usage\":null}\n\n";
+const TEXT: &str = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
+const END: &str =
+    "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+const USAGE: &str = "data: {\"id\":\"c\",\"choices\":[ ],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":2,\"total_tokens\":12}}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+fn fed(meter: &mut Meter, events: &[&str]) -> Vec<Found> {
+    events
+        .iter()
+        .map(|event| meter.events(event.as_bytes()))
+        .collect()
+}
+
+fn firsts(found: &[Found]) -> Vec<bool> {
+    found.iter().map(|found| found.first_token).collect()
+}
+
+fn chat() -> Meter {
+    Meter::new(Api::Chat, 1, true)
+}
+
+#[test]
+fn a_chat_stream_is_followed_event_by_event_and_as_one_block() {
+    let events = [ROLE, ": ping\n\n", TEXT, TEXT, END, USAGE, DONE];
+    let mut meter = chat();
+    let found = fed(&mut meter, &events);
+    assert_eq!(firsts(&found), [false, false, true, false, false, false, false]);
+    let drops: Vec<_> = found.iter().map(|found| found.drop).collect();
+    assert_eq!(
+        drops,
+        [
+            None,
+            None,
+            None,
+            None,
+            None,
+            Some(Span::new(0, USAGE.len())),
+            None
+        ]
+    );
+
+    let mut whole = chat();
+    let block = events.concat();
+    let found = whole.events(block.as_bytes());
+    assert_eq!(found.drop.unwrap().of(block.as_bytes()), USAGE.as_bytes());
+    assert!(found.first_token);
+    for meter in [meter, whole] {
+        assert!(meter.finished() && meter.done() && !meter.errored());
+        assert_eq!((meter.usage().input, meter.usage().output), (10, 2));
+    }
+}
+
+#[test]
+fn line_ends_and_blanks_of_other_writers_change_nothing() {
+    let events = [ROLE, TEXT, END, USAGE, DONE];
+    let writers: [fn(&str) -> String; 5] = [
+        |event| event.replace('\n', "\r\n"),
+        |event| event.replace('\n', "\r"),
+        |event| event.replace("data: ", "data:"),
+        |event| event.replace("\":", "\": ").replace(",\"", ", \""),
+        |event| event.replace(",\"choices\"", "\ndata: ,\"choices\""),
+    ];
+    for write in writers {
+        let events = events.map(write);
+        let mut meter = chat();
+        let block = events.concat();
+        let found = meter.events(block.as_bytes());
+        assert_eq!(found.drop.unwrap().of(block.as_bytes()), events[3].as_bytes());
+        assert!(found.first_token && meter.finished() && meter.done() && !meter.errored());
+        assert_eq!(meter.usage().input, 10);
+    }
+}
+
+#[test]
+fn only_our_own_usage_chunk_is_dropped() {
+    let azure = "data: {\"choices\":[],\"prompt_filter_results\":[{\"x\":1}],\"usage\":null}\n\n";
+    let on_last_choice = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":2}}\n\n";
+    let error = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1},\"error\":{\"message\":\"x\"}}\n\n";
+    for event in [azure, on_last_choice, error, ROLE, TEXT, END, DONE] {
+        assert_eq!(chat().events(event.as_bytes()).drop, None, "{event}");
+    }
+    assert_eq!(
+        Meter::new(Api::Chat, 1, false).events(USAGE.as_bytes()).drop,
+        None
+    );
+    let mut meter = chat();
+    meter.events(on_last_choice.as_bytes());
+    assert_eq!(meter.usage().output, 2);
+    assert!(meter.finished());
+    let without_choices = USAGE.replace("\"choices\":[ ],", "");
+    assert!(chat().events(without_choices.as_bytes()).drop.is_some());
+}
+
+#[test]
+fn generated_text_is_never_taken_for_structure() {
+    let text = concat!(
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"",
+        r#"data: [DONE] \"usage\":{\"prompt_tokens\":9} \"finish_reason\":\"stop\" \"error\":{\"a\":1} event: error"#,
+        "\"},\"finish_reason\":null}]}\n\n"
+    );
+    let mut meter = chat();
+    let found = meter.events(text.as_bytes());
+    assert!(found.first_token && found.drop.is_none());
+    assert!(!meter.finished() && !meter.done() && !meter.errored() && !meter.usage().seen);
+    let mut responses = Meter::new(Api::Responses, 1, false);
+    let text = concat!(
+        "event: response.output_text.delta\n",
+        r#"data: {"type":"response.output_text.delta","sequence_number":4,"delta":"\"status\" response.completed"}"#,
+        "\n\n"
+    );
+    responses.events(text.as_bytes());
+    assert!(!responses.finished());
+    let mut messages = Meter::new(Api::Messages, 1, false);
+    let text = concat!(
+        "event: content_block_delta\n",
+        r#"data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"message_stop error"}}"#,
+        "\n\n"
+    );
+    messages.events(text.as_bytes());
+    assert!(!messages.finished() && !messages.errored());
+}
+
+#[test]
+fn every_choice_has_to_end() {
+    let mut meter = Meter::new(Api::Chat, 2, false);
+    meter.events(END.as_bytes());
+    assert!(!meter.finished());
+    meter.events(END.as_bytes());
+    assert!(meter.finished());
+    let mut meter = chat();
+    meter.events(END.replace("\"stop\"", "\"\"").as_bytes());
+    meter.events(END.replace("\"stop\"", "null").as_bytes());
+    assert!(!meter.finished());
+}
+
+#[test]
+fn errors_are_seen_in_every_form() {
+    for event in [
+        "data: {\"error\":{\"message\":\"x\",\"code\":null}}\n\n",
+        "data: {\"error\": \"overloaded\"}\n\n",
+        "data: {\"choices\":[],\"error\":{\"message\":\"x\"}}\n\n",
+        "event: error\ndata: overloaded\n\n",
+        "event:error\ndata: {}\n\n",
+        "data: {\"type\":\"error\",\"message\":\"x\"}\n\n",
+    ] {
+        let mut meter = chat();
+        meter.events([TEXT, event, DONE].concat().as_bytes());
+        assert!(meter.errored() && !meter.finished(), "{event}");
+    }
+    for event in [
+        "data: {\"error\":null,\"choices\":[]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"error\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"error\":{}}}]}\n\n",
+        ": \"error\"\n\n",
+        "data: an event: error\n\n",
+    ] {
+        let mut meter = chat();
+        meter.events(event.as_bytes());
+        assert!(!meter.errored(), "{event}");
+    }
+}
+
+#[test]
+fn done_counts_only_as_a_line_of_its_own() {
+    for (event, done) in [
+        (DONE, true),
+        ("data:[DONE]\r\n\r\n", true),
+        (": [DONE]\n\n", false),
+        ("data: x[DONE]\n\n", false),
+        ("data: {\"a\":\"[DONE]\"}\n\n", false),
+    ] {
+        let mut meter = chat();
+        meter.events([event, ": bye\n\n"].concat().as_bytes());
+        assert_eq!(meter.done(), done, "{event}");
+    }
+}
+
+#[test]
+fn the_first_token_is_the_first_delta_that_carries_something() {
+    let delta = |delta: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{{delta}}}}}]}}\n\n");
+    for filled in [
+        r#""content":"a""#,
+        r#""content" : "a""#,
+        r#""reasoning_content":"a""#,
+        r#""reasoning":"a","content":"""#,
+        r#""content":null,"tool_calls":[{"index":0}]"#,
+        r#""function_call":{"name":"f"}"#,
+        r#""refusal":"no""#,
+        r#""content":"\"""#,
+    ] {
+        assert!(chat().events(delta(filled).as_bytes()).first_token, "{filled}");
+    }
+    for empty in [
+        r#""role":"assistant","content":"""#,
+        r#""content":null,"tool_calls":[ ],"refusal":null"#,
+        "",
+    ] {
+        assert!(!chat().events(delta(empty).as_bytes()).first_token, "{empty}");
+    }
+    let mut completions = Meter::new(Api::Completions, 1, true);
+    let found = fed(
+        &mut completions,
+        &[
+            "data: {\"choices\":[{\"text\":\"\"}]}\n\n",
+            "data: {\"choices\":[{\"text\":\"a\"}]}\n\n",
+        ],
+    );
+    assert_eq!(firsts(&found), [false, true]);
+    // An answer without output has its first token at its end.
+    assert!(chat().events(END.as_bytes()).first_token);
+}
+
+#[test]
+fn the_search_for_a_first_token_is_bounded() {
+    let unknown = format!("data: {{\"x\":\"{}\"}}\n\n", "a".repeat(1_000));
+    let mut meter = chat();
+    let blocks = (1..=100).find(|_| meter.events(unknown.as_bytes()).first_token);
+    assert_eq!(blocks, Some(FIRST_TOKEN_BYTES_MAX.div_ceil(unknown.len())));
+    assert!(!meter.events(TEXT.as_bytes()).first_token);
+}
+
+#[test]
+fn a_messages_stream_is_followed() {
+    let events = [
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{\"input_tokens\":34824,\"output_tokens\":1}}}\n\n",
+        "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+        "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"a\"}}\n\n",
+        "event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"input_tokens\":3883,\"cache_read_input_tokens\":30464,\"output_tokens\":9}}\n\n",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    ];
+    let mut meter = Meter::new(Api::Messages, 1, false);
+    assert_eq!(
+        firsts(&fed(&mut meter, &events[..5])),
+        [false, false, false, true, false]
+    );
+    assert!(!meter.finished());
+    meter.events(events[5].as_bytes());
+    assert!(meter.finished() && !meter.errored());
+    assert_eq!(
+        (meter.usage().input, meter.usage().cached, meter.usage().output),
+        (34_347, 30_464, 9)
+    );
+
+    let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n";
+    let mut meter = Meter::new(Api::Messages, 1, false);
+    meter.events([events[0], error].concat().as_bytes());
+    assert!(meter.errored() && !meter.finished());
+    assert_eq!(meter.usage().input, 34_824);
+}
+
+#[test]
+fn a_responses_stream_is_followed() {
+    let event = |kind: &str, number: u64, rest: &str| {
+        format!("event: {kind}\ndata: {{\"type\":\"{kind}\",\"sequence_number\":{number}{rest}}}\n\n")
+    };
+    let created = event(
+        "response.created",
+        0,
+        r#","response":{"status":"in_progress","error":null,"max_output_tokens":null,"usage":null}"#,
+    );
+    let delta = event("response.output_text.delta", 1, r#","delta":"a""#);
+    let mut meter = Meter::new(Api::Responses, 1, false);
+    assert_eq!(firsts(&fed(&mut meter, &[&created, &delta])), [false, true]);
+    assert!(!meter.finished() && !meter.errored() && !meter.usage().seen);
+    assert_eq!(meter.sequence(), 2);
+    for (kind, errored) in [
+        ("response.completed", false),
+        ("response.incomplete", false),
+        ("response.failed", true),
+    ] {
+        let rest =
+            r#","response":{"status":"x","usage":{"input_tokens":3,"output_tokens":4,"total_tokens":7}}"#;
+        let mut meter = meter.clone();
+        meter.events(event(kind, 9, rest).as_bytes());
+        assert!(meter.finished());
+        assert_eq!(meter.errored(), errored);
+        assert_eq!(
+            (meter.usage().input, meter.usage().output, meter.sequence()),
+            (3, 4, 10)
+        );
+    }
+    meter.events(event("error", 3, r#","code":"x","message":"y""#).as_bytes());
+    assert!(meter.errored() && !meter.finished());
+}
+
+#[test]
+fn no_bytes_panic() {
+    let stream = [
+        ROLE,
+        TEXT,
+        END,
+        USAGE,
+        "event: error\ndata: {\"error\":1}\n\n",
+        DONE,
+    ]
+    .concat();
+    for api in Api::ALL {
+        for start in 0..stream.len() {
+            let mut meter = Meter::new(api, 1, true);
+            meter.events(&stream.as_bytes()[start..]);
+            meter.events(&stream.as_bytes()[..start]);
+        }
+    }
+}
+
+#[test]
+fn an_event_full_of_the_word_error_is_read_once() {
+    let event = format!("data: {{\"a\":[{}\"error\"]}}\n\n", "\"error\",".repeat(100_000));
+    let mut meter = chat();
+    meter.events([&event, TEXT, "data: {\"error\":1}\n\n"].concat().as_bytes());
+    assert!(meter.errored());
+}
