@@ -1,0 +1,695 @@
+//! Faults: backends that die, clients that leave, processes that must end, machines that refuse.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use support::client::{Client, End};
+use support::gateway::{Config, Gateway, K1, K2, Wrapper, free_port};
+use support::origin::{Next, Origin, Talk};
+use support::sse::{self, Ending, content, judge};
+use support::{J, PATIENCE, chat, chat_head, eventually};
+
+const ASK: &str = r#"{"model":"m","messages":[],"stream":true}"#;
+const QUIET: &str = "health = { enabled = false }";
+
+fn two(bad: u16, good: u16) -> Config {
+    Config::new()
+        .backend("bad", bad, QUIET)
+        .backend("good", good, QUIET)
+        .model("m", &["bad", "good"], "")
+        .key("one", K1, "")
+}
+
+fn ask(gateway: &Gateway, body: &str, nonce: &str) -> support::strict::Message {
+    let mut client = gateway.connect();
+    client.send(&chat(K1, nonce, body));
+    client.answer().unwrap_or_else(|error| panic!("{nonce}: {error}"))
+}
+
+fn case_request(key: &str, case: &str, body: &str) -> Vec<u8> {
+    let head = chat_head(key, case);
+    format!("{head}X-Case: {case}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+#[test]
+fn f_01_a_refused_connection_goes_to_the_next_backend() {
+    let good = Origin::start();
+    let gateway = Gateway::start(&two(free_port(), good.port));
+    for turn in 0..20 {
+        let nonce = format!("turn-{turn}");
+        let answer = ask(&gateway, J, &nonce);
+        assert!(answer.status() == 200 && answer.text().contains(&nonce), "{answer:?}");
+    }
+}
+
+#[test]
+fn f_02_a_connection_that_hangs_goes_to_the_next_backend() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], free_port())).into()).expect("binds");
+    socket.listen(0).expect("listens");
+    let port = socket.local_addr().expect("an address").as_socket().expect("an IP address").port();
+    // Fill the backlog: from here on, SYNs are dropped.
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut held = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        held.push(stream);
+        assert!(held.len() < 64, "the backlog never fills");
+    }
+    let good = Origin::start();
+    let gateway = Gateway::start(&two(port, good.port).tables("[timeouts]\nconnect = \"300ms\""));
+    for turn in 0..6 {
+        assert_eq!(ask(&gateway, J, &format!("turn-{turn}")).status(), 200);
+    }
+}
+
+#[test]
+fn f_03_a_backend_that_dies_before_its_head_is_a_502_and_not_tried_again() {
+    let origin = Origin::scripted(|_| Next::Close);
+    let gateway = Gateway::start(&Config::simple(origin.port));
+    assert_eq!(ask(&gateway, J, "dead").status(), 502);
+    assert_eq!(origin.with_nonce("dead").len(), 1);
+}
+
+#[test]
+fn f_04_a_kept_connection_that_dies_is_replaced_unseen() {
+    let origin = Origin::scripted(|talk| match talk.index {
+        0 => talk.answer("200 OK", "", &support::origin::completion(&talk.nonce())),
+        // The second request on a connection finds it closed.
+        _ => Next::Close,
+    });
+    let gateway = Gateway::start(&Config::simple(origin.port));
+    let mut client = gateway.connect();
+    for turn in 0..20 {
+        let nonce = format!("turn-{turn}");
+        client.send(&chat(K1, &nonce, J));
+        let answer = client.answer().expect("an answer");
+        assert!(answer.status() == 200 && answer.text().contains(&nonce), "{answer:?}");
+        assert!(origin.with_nonce(&nonce).len() <= 2);
+    }
+}
+
+#[test]
+fn f_05_a_stream_that_dies_after_its_head_is_never_an_empty_success() {
+    for next in [Next::Close, Next::Reset] {
+        let origin = Origin::scripted(move |talk| {
+            talk.stream();
+            talk.pause(Duration::from_millis(20));
+            next
+        });
+        let gateway = Gateway::start(&Config::simple(origin.port));
+        let mut client = gateway.connect();
+        client.send(&chat(K1, "x", ASK));
+        let outcome = client.finish(&[], Duration::from_secs(2));
+        match outcome.answers.first().or(outcome.cut.as_ref()) {
+            Some(answer) if answer.status() == 200 => {
+                assert!(matches!(judge(&answer.text()).1, Ending::Failed(_)), "{next:?}: {answer:?}");
+            }
+            Some(answer) => assert_eq!(answer.status(), 502, "{next:?}: {answer:?}"),
+            None => assert_ne!(outcome.end, End::Open, "{next:?}"),
+        }
+    }
+}
+
+/// Where, and how, a stream dies: FIN or RST, at a boundary, within an event, within a chunk's size line.
+#[test]
+fn f_06_a_stream_that_dies_says_so() {
+    let origin = Origin::start();
+    let gateway = Gateway::start(&Config::simple(origin.port));
+    for next in [Next::Close, Next::Reset] {
+        for place in ["boundary", "event", "size"] {
+            let case = format!("{place}-{next:?}");
+            origin.case(&case, move |talk| {
+                talk.stream();
+                for index in 0..5 {
+                    talk.chunk(content(&format!("e{index}")));
+                }
+                // What has been read must not be lost to a reset that overtakes it.
+                talk.pause(Duration::from_millis(50));
+                match place {
+                    "event" => drop(talk.chunk(&content("lost")[..40])),
+                    "size" => drop(talk.send("1")),
+                    _ => {}
+                }
+                talk.pause(Duration::from_millis(20));
+                next
+            });
+            for _ in 0..5 {
+                let mut client = gateway.connect();
+                client.send(&case_request(K1, &case, ASK));
+                let answer = client.answer().unwrap_or_else(|error| panic!("{case}: {error}"));
+                let (text, ending) = judge(&answer.text());
+                assert_eq!(text, "e0e1e2e3e4", "{case}");
+                assert_eq!(ending, Ending::Failed("upstream_stream_truncated".into()), "{case}: {answer:?}");
+                // The gateway is whole: the connection may serve the next request, or is closed cleanly.
+                client.send(&chat(K1, "after", J));
+                let after = client.answer();
+                assert!(after.is_ok() || client.end() != End::Open, "{case}: {after:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn f_06_within_an_event_too_long_to_hold_the_transport_ends() {
+    let origin = Origin::scripted(|talk| {
+        talk.stream();
+        talk.chunk(content("good"));
+        talk.chunk(format!("data: {{\"x\":\"{}", "a".repeat(256 << 10)));
+        talk.pause(Duration::from_millis(50));
+        Next::Close
+    });
+    let gateway = Gateway::start(&Config::simple(origin.port));
+    let mut client = gateway.connect();
+    client.send(&chat(K1, "x", ASK));
+    let outcome = client.finish(&[], PATIENCE);
+    assert!(
+        outcome.answers.is_empty(),
+        "half an event was made to look whole: {:?}",
+        outcome.answers[0].start
+    );
+    let cut = outcome.cut.expect("a cut answer");
+    assert!(cut.text().starts_with(&content("good")));
+    assert_ne!(outcome.end, End::Open);
+}
+
+#[test]
+fn f_07_f_08_silence_has_an_end() {
+    let origin = Origin::start();
+    origin.case("before", |talk| {
+        talk.gone(PATIENCE * 2);
+        Next::Close
+    });
+    origin.case("between", |talk| {
+        talk.stream();
+        talk.chunk(content("a"));
+        talk.gone(PATIENCE * 2);
+        Next::Close
+    });
+    origin.case("comments", |talk| {
+        talk.stream();
+        talk.chunk(content("a"));
+        for _ in 0..8 {
+            talk.pause(Duration::from_millis(400));
+            talk.chunk(": still here\n\n");
+        }
+        talk.chunk(sse::finish());
+        talk.chunk(sse::DONE);
+        talk.end()
+    });
+    let config =
+        Config::simple(origin.port).tables("[timeouts]\nfirst_token = \"1s\"\nbetween_events = \"1s\"");
+    let gateway = Gateway::start(&config);
+    let one = |case: &str| {
+        let mut client = gateway.connect();
+        client.send(&case_request(K1, case, ASK));
+        client.answer().unwrap_or_else(|error| panic!("{case}: {error}"))
+    };
+    assert_eq!(one("before").status(), 504);
+    let between = one("between");
+    assert_eq!(
+        judge(&between.text()),
+        ("a".into(), Ending::Failed("upstream_idle_timeout".into())),
+        "{between:?}"
+    );
+    assert_eq!(judge(&one("comments").text()).1, Ending::Finished);
+    assert!(eventually(PATIENCE, || origin.open() <= 1), "connections of timed-out calls are kept");
+}
+
+/// Runs a script that waits for the gateway to go, lets the client go at the right moment, and expects the backend
+/// to hear of it.
+fn leaves(name: &str, body: &str, wait_for: Option<&str>, script: fn(&Talk)) {
+    let told = Arc::new(Mutex::new(Vec::<Duration>::new()));
+    let into = Arc::clone(&told);
+    let reached = Arc::new(AtomicUsize::new(0));
+    let arrivals = Arc::clone(&reached);
+    let left = Arc::new(Mutex::new(Instant::now()));
+    let left_at = Arc::clone(&left);
+    let origin = Origin::scripted(move |talk| {
+        if talk.nonce().starts_with("canary") || talk.nonce() == "after" {
+            return support::origin::echo(talk);
+        }
+        script(talk);
+        arrivals.fetch_add(1, Ordering::SeqCst);
+        if talk.gone(PATIENCE) {
+            let since = left_at.lock().expect("not poisoned").elapsed();
+            into.lock().expect("not poisoned").push(since);
+        }
+        Next::Close
+    });
+    let gateway = Gateway::start(&Config::simple(origin.port));
+    for turn in 0..10 {
+        let mut client = gateway.connect();
+        client.send(&chat(K1, &format!("{name}-{turn}"), body));
+        if let Some(text) = wait_for {
+            client.read_until(text);
+        }
+        assert!(
+            eventually(PATIENCE, || reached.load(Ordering::SeqCst) == turn + 1),
+            "{name}: not at the backend"
+        );
+        *left.lock().expect("not poisoned") = Instant::now();
+        if turn % 2 == 0 {
+            drop(client)
+        } else {
+            client.reset()
+        }
+        let heard = eventually(PATIENCE, || told.lock().expect("not poisoned").len() == turn + 1);
+        assert!(heard, "{name}, turn {turn}: the backend was not told that the client left");
+    }
+    println!("{name}: the backend heard after {:?}", told.lock().expect("not poisoned"));
+    assert_eq!(ask(&gateway, J, "after").status(), 200);
+}
+
+#[test]
+fn f_13_who_leaves_before_the_head_stops_the_backend() {
+    leaves("stream before head", ASK, None, |_| {});
+}
+
+#[test]
+fn f_14_who_leaves_before_the_first_token_stops_the_backend() {
+    leaves("before token", ASK, None, |talk| drop(talk.stream()));
+}
+
+#[test]
+fn f_15_who_leaves_in_the_middle_stops_the_backend() {
+    leaves("mid-stream", ASK, Some("first"), |talk| {
+        talk.stream();
+        talk.chunk(content("first"));
+    });
+}
+
+#[test]
+fn f_16_who_leaves_a_plain_call_stops_the_backend() {
+    leaves("plain", J, None, |_| {});
+    leaves("plain, head sent", J, None, |talk| {
+        talk.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{");
+    });
+}
+
+#[test]
+fn f_17_half_closed_clients_are_gone_or_served_as_configured() {
+    for gone in [true, false] {
+        let heard = Arc::new(AtomicBool::new(false));
+        let hears = Arc::clone(&heard);
+        let origin = Origin::scripted(move |talk| {
+            talk.stream();
+            talk.chunk(content("a"));
+            if talk.gone(Duration::from_millis(700)) {
+                hears.store(true, Ordering::SeqCst);
+                return Next::Close;
+            }
+            talk.chunk(sse::finish());
+            talk.chunk(sse::DONE);
+            talk.end()
+        });
+        let config = Config::simple(origin.port).top(&format!("half_close_is_gone = {gone}"));
+        let gateway = Gateway::start(&config);
+        let mut client = gateway.connect();
+        client.send(&chat(K1, "half", ASK));
+        client.half_close();
+        let outcome = client.finish(&[], PATIENCE);
+        if gone {
+            assert!(eventually(PATIENCE, || heard.load(Ordering::SeqCst)), "{outcome:?}");
+        } else {
+            assert_eq!(outcome.answers.len(), 1, "{outcome:?}");
+            assert_eq!(judge(&outcome.answers[0].text()).1, Ending::Finished);
+            assert!(!heard.load(Ordering::SeqCst));
+        }
+    }
+}
+
+#[test]
+fn f_17b_pipelined_bytes_do_not_hide_that_the_client_left() {
+    let heard = Arc::new(AtomicBool::new(false));
+    let hears = Arc::clone(&heard);
+    let origin = Origin::scripted(move |talk| {
+        talk.stream();
+        talk.chunk(content("a"));
+        hears.store(talk.gone(PATIENCE), Ordering::SeqCst);
+        Next::Close
+    });
+    let mut gateway = Gateway::start(&Config::simple(origin.port));
+    let mut client = gateway.connect();
+    client.send(&chat(K1, "x", ASK));
+    client.read_until("a");
+    let _ = client.stream.set_write_timeout(Some(Duration::from_millis(200)));
+    client.send(&support::models_head(K1).repeat(8192).into_bytes()[..1 << 20]);
+    client.reset();
+    assert!(eventually(PATIENCE, || heard.load(Ordering::SeqCst)), "the backend was not told");
+    gateway.check_alive();
+}
+
+#[test]
+fn f_18_who_does_not_read_slows_the_backend_and_then_ends() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let ended = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&ended);
+    let origin = Origin::scripted(move |talk| {
+        if talk.request.json()["stream"] != true {
+            return support::origin::echo(talk);
+        }
+        talk.stream();
+        let event = content(&"x".repeat(16 << 10));
+        for _ in 0..4096 {
+            if !talk.chunk(&event) {
+                ends.store(true, Ordering::SeqCst);
+                return Next::Close;
+            }
+            count.fetch_add(event.len(), Ordering::SeqCst);
+        }
+        talk.end()
+    });
+    let config = Config::simple(origin.port).tables("[timeouts]\nwrite_stall = \"2s\"");
+    let gateway = Gateway::start(&config);
+    let before = gateway.resident();
+    let mut client = Client::connect_narrow(gateway.port);
+    client.send(&chat(K1, "slow", ASK));
+    client.read_until("xxx");
+    let mut last = 0;
+    // Stops growing well before 64 MiB: what is in flight is socket buffers, and little of ours.
+    let stopped = eventually(PATIENCE, || {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = sent.load(Ordering::SeqCst);
+        let same = now == last;
+        last = now;
+        same
+    });
+    assert!(stopped && last < 48 << 20, "{last} bytes were taken for a client that does not read");
+    let grown = gateway.resident().saturating_sub(before);
+    println!("{last} bytes in flight, {grown} of them resident in the gateway");
+    assert!(grown < 4 << 20, "{grown} bytes held for one slow client");
+    assert!(
+        eventually(PATIENCE, || ended.load(Ordering::SeqCst)),
+        "a stalled client holds the backend for ever"
+    );
+    assert_eq!(ask(&gateway, J, "other").status(), 200);
+}
+
+#[test]
+fn f_19_slow_readers_do_not_slow_others() {
+    let origin = Origin::start();
+    origin.case("flood", |talk| {
+        talk.stream();
+        let event = content(&"x".repeat(16 << 10));
+        while talk.chunk(&event) && !talk.stopped() {}
+        Next::Close
+    });
+    let gateway = Gateway::start(&Config::simple(origin.port));
+    let fast = |count: usize| {
+        let started = Instant::now();
+        let mut client = gateway.connect();
+        for turn in 0..count {
+            client.send(&chat(K2, &format!("fast-{turn}"), J));
+            assert_eq!(client.answer().expect("an answer").status(), 200);
+        }
+        started.elapsed()
+    };
+    let before = fast(300);
+    let slow: Vec<Client> = (0..200)
+        .map(|_| {
+            let mut client = Client::connect_narrow(gateway.port);
+            client.send(&case_request(K1, "flood", ASK));
+            client
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let during = fast(300);
+    println!("300 requests took {before:?} alone and {during:?} beside {} stalled readers", slow.len());
+    assert!(during < before * 10 + Duration::from_secs(2), "{during:?} instead of {before:?}");
+}
+
+#[test]
+fn f_28_sigterm_lets_streams_finish_and_exits_0() {
+    let release = Arc::new(AtomicBool::new(false));
+    let released = Arc::clone(&release);
+    let origin = Origin::scripted(move |talk| {
+        talk.stream();
+        talk.chunk(content("a"));
+        talk.wait_for(&released);
+        talk.chunk(content("b"));
+        talk.chunk(sse::finish());
+        talk.chunk(sse::DONE);
+        talk.end()
+    });
+    let mut gateway = Gateway::start(&Config::simple(origin.port));
+    let mut clients: Vec<Client> = (0..100).map(|_| gateway.connect()).collect();
+    for client in &mut clients {
+        client.send(&chat(K1, "drain", ASK));
+    }
+    for client in &mut clients {
+        client.read_until("\"a\"");
+    }
+    gateway.signal("TERM");
+    let unready =
+        eventually(PATIENCE, || gateway.ask_admin("/readyz").is_none_or(|(status, _)| status == 503));
+    assert!(unready, "still ready after SIGTERM");
+    let refused = eventually(PATIENCE, || match Client::try_connect(gateway.port) {
+        Err(_) => true,
+        Ok(mut client) => {
+            client.send(&chat(K1, "late", J));
+            client.answer().map_or(true, |answer| answer.status() == 503)
+        }
+    });
+    assert!(refused, "new requests are taken while draining");
+    assert!(gateway.ended().is_none(), "it ended with streams running");
+    release.store(true, Ordering::SeqCst);
+    for client in &mut clients {
+        let answer = client.answer().expect("the rest of the stream");
+        assert_eq!(judge(&answer.text()), ("ab".to_owned(), Ending::Finished));
+    }
+    let status = gateway.wait(PATIENCE).expect("it ends once the streams have");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn f_28_the_drain_limit_ends_the_rest_with_an_error() {
+    let origin = Origin::scripted(|talk| {
+        talk.stream();
+        talk.chunk(content("a"));
+        talk.gone(PATIENCE * 2);
+        Next::Close
+    });
+    let mut gateway = Gateway::start(&Config::simple(origin.port).tables("[timeouts]\ndrain = \"1s\""));
+    let mut clients: Vec<Client> = (0..20).map(|_| gateway.connect()).collect();
+    for client in &mut clients {
+        client.send(&chat(K1, "drain", ASK));
+        client.read_until("\"a\"");
+    }
+    gateway.signal("TERM");
+    for client in clients {
+        let outcome = client.finish(&[], PATIENCE);
+        let answer = outcome.answers.first().unwrap_or_else(|| panic!("{outcome:?}"));
+        let (text, ending) = judge(&answer.text());
+        assert_eq!(text, "a");
+        assert!(matches!(ending, Ending::Failed(_)), "{answer:?}");
+    }
+    assert_eq!(gateway.wait(PATIENCE).and_then(|status| status.code()), Some(0));
+}
+
+#[test]
+fn f_29_a_second_signal_does_not_wait() {
+    let origin = Origin::scripted(|talk| {
+        talk.stream();
+        talk.chunk(content("a"));
+        talk.gone(PATIENCE * 2);
+        Next::Close
+    });
+    let mut gateway = Gateway::start(&Config::simple(origin.port).tables("[timeouts]\ndrain = \"60s\""));
+    let mut client = gateway.connect();
+    client.send(&chat(K1, "drain", ASK));
+    client.read_until("\"a\"");
+    gateway.signal("TERM");
+    assert!(eventually(PATIENCE, || gateway.ask_admin("/readyz").is_none_or(|(status, _)| status == 503)));
+    gateway.signal("TERM");
+    assert!(gateway.wait(PATIENCE).is_some(), "the second signal was not heard");
+}
+
+#[test]
+fn f_36_running_out_of_descriptors_neither_spins_nor_kills() {
+    let origin = Origin::start();
+    let config = Config::simple(origin.port);
+    let mut gateway = Gateway::start_in(&config, Wrapper::OpenFiles(128));
+    let mut held = Vec::new();
+    for _ in 0..400 {
+        // The kernel's backlog takes what the gateway cannot.
+        let Ok(client) = Client::try_connect(gateway.port) else { break };
+        held.push(client);
+    }
+    let before = gateway.cpu();
+    std::thread::sleep(Duration::from_secs(2));
+    let spent = gateway.cpu() - before;
+    println!(
+        "{} connections held, {} descriptors, {spent:?} of CPU in 2 s",
+        held.len(),
+        gateway.descriptors()
+    );
+    assert!(spent < Duration::from_millis(600), "{spent:?} of CPU with no descriptors left");
+    gateway.check_alive();
+    drop(held);
+    let recovered = eventually(PATIENCE, || {
+        let Ok(mut client) = Client::try_connect(gateway.port) else { return false };
+        client.send(&chat(K1, "again", J));
+        client.answer().is_ok_and(|answer| answer.status() == 200)
+    });
+    assert!(recovered, "it does not recover by itself");
+}
+
+fn has_strace() -> bool {
+    let found = std::process::Command::new("strace").arg("-V").output().is_ok();
+    if !found {
+        println!("skipped: no strace on this machine");
+    }
+    found
+}
+
+fn streams_work(gateway: &Gateway) {
+    let mut client = gateway.connect();
+    for turn in 0..5 {
+        client.send(&chat(K1, &format!("turn-{turn}"), ASK));
+        let answer = client.answer().expect("an answer");
+        assert_eq!(judge(&answer.text()).1, Ending::Finished);
+    }
+}
+
+#[test]
+fn f_37_without_io_uring_epoll_serves() {
+    let origin = Origin::start();
+    let gateway = Gateway::start(&Config::simple(origin.port).top("driver = \"epoll\""));
+    streams_work(&gateway);
+    assert!(gateway.said().contains("epoll"), "the driver is not named: {}", gateway.said());
+    if has_strace() {
+        for error in ["EPERM", "ENOSYS"] {
+            let config = Config::simple(origin.port).top("driver = \"auto\"");
+            let gateway = Gateway::start_in(&config, Wrapper::RingRefused(error, 1));
+            streams_work(&gateway);
+            assert!(gateway.said().contains("epoll"), "{error}: the driver is not named: {}", gateway.said());
+        }
+    }
+}
+
+#[test]
+fn f_38_a_ring_that_cannot_be_built_ends_in_epoll() {
+    if has_strace() {
+        for from in [1, 2, 3] {
+            let origin = Origin::start();
+            let config = Config::simple(origin.port).top("driver = \"auto\"");
+            let gateway = Gateway::start_in(&config, Wrapper::RingRefused("ENOMEM", from));
+            streams_work(&gateway);
+        }
+    }
+}
+
+#[test]
+fn f_38_a_tiny_ring_carries_a_thousand_streams() {
+    let release = Arc::new(AtomicBool::new(false));
+    let released = Arc::clone(&release);
+    let origin = Origin::scripted(move |talk| {
+        talk.stream();
+        talk.chunk(content("a"));
+        eventually(Duration::from_secs(60), || released.load(Ordering::SeqCst) || talk.stopped());
+        for index in 0..20 {
+            talk.chunk(content(&format!("{index}.")));
+        }
+        talk.chunk(sse::finish());
+        talk.chunk(sse::DONE);
+        talk.end()
+    });
+    let config =
+        Config::simple(origin.port).shards("ring_entries = 64").tables("[timeouts]\nbackend_idle = \"1s\"");
+    let mut gateway = Gateway::start(&config);
+    let mut clients: Vec<Client> = (0..1000).map(|_| gateway.connect()).collect();
+    for client in &mut clients {
+        client.send(&chat(K1, "tiny", ASK));
+    }
+    for client in &mut clients {
+        client.read_until("\"a\"");
+    }
+    release.store(true, Ordering::SeqCst);
+    let expected: String =
+        std::iter::once("a".to_owned()).chain((0..20).map(|index| format!("{index}."))).collect();
+    for client in &mut clients {
+        let answer = client.answer_to(false, Duration::from_secs(30)).expect("the whole stream");
+        assert_eq!(judge(&answer.text()), (expected.clone(), Ending::Finished));
+    }
+    gateway.check_alive();
+}
+
+/// Needs the failpoint of debug builds: `x-ringway-failpoint: panic`.
+#[test]
+fn f_44_a_panic_fails_one_exchange_only() {
+    let origin = Origin::start();
+    let release = Arc::new(AtomicBool::new(false));
+    let released = Arc::clone(&release);
+    origin.case("held", move |talk| {
+        talk.stream();
+        talk.chunk(content("a"));
+        talk.wait_for(&released);
+        talk.chunk(sse::finish());
+        talk.chunk(sse::DONE);
+        talk.end()
+    });
+    let mut gateway = Gateway::start(&Config::simple(origin.port));
+    gateway.panics_expected = true;
+    let mut streams: Vec<Client> = (0..20).map(|_| gateway.connect()).collect();
+    for client in &mut streams {
+        client.send(&case_request(K1, "held", ASK));
+        client.read_until("\"a\"");
+    }
+    let threads = gateway.threads();
+    for turn in 0..20 {
+        let mut client = gateway.connect();
+        let head = chat_head(K1, "panic");
+        client.send(format!("{head}x-ringway-failpoint: panic\r\nContent-Length: 27\r\n\r\n{J}").as_bytes());
+        let answer = client.answer();
+        if answer.as_ref().is_ok_and(|answer| answer.status() == 200) {
+            println!("skipped: this build has no failpoint");
+            release.store(true, Ordering::SeqCst);
+            return;
+        }
+        assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status() == 500), "turn {turn}");
+    }
+    assert_eq!(gateway.threads(), threads);
+    release.store(true, Ordering::SeqCst);
+    for client in &mut streams {
+        assert_eq!(judge(&client.answer().expect("the rest").text()), ("a".into(), Ending::Finished));
+    }
+    assert_eq!(ask(&gateway, J, "after").status(), 200);
+}
+
+#[test]
+fn f_46_a_storm_of_leaving_clients_leaves_nothing_behind() {
+    let origin = Origin::scripted(|talk| {
+        if talk.nonce() == "after" {
+            return support::origin::echo(talk);
+        }
+        talk.stream();
+        talk.chunk(content("a"));
+        talk.gone(PATIENCE * 2);
+        Next::Close
+    });
+    let mut gateway = Gateway::start(&Config::simple(origin.port));
+    assert_eq!(ask(&gateway, J, "after").status(), 200);
+    let baseline = gateway.descriptors();
+    for round in 0..20 {
+        let mut clients: Vec<Client> = (0..200).map(|_| gateway.connect()).collect();
+        for client in &mut clients {
+            client.send(&chat(K1, "storm", ASK));
+        }
+        // Some have their head, some do not, some are only connected.
+        for client in clients.iter_mut().step_by(3) {
+            client.read_until("\"a\"");
+        }
+        for client in clients {
+            client.reset();
+        }
+        let back = eventually(PATIENCE, || gateway.descriptors() <= baseline + 8);
+        assert!(back, "round {round}: {} descriptors, {baseline} before", gateway.descriptors());
+    }
+    assert!(eventually(PATIENCE, || origin.open() <= 8), "{} connections to the origin", origin.open());
+    assert_eq!(ask(&gateway, J, "after").status(), 200);
+    gateway.check_alive();
+}

@@ -1,0 +1,312 @@
+//! The gateway under test: the built binary with a configuration of its own, on ports of its own.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{PATIENCE, client, eventually};
+
+/// The key most tests present.
+pub const K1: &str = "rw-test-key-one-0123456789abcdef";
+/// The key of another tenant.
+pub const K2: &str = "rw-test-key-two-fedcba9876543210";
+
+/// A configuration, written piece by piece. Ports, driver and shards are the harness's business.
+#[derive(Clone, Default)]
+pub struct Config {
+    top: String,
+    shards: String,
+    tables: String,
+}
+
+impl Config {
+    /// No backend, no model, no key.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One origin behind the model `m`, and two keys.
+    pub fn simple(port: u16) -> Self {
+        let quiet = "kind = \"generic\"\nhealth = { enabled = false }";
+        Self::new().backend("b1", port, quiet).model("m", &["b1"], "").key("one", K1, "").key("two", K2, "")
+    }
+
+    /// Adds top-level lines.
+    pub fn top(mut self, lines: &str) -> Self {
+        self.top.push_str(lines);
+        self.top.push('\n');
+        self
+    }
+
+    /// Adds lines to `[shards]`.
+    pub fn shards(mut self, lines: &str) -> Self {
+        self.shards.push_str(lines);
+        self.shards.push('\n');
+        self
+    }
+
+    /// Adds whole tables.
+    pub fn tables(mut self, text: &str) -> Self {
+        self.tables.push_str(text);
+        self.tables.push('\n');
+        self
+    }
+
+    /// Adds a backend on a loopback port.
+    pub fn backend(self, name: &str, port: u16, more: &str) -> Self {
+        self.tables(&format!("[backend.{name}]\nurl = \"http://127.0.0.1:{port}\"\n{more}"))
+    }
+
+    /// Adds a model served by these backends.
+    pub fn model(self, name: &str, backends: &[&str], more: &str) -> Self {
+        self.tables(&format!("[model.\"{name}\"]\nbackends = {backends:?}\n{more}"))
+    }
+
+    /// Adds a key.
+    pub fn key(self, name: &str, secret: &str, more: &str) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
+        let hex = digest.as_ref().iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        self.tables(&format!("[key.{name}]\nsha256 = \"{hex}\"\n{more}"))
+    }
+
+    /// The file.
+    pub fn text(&self, port: u16, admin: u16) -> String {
+        let driver = match std::env::var("RINGWAY_TEST_DRIVER") {
+            Ok(driver) if !self.top.contains("driver") => format!("driver = \"{driver}\"\n"),
+            _ => String::new(),
+        };
+        format!(
+            "listen = \"127.0.0.1:{port}\"\n{driver}{}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n\n\
+             [shards]\npin = false\n{}\n{}",
+            self.top, self.shards, self.tables
+        )
+    }
+}
+
+/// How to run the binary.
+#[derive(Clone, Copy)]
+pub enum Wrapper {
+    /// As it is.
+    Plain,
+    /// With at most this many open files.
+    OpenFiles(u32),
+    /// With io_uring_setup refused by this error, from this call on (strace).
+    RingRefused(&'static str, u32),
+}
+
+/// A running gateway, killed when dropped.
+pub struct Gateway {
+    /// Where clients connect.
+    pub port: u16,
+    /// Where the operator connects.
+    pub admin: u16,
+    child: Child,
+    pid: u32,
+    folder: PathBuf,
+    said: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<JoinHandle<()>>,
+    /// Set by tests that make the gateway panic on purpose.
+    pub panics_expected: bool,
+    /// Set once a test has stopped the gateway by itself.
+    stopped: bool,
+}
+
+impl Gateway {
+    /// Starts it and waits until it is ready.
+    pub fn start(config: &Config) -> Self {
+        Self::start_in(config, Wrapper::Plain)
+    }
+
+    /// As [`Gateway::start`], with something around the binary.
+    pub fn start_in(config: &Config, wrapper: Wrapper) -> Self {
+        let (port, admin) = (free_port(), free_port());
+        let folder = std::env::temp_dir().join(format!("ringway-test-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        let file = folder.join("ringway.toml");
+        std::fs::write(&file, config.text(port, admin)).expect("a configuration file");
+        let binary = env!("CARGO_BIN_EXE_ringway");
+        let mut command = match wrapper {
+            Wrapper::Plain => Command::new(binary),
+            Wrapper::OpenFiles(count) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={count}:{count}")).arg(binary);
+                command
+            }
+            Wrapper::RingRefused(error, from) => {
+                let mut command = Command::new("strace");
+                command.args(["-f", "-o", "/dev/null", "-e", "trace=io_uring_setup", "-e"]);
+                command.arg(format!("inject=io_uring_setup:error={error}:when={from}+")).arg(binary);
+                command
+            }
+        };
+        command.arg("serve").arg("--config").arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let readers = vec![
+            listen_to(child.stdout.take().expect("stdout"), Arc::clone(&said)),
+            listen_to(child.stderr.take().expect("stderr"), Arc::clone(&said)),
+        ];
+        let pid = child.id();
+        let mut gateway =
+            Self { port, admin, child, pid, folder, said, readers, panics_expected: false, stopped: false };
+        let ready = eventually(Duration::from_secs(30), || {
+            gateway.ended().is_some() || gateway.ask_admin("/readyz").is_some_and(|answer| answer.0 == 200)
+        });
+        if gateway.ended().is_some() || !ready {
+            panic!("the gateway did not start:\n{}\n--- with\n{}", gateway.said(), config.text(port, admin));
+        }
+        if let Wrapper::RingRefused(..) = wrapper {
+            gateway.pid = child_of(gateway.pid).unwrap_or(gateway.pid);
+        }
+        gateway
+    }
+
+    /// Everything it has written to stdout and stderr.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock().expect("not poisoned")).into_owned()
+    }
+
+    /// A client connection.
+    pub fn connect(&self) -> client::Client {
+        client::Client::connect(self.port)
+    }
+
+    /// GET on the admin listener: status and body, `None` if it cannot be reached.
+    pub fn ask_admin(&self, path: &str) -> Option<(u16, String)> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin));
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin.test\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        match super::strict::answer(&answer, false, true).ok()? {
+            super::strict::Step::Done(message, _) => Some((message.status(), message.text())),
+            _ => None,
+        }
+    }
+
+    /// The sum of all samples of a metric whose labels hold `part`, 0 if there are none.
+    pub fn metric(&self, name: &str, part: &str) -> f64 {
+        let (_, text) = self.ask_admin("/metrics").expect("metrics");
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(part));
+        let own = lines.filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')));
+        own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
+    }
+
+    /// Threads.
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count)
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> usize {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+
+    /// CPU time spent so far, user and system.
+    pub fn cpu(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let after = text.rsplit(')').next().unwrap_or("");
+        let ticks = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
+    /// Sends a signal by its short name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid.to_string()).status();
+        assert!(status.expect("kill runs").success(), "kill -{name} {}", self.pid);
+    }
+
+    /// How it ended, `None` while it runs.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the child can be asked")
+    }
+
+    /// Waits for the end after a signal.
+    pub fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
+        eventually(patience, || self.ended().is_some());
+        self.stopped = self.ended().is_some();
+        self.ended()
+    }
+
+    /// O1: alive, and no panic said.
+    pub fn check_alive(&mut self) {
+        assert!(self.ended().is_none(), "the gateway ended:\n{}", self.said());
+        assert!(self.panics_expected || !self.said().contains("panicked"), "a panic:\n{}", self.said());
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let ended = self.child.try_wait().ok().flatten();
+        if self.pid != self.child.id() {
+            // Below a tracer: the gateway itself, not only the tracer.
+            let _ = Command::new("kill").arg("-KILL").arg(self.pid.to_string()).status();
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+        let said = self.said();
+        if std::thread::panicking() {
+            let tail: Vec<&str> = said.lines().rev().take(30).collect();
+            eprintln!("--- the gateway's last words, newest first\n{}", tail.join("\n"));
+            return;
+        }
+        assert!(self.stopped || ended.is_none(), "the gateway ended by itself ({ended:?}):\n{said}");
+        assert!(self.panics_expected || !said.contains("panicked"), "a panic:\n{said}");
+    }
+}
+
+/// Collects what a pipe says, at most 16 MiB.
+fn listen_to(mut pipe: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut block = [0; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut block) {
+            let mut said = into.lock().expect("not poisoned");
+            if said.len() < 16 << 20 {
+                said.extend_from_slice(&block[..count]);
+            }
+        }
+    })
+}
+
+fn child_of(parent: u32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// A port nobody listens on. Below the ephemeral range, so that no outgoing connection takes it in the meantime,
+/// and in a range of this process's own, so that tests which run side by side do not pick the same one.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 20_000 + (std::process::id() % 1_000) as u16 * 12;
+    for _ in 0..2_000 {
+        let port = 20_000 + (base - 20_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}

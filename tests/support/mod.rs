@@ -1,0 +1,61 @@
+//! The harness of the whole-system tests: a gateway, origins behind it, clients in front of it, and judges.
+//!
+//! Black box: nothing here imports the gateway's code. Every wait is bounded by [`PATIENCE`] or a stated time; no
+//! judgement depends on how fast the machine is.
+// Each test file uses its own part of the harness.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod canary;
+pub mod client;
+pub mod gateway;
+pub mod origin;
+pub mod sse;
+pub mod strict;
+pub mod table;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long anything may take that should happen at once. Generous: the machine may be busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The smallest request body, 27 bytes.
+pub const J: &str = r#"{"model":"m","messages":[]}"#;
+
+/// Polls until `done` says so; false if it has not within `patience`.
+pub fn eventually(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + patience;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A text of 12 bytes that no other call of this process returns.
+pub fn nonce() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("n{:011}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The head of a chat request up to the blank line, with a nonce.
+pub fn chat_head(key: &str, nonce: &str) -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: application/json\r\nX-Nonce: {nonce}\r\n"
+    )
+}
+
+/// A whole chat request.
+pub fn chat(key: &str, nonce: &str, body: &str) -> Vec<u8> {
+    format!("{}Content-Length: {}\r\n\r\n{body}", chat_head(key, nonce), body.len()).into_bytes()
+}
+
+/// The head of a request for the list of models up to the blank line.
+pub fn models_head(key: &str) -> String {
+    format!("GET /v1/models HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {key}\r\n")
+}
