@@ -55,6 +55,8 @@ struct Relay<'a> {
     mid_event: bool,
     /// Events passed on.
     events: u64,
+    /// Bytes read from the backend.
+    read_bytes: u64,
 }
 
 /// How the payload is looked into.
@@ -99,7 +101,7 @@ impl<'a> Relay<'a> {
         let keep_alive = asked.keep_alive && framing != Framing::Close && !client.shard.is_draining();
         let total = settle.started.plus(timeouts.total);
         let between = timeouts.between_events;
-        Self { client, settle, asked, framing, keep_alive, look, total, between, mid_event: false, events: 0 }
+        Self { client, settle, asked, framing, keep_alive, look, total, between, mid_event: false, events: 0, read_bytes: 0 }
     }
 
     async fn run(&mut self, mut answer: Answer) -> Next {
@@ -154,7 +156,7 @@ impl<'a> Relay<'a> {
         let (read, mut block) = filled.map_err(|interrupt| self.interrupted(interrupt))?;
         let decoded = match read {
             Ok(bytes @ 1..) => {
-                self.client.shard.numbers.add(Counter::BytesFromBackends, bytes as u64);
+                self.read_bytes += bytes as u64;
                 answer.decode.step(&mut block, from)
             }
             Ok(0) if self.may_end_here(&answer.decode) => Ok(Decoded { ended: true, extra: true }),
@@ -227,7 +229,7 @@ impl<'a> Relay<'a> {
                 }
                 let whole = start + sse::last_boundary(&block[start..payload.end]);
                 let events = meter.events(&block[start..whole]);
-                self.events += count_events(&block[start..whole]);
+                self.events += count_events(self.asked.api, &block[start..whole]);
                 let mut found = match events.drop {
                     Some(drop) => Found {
                         pieces: [
@@ -406,6 +408,10 @@ impl<'a> Relay<'a> {
 
     /// Takes over what the meters counted.
     fn count(&mut self) {
+        let numbers = &self.client.shard.numbers;
+        numbers.add(Counter::BytesFromBackends, self.read_bytes);
+        numbers.add(Counter::BytesToClients, self.settle.record.answer_bytes);
+        numbers.add(Counter::EventsRelayed, self.events);
         match &mut self.look {
             Look::Events(meter) => {
                 self.settle.usage = meter.usage();
@@ -445,11 +451,12 @@ impl Found {
     }
 }
 
-/// Events in `bytes`, whole ones: blank lines, in the line ends that the stream uses. Engines send about one token
-/// per event, so this is what a stream without usage is taken to have cost.
-fn count_events(bytes: &[u8]) -> u64 {
-    let blank = if bytes.ends_with(b"\r\n") { b"\n\r\n".as_slice() } else { b"\n\n" };
-    memchr::memmem::find_iter(bytes, blank).count() as u64
+/// Events in `bytes`, whole ones, from their line ends alone: an event is a line and a blank one, with its name on a
+/// line of its own in the dialects that name events. Engines send about one token per event, so this is what a stream
+/// without usage is taken to have cost.
+fn count_events(api: Option<Api>, bytes: &[u8]) -> u64 {
+    let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
+    lines / if matches!(api, Some(Api::Responses | Api::Messages)) { 3 } else { 2 }
 }
 
 fn cut(note: &'static str) -> Broken {

@@ -9,6 +9,7 @@ use super::watch::Interrupt;
 use crate::dialect::{Dialect, refusal};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
+use crate::observe::Counter;
 use crate::policy::bucket::{Rate, Room};
 use crate::wire::fields::{self, Field, Named};
 use crate::wire::head::{ResponseHead, Version};
@@ -135,6 +136,7 @@ pub(super) async fn unread(client: &mut Client, fault: &Fault) {
 async fn send(client: &mut Client, settle: &mut Settle, out: Block, next: Next) -> Next {
     let end = out.len();
     settle.record.answer_bytes += end as u64;
+    settle.shard.numbers.add(Counter::BytesToClients, end as u64);
     match client.write(out, 0..end).await {
         Ok(out) => {
             client.shard.blocks.put(out);
