@@ -108,6 +108,7 @@ impl Settle {
             record.output_tokens = self.usage.output;
             record.reasoning_tokens = self.usage.reasoning;
         } else if self.output_estimate > 0 {
+            record.usage_known = true;
             record.estimated = true;
             record.input_tokens = self.prompt_tokens;
             record.output_tokens = self.output_estimate;

@@ -1,5 +1,7 @@
 """One gateway for the whole run; every test that needs a rate limit takes a key of its own."""
 
+import contextlib
+
 import pytest
 
 import harness
@@ -7,8 +9,12 @@ import harness
 
 @pytest.fixture(scope="session")
 def system():
-    with harness.running() as (gateway, simulator):
-        yield gateway, simulator
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(harness.running())
+        except (RuntimeError, AssertionError, OSError) as error:
+            pytest.exit(f"the system under test did not start: {error}", returncode=1)
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ LOADTEST = os.environ.get("LOADTEST_BIN") or str(ROOT / "target/debug/loadtest")
 
 KEY = "sk-clients-main"
 NARROW_KEY = "sk-clients-narrow"  # may use `demo` only
-SMALL_KEY = "sk-clients-small"  # whole limit of 60 tokens
+SMALL_KEY = "sk-clients-small"  # whole limit of 600 tokens
 LIMITED_KEYS = [f"sk-clients-limited-{number}" for number in range(24)]  # one test each
 RETRY_MS = 1500  # what a second request under such a key has to wait: 60 s / 40
 
@@ -170,7 +170,7 @@ sha256 = "{digest(NARROW_KEY)}"
 models = ["{MODEL}"]
 [key.small]
 sha256 = "{digest(SMALL_KEY)}"
-tokens_per_minute = 60
+tokens_per_minute = 600
 """]
     for number, key in enumerate(LIMITED_KEYS):
         text.append(f"""

@@ -128,7 +128,7 @@ async def at_once(gateway, summary, text):
 def errors(client, summary):
     for claim, kind, request in [
         ("an unknown model is a NotFoundError", openai.NotFoundError, {"model": "nope", "messages": []}),
-        ("the server's own refusal reaches the client", openai.APIStatusError,
+        ("a failure of the server is told as one", openai.APIStatusError,
          {**ask(False), "messages": [{"role": "user", "content": 5}]}),
     ]:
         try:

@@ -178,13 +178,12 @@ def test_async_streams_at_once(gateway):
 
 
 def test_one_connection_serves_many_calls(client, gateway):
-    client.models.list()
+    """Not streams: the SDK leaves a stream at `[DONE]`, before the end of the body, and drops its connection."""
     before = gateway.total("ringway_connections_accepted_total")
     for _ in range(10):
         client.chat.completions.create(model=MODEL, messages=HELLO)
-        list(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
-    # Numbers go up at intervals; what a second connection would add comes within two of them.
-    assert gateway.total("ringway_connections_accepted_total") - before <= 1
+        client.embeddings.create(model=MODEL, input="one")
+    assert gateway.total("ringway_connections_accepted_total") - before == 1
 
 
 # Models
@@ -286,7 +285,7 @@ def test_backends_refusal_is_passed_on(client):
     assert "messages" in error.value.message
     with pytest.raises(openai.BadRequestError) as error:
         client.chat.completions.create(model="fault-refused", messages=HELLO)
-    assert error.value.message.endswith("simulated fault'}}") or "simulated fault" in error.value.message
+    assert "simulated fault" in error.value.message
     assert error.value.code == "400"
 
 
@@ -406,6 +405,20 @@ def test_client_that_leaves_stops_the_backend(gateway, simulator, stream):
 
 
 # The gateway's own books
+
+
+def test_abandoned_streams_are_counted_by_what_passed(gateway, client):
+    def counted():
+        return gateway.total("ringway_model_tokens_total", model="org/demo", type="output")
+
+    before = counted()
+    stream = client.chat.completions.create(
+        model="org/demo", messages=HELLO, stream=True, max_tokens=100_000, extra_body={"ignore_eos": True})
+    for _, _ in zip(range(20), stream):
+        pass
+    stream.close()
+    until(lambda: counted() - before >= 18, 5, "the tokens that were sent in the metrics")
+    assert gateway.total("ringway_model_estimated_total", model="org/demo") >= 1
 
 
 def test_usage_is_counted(gateway, client):

@@ -79,8 +79,11 @@ fn path_and_query(bytes: &[u8], target: Span, authority: Option<Span>) -> Result
 /// The length of the path at the start of `text`, up to `?` or the end.
 ///
 /// Refuses what a backend might resolve to another path than the one that was routed: dot segments (also with
-/// parameters), empty segments, and the encodings of `.`, `/`, `\`, control bytes and of overlong UTF-8.
+/// parameters), empty segments, and the encodings of `.`, `/`, `\`, control bytes and of overlong UTF-8. The one
+/// exception is `%2F` in the name of a model: it is looked up in the plan and never resolved or sent on, and client
+/// libraries write the slash of `org/name` so.
 fn check_path(text: &[u8]) -> Result<usize, &'static str> {
+    let named = MODEL_PATHS.iter().any(|start| text.starts_with(start));
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
         match byte {
@@ -91,7 +94,8 @@ fn check_path(text: &[u8]) -> Result<usize, &'static str> {
             }
             b'%' => {
                 let hidden = decode(&text[at..])?;
-                if hidden < b' ' || matches!(hidden, b'.' | b'/' | b'\\' | 0x7f | 0xc0 | 0xc1) {
+                let slash = hidden == b'/' && !named;
+                if slash || hidden < b' ' || matches!(hidden, b'.' | b'\\' | 0x7f | 0xc0 | 0xc1) {
                     return Err("the path holds an encoded dot, slash or control byte");
                 }
                 at += 3;
@@ -102,6 +106,9 @@ fn check_path(text: &[u8]) -> Result<usize, &'static str> {
     }
     Ok(at)
 }
+
+/// Paths whose rest is the name of a model. A backend is never called on one of them.
+const MODEL_PATHS: [&[u8]; 2] = [b"/v1/models/", b"/models/"];
 
 /// Checks the segment at the start of `rest`, just behind a slash.
 fn check_segment(rest: &[u8]) -> Result<(), &'static str> {

@@ -241,6 +241,9 @@ fn paths_have_one_reading() {
         "/v1/chat/..;/admin",     // B21
         "/v1/%c0%ae%c0%ae/admin", // B21
         "/admin%2fkeys",          // B21
+        "/v1/models%2fkeys",
+        "/v1/models/org%2f..%2fkeys/%2e%2e",
+        "/v1/models/a%5cb",
         "/admin%5ckeys",
         "/v1/models%00",    // B22
         "/v1/%0d%0aX:%20y", // B22
@@ -263,6 +266,8 @@ fn paths_have_one_reading() {
         "/v1/..a",
         "/ADMIN/keys",
         "/a%2d",
+        "/v1/models/org%2Fname", // the SDKs' spelling of a name with a slash
+        "/models/org%2fname",
         "/v1/m?a=../..",
     ] {
         accepts(path(text));
