@@ -90,6 +90,7 @@ impl<'a> Relay<'a> {
             Look::Body(BodyMeter::default())
         };
         let framing = match (&answer.decode, &look, asked.version) {
+            _ if answer.head.framing == crate::wire::framing::Response::None => Framing::None,
             // Decoding has taken off what came with the head; what is said is what the backend said.
             (Decode::Length(_), Look::Body(_), _) => match answer.head.framing {
                 crate::wire::framing::Response::Length(length) => Framing::Length(length),

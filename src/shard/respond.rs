@@ -26,6 +26,8 @@ pub(super) enum Framing {
     Chunked,
     /// Until the connection closes: HTTP/1.0 clients.
     Close,
+    /// There is none, and nothing may be said of it: 204, 304 (RFC 9110 section 8.6, RFC 9112 section 6.1).
+    None,
 }
 
 /// The value of `Date`.
@@ -239,7 +241,7 @@ fn framing_lines(out: &mut Block, version: Version, framing: Framing, keep_alive
             out.extend_from_slice(b"\r\n");
         }
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::Close => {}
+        Framing::Close | Framing::None => {}
     }
     match (keep_alive, version) {
         (false, _) => out.extend_from_slice(b"connection: close\r\n\r\n"),
