@@ -128,6 +128,7 @@ impl<'a> Relay<'a> {
         let decoded = answer.decoded;
         let found = self.look(&block, Span::new(answer.head.len, block.len()), decoded.ended);
         self.first(answer, found.first_token);
+        self.release(decoded.ended);
         self.settle.record.overhead =
             Nanos(self.settle.record.overhead.0 + clock::now().since(answer.answered).0);
 
@@ -170,6 +171,7 @@ impl<'a> Relay<'a> {
         };
         let found = self.look(&block, Span::new(HEADROOM, block.len()), decoded.ended);
         self.first(answer, found.first_token);
+        self.release(decoded.ended);
         let next = self.send_in_place(block, found, decoded.ended).await?;
         match bad {
             None => Ok((next, decoded)),
@@ -288,6 +290,14 @@ impl<'a> Relay<'a> {
                 Look::Events(meter) => meter.finished() || meter.done(),
                 Look::Body(_) => true,
             }
+    }
+
+    /// The last bytes are about to go out: what the exchange held of the key's limits goes first.
+    fn release(&mut self, ended: bool) {
+        if ended {
+            self.see_usage();
+            self.settle.release();
+        }
     }
 
     /// Ends a chunk, and after the last one the body. A finished stream whose server sends no `[DONE]` gets one.
@@ -423,6 +433,11 @@ impl<'a> Relay<'a> {
         numbers.add(Counter::BytesFromBackends, self.read_bytes);
         numbers.add(Counter::BytesToClients, self.settle.record.answer_bytes);
         numbers.add(Counter::EventsRelayed, self.events);
+        self.see_usage();
+    }
+
+    /// Hands what the answer has used so far to the settlement.
+    fn see_usage(&mut self) {
         match &mut self.look {
             Look::Events(meter) => {
                 self.settle.usage = meter.usage();
