@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use super::eventually;
 use super::strict::{self, Message, Step};
-use super::{PATIENCE, eventually};
 
 /// Answers one request. What it returns decides about the connection.
 pub type Script = dyn Fn(&mut Talk) -> Next + Send + Sync;
