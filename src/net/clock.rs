@@ -36,7 +36,8 @@ impl Ticker {
     ///
     /// Errors: out of descriptors.
     pub fn new(period: Duration) -> io::Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         let every = Timespec { tv_sec: period.as_secs() as _, tv_nsec: period.subsec_nanos().into() };
         let spec = Itimerspec { it_interval: every, it_value: every };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;

@@ -4,6 +4,7 @@
 //! `dispatch` -> `relay` -> `settle`. Control flow lives in exchange, dispatch and relay; what they call returns a
 //! value. A shard takes no lock, spawns no thread and never waits for the coordinator.
 
+mod choose;
 mod connection;
 mod decode;
 mod dispatch;
@@ -33,8 +34,8 @@ use crate::net::clock::{self, Ticker};
 use crate::net::deadline::Deadlines;
 use crate::net::listen::{Accepted, Acceptor, Spill};
 use crate::net::stream::Socket;
-use crate::observe::counters::{Counter, ShardNumbers};
 use crate::observe::ShardOutbox;
+use crate::observe::counters::{Counter, ShardNumbers};
 use crate::plan::{Control, Plan, ShardTuning};
 use crate::policy::retry::RetryBudget;
 use crate::units::{Nanos, ShardId};
@@ -84,7 +85,13 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    fn new(id: ShardId, plan: Arc<Plan>, spill: Arc<Spill>, outbox: ShardOutbox, control: Arc<Control>) -> Self {
+    fn new(
+        id: ShardId,
+        plan: Arc<Plan>,
+        spill: Arc<Spill>,
+        outbox: ShardOutbox,
+        control: Arc<Control>,
+    ) -> Self {
         let tuning = &plan.shards[id.index()];
         let deadlines = Rc::new(Deadlines::default());
         deadlines.tick(clock::now());

@@ -146,7 +146,12 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Takes an in-flight slot of the backend; `None` if all are taken.
-    pub(crate) fn take(shard: &Rc<Shard>, backend: BackendId, prompt_tokens: u64, kv_tokens: u64) -> Option<Self> {
+    pub(crate) fn take(
+        shard: &Rc<Shard>,
+        backend: BackendId,
+        prompt_tokens: u64,
+        kv_tokens: u64,
+    ) -> Option<Self> {
         let plan = &shard.plan;
         if !plan.cells.backend(backend).in_flight.try_enter(plan.backend(backend).in_flight_max) {
             return None;
