@@ -4,7 +4,7 @@
 //!
 //! | room | question | may use |
 //! | --- | --- | --- |
-//! | [`units`], [`error`] | quantities, ids; what can go wrong | nothing |
+//! | [`units`], [`error`], [`clock`] | quantities, ids; what can go wrong; the time | nothing |
 //! | [`wire`] | what do these bytes say? | units, error |
 //! | [`dialect`] | what does this API mean? | wire |
 //! | [`provider`] | who do we call, and how? | dialect |
@@ -37,6 +37,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod coordinator;
 pub mod dialect;

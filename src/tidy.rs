@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: rooms to the left only, so there are no circles.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("units", &[]),
+    ("clock", &["units"]),
     ("error", &["units"]),
     ("wire", &["error", "units"]),
     ("dialect", &["wire", "error", "units"]),
@@ -18,10 +19,13 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("config", &["plan", "policy", "provider", "dialect", "wire", "error", "units"]),
     ("net", &["error", "units"]),
     ("observe", &["error", "units"]),
-    ("shard", &["observe", "net", "plan", "policy", "provider", "dialect", "wire", "error", "units"]),
+    (
+        "shard",
+        &["clock", "observe", "net", "plan", "policy", "provider", "dialect", "wire", "error", "units"],
+    ),
     (
         "coordinator",
-        &["observe", "config", "plan", "policy", "provider", "dialect", "wire", "error", "units"],
+        &["clock", "observe", "config", "plan", "policy", "provider", "dialect", "wire", "error", "units"],
     ),
     (
         "cli",

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::aggregate::Watch;
-use super::clock;
+use crate::clock;
 use crate::units::Nanos;
 
 /// How it ended.

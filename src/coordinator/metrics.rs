@@ -7,7 +7,8 @@ use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
 
 use super::aggregate::Watch;
-use super::{clock, process};
+use super::process;
+use crate::clock;
 use crate::error::{Kind, Side};
 use crate::observe::counters::Form;
 use crate::observe::histogram::{

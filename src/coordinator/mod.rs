@@ -8,7 +8,6 @@
 
 mod admin;
 mod aggregate;
-mod clock;
 mod drain;
 pub mod log;
 mod metrics;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::aggregate::{Watch, lock};
-use super::clock;
+use crate::clock;
 use crate::observe::histogram::Timing;
 use crate::observe::{Counter, Usage};
 use crate::plan::cells::Health;

@@ -139,7 +139,7 @@ impl Spill {
         if held <= mean + SLACK.max(mean / 8) {
             return own;
         }
-        let (one, two) = (random as usize % count, (random >> 32) as usize % count);
+        let (one, two) = (random as u32 as usize % count, (random >> 32) as usize % count);
         let best = if self.held(one) <= self.held(two) { one } else { two };
         if self.held(best) < held { best } else { own }
     }

@@ -29,11 +29,12 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::clock;
 use crate::net::blocks::Blocks;
-use crate::net::clock::{self, Ticker};
 use crate::net::deadline::Deadlines;
 use crate::net::listen::{Accepted, Acceptor, Spill};
 use crate::net::stream::Socket;
+use crate::net::ticker::Ticker;
 use crate::observe::ShardOutbox;
 use crate::observe::counters::{Counter, ShardNumbers};
 use crate::plan::{Control, Plan, ShardTuning};

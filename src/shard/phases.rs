@@ -3,10 +3,10 @@
 
 use super::Shard;
 use super::settle::Settle;
+use crate::clock;
 use crate::dialect::Api;
 use crate::dialect::request::{self, Peek};
 use crate::error::{Fault, Kind};
-use crate::net::clock;
 use crate::policy::auth;
 use crate::policy::bucket::Wait;
 use crate::units::{KeyId, ModelId, Nanos};

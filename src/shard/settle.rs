@@ -4,9 +4,9 @@
 use std::rc::Rc;
 
 use super::Shard;
+use crate::clock;
 use crate::dialect::usage::Usage;
 use crate::error::Kind;
-use crate::net::clock;
 use crate::observe::record::{Record, RequestId};
 use crate::policy::bucket::Room;
 use crate::units::{BackendId, KeyId, Nanos};
