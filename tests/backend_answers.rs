@@ -77,11 +77,12 @@ fn cases() -> Vec<Case> {
         case("L03 +5", ok("Content-Length: +5\r\n", "hello"), Bad),
         case("L03 empty", ok("Content-Length:\r\n", "hello"), Bad),
         case("L03 2^64", ok("Content-Length: 18446744073709551616\r\n", "hello"), Bad),
-        case("L04", ok("Transfer-Encoding: chunked, gzip\r\n", "hello"), Bad),
+        // Its body would end with the connection, but it is in a coding that we took off the label of.
+        case("L04", ok("Transfer-Encoding: chunked, gzip\r\n", "hello"), Bad).next(Next::Close),
         case("L05", ok("Transfer-Encoding: chunked\r\n", chunks).replace("HTTP/1.1", "HTTP/1.0"), Bad),
         case("L07 chunks", ok("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"), Cut).next(Next::Close),
         case("L07 length", ok("Content-Length: 6\r\n", "hello"), Cut).next(Next::Close),
-        case("L07 reset", ok("Content-Length: 6\r\n", "hello"), Cut).next(Next::Reset),
+        case("L07 reset", ok("Content-Length: 6\r\n", "hello"), Cut).or(Bad).next(Next::Reset),
         case("L08", ok("X: a\r\n b\r\nContent-Length: 5\r\n", "hello"), Bad).or(passed("hello")),
         case("L09", ok("X : y\r\nContent-Length: 5\r\n", "hello"), Bad).or(passed("hello")),
         case("L10 LF", "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", Bad),
@@ -222,7 +223,10 @@ fn execute(gateway: &Gateway, origin: &Origin, case: &Case, index: usize, cut: &
     let line = seen.last().ok_or("it never reached the origin")?.line;
     let line = Arc::clone(&origin.lines()[line]);
     let expects_end = case.fate.iter().all(|fate| !matches!(fate, Fate::Passed(..)));
+    // What comes behind a whole answer is only seen once it is there; until then the connection is kept, and checked
+    // before it is used again.
     if expects_end
+        && cut == "whole"
         && case.next == Next::Keep
         && !eventually(Duration::from_secs(2), || line.ended.load(Ordering::SeqCst))
     {
@@ -235,7 +239,8 @@ fn execute(gateway: &Gateway, origin: &Origin, case: &Case, index: usize, cut: &
     if !fits {
         return Err(format!("{fate:?}, expected one of {:?}", case.fate));
     }
-    if case.fate == [Fate::Bad] && seen.len() > 1 {
+    // Nothing but an end on a kept connection is a connection that had gone stale: one more try is right.
+    if case.fate == [Fate::Bad] && seen.len() > 1 && !case.answer.is_empty() {
         return Err(format!("it was sent {} times", seen.len()));
     }
     Ok(fate)

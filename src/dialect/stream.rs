@@ -22,6 +22,7 @@ pub struct Meter {
     api: Api,
     /// Usage was asked for by the gateway, not by the client.
     asks_usage: bool,
+    choices: u64,
     /// Ends to be seen before the answer is complete.
     ends_missing: u64,
     usage: Usage,
@@ -46,12 +47,16 @@ pub struct Found {
 /// Bytes after which output counts as begun, whatever the events look like. Bounds the dearer search for its first.
 const FIRST_TOKEN_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes at the end of a block that hold the end of an answer, if the block does: a finish chunk, usage, `[DONE]`.
+const ENDING_BYTES: usize = 4 * 1024;
+
 impl Meter {
     /// The meter of a stream. `choices`: answers asked for (`Peek::choices`). `asks_usage`: `Edits::asks_usage`.
     pub fn new(api: Api, choices: u64, asks_usage: bool) -> Self {
         Self {
             api,
             asks_usage,
+            choices,
             ends_missing: match api {
                 Api::Chat | Api::Completions => choices.max(1),
                 _ => 1,
@@ -85,20 +90,22 @@ impl Meter {
                 }
             }),
             _ => {
+                let looked = self.may_end_in(events);
                 for finder in [&words.finish, &words.finish_spaced] {
                     // An empty reason, which some backends send on every chunk, ends nothing.
                     let ends = finder
-                        .find_iter(events)
-                        .filter(|at| events.get(at + finder.needle().len()) != Some(&b'"'));
+                        .find_iter(looked)
+                        .filter(|at| looked.get(at + finder.needle().len()) != Some(&b'"'));
                     self.ends_missing = self.ends_missing.saturating_sub(ends.count() as u64);
                 }
-                each(events, &words.done, |event| {
-                    self.done |= sse::is_done(event.of(events))
-                });
+                let last = events.trim_ascii_end();
+                if last.ends_with(b"[DONE]") {
+                    self.done |= sse::is_done(&events[sse::last_boundary(last)..]);
+                }
             }
         }
         if !self.errored {
-            self.errored = has_error(events);
+            self.errored = has_error(self.may_end_in(events));
         }
         found.first_token = self.see_first_token(events);
         found
@@ -127,6 +134,13 @@ impl Meter {
     /// The next `sequence_number` of a Responses stream, for an event of our own.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// The part of a block in which an answer may end. One answer ends with its stream: little follows its last event,
+    /// and a block of many events need not be searched whole. Of several, each ends where it likes.
+    fn may_end_in<'b>(&self, events: &'b [u8]) -> &'b [u8] {
+        let from = if self.choices > 1 { 0 } else { events.len().saturating_sub(ENDING_BYTES) };
+        &events[from..]
     }
 
     fn see_usage(&mut self, event: Span, events: &[u8], found: &mut Found) {
@@ -196,7 +210,6 @@ struct Words {
     /// A finish reason that is a string, as compact writers put it, and as those with a blank do.
     finish: Finder<'static>,
     finish_spaced: Finder<'static>,
-    done: Finder<'static>,
     error: Finder<'static>,
     /// Responses: in no delta event.
     status: Finder<'static>,
@@ -212,7 +225,6 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
     counts: Finder::new("_tokens\""),
     finish: Finder::new("finish_reason\":\""),
     finish_spaced: Finder::new("finish_reason\": \""),
-    done: Finder::new("[DONE]"),
     error: Finder::new("error"),
     status: Finder::new("\"status\""),
     sequence: Finder::new("\"sequence_number\":"),

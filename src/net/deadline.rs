@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use crate::units::Nanos;
 
@@ -91,6 +91,11 @@ impl Deadline {
     /// When it is due.
     pub fn at(&self) -> Nanos {
         self.table.due.borrow()[self.row]
+    }
+
+    /// Waits until it is due.
+    pub async fn passed(&self) {
+        std::future::poll_fn(|context| if self.is_due(context) { Poll::Ready(()) } else { Poll::Pending }).await
     }
 
     /// Whether the last tick reached it. Remembers whom to wake when it does.

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 
-use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
 /// Which driver moves the bytes.
@@ -28,9 +27,9 @@ impl Driver {
 /// A built runtime; runs on the thread that built it.
 pub enum ShardRuntime {
     /// On a ring.
-    IoUring(Runtime<TimeDriver<IoUringDriver>>),
+    IoUring(Runtime<IoUringDriver>),
     /// On epoll.
-    Epoll(Runtime<TimeDriver<LegacyDriver>>),
+    Epoll(Runtime<LegacyDriver>),
 }
 
 impl ShardRuntime {
@@ -56,7 +55,7 @@ impl ShardRuntime {
                 return Err(io::Error::other(refused.unwrap_or_default()));
             }
         }
-        let runtime = RuntimeBuilder::<LegacyDriver>::new().with_entries(entries).enable_timer().build()?;
+        let runtime = RuntimeBuilder::<LegacyDriver>::new().with_entries(entries).build()?;
         Ok((Self::Epoll(runtime), refused))
     }
 
@@ -85,7 +84,7 @@ enum Flags {
     None,
 }
 
-fn ring(entries: u32, flags: Flags) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
+fn ring(entries: u32, flags: Flags) -> io::Result<Runtime<IoUringDriver>> {
     let mut ring = io_uring::IoUring::builder();
     ring.setup_cqsize(entries.max(256) * 4).setup_clamp();
     match flags {
@@ -97,5 +96,5 @@ fn ring(entries: u32, flags: Flags) -> io::Result<Runtime<TimeDriver<IoUringDriv
         }
         Flags::None => {}
     }
-    RuntimeBuilder::<IoUringDriver>::new().with_entries(entries).uring_builder(ring).enable_timer().build()
+    RuntimeBuilder::<IoUringDriver>::new().with_entries(entries).uring_builder(ring).build()
 }

@@ -206,9 +206,7 @@ impl Client {
     /// Writes `range` of `block`; the block comes back only from a write that was not interrupted.
     pub(crate) async fn write(&mut self, block: Block, range: std::ops::Range<usize>) -> Result<Block, Interrupt> {
         self.deadline.set(self.shard.plan.timeouts.write_stall);
-        let bytes = range.len() as u64;
         let (sent, block) = watch::until(&self.deadline, self.writer.write_all(block, range)).await?;
-        self.shard.numbers.add(Counter::BytesToClients, bytes);
         sent.map(|()| block).map_err(|_| Interrupt::ClientGone)
     }
 

@@ -208,8 +208,17 @@ fn pick<'a>(
     let now = shard.deadlines.now();
     let prompt_tokens = settle.prompt_tokens;
     let kv_tokens = prompt_tokens + outgoing.peek.output_cap.unwrap_or(plan.output_tokens_default);
-    let mut views = [View { eligible: false, ..View::default() }; POOL_MAX];
-    let views = &mut views[..model.pool.len().min(POOL_MAX)];
+    let (mut one, mut many);
+    let views = match model.pool.len() {
+        1 => {
+            one = [View::default()];
+            &mut one[..]
+        }
+        count => {
+            many = [View::default(); POOL_MAX];
+            &mut many[..count.min(POOL_MAX)]
+        }
+    };
     for (index, (view, member)) in views.iter_mut().zip(&model.pool).enumerate() {
         let cells = plan.cells.backend(member.backend);
         let may = !tried.contains(index)

@@ -29,7 +29,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::net::blocks::Blocks;
-use crate::net::clock;
+use crate::net::clock::{self, Ticker};
 use crate::net::deadline::Deadlines;
 use crate::net::listen::{Accepted, Acceptor, Spill};
 use crate::net::stream::Socket;
@@ -173,12 +173,15 @@ pub async fn run(seat: Seat) -> std::io::Result<()> {
         monoio::spawn(accept(Rc::clone(&shard), acceptor, listener));
     }
     monoio::spawn(receive(Rc::clone(&shard), Socket::from_std(seat.bell)?));
+    let ticker = Ticker::new(TICK)?;
     while !(shard.is_closing() && shard.connections.get() == 0) {
-        monoio::time::sleep(TICK).await;
+        if ticker.tick().await? > 1 {
+            shard.numbers.add(Counter::TicksLate, 1);
+        }
         shard.tick();
     }
     shard.outbox.borrow_mut().flush();
-    monoio::time::sleep(TICK).await; // one more turn of the ring, so that queued closes are submitted
+    ticker.tick().await?; // one more turn of the ring, so that queued closes are submitted
     drop(presence);
     Ok(())
 }
@@ -196,7 +199,8 @@ async fn accept(shard: Rc<Shard>, acceptor: Acceptor, listener: usize) {
                 Err(_) => {
                     // Out of descriptors: the queue keeps the client, a pause keeps the core.
                     shard.numbers.add(Counter::AcceptFailures, 1);
-                    monoio::time::sleep(ACCEPT_PAUSE).await;
+                    deadline.set(ACCEPT_PAUSE);
+                    deadline.passed().await;
                     break;
                 }
             }
@@ -294,4 +298,4 @@ const STOP_CHECK: Nanos = Nanos(50_000_000);
 /// Clients accepted before other tasks have their turn.
 const ACCEPT_BATCH: usize = 64;
 /// Rest after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Nanos = Nanos(50_000_000);

@@ -34,17 +34,21 @@ pub(super) async fn run(
     answer: Answer,
 ) -> Next {
     client.forget_request();
-    let mut relay = Relay::new(client, settle, asked, peek, &answer);
+    let mut relay = Relay::new(client, settle, asked, peek, answer);
     relay.client.shard.numbers.inc(Counter::StreamsActive);
-    let result = relay.run(answer).await;
+    let result = relay.run().await;
     relay.client.shard.numbers.dec(Counter::StreamsActive);
-    result
+    match result {
+        Ok(()) => relay.ended(),
+        Err(broken) => relay.broken(broken).await,
+    }
 }
 
 struct Relay<'a> {
     client: &'a mut Client,
     settle: &'a mut Settle,
     asked: &'a Asked,
+    answer: Answer,
     framing: Framing,
     keep_alive: bool,
     look: Look,
@@ -55,6 +59,8 @@ struct Relay<'a> {
     mid_event: bool,
     /// Events passed on.
     events: u64,
+    /// Bytes read from the backend.
+    read_bytes: u64,
 }
 
 /// How the payload is looked into.
@@ -77,7 +83,7 @@ impl<'a> Relay<'a> {
         settle: &'a mut Settle,
         asked: &'a Asked,
         peek: &Peek,
-        answer: &Answer,
+        answer: Answer,
     ) -> Self {
         let plan = &client.shard.plan;
         let timeouts = settle.record.model.map_or(plan.timeouts, |model| plan.model(model).timeouts);
@@ -88,6 +94,7 @@ impl<'a> Relay<'a> {
             Look::Body(BodyMeter::default())
         };
         let framing = match (&answer.decode, &look, asked.version) {
+            _ if answer.head.framing == crate::wire::framing::Response::None => Framing::None,
             // Decoding has taken off what came with the head; what is said is what the backend said.
             (Decode::Length(_), Look::Body(_), _) => match answer.head.framing {
                 crate::wire::framing::Response::Length(length) => Framing::Length(length),
@@ -99,79 +106,68 @@ impl<'a> Relay<'a> {
         let keep_alive = asked.keep_alive && framing != Framing::Close && !client.shard.is_draining();
         let total = settle.started.plus(timeouts.total);
         let between = timeouts.between_events;
-        Self { client, settle, asked, framing, keep_alive, look, total, between, mid_event: false, events: 0 }
+        Self { client, settle, asked, answer, framing, keep_alive, look, total, between, mid_event: false, events: 0, read_bytes: 0 }
     }
 
-    async fn run(&mut self, mut answer: Answer) -> Next {
-        self.settle.record.status = answer.head.status;
-        let (block, mut decoded) = match self.open(&mut answer).await {
-            Ok(opened) => opened,
-            Err(broken) => return self.broken(broken).await,
-        };
-        let mut block = block;
-        while !decoded.ended {
-            (block, decoded) = match self.next(&mut answer, block).await {
-                Ok(relayed) => relayed,
-                Err(broken) => return self.broken(broken).await,
-            };
+    async fn run(&mut self) -> Result<(), Broken> {
+        self.settle.record.status = self.answer.head.status;
+        let mut block = self.open().await?;
+        while !self.answer.decoded.ended {
+            block = self.next(block).await?;
         }
-        self.ended(answer, block, decoded)
+        self.client.shard.blocks.put(block);
+        Ok(())
     }
 
     /// Sends the head with whatever payload came with it, in one write.
-    async fn open(&mut self, answer: &mut Answer) -> Result<(Block, Decoded), Broken> {
-        let shard = self.client.shard.clone();
-        let block = std::mem::take(&mut answer.block);
-        let decoded = answer.decoded;
-        let found = self.look(&block, Span::new(answer.head.len, block.len()), decoded.ended);
-        self.first(answer, found.first_token);
-        self.settle.record.overhead =
-            Nanos(self.settle.record.overhead.0 + clock::now().since(answer.answered).0);
+    async fn open(&mut self) -> Result<Block, Broken> {
+        let block = std::mem::take(&mut self.answer.block);
+        let ended = self.answer.decoded.ended;
+        let found = self.look(&block, Span::new(self.answer.head.len, block.len()), ended);
+        self.first(found.first_token);
+        let ours = clock::now().since(self.answer.answered);
+        self.settle.record.overhead = self.settle.record.overhead.plus(ours);
 
-        let mut out = shard.blocks.with_room(HEAD_ROOM + block.len());
-        let (asked, head) = (self.asked, &answer.head);
+        let mut out = self.client.shard.blocks.with_room(HEAD_ROOM + block.len());
+        let (asked, head) = (self.asked, &self.answer.head);
         respond::answer_head(&mut out, self.settle, asked, head, &block, self.framing, self.keep_alive);
-        let bytes: usize = found.pieces().iter().map(|piece| piece.len()).sum();
+        let bytes: usize = found.pieces.iter().map(|piece| piece.len()).sum();
         if self.framing == Framing::Chunked && bytes > 0 {
             out.extend_from_slice(chunk_size(bytes, &mut [0; SIZE_BYTES]));
         }
-        for piece in found.pieces() {
+        for piece in found.pieces {
             out.extend_from_slice(piece.of(&block));
         }
-        self.close_chunk(&mut out, bytes > 0, decoded.ended);
+        self.close_chunk(&mut out, bytes > 0, ended);
         let end = out.len();
         let out = self.write(out, 0, end).await?;
-        shard.blocks.put(out);
-        Ok((self.carry(block, found.held), decoded))
+        self.client.shard.blocks.put(out);
+        Ok(self.carry(block, found.held))
     }
 
     /// Reads once and writes once.
-    async fn next(&mut self, answer: &mut Answer, block: Block) -> Result<(Block, Decoded), Broken> {
+    async fn next(&mut self, block: Block) -> Result<Block, Broken> {
         let from = block.len();
-        answer.connection.reader.arm(block);
+        self.answer.connection.reader.arm(block);
         self.client.deadline.set_at(self.client.deadline.now().plus(self.between).min(self.total));
-        let filled = watch::with_client(self.client, answer.connection.reader.filled()).await;
+        let filled = watch::with_client(self.client, self.answer.connection.reader.filled()).await;
         let (read, mut block) = filled.map_err(|interrupt| self.interrupted(interrupt))?;
         let decoded = match read {
             Ok(bytes @ 1..) => {
-                self.client.shard.numbers.add(Counter::BytesFromBackends, bytes as u64);
-                answer.decode.step(&mut block, from)
+                self.read_bytes += bytes as u64;
+                self.answer.decode.step(&mut block, from)
             }
-            Ok(0) if self.may_end_here(&answer.decode) => Ok(Decoded { ended: true, extra: true }),
+            Ok(0) if self.may_end_here() => Ok(Decoded { ended: true, extra: true }),
             _ => return Err(cut("the backend closed the connection in the middle of its answer")),
         };
         // What came before a broken chunk is the client's; then the answer ends as cut.
-        let (decoded, bad) = match decoded {
-            Ok(decoded) => (decoded, None),
-            Err(bad) => (Decoded { ended: false, extra: true }, Some(bad)),
-        };
-        let found = self.look(&block, Span::new(HEADROOM, block.len()), decoded.ended);
-        self.first(answer, found.first_token);
-        let next = self.send_in_place(block, found, decoded.ended).await?;
-        match bad {
-            None => Ok((next, decoded)),
-            Some(_) => Err(cut("the backend's chunked coding is broken")),
-        }
+        let is_broken = decoded.is_err();
+        self.answer.decoded = decoded.unwrap_or(Decoded { ended: false, extra: true });
+        let ended = self.answer.decoded.ended;
+        let found = self.look(&block, Span::new(HEADROOM, block.len()), ended);
+        self.first(found.first_token);
+        let next = self.send_in_place(block, found, ended).await?;
+        if is_broken { Err(cut("the backend's chunked coding is broken")) } else { Ok(next) }
     }
 
     /// Writes the payload from the block it was read into, and readies a block for the next read.
@@ -227,7 +223,7 @@ impl<'a> Relay<'a> {
                 }
                 let whole = start + sse::last_boundary(&block[start..payload.end]);
                 let events = meter.events(&block[start..whole]);
-                self.events += count_events(&block[start..whole]);
+                self.events += count_events(self.asked.api, &block[start..whole]);
                 let mut found = match events.drop {
                     Some(drop) => Found {
                         pieces: [
@@ -258,23 +254,21 @@ impl<'a> Relay<'a> {
     }
 
     /// Notes the first token: the prompt is prefilled, and this is how long it took.
-    fn first(&mut self, answer: &mut Answer, first_token: bool) {
-        if !first_token || self.settle.record.time_to_first_token.is_some() {
+    fn first(&mut self, first_token: bool) {
+        let answer = &mut self.answer;
+        if !first_token || !answer.lease.first_token() || !self.settle.record.stream {
             return;
         }
-        answer.lease.first_token();
         let now = clock::now();
-        if self.settle.record.stream {
-            self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
-            let ratio = now.since(answer.sent).seconds() / answer.expected_seconds;
-            let cells = self.client.shard.plan.cells.backend(answer.lease.backend);
-            cells.ewma.observe(ratio as f32, now);
-        }
+        self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
+        let ratio = now.since(answer.sent).seconds() / answer.expected_seconds;
+        let cells = self.client.shard.plan.cells.backend(answer.lease.backend);
+        cells.ewma.observe(ratio as f32, now);
     }
 
     /// Whether a close of the connection is a proper end of this answer.
-    fn may_end_here(&self, decode: &Decode) -> bool {
-        decode.ends_by_close()
+    fn may_end_here(&self) -> bool {
+        self.answer.decode.ends_by_close()
             && match &self.look {
                 Look::Events(meter) => meter.finished() || meter.done(),
                 Look::Body(_) => true,
@@ -343,22 +337,20 @@ impl<'a> Relay<'a> {
     }
 
     /// Both sides are done: the true usage is known, the backend's connection may serve another exchange.
-    fn ended(&mut self, mut answer: Answer, block: Block, decoded: Decoded) -> Next {
-        let shard = self.client.shard.clone();
-        shard.blocks.put(block);
+    fn ended(mut self) -> Next {
         self.count();
-        answer.lease.first_token();
-        match self.errored() {
-            true => self.settle.failed(Kind::BackendFailed, answer.head.status),
-            false => self.settle.done(answer.head.status),
+        self.answer.lease.first_token();
+        let Answer { connection, lease, head, decode, decoded, .. } = self.answer;
+        let shard = &self.client.shard;
+        match &self.look {
+            Look::Events(meter) if meter.errored() => self.settle.failed(Kind::BackendFailed, head.status),
+            _ => self.settle.done(head.status),
         }
-        let head = &answer.head;
-        if head.keep_alive && !decoded.extra && !answer.decode.ends_by_close() {
+        if head.keep_alive && !decoded.extra && !decode.ends_by_close() {
             let most = shard.plan.timeouts.backend_idle;
             let theirs = head.keep_alive_timeout.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
             let idle = theirs.map_or(most, |theirs| theirs.min(most));
-            let now = shard.deadlines.now();
-            shard.idle.put(answer.lease.backend, answer.connection, shard.blocks.large(), now, idle);
+            shard.idle.put(lease.backend, connection, shard.blocks.large(), shard.deadlines.now(), idle);
         }
         if self.keep_alive { Next::Head } else { Next::Close }
     }
@@ -406,6 +398,10 @@ impl<'a> Relay<'a> {
 
     /// Takes over what the meters counted.
     fn count(&mut self) {
+        let numbers = &self.client.shard.numbers;
+        numbers.add(Counter::BytesFromBackends, self.read_bytes);
+        numbers.add(Counter::BytesToClients, self.settle.record.answer_bytes);
+        numbers.add(Counter::EventsRelayed, self.events);
         match &mut self.look {
             Look::Events(meter) => {
                 self.settle.usage = meter.usage();
@@ -413,10 +409,6 @@ impl<'a> Relay<'a> {
             }
             Look::Body(meter) => self.settle.usage = meter.usage(),
         }
-    }
-
-    fn errored(&self) -> bool {
-        matches!(&self.look, Look::Events(meter) if meter.errored())
     }
 }
 
@@ -435,21 +427,18 @@ impl Found {
         Self { pieces: [payload, end], held: end, first_token }
     }
 
-    fn pieces(&self) -> &[Span] {
-        &self.pieces
-    }
-
     fn pass_held(&mut self) {
         self.pieces[1].end = self.held.end;
         self.held.start = self.held.end;
     }
 }
 
-/// Events in `bytes`, whole ones: blank lines, in the line ends that the stream uses. Engines send about one token
-/// per event, so this is what a stream without usage is taken to have cost.
-fn count_events(bytes: &[u8]) -> u64 {
-    let blank = if bytes.ends_with(b"\r\n") { b"\n\r\n".as_slice() } else { b"\n\n" };
-    memchr::memmem::find_iter(bytes, blank).count() as u64
+/// Events in `bytes`, whole ones, from their line ends alone: an event is a line and a blank one, with its name on a
+/// line of its own in the dialects that name events. Engines send about one token per event, so this is what a stream
+/// without usage is taken to have cost.
+fn count_events(api: Option<Api>, bytes: &[u8]) -> u64 {
+    let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
+    lines / if matches!(api, Some(Api::Responses | Api::Messages)) { 3 } else { 2 }
 }
 
 fn cut(note: &'static str) -> Broken {

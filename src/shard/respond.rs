@@ -9,6 +9,7 @@ use super::watch::Interrupt;
 use crate::dialect::{Dialect, refusal};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
+use crate::observe::Counter;
 use crate::policy::bucket::{Rate, Room};
 use crate::wire::fields::{self, Field, Named};
 use crate::wire::head::{ResponseHead, Version};
@@ -25,6 +26,8 @@ pub(super) enum Framing {
     Chunked,
     /// Until the connection closes: HTTP/1.0 clients.
     Close,
+    /// There is none, and nothing may be said of it: 204, 304 (RFC 9110 section 8.6, RFC 9112 section 6.1).
+    None,
 }
 
 /// The value of `Date`.
@@ -135,6 +138,7 @@ pub(super) async fn unread(client: &mut Client, fault: &Fault) {
 async fn send(client: &mut Client, settle: &mut Settle, out: Block, next: Next) -> Next {
     let end = out.len();
     settle.record.answer_bytes += end as u64;
+    settle.shard.numbers.add(Counter::BytesToClients, end as u64);
     match client.write(out, 0..end).await {
         Ok(out) => {
             client.shard.blocks.put(out);
@@ -237,7 +241,7 @@ fn framing_lines(out: &mut Block, version: Version, framing: Framing, keep_alive
             out.extend_from_slice(b"\r\n");
         }
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::Close => {}
+        Framing::Close | Framing::None => {}
     }
     match (keep_alive, version) {
         (false, _) => out.extend_from_slice(b"connection: close\r\n\r\n"),

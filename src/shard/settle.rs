@@ -155,11 +155,13 @@ impl Lease {
         Some(Self { shard: Rc::clone(shard), backend, prompt_tokens, kv_tokens, pending: true })
     }
 
-    /// The prompt is prefilled: its first output has come.
-    pub(crate) fn first_token(&mut self) {
-        if std::mem::take(&mut self.pending) {
+    /// The prompt is prefilled: its first output has come. True the first time.
+    pub(crate) fn first_token(&mut self) -> bool {
+        let first = std::mem::take(&mut self.pending);
+        if first {
             self.shard.plan.cells.load(self.shard.id, self.backend).first_token(self.prompt_tokens);
         }
+        first
     }
 }
 

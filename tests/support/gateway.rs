@@ -33,7 +33,7 @@ impl Config {
 
     /// One origin behind the model `m`, and two keys.
     pub fn simple(port: u16) -> Self {
-        let quiet = "kind = \"generic\"\nhealth = { enabled = false }";
+        let quiet = "health = { enabled = false }";
         Self::new().backend("b1", port, quiet).model("m", &["b1"], "").key("one", K1, "").key("two", K2, "")
     }
 
