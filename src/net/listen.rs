@@ -3,14 +3,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::dial;
 use super::stream::Socket;
@@ -47,9 +47,9 @@ pub struct Accepted {
 
 impl Accepted {
     /// The socket, known to this shard's ring from now on.
-    pub fn into_socket(self) -> io::Result<Socket> {
+    pub fn into_socket(self, busy_poll_us: u32) -> io::Result<Socket> {
         self.stream.set_nonblocking(true)?; // epoll needs it, the ring does not mind
-        dial::tune(&SockRef::from(&self.stream));
+        dial::tune(self.stream.as_fd(), busy_poll_us);
         Socket::from_std(StdUnixStream::from(OwnedFd::from(self.stream)))
     }
 }

@@ -8,6 +8,7 @@
 //! connect with the standard library (close-on-exec, no descriptor lost when a future is dropped).
 
 pub mod blocks;
+mod busy_poll;
 pub mod deadline;
 pub mod dial;
 pub mod listen;

@@ -50,7 +50,7 @@ pub(super) async fn serve(shard: Rc<Shard>, accepted: Accepted) {
     let tls = shard.plan.listeners[accepted.listener].tls.clone();
     let deadline = shard.deadlines.row();
     deadline.set(shard.plan.timeouts.head);
-    let Ok(socket) = accepted.into_socket() else { return };
+    let Ok(socket) = accepted.into_socket(shard.tuning().busy_poll_us) else { return };
     let halves = match tls {
         None => stream::plain(socket),
         Some(config) => {

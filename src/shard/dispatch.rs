@@ -286,7 +286,8 @@ impl Attempt<'_> {
         }
         shard.numbers.add(Counter::BackendDials, 1);
         self.set_deadline(self.model.timeouts.connect);
-        let dialled = watch::with_client(self.client, Box::pin(open(backend))).await;
+        let dialled =
+            watch::with_client(self.client, Box::pin(open(backend, shard.tuning().busy_poll_us))).await;
         let fault = match dialled {
             Ok(Ok(connection)) => {
                 let mut connection = Connection::new(connection);
@@ -392,14 +393,14 @@ fn seconds(value: &[u8]) -> Option<Nanos> {
 }
 
 /// Connects to a backend: every address in turn, TLS on top where it is asked for.
-async fn open(backend: &Backend) -> Result<(Reader, Writer), Fault> {
+async fn open(backend: &Backend, busy_poll_us: u32) -> Result<(Reader, Writer), Fault> {
     let failed =
         |error: io::Error| Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", error.kind()));
     let socket = match &backend.target {
         Target::Unix(path) => dial::unix(path).await.map_err(failed)?,
         Target::Tcp { .. } => {
             let addresses = backend.addresses.load_full();
-            first_to_accept(&addresses).await.map_err(failed)?
+            first_to_accept(&addresses, busy_poll_us).await.map_err(failed)?
         }
     };
     match &backend.tls {
@@ -412,10 +413,10 @@ async fn open(backend: &Backend) -> Result<(Reader, Writer), Fault> {
     }
 }
 
-async fn first_to_accept(addresses: &[SocketAddr]) -> io::Result<sockets::Socket> {
+async fn first_to_accept(addresses: &[SocketAddr], busy_poll_us: u32) -> io::Result<sockets::Socket> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
-        match dial::tcp(*address).await {
+        match dial::tcp(*address, busy_poll_us).await {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }

@@ -116,7 +116,7 @@ impl Shard {
         }
     }
 
-    fn tuning(&self) -> &ShardTuning {
+    pub(crate) fn tuning(&self) -> &ShardTuning {
         &self.plan.shards[self.id.index()]
     }
 
