@@ -10,16 +10,16 @@ use super::connection::Client;
 use super::decode::{Decode, Decoded};
 use super::dispatch::Answer;
 use super::exchange::{Asked, Next};
-use super::respond::{self, Framing};
+use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
 use super::settle::Settle;
 use super::watch::{self, Interrupt};
+use crate::clock;
 use crate::dialect::request::Peek;
 use crate::dialect::stream::Meter;
 use crate::dialect::usage::BodyMeter;
 use crate::dialect::{Api, refusal};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow, room};
-use crate::net::clock;
 use crate::observe::counters::Counter;
 use crate::units::{Nanos, Span};
 use crate::wire::head::Version;
@@ -34,17 +34,21 @@ pub(super) async fn run(
     answer: Answer,
 ) -> Next {
     client.forget_request();
-    let mut relay = Relay::new(client, settle, asked, peek, &answer);
+    let mut relay = Relay::new(client, settle, asked, peek, answer);
     relay.client.shard.numbers.inc(Counter::StreamsActive);
-    let result = relay.run(answer).await;
+    let result = relay.run().await;
     relay.client.shard.numbers.dec(Counter::StreamsActive);
-    result
+    match result {
+        Ok(()) => relay.ended(),
+        Err(broken) => relay.broken(broken).await,
+    }
 }
 
 struct Relay<'a> {
     client: &'a mut Client,
     settle: &'a mut Settle,
     asked: &'a Asked,
+    answer: Answer,
     framing: Framing,
     keep_alive: bool,
     look: Look,
@@ -79,7 +83,7 @@ impl<'a> Relay<'a> {
         settle: &'a mut Settle,
         asked: &'a Asked,
         peek: &Peek,
-        answer: &Answer,
+        answer: Answer,
     ) -> Self {
         let plan = &client.shard.plan;
         let timeouts = settle.record.model.map_or(plan.timeouts, |model| plan.model(model).timeouts);
@@ -102,81 +106,83 @@ impl<'a> Relay<'a> {
         let keep_alive = asked.keep_alive && framing != Framing::Close && !client.shard.is_draining();
         let total = settle.started.plus(timeouts.total);
         let between = timeouts.between_events;
-        Self { client, settle, asked, framing, keep_alive, look, total, between, mid_event: false, events: 0, read_bytes: 0 }
+        Self {
+            client,
+            settle,
+            asked,
+            answer,
+            framing,
+            keep_alive,
+            look,
+            total,
+            between,
+            mid_event: false,
+            events: 0,
+            read_bytes: 0,
+        }
     }
 
-    async fn run(&mut self, mut answer: Answer) -> Next {
-        self.settle.record.status = answer.head.status;
-        let (block, mut decoded) = match self.open(&mut answer).await {
-            Ok(opened) => opened,
-            Err(broken) => return self.broken(broken).await,
-        };
-        let mut block = block;
-        while !decoded.ended {
-            (block, decoded) = match self.next(&mut answer, block).await {
-                Ok(relayed) => relayed,
-                Err(broken) => return self.broken(broken).await,
-            };
+    async fn run(&mut self) -> Result<(), Broken> {
+        self.settle.record.status = self.answer.head.status;
+        let mut block = self.open().await?;
+        while !self.answer.decoded.ended {
+            block = self.next(block).await?;
         }
-        self.ended(answer, block, decoded)
+        self.client.shard.blocks.put(block);
+        Ok(())
     }
 
     /// Sends the head with whatever payload came with it, in one write.
-    async fn open(&mut self, answer: &mut Answer) -> Result<(Block, Decoded), Broken> {
-        let shard = self.client.shard.clone();
-        let block = std::mem::take(&mut answer.block);
-        let decoded = answer.decoded;
-        let found = self.look(&block, Span::new(answer.head.len, block.len()), decoded.ended);
-        self.first(answer, found.first_token);
-        self.release(decoded.ended);
-        self.settle.record.overhead =
-            Nanos(self.settle.record.overhead.0 + clock::now().since(answer.answered).0);
+    async fn open(&mut self) -> Result<Block, Broken> {
+        let block = std::mem::take(&mut self.answer.block);
+        let ended = self.answer.decoded.ended;
+        let found = self.look(&block, Span::new(self.answer.head.len, block.len()), ended);
+        self.first(found.first_token);
+        self.release(ended);
+        let ours = clock::now().since(self.answer.answered);
+        self.settle.record.overhead = self.settle.record.overhead.plus(ours);
 
-        let mut out = shard.blocks.with_room(HEAD_ROOM + block.len());
-        let (asked, head) = (self.asked, &answer.head);
+        let mut out = self.client.shard.blocks.with_room(HEAD_ROOM + block.len());
+        let (asked, head) = (self.asked, &self.answer.head);
         respond::answer_head(&mut out, self.settle, asked, head, &block, self.framing, self.keep_alive);
-        let bytes: usize = found.pieces().iter().map(|piece| piece.len()).sum();
+        let bytes: usize = found.pieces.iter().map(|piece| piece.len()).sum();
         if self.framing == Framing::Chunked && bytes > 0 {
             out.extend_from_slice(chunk_size(bytes, &mut [0; SIZE_BYTES]));
         }
-        for piece in found.pieces() {
+        for piece in found.pieces {
             out.extend_from_slice(piece.of(&block));
         }
-        self.close_chunk(&mut out, bytes > 0, decoded.ended);
+        self.close_chunk(&mut out, bytes > 0, ended);
         let end = out.len();
         let out = self.write(out, 0, end).await?;
-        shard.blocks.put(out);
-        Ok((self.carry(block, found.held), decoded))
+        self.client.shard.blocks.put(out);
+        Ok(self.carry(block, found.held))
     }
 
     /// Reads once and writes once.
-    async fn next(&mut self, answer: &mut Answer, block: Block) -> Result<(Block, Decoded), Broken> {
+    async fn next(&mut self, block: Block) -> Result<Block, Broken> {
         let from = block.len();
-        answer.connection.reader.arm(block);
+        self.answer.connection.reader.arm(block);
         self.client.deadline.set_at(self.client.deadline.now().plus(self.between).min(self.total));
-        let filled = watch::with_client(self.client, answer.connection.reader.filled()).await;
+        let filled = watch::with_client(self.client, self.answer.connection.reader.filled()).await;
         let (read, mut block) = filled.map_err(|interrupt| self.interrupted(interrupt))?;
         let decoded = match read {
             Ok(bytes @ 1..) => {
                 self.read_bytes += bytes as u64;
-                answer.decode.step(&mut block, from)
+                self.answer.decode.step(&mut block, from)
             }
-            Ok(0) if self.may_end_here(&answer.decode) => Ok(Decoded { ended: true, extra: true }),
+            Ok(0) if self.may_end_here() => Ok(Decoded { ended: true, extra: true }),
             _ => return Err(cut("the backend closed the connection in the middle of its answer")),
         };
         // What came before a broken chunk is the client's; then the answer ends as cut.
-        let (decoded, bad) = match decoded {
-            Ok(decoded) => (decoded, None),
-            Err(bad) => (Decoded { ended: false, extra: true }, Some(bad)),
-        };
-        let found = self.look(&block, Span::new(HEADROOM, block.len()), decoded.ended);
-        self.first(answer, found.first_token);
-        self.release(decoded.ended);
-        let next = self.send_in_place(block, found, decoded.ended).await?;
-        match bad {
-            None => Ok((next, decoded)),
-            Some(_) => Err(cut("the backend's chunked coding is broken")),
-        }
+        let is_broken = decoded.is_err();
+        self.answer.decoded = decoded.unwrap_or(Decoded { ended: false, extra: true });
+        let ended = self.answer.decoded.ended;
+        let found = self.look(&block, Span::new(HEADROOM, block.len()), ended);
+        self.first(found.first_token);
+        self.release(ended);
+        let next = self.send_in_place(block, found, ended).await?;
+        if is_broken { Err(cut("the backend's chunked coding is broken")) } else { Ok(next) }
     }
 
     /// Writes the payload from the block it was read into, and readies a block for the next read.
@@ -269,23 +275,21 @@ impl<'a> Relay<'a> {
     }
 
     /// Notes the first token: the prompt is prefilled, and this is how long it took.
-    fn first(&mut self, answer: &mut Answer, first_token: bool) {
-        if !first_token || self.settle.record.time_to_first_token.is_some() {
+    fn first(&mut self, first_token: bool) {
+        let answer = &mut self.answer;
+        if !first_token || !answer.lease.first_token() || !self.settle.record.stream {
             return;
         }
-        answer.lease.first_token();
         let now = clock::now();
-        if self.settle.record.stream {
-            self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
-            let ratio = now.since(answer.sent).seconds() / answer.expected_seconds;
-            let cells = self.client.shard.plan.cells.backend(answer.lease.backend);
-            cells.ewma.observe(ratio as f32, now);
-        }
+        self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
+        let ratio = now.since(answer.sent).seconds() / answer.expected_seconds;
+        let cells = self.client.shard.plan.cells.backend(answer.lease.backend);
+        cells.ewma.observe(ratio as f32, now);
     }
 
     /// Whether a close of the connection is a proper end of this answer.
-    fn may_end_here(&self, decode: &Decode) -> bool {
-        decode.ends_by_close()
+    fn may_end_here(&self) -> bool {
+        self.answer.decode.ends_by_close()
             && match &self.look {
                 Look::Events(meter) => meter.finished() || meter.done(),
                 Look::Body(_) => true,
@@ -357,7 +361,9 @@ impl<'a> Relay<'a> {
     fn interrupted(&self, interrupt: Interrupt) -> Broken {
         match interrupt {
             Interrupt::ClientGone => Broken::Client(interrupt),
-            Interrupt::Stopping => Broken::Backend(Fault::new(Kind::Draining, "the gateway is shutting down")),
+            Interrupt::Stopping => {
+                Broken::Backend(Fault::new(Kind::Draining, "the gateway is shutting down"))
+            }
             Interrupt::Due if self.client.deadline.at() >= self.total => {
                 Broken::Backend(Fault::new(Kind::TotalTimeout, "the answer took too long"))
             }
@@ -366,22 +372,21 @@ impl<'a> Relay<'a> {
     }
 
     /// Both sides are done: the true usage is known, the backend's connection may serve another exchange.
-    fn ended(&mut self, mut answer: Answer, block: Block, decoded: Decoded) -> Next {
-        let shard = self.client.shard.clone();
-        shard.blocks.put(block);
+    fn ended(mut self) -> Next {
         self.count();
-        answer.lease.first_token();
-        match self.errored() {
-            true => self.settle.failed(Kind::BackendFailed, answer.head.status),
-            false => self.settle.done(answer.head.status),
+        self.answer.lease.first_token();
+        let Answer { connection, lease, head, decode, decoded, .. } = self.answer;
+        let shard = &self.client.shard;
+        match &self.look {
+            Look::Events(meter) if meter.errored() => self.settle.failed(Kind::BackendFailed, head.status),
+            _ => self.settle.done(head.status),
         }
-        let head = &answer.head;
-        if head.keep_alive && !decoded.extra && !answer.decode.ends_by_close() {
+        if head.keep_alive && !decoded.extra && !decode.ends_by_close() {
             let most = shard.plan.timeouts.backend_idle;
-            let theirs = head.keep_alive_timeout.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
+            let theirs =
+                head.keep_alive_timeout.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
             let idle = theirs.map_or(most, |theirs| theirs.min(most));
-            let now = shard.deadlines.now();
-            shard.idle.put(answer.lease.backend, answer.connection, shard.blocks.large(), now, idle);
+            shard.idle.put(lease.backend, connection, shard.blocks.large(), shard.deadlines.now(), idle);
         }
         if self.keep_alive { Next::Head } else { Next::Close }
     }
@@ -446,10 +451,6 @@ impl<'a> Relay<'a> {
             Look::Body(meter) => self.settle.usage = meter.usage(),
         }
     }
-
-    fn errored(&self) -> bool {
-        matches!(&self.look, Look::Events(meter) if meter.errored())
-    }
 }
 
 /// What a look into new payload decided.
@@ -471,10 +472,6 @@ impl Found {
     fn none(at: usize) -> Self {
         let none = Span::new(at, at);
         Self { pieces: [none, none], held: none, first_token: false }
-    }
-
-    fn pieces(&self) -> &[Span] {
-        &self.pieces
     }
 
     fn pass_held(&mut self) {
@@ -502,38 +499,9 @@ fn ready(mut block: Block) -> Block {
     block
 }
 
-/// The size line of a chunk (RFC 9112 section 7.1), written into the end of `digits`.
-fn chunk_size(bytes: usize, digits: &mut [u8; SIZE_BYTES]) -> &[u8] {
-    let mut at = SIZE_BYTES - 2;
-    digits[at..].copy_from_slice(b"\r\n");
-    let mut rest = bytes;
-    loop {
-        at -= 1;
-        digits[at] = b"0123456789abcdef"[rest % 16];
-        rest /= 16;
-        if rest == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
 /// Room in front of every read for the size line of its chunk.
 const HEADROOM: usize = SIZE_BYTES;
-/// Sixteen digits and CRLF, rounded up.
-const SIZE_BYTES: usize = 20;
 /// Payload of a read from which the next one gets a large block (by taste: half of a small block's default).
 const LARGE_FROM: usize = 2048;
 /// Our head fits beside the backend's.
 const HEAD_ROOM: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunk_sizes_are_lower_case_hex() {
-        for (bytes, line) in [(1, "1\r\n"), (16, "10\r\n"), (255, "ff\r\n"), (usize::MAX, "ffffffffffffffff\r\n")] {
-            assert_eq!(chunk_size(bytes, &mut [0; SIZE_BYTES]), line.as_bytes());
-        }
-    }
-}
