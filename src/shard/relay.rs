@@ -237,7 +237,7 @@ impl<'a> Relay<'a> {
                     self.mid_event = false;
                 }
                 if meter.done() {
-                    return Found::none(payload.start);
+                    return Found::all(Span::new(payload.start, payload.start), false); // nothing for the client
                 }
                 let boundary = start + sse::last_boundary(&block[start..payload.end]);
                 // At the end of the body there is no rest to wait for: what is left is read as the event it is.
@@ -466,12 +466,6 @@ impl Found {
     fn all(payload: Span, first_token: bool) -> Self {
         let end = Span::new(payload.end, payload.end);
         Self { pieces: [payload, end], held: end, first_token }
-    }
-
-    /// Nothing for the client.
-    fn none(at: usize) -> Self {
-        let none = Span::new(at, at);
-        Self { pieces: [none, none], held: none, first_token: false }
     }
 
     fn pass_held(&mut self) {
