@@ -22,6 +22,7 @@ use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow, room};
 use crate::observe::counters::Counter;
 use crate::units::{Nanos, Span};
+use crate::wire::framing;
 use crate::wire::head::Version;
 use crate::wire::sse;
 
@@ -93,13 +94,9 @@ impl<'a> Relay<'a> {
         } else {
             Look::Body(BodyMeter::default())
         };
-        let framing = match (&answer.decode, &look, asked.version) {
-            _ if answer.head.framing == crate::wire::framing::Response::None => Framing::None,
-            // Decoding has taken off what came with the head; what is said is what the backend said.
-            (Decode::Length(_), Look::Body(_), _) => match answer.head.framing {
-                crate::wire::framing::Response::Length(length) => Framing::Length(length),
-                _ => Framing::Length(0),
-            },
+        let framing = match (answer.head.framing, &look, asked.version) {
+            (framing::Response::None, ..) => Framing::None,
+            (framing::Response::Length(length), Look::Body(_), _) => Framing::Length(length),
             (_, _, Version::Http11) => Framing::Chunked,
             (_, _, Version::Http10) => Framing::Close,
         };
