@@ -7,7 +7,7 @@
 //! for its rest; it could not be used by the client before.
 
 use super::connection::Client;
-use super::decode::{Decode, Decoded};
+use super::decode::Decoded;
 use super::dispatch::Answer;
 use super::exchange::{Asked, Next};
 use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
