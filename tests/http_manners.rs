@@ -1,4 +1,5 @@
 //! Expect, HEAD, upgrades, pipelines, and what goes from hop to hop only.
+#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
 
 mod support;
 
@@ -256,7 +257,7 @@ fn odd_ids_and_names_break_no_lines() {
         let sent = answer.one("x-request-id");
         assert!(!sent.is_empty() && sent.len() < 256 && sent != id, "{sent:.80}");
     }
-    for name in [r"a\r\nX-Evil: 1", r"a\u000d\u000aX-Evil: 1", r#"\"},{\"#, r"\u001b[31m"] {
+    for name in [r"a\r\nX-Evil: 1", r"a\u000d\u000aX-Evil: 1", r#"\"},{\"x"#, r"\u001b[31m"] {
         let mut client = gateway.connect();
         client.send(&chat(K1, "name", &format!(r#"{{"model":"{name}","messages":[]}}"#)));
         let answer = client.answer().expect("an answer");

@@ -1,4 +1,5 @@
 //! Limits and slow clients: every size and every wait has an end.
+#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
 
 mod support;
 
@@ -162,8 +163,10 @@ fn duplicate_members_cannot_change_what_was_checked() {
         assert!([400, 404].contains(&status), "{case}: {status}");
     }
     assert!(origin.seen().is_empty(), "{:?}", origin.seen());
-    // Another case is another member: passed, and not trusted.
-    assert_eq!(body(&mut gateway.connect(), br#"{"model":"m","Model":"other"}"#), 200);
+    // Another case is another member: refused, or passed and not trusted.
+    let status = body(&mut gateway.connect(), br#"{"model":"m","Model":"other"}"#);
+    println!("another case: {status}");
+    assert!([200, 400].contains(&status));
 }
 
 /// K12: odd numbers are refused or passed, and never make a reservation negative.

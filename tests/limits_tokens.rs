@@ -1,4 +1,5 @@
 //! Limits per key hold under concurrency, and what was taken too much comes back.
+#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
 
 mod support;
 
@@ -134,8 +135,9 @@ fn the_reserve_is_settled_to_the_truth() {
     let gateway = start(&origin, "tokens_per_minute = 60\ntokens_burst = 1000");
     // Each reserves some 900 and uses 5: without settling, the second would be refused.
     for turn in 0..20 {
-        let answer = ask(&gateway, &capped(880));
-        assert_eq!(answer.status(), 200, "turn {turn}: {answer:?}");
+        // The client may have its answer a moment before the reserve is back.
+        let passed = eventually(Duration::from_secs(2), || ask(&gateway, &capped(880)).status() == 200);
+        assert!(passed, "turn {turn}: the reserve is kept");
     }
     // No cap named: the first request is admitted whatever the limit (H2).
     assert_eq!(ask(&gateway, r#"{"model":"m"}"#).status(), 200);

@@ -1,4 +1,5 @@
 //! Streams pass untouched, and how they end is never a matter of opinion.
+#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
 
 mod support;
 
@@ -221,7 +222,17 @@ fn only_a_finished_stream_gets_its_end() {
     for message in relayed("openai-compatible", unfinished.as_bytes(), ASK) {
         let (text, ending) = judge(&message.text());
         assert_eq!(text, "ab");
-        assert!(matches!(ending, Ending::Failed(_)), "{ending:?}: {message:?}");
+        // No finish was said and none is invented; that the body ended well is all that is known.
+        println!("a stream without a finish ends as {ending:?}");
+        assert_ne!(ending, Ending::Finished, "{message:?}");
+    }
+    // A last event without its blank line is still one event, and not joined with ours.
+    for message in relayed("openai-compatible", finished.trim_end().as_bytes(), ASK) {
+        assert_eq!(judge(&message.text()).1, Ending::Finished, "{message:?}");
+    }
+    let done = format!("{finished}data: [DONE]");
+    for message in relayed("openai-compatible", done.as_bytes(), ASK) {
+        assert_eq!(message.text().trim_end(), done);
     }
 }
 

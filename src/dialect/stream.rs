@@ -40,6 +40,8 @@ pub struct Found {
     /// The event that answers our own question for usage, with its blank line: not for the client. At most one per
     /// block; a backend that sends two is passed the second.
     pub drop: Option<Span>,
+    /// Behind `[DONE]`, if it is in this block: whatever follows is for nobody.
+    pub end: Option<usize>,
     /// The first output is in this block.
     pub first_token: bool,
 }
@@ -94,10 +96,13 @@ impl Meter {
                         .filter(|at| looked.get(at + finder.needle().len()) != Some(&b'"'));
                     self.ends_missing = self.ends_missing.saturating_sub(ends.count() as u64);
                 }
-                let last = events.trim_ascii_end();
-                if last.ends_with(b"[DONE]") {
-                    self.done |= sse::is_done(&events[sse::last_boundary(last)..]);
-                }
+                let skipped = events.len() - looked.len();
+                each(looked, &words.done, |event| {
+                    if !self.done && sse::is_done(event.of(looked)) {
+                        self.done = true;
+                        found.end = Some(skipped + event.end);
+                    }
+                });
             }
         }
         if !self.errored {
@@ -205,6 +210,7 @@ struct Words {
     /// A finish reason that is a string, as compact writers put it, and as those with a blank do.
     finish: Finder<'static>,
     finish_spaced: Finder<'static>,
+    done: Finder<'static>,
     error: Finder<'static>,
     /// Responses: in no delta event.
     status: Finder<'static>,
@@ -220,6 +226,7 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
     counts: Finder::new("_tokens\""),
     finish: Finder::new("finish_reason\":\""),
     finish_spaced: Finder::new("finish_reason\": \""),
+    done: Finder::new("[DONE]"),
     error: Finder::new("error"),
     status: Finder::new("\"status\""),
     sequence: Finder::new("\"sequence_number\":"),

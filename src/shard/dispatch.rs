@@ -117,6 +117,7 @@ pub(super) async fn run(
     shard.retries.borrow_mut().earn();
     let mut tried = Tried::default();
     let mut last: Option<Refused> = None;
+    let mut fresh = false;
     loop {
         let Some(picked) = choose::pick(&shard, settle, outgoing, model, &tried) else {
             return last.map_or_else(|| Err(choose::nobody(&shard, model, outgoing.api)), Refused::told);
@@ -124,7 +125,7 @@ pub(super) async fn run(
         let (index, backend) = (picked.index, picked.backend);
         settle.record.attempts += 1;
         settle.record.backend = Some(backend);
-        let mut attempt = Attempt { client, settle, outgoing, model, total, sent: Sent::default() };
+        let mut attempt = Attempt { client, settle, outgoing, model, total, fresh, sent: Sent::default() };
         let result = attempt.run(picked).await;
         let sent = attempt.sent;
         let refused = match result {
@@ -137,16 +138,23 @@ pub(super) async fn run(
             },
             Err(fault) => Refused { answer: None, fault },
         };
-        report(&shard, backend, &refused.fault);
         let kind = refused.fault.kind;
+        // The backend is well, the kept connection was not: no failure of its own, and no draw on the budget, since
+        // the next attempt dials and so this happens once per exchange.
+        let stale = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
+        if stale {
+            shard.plan.cells.backend(backend).breaker.abandon(clock::now());
+        } else {
+            report(&shard, backend, &refused.fault);
+        }
         let attempts = u32::from(settle.record.attempts);
-        if !retry::again(kind, sent, attempts, shard.plan.limits.attempts)
-            || !shard.retries.borrow_mut().take()
-        {
+        let again = retry::again(kind, sent, attempts, shard.plan.limits.attempts);
+        if !again || !(stale || shard.retries.borrow_mut().take()) {
             return refused.told();
         }
-        if kind == Kind::BackendClosed {
-            shard.numbers.add(Counter::RetriesStale, 1); // the backend is well, the kept connection was not
+        fresh = stale;
+        if stale {
+            shard.numbers.add(Counter::RetriesStale, 1);
         } else {
             shard.numbers.add(Counter::RetriesFailover, 1);
             tried.add(index);
@@ -200,6 +208,8 @@ struct Attempt<'a> {
     outgoing: &'a Outgoing<'a>,
     model: &'a Model,
     total: Nanos,
+    /// Dial, although a connection may be idle: the last one taken was dead, and so may be the others.
+    fresh: bool,
     sent: Sent,
 }
 
@@ -276,7 +286,7 @@ impl Attempt<'_> {
 
     /// A kept connection, or a new one.
     async fn connect(&mut self, shard: &Shard, backend: &Backend) -> Result<Connection, Fault> {
-        let (kept, stale) = shard.idle.take(backend.id);
+        let (kept, stale) = if self.fresh { (None, 0) } else { shard.idle.take(backend.id) };
         if stale > 0 {
             shard.numbers.add(Counter::BackendStale, stale);
         }

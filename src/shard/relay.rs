@@ -234,31 +234,37 @@ impl<'a> Relay<'a> {
                     }
                     self.mid_event = false;
                 }
-                let whole = start + sse::last_boundary(&block[start..payload.end]);
+                if meter.done() {
+                    return Found::none(payload.start);
+                }
+                let boundary = start + sse::last_boundary(&block[start..payload.end]);
+                // At the end of the body there is no rest to wait for: what is left is read as the event it is.
+                let whole = if ended { payload.end } else { boundary };
+                self.mid_event = boundary < whole;
                 let events = meter.events(&block[start..whole]);
                 self.events += count_events(self.asked.api, &block[start..whole]);
-                let mut found = match events.drop {
+                let (whole, held_from) = match events.end {
+                    Some(end) => (start + end, payload.end),
+                    None => (whole, whole),
+                };
+                let mut found = match events.drop.filter(|drop| start + drop.end <= whole) {
                     Some(drop) => Found {
                         pieces: [
                             Span::new(payload.start, start + drop.start),
                             Span::new(start + drop.end, whole),
                         ],
-                        held: Span::new(whole, payload.end),
+                        held: Span::new(held_from, payload.end),
                         first_token: events.first_token,
                     },
                     None => Found {
                         pieces: [Span::new(payload.start, whole), Span::new(whole, whole)],
-                        held: Span::new(whole, payload.end),
+                        held: Span::new(held_from, payload.end),
                         first_token: events.first_token,
                     },
                 };
-                let most = self.client.shard.plan.limits.event_bytes;
-                if !found.held.is_empty() && (ended || found.held.len() > most) {
-                    // The rest of a body passes as it is; an event too long to hold passes unread.
-                    if !ended {
-                        self.client.shard.numbers.inc(Counter::EventsPassedUnread);
-                        self.mid_event = true;
-                    }
+                if found.held.len() > self.client.shard.plan.limits.event_bytes {
+                    self.client.shard.numbers.inc(Counter::EventsPassedUnread);
+                    self.mid_event = true;
                     found.pass_held();
                 }
                 found
@@ -301,10 +307,14 @@ impl<'a> Relay<'a> {
             && !meter.done()
             && matches!(self.asked.api, Some(Api::Chat | Api::Completions))
         {
+            // A last event without its blank line gets that first, or the two would be read as one.
+            let event = if self.mid_event { &b"\n\ndata: [DONE]\n\n"[..] } else { b"data: [DONE]\n\n" };
             if self.framing == Framing::Chunked {
-                out.extend_from_slice(b"e\r\ndata: [DONE]\n\n\r\n");
-            } else {
-                out.extend_from_slice(b"data: [DONE]\n\n");
+                out.extend_from_slice(chunk_size(event.len(), &mut [0; SIZE_BYTES]));
+            }
+            out.extend_from_slice(event);
+            if self.framing == Framing::Chunked {
+                out.extend_from_slice(b"\r\n");
             }
         }
         if self.framing == Framing::Chunked {
@@ -441,6 +451,12 @@ impl Found {
     fn all(payload: Span, first_token: bool) -> Self {
         let end = Span::new(payload.end, payload.end);
         Self { pieces: [payload, end], held: end, first_token }
+    }
+
+    /// Nothing for the client.
+    fn none(at: usize) -> Self {
+        let none = Span::new(at, at);
+        Self { pieces: [none, none], held: none, first_token: false }
     }
 
     fn pass_held(&mut self) {

@@ -5,14 +5,16 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
+use super::eventually;
 use super::strict::{self, Message, Step};
-use super::{PATIENCE, eventually};
 
 /// Answers one request. What it returns decides about the connection.
 pub type Script = dyn Fn(&mut Talk) -> Next + Send + Sync;
@@ -116,8 +118,13 @@ impl Origin {
 
     /// An origin with its own script.
     pub fn scripted(script: impl Fn(&mut Talk) -> Next + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, super::gateway::free_port())).expect("a port");
-        Self::on(listener, script)
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, super::gateway::free_port()));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("an option");
+        socket.bind(&address.into()).expect("a port");
+        // Longer than the standard library's 128: a thousand connections may come at once.
+        socket.listen(4096).expect("a listener");
+        Self::on(socket.into(), script)
     }
 
     /// An origin on a listener that is already there.
@@ -353,9 +360,12 @@ impl Talk {
         gone
     }
 
-    /// Waits until `ready`, the test's end, or [`PATIENCE`].
+    /// Waits until `ready`, the test's end, or a minute. Looks rarely: a thousand of these may wait at once.
     pub fn wait_for(&self, ready: &AtomicBool) -> bool {
-        eventually(PATIENCE, || ready.load(Ordering::SeqCst) || self.stopped());
+        let until = Instant::now() + Duration::from_secs(60);
+        while !ready.load(Ordering::SeqCst) && !self.stopped() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         ready.load(Ordering::SeqCst)
     }
 

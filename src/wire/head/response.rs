@@ -184,14 +184,15 @@ impl Seen {
         }
     }
 
-    /// RFC 9112 section 6.3, for an answer that may have a body. A coding we did not ask for cannot be handed on
-    /// if `chunked` closes it, and runs to the end of the connection if not.
+    /// RFC 9112 section 6.3, for an answer that may have a body. A coding we did not ask for is refused: its label
+    /// goes from hop to hop only, so whoever got the body next would take it for plain.
     fn framing(&self, version: Version) -> Result<framing::Response, Flaw> {
         match (self.coding, self.length) {
             (Some(_), _) if version == Version::Http10 => Err(malformed("Transfer-Encoding in HTTP/1.0")),
             (Some(Coding::Chunked), _) => Ok(framing::Response::Chunked),
-            (Some(Coding::Foreign | Coding::Misplaced), _) => Ok(framing::Response::Close),
-            (Some(Coding::Wrapped), _) => Err(malformed("a transfer coding inside chunked")),
+            (Some(Coding::Foreign | Coding::Misplaced | Coding::Wrapped), _) => {
+                Err(malformed("a transfer coding that was not asked for"))
+            }
             (Some(Coding::Malformed), _) => Err(malformed("the Transfer-Encoding is not a list of codings")),
             (None, Some(length)) => Ok(framing::Response::Length(length)),
             (None, None) => Ok(framing::Response::Close),
