@@ -271,7 +271,9 @@ fn f_13_who_leaves_before_the_head_stops_the_backend() {
 
 #[test]
 fn f_14_who_leaves_before_the_first_token_stops_the_backend() {
-    leaves("before token", ASK, None, |talk| drop(talk.stream()));
+    leaves("before token", ASK, None, |talk| {
+        let _ = talk.stream();
+    });
 }
 
 #[test]

@@ -188,6 +188,7 @@ pub async fn run(seat: Seat) -> std::io::Result<()> {
         }
         shard.tick();
     }
+    shard.idle.close();
     shard.outbox.borrow_mut().flush();
     ticker.tick().await?; // one more turn of the ring, so that queued closes are submitted
     drop(presence);
