@@ -150,8 +150,10 @@ fn start(ids: &[&str], script_of: impl Fn(&Origin, usize)) -> (Origin, Gateway) 
 fn the_table() {
     let cases = cases();
     let ids: Vec<&str> = cases.iter().map(|case| case.id).collect();
+    let answered = Arc::new(AtomicUsize::new(0));
     let (origin, mut gateway) = start(&ids, |origin, index| {
         let (answer, next) = (cases[index].answer.clone(), cases[index].next);
+        let told = Arc::clone(&answered);
         origin.case(&format!("case-{index}"), move |talk| {
             match talk.request.one("x-cut").as_str() {
                 "whole" => talk.send(&answer),
@@ -163,6 +165,7 @@ fn the_table() {
                     talk.send(&answer[at..])
                 }
             };
+            told.fetch_add(1, Ordering::SeqCst);
             next
         });
     });
@@ -177,7 +180,7 @@ fn the_table() {
         }
         let mut fates = Vec::new();
         for cut in cuts {
-            match execute(&gateway, &origin, case, index, &cut) {
+            match execute(&gateway, &origin, case, index, &cut, &answered) {
                 Ok(fate) => fates.push(fate),
                 Err(text) => complaints.push(format!("{} cut {cut}: {text}", case.id)),
             }
@@ -192,7 +195,14 @@ fn the_table() {
     assert!(complaints.is_empty(), "{} complaints\n{}", complaints.len(), complaints.join("\n"));
 }
 
-fn execute(gateway: &Gateway, origin: &Origin, case: &Case, index: usize, cut: &str) -> Result<Fate, String> {
+fn execute(
+    gateway: &Gateway,
+    origin: &Origin,
+    case: &Case,
+    index: usize,
+    cut: &str,
+    answered: &AtomicUsize,
+) -> Result<Fate, String> {
     let mut client = gateway.connect();
     let body = format!(r#"{{"model":"m{index}","messages":[]}}"#);
     // A good answer first: it keeps the backend's record clean, and proves that the last bad one harmed nobody.
@@ -203,6 +213,7 @@ fn execute(gateway: &Gateway, origin: &Origin, case: &Case, index: usize, cut: &
         return Err(format!("the request before it got {answer:?}"));
     }
     let own = nonce();
+    let before = answered.load(Ordering::SeqCst);
     let head = chat_head(K1, &own);
     client.send(
         format!("{head}X-Case: case-{index}\r\nX-Cut: {cut}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -220,6 +231,10 @@ fn execute(gateway: &Gateway, origin: &Origin, case: &Case, index: usize, cut: &
         Err(_) if client.end() != End::Open => Fate::Cut,
         Err(error) => return Err(error),
     };
+    // Bytes behind the answer lie at the gateway before the next request does.
+    if !eventually(PATIENCE, || answered.load(Ordering::SeqCst) > before) {
+        return Err("the origin was never done".to_owned());
+    }
     let seen = origin.with_nonce(&own);
     let line = seen.last().ok_or("it never reached the origin")?.line;
     let line = Arc::clone(&origin.lines()[line]);
@@ -365,7 +380,8 @@ fn an_answer_before_the_request_has_gone_is_passed() {
             count.fetch_add(1, Ordering::SeqCst);
             let mut some = [0; 1024];
             let _ = stream.read(&mut some);
-            let _ = stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}");
+            let _ = stream
+                .write_all(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
             let _ = stream.set_read_timeout(Some(PATIENCE));
             let mut total = 0;
             while let Ok(more @ 1..) = stream.read(&mut some) {

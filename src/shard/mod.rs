@@ -11,6 +11,7 @@ mod dispatch;
 mod encode;
 mod exchange;
 mod idle;
+mod look;
 mod phases;
 mod relay;
 mod respond;

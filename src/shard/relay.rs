@@ -10,6 +10,7 @@ use super::connection::Client;
 use super::decode::{Decode, Decoded};
 use super::dispatch::Answer;
 use super::exchange::{Asked, Next};
+use super::look::{Found, Look, count_events};
 use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
 use super::settle::Settle;
 use super::watch::{self, Interrupt};
@@ -61,14 +62,6 @@ struct Relay<'a> {
     events: u64,
     /// Bytes read from the backend.
     read_bytes: u64,
-}
-
-/// How the payload is looked into.
-enum Look {
-    /// Whole events, one by one or many at once.
-    Events(Meter),
-    /// A body, in any pieces.
-    Body(BodyMeter),
 }
 
 /// Why an answer did not get to its end.
@@ -138,6 +131,7 @@ impl<'a> Relay<'a> {
         let ended = self.answer.decoded.ended;
         let found = self.look(&block, Span::new(self.answer.head.len, block.len()), ended);
         self.first(found.first_token);
+        self.release(ended);
         let ours = clock::now().since(self.answer.answered);
         self.settle.record.overhead = self.settle.record.overhead.plus(ours);
 
@@ -179,6 +173,7 @@ impl<'a> Relay<'a> {
         let ended = self.answer.decoded.ended;
         let found = self.look(&block, Span::new(HEADROOM, block.len()), ended);
         self.first(found.first_token);
+        self.release(ended);
         let next = self.send_in_place(block, found, ended).await?;
         if is_broken { Err(cut("the backend's chunked coding is broken")) } else { Ok(next) }
     }
@@ -292,6 +287,14 @@ impl<'a> Relay<'a> {
                 Look::Events(meter) => meter.finished() || meter.done(),
                 Look::Body(_) => true,
             }
+    }
+
+    /// The last bytes are about to go out: what the exchange held of the key's limits goes first.
+    fn release(&mut self, ended: bool) {
+        if ended {
+            self.see_usage();
+            self.settle.release();
+        }
     }
 
     /// Ends a chunk, and after the last one the body. A finished stream whose server sends no `[DONE]` gets one.
@@ -428,6 +431,11 @@ impl<'a> Relay<'a> {
         numbers.add(Counter::BytesFromBackends, self.read_bytes);
         numbers.add(Counter::BytesToClients, self.settle.record.answer_bytes);
         numbers.add(Counter::EventsRelayed, self.events);
+        self.see_usage();
+    }
+
+    /// Hands what the answer has used so far to the settlement.
+    fn see_usage(&mut self) {
         match &mut self.look {
             Look::Events(meter) => {
                 self.settle.usage = meter.usage();
@@ -436,41 +444,6 @@ impl<'a> Relay<'a> {
             Look::Body(meter) => self.settle.usage = meter.usage(),
         }
     }
-}
-
-/// What a look into new payload decided.
-struct Found {
-    /// What goes out now: one piece, or two around an event that is dropped.
-    pieces: [Span; 2],
-    /// The beginning of an event whose rest has not come.
-    held: Span,
-    first_token: bool,
-}
-
-impl Found {
-    fn all(payload: Span, first_token: bool) -> Self {
-        let end = Span::new(payload.end, payload.end);
-        Self { pieces: [payload, end], held: end, first_token }
-    }
-
-    /// Nothing for the client.
-    fn none(at: usize) -> Self {
-        let none = Span::new(at, at);
-        Self { pieces: [none, none], held: none, first_token: false }
-    }
-
-    fn pass_held(&mut self) {
-        self.pieces[1].end = self.held.end;
-        self.held.start = self.held.end;
-    }
-}
-
-/// Events in `bytes`, whole ones, from their line ends alone: an event is a line and a blank one, with its name on a
-/// line of its own in the dialects that name events. Engines send about one token per event, so this is what a stream
-/// without usage is taken to have cost.
-fn count_events(api: Option<Api>, bytes: &[u8]) -> u64 {
-    let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
-    lines / if matches!(api, Some(Api::Responses | Api::Messages)) { 3 } else { 2 }
 }
 
 fn cut(note: &'static str) -> Broken {

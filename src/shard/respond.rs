@@ -137,6 +137,7 @@ pub(super) async fn unread(client: &mut Client, fault: &Fault) {
 
 async fn send(client: &mut Client, settle: &mut Settle, out: Block, next: Next) -> Next {
     let end = out.len();
+    settle.release();
     settle.record.answer_bytes += end as u64;
     settle.shard.numbers.add(Counter::BytesToClients, end as u64);
     match client.write(out, 0..end).await {

@@ -115,13 +115,11 @@ impl Settle {
         }
         record.input_tokens.saturating_add(record.output_tokens)
     }
-}
 
-impl Drop for Settle {
-    fn drop(&mut self) {
-        let now = clock::now();
+    /// Gives back what is held of the key's limits, charged with what is known. Called before the last bytes of an
+    /// answer go out: a client that sends one request after another must never meet its own last one.
+    pub(crate) fn release(&mut self) {
         let charged = self.count();
-        self.record.duration = now.since(self.started);
         let plan = &self.shard.plan;
         if let Some(key) = self.slot.take() {
             plan.cells.key(key).in_flight.leave();
@@ -129,8 +127,15 @@ impl Drop for Settle {
         if let (Some(reserved), Some(key)) = (self.reserved.take(), self.record.key)
             && let Some(rate) = &plan.key(key).tokens
         {
-            plan.cells.key(key).tokens.settle(rate, reserved, charged, now);
+            plan.cells.key(key).tokens.settle(rate, reserved, charged, clock::now());
         }
+    }
+}
+
+impl Drop for Settle {
+    fn drop(&mut self) {
+        self.release();
+        self.record.duration = clock::now().since(self.started);
         self.shard.outbox.borrow_mut().settle(&self.record);
     }
 }
