@@ -16,9 +16,7 @@ fn main() {
     divan::main();
 }
 
-const WORDS: [&str; 8] = [
-    " the", " error", " quick", "\\n", " tokens", " {", "stop", " usage",
-];
+const WORDS: [&str; 8] = [" the", " error", " quick", "\\n", " tokens", " {", "stop", " usage"];
 
 fn chat(events: usize, after: &str) -> String {
     (0..events)
@@ -42,9 +40,7 @@ fn running(api: Api, events: &str) -> Meter {
 
 fn follow(bencher: Bencher<'_, '_>, api: Api, block: String) {
     let mut meter = running(api, &block);
-    bencher
-        .counter(BytesCount::of_str(&block))
-        .bench_local(|| meter.events(black_box(block.as_bytes())));
+    bencher.counter(BytesCount::of_str(&block)).bench_local(|| meter.events(black_box(block.as_bytes())));
 }
 
 #[divan::bench(args = [1, 64])]
@@ -82,11 +78,7 @@ fn messages_events(bencher: Bencher<'_, '_>, events: usize) {
 #[divan::bench]
 fn chat_first_token(bencher: Bencher<'_, '_>) {
     let block = chat(1, "");
-    bencher.bench_local(|| {
-        Meter::new(Api::Chat, 1, true)
-            .events(black_box(block.as_bytes()))
-            .first_token
-    });
+    bencher.bench_local(|| Meter::new(Api::Chat, 1, true).events(black_box(block.as_bytes())).first_token);
 }
 
 #[divan::bench]

@@ -42,8 +42,7 @@ fn pick_among_busy(bencher: Bencher<'_, '_>, backends: u64) {
 #[divan::bench(args = [1, 4, 32, 128])]
 fn pick_among_idle(bencher: Bencher<'_, '_>, backends: u64) {
     let (mut pool, mut random) = (pool(backends, false), 0u64);
-    pool.iter_mut()
-        .for_each(|view| (view.kv_tokens, view.ratio) = (0, 1.0));
+    pool.iter_mut().for_each(|view| (view.kv_tokens, view.ratio) = (0, 1.0));
     bencher.bench_local(|| {
         random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         pick(black_box(&pool), black_box(1_000), random)
@@ -52,9 +51,7 @@ fn pick_among_idle(bencher: Bencher<'_, '_>, backends: u64) {
 
 #[divan::bench]
 fn key_presented_digested_found(bencher: Bencher<'_, '_>) {
-    let keys: Vec<_> = (0..10_000)
-        .map(|index| digest(format!("sk-{index:060}").as_bytes()))
-        .collect();
+    let keys: Vec<_> = (0..10_000).map(|index| digest(format!("sk-{index:060}").as_bytes())).collect();
     let table = KeyTable::new(&keys);
     let line = format!("Bearer sk-{:060}", 4_711);
     bencher.bench_local(|| {
@@ -65,13 +62,7 @@ fn key_presented_digested_found(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(threads = [1, 4])]
 fn bucket_take_and_settle(bencher: Bencher<'_, '_>) {
-    let (bucket, rate) = (
-        Bucket::default(),
-        Rate {
-            per_minute: 1_000_000,
-            burst: u64::MAX / 2,
-        },
-    );
+    let (bucket, rate) = (Bucket::default(), Rate { per_minute: 1_000_000, burst: u64::MAX / 2 });
     bencher.bench(|| {
         let room = bucket.take(&rate, black_box(900), Nanos(1)).unwrap();
         bucket.settle(&rate, 900, black_box(700), Nanos(1));

@@ -18,11 +18,7 @@ fn main() {
     divan::main();
 }
 
-const LIMITS: HeadLimits = HeadLimits {
-    bytes: 64 << 10,
-    lines: 100,
-    target_bytes: 16 << 10,
-};
+const LIMITS: HeadLimits = HeadLimits { bytes: 64 << 10, lines: 100, target_bytes: 16 << 10 };
 
 /// Four lines, as a load generator sends.
 const SMALL: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer sk-0123456789abcdef\r\n\
@@ -72,9 +68,7 @@ fn fields_15_lines(bencher: Bencher<'_, '_>) {
     let start = LIBRARY.find("\r\n").unwrap_or(0) + 2;
     let lines = &LIBRARY.as_bytes()[start..LIBRARY.len() - 2];
     bencher.counter(BytesCount::of_slice(lines)).bench_local(|| {
-        fields::lines(black_box(lines))
-            .filter(|line| fields::to_backend(fields::classify(line.name)))
-            .count()
+        fields::lines(black_box(lines)).filter(|line| fields::to_backend(fields::classify(line.name))).count()
     });
 }
 
@@ -108,20 +102,16 @@ fn sse_events_16_kib(bencher: Bencher<'_, '_>) {
     let block = event(250).repeat(64);
     bencher.counter(BytesCount::of_str(&block)).bench_local(|| {
         let block = black_box(block.as_bytes());
-        sse::events(block)
-            .filter(|span| sse::event(span.of(block)).data.is_some())
-            .count()
+        sse::events(block).filter(|span| sse::event(span.of(block)).data.is_some()).count()
     });
 }
 
 #[divan::bench(args = [2 << 10, 256 << 10], sample_size = 64)]
 fn json_members(bencher: Bencher<'_, '_>, bytes: usize) {
     let body = chat(bytes);
-    bencher.counter(BytesCount::of_slice(&body)).bench_local(|| {
-        json::members(black_box(&body))
-            .filter(|member| member.is_ok())
-            .count()
-    });
+    bencher
+        .counter(BytesCount::of_slice(&body))
+        .bench_local(|| json::members(black_box(&body)).filter(|member| member.is_ok()).count());
 }
 
 /// A string of nothing but escapes: the worst text.
@@ -140,10 +130,7 @@ fn json_find_object(bencher: Bencher<'_, '_>, shape: &str) {
     let text = match shape {
         "event" => event(250),
         "event with usage" => event(170).replace("\"usage\":null}", usage),
-        _ => format!(
-            "{{\"choices\":[{{\"content\":\"{}\"}}],{usage}",
-            "lorem ipsum ".repeat(1_365)
-        ),
+        _ => format!("{{\"choices\":[{{\"content\":\"{}\"}}],{usage}", "lorem ipsum ".repeat(1_365)),
     };
     let finder = json::Finder::new("usage");
     bencher
@@ -158,9 +145,7 @@ fn chat(bytes: usize) -> Vec<u8> {
         |role: &str, lines: usize| format!("{{\"role\":\"{role}\",\"content\":\"{}\"}}", line.repeat(lines));
     let turns = 8;
     let lines = (bytes / turns).saturating_sub(40) / line.len();
-    let messages: Vec<_> = (0..turns)
-        .map(|index| turn(["user", "assistant"][index % 2], lines))
-        .collect();
+    let messages: Vec<_> = (0..turns).map(|index| turn(["user", "assistant"][index % 2], lines)).collect();
     format!(
         "{{\"model\":\"llama-3.1-8b\",\"messages\":[{}],\"stream\":true,\"max_tokens\":256,\"temperature\":0.7}}",
         messages.join(",")

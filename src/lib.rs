@@ -1,7 +1,43 @@
-//! Ringway: an AI gateway.
-#![forbid(unsafe_code)]
+//! Ringway: an AI gateway. One LLM API in front of GPU inference servers and hosted providers.
+//!
+//! # Rooms
+//!
+//! | room | question | may use |
+//! | --- | --- | --- |
+//! | [`units`], [`error`], [`clock`] | quantities, ids; what can go wrong; the time | nothing |
+//! | [`wire`] | what do these bytes say? | units, error |
+//! | [`dialect`] | what does this API mean? | wire |
+//! | [`provider`] | who do we call, and how? | dialect |
+//! | [`policy`] | may it? where? how much? | dialect |
+//! | [`plan`] | what was decided at load time; the cells that shards share | policy, provider |
+//! | [`config`] | what the operator wrote; compiles to a plan, the only step that fails | plan |
+//! | [`net`] | sockets: the only room that knows the runtime's I/O | units, error |
+//! | [`observe`] | numbers go up: counters, histograms, records | units, error |
+//! | [`shard`] | the walk of a request, one copy per core | plan, net, observe |
+//! | [`coordinator`] | the control plane: health, names, metrics, log, drain | config, observe |
+//! | [`cli`] | the commands | all |
+//!
+//! `wire`, `dialect`, `provider` and `policy` are pure: no socket, clock, thread, file or environment. `shard` and
+//! `coordinator` do not know each other; the plan goes down, numbers come up. The tests in `tidy` hold this table.
+//!
+//! # The walk
+//!
+//! accept (`shard`) -> head (`shard::connection`, `wire::head`) -> `shard::exchange` -> `phases::on_head` -> body ->
+//! `phases::on_body` -> `shard::dispatch` (`choose`, connection, send, wait; the only place that retries) ->
+//! `shard::relay` (read, look, write) -> `shard::settle` (exactly once, by `Drop`).
+//!
+//! # What always holds
+//!
+//! - Bytes that are not understood pass untouched; only the model's name is replaced and usage asked for.
+//! - A cut answer never looks finished: an error record at an event boundary, or a broken transport.
+//! - A limit holds at the limit, on every shard: one atomic cell each.
+//! - A client that leaves closes its backend connection at once.
+//! - Nothing on a shard waits for the coordinator, takes a lock, or resolves a name.
+//! - Every queue, buffer, loop and retry has a bound and a counter.
+#![deny(unsafe_code)] // `net::busy_poll` is the one exception, with its reason; `tidy` holds it
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod coordinator;
 pub mod dialect;

@@ -68,18 +68,10 @@ impl Answer {
         let events_before = self.events.count;
         while matches!(self.state, State::Head) {
             let held = std::mem::take(&mut self.head);
-            let joined = if held.is_empty() {
-                Cow::Borrowed(bytes)
-            } else {
-                [&held, bytes].concat().into()
-            };
+            let joined = if held.is_empty() { Cow::Borrowed(bytes) } else { [&held, bytes].concat().into() };
             let Some(end) = memchr::memmem::find(&joined, b"\r\n\r\n") else {
                 self.head = joined.into_owned();
-                return if self.head.len() > HEAD_BYTES_MAX {
-                    Err("head")
-                } else {
-                    Ok(Taken::default())
-                };
+                return if self.head.len() > HEAD_BYTES_MAX { Err("head") } else { Ok(Taken::default()) };
             };
             self.read_head(&joined[..end + 2])?;
             bytes = &bytes[end + 4 - held.len()..];
@@ -92,30 +84,19 @@ impl Answer {
         if done {
             self.check(expected)?;
         }
-        Ok(Taken {
-            events: self.events.count - events_before,
-            done,
-            closes: self.closes,
-        })
+        Ok(Taken { events: self.events.count - events_before, done, closes: self.closes })
     }
 
     /// Reads a head whose every line ends in CRLF; after an interim answer (1xx) the next head is awaited.
     fn read_head(&mut self, head: &[u8]) -> Result<(), &'static str> {
         let text = std::str::from_utf8(head).map_err(|_| "head")?;
         let mut lines = text.split_terminator("\r\n");
-        let status = lines
-            .next()
-            .and_then(|line| line.split(' ').nth(1))
-            .ok_or("head")?;
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or("head")?;
         if status.starts_with('1') {
             return Ok(());
         }
         if status != "200" {
-            return Err(if status.starts_with('5') {
-                "status 5xx"
-            } else {
-                "status not 200"
-            });
+            return Err(if status.starts_with('5') { "status 5xx" } else { "status not 200" });
         }
         let mut length = None;
         for line in lines {
@@ -189,11 +170,7 @@ impl Answer {
             self.edges.1 = last;
         }
         self.body_bytes += data.len() as u64;
-        if self.wants_events {
-            self.events.take(data)
-        } else {
-            Ok(())
-        }
+        if self.wants_events { self.events.take(data) } else { Ok(()) }
     }
 
     fn check(&self, expected: &Expected) -> Result<(), &'static str> {
@@ -202,11 +179,7 @@ impl Answer {
             return Err("body length");
         }
         if !self.wants_events {
-            return if self.edges == (b'{', b'}') {
-                Ok(())
-            } else {
-                Err("body is no JSON object")
-            };
+            return if self.edges == (b'{', b'}') { Ok(()) } else { Err("body is no JSON object") };
         }
         if !self.events.done {
             return Err("no [DONE]");
@@ -290,10 +263,7 @@ mod tests {
 
     const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
         18\r\ndata: {\"a\":1}\n\ndata: {\"b\r\n6\r\n\":2}\n\n\r\n10\r\ndata: [DONE]\r\n\r\n\r\n0\r\n\r\n";
-    const ANY: Expected = Expected {
-        events: None,
-        body_bytes: (1, u64::MAX),
-    };
+    const ANY: Expected = Expected { events: None, body_bytes: (1, u64::MAX) };
 
     #[test]
     fn stream_is_whole_whatever_the_split() {
@@ -311,33 +281,13 @@ mod tests {
         let one = |bytes: &[u8], stream: bool, expected: Expected| Answer::new(stream).take(bytes, &expected);
         let json = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
         assert!(one(json, false, ANY).unwrap().done);
-        assert_eq!(
-            one(
-                json,
-                false,
-                Expected {
-                    body_bytes: (3, 9),
-                    ..ANY
-                }
-            ),
-            Err("body length")
-        );
+        assert_eq!(one(json, false, Expected { body_bytes: (3, 9), ..ANY }), Err("body length"));
         assert_eq!(one(b"HTTP/1.1 502 Bad\r\n\r\n", false, ANY), Err("status 5xx"));
         assert_eq!(
             one(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{}", false, ANY),
             Err("bytes behind the body")
         );
-        assert_eq!(
-            one(
-                STREAM,
-                true,
-                Expected {
-                    events: Some(3),
-                    ..ANY
-                }
-            ),
-            Err("number of events")
-        );
+        assert_eq!(one(STREAM, true, Expected { events: Some(3), ..ANY }), Err("number of events"));
         let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\ndata: {}\n\n";
         assert_eq!(one(cut, true, ANY), Err("no [DONE]"));
     }

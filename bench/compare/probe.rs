@@ -136,11 +136,7 @@ impl Run {
 
     fn finish(mut self) -> io::Result<String> {
         let began = Instant::now();
-        let mut before = if self.plan.once {
-            self.watch()
-        } else {
-            String::new()
-        };
+        let mut before = if self.plan.once { self.watch() } else { String::new() };
         let mut window_began = self.plan.once.then_some(began);
         let mut ready: Option<Instant> = None;
         let mut swept = began;
@@ -195,10 +191,7 @@ impl Run {
     /// Opens the next connections, as many at a time as a listen queue takes.
     fn open_more(&mut self, now: Instant, elapsed: Duration) {
         while self.unopened < self.lanes.len() && self.connecting < CONNECTING_MAX {
-            let due = self
-                .plan
-                .ramp
-                .mul_f64(self.unopened as f64 / self.lanes.len() as f64);
+            let due = self.plan.ramp.mul_f64(self.unopened as f64 / self.lanes.len() as f64);
             if elapsed < due {
                 return;
             }
@@ -210,9 +203,7 @@ impl Run {
     fn open(&mut self, index: usize, now: Instant) {
         let opened = TcpStream::connect(self.plan.target).and_then(|mut stream| {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll
-                .registry()
-                .register(&mut stream, Token(index), interest)?;
+            self.poll.registry().register(&mut stream, Token(index), interest)?;
             Ok(stream)
         });
         let lane = &mut self.lanes[index];
@@ -294,11 +285,7 @@ impl Run {
         let from = self.plan.request.len() - lane.unsent;
         match stream.write(&self.plan.request[from..]) {
             Ok(count) => lane.unsent -= count,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => self.closed(index),
         }
     }
@@ -417,21 +404,10 @@ impl Tally {
     }
 
     fn line(&self, plan: &Plan, window: Duration, before: &str, after: &str) -> String {
-        let failures: Vec<_> = self
-            .failures
-            .iter()
-            .map(|(what, count)| format!("{}:{count}", quoted(what)))
-            .collect();
-        let (bytes_min, bytes_max) = if self.completed > 0 {
-            self.body_bytes
-        } else {
-            (0, 0)
-        };
-        let (events_min, events_max) = if self.completed > 0 {
-            self.event_count
-        } else {
-            (0, 0)
-        };
+        let failures: Vec<_> =
+            self.failures.iter().map(|(what, count)| format!("{}:{count}", quoted(what))).collect();
+        let (bytes_min, bytes_max) = if self.completed > 0 { self.body_bytes } else { (0, 0) };
+        let (events_min, events_max) = if self.completed > 0 { self.event_count } else { (0, 0) };
         format!(
             "{{\"connections\":{},\"window_s\":{:.6},\"completed\":{},\"events\":{},\"failed\":{},\"failures\":{{{}}},\
              \"retried\":{},\"latency_us\":{},\"ttft_us\":{},\"gap_us\":{},\"body_bytes\":[{bytes_min},{bytes_max}],\
@@ -510,10 +486,7 @@ impl Plan {
             ramp: Duration::ZERO,
             stall: Duration::from_secs(30),
             request: Vec::new(),
-            expected: Expected {
-                events: None,
-                body_bytes: (1, u64::MAX),
-            },
+            expected: Expected { events: None, body_bytes: (1, u64::MAX) },
             watched: Vec::new(),
         };
         while let Some(word) = words.next() {
@@ -523,12 +496,7 @@ impl Plan {
             }
             let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
             let bad = |_| format!("{word} {value}: not understood");
-            let seconds = || {
-                value
-                    .parse()
-                    .ok()
-                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            };
+            let seconds = || value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             match word.as_str() {
                 "--target" => target = Some(value.parse().map_err(|_| bad(()))?),
                 "--connections" => plan.connections = value.parse().map_err(|_| bad(()))?,
@@ -539,10 +507,8 @@ impl Plan {
                 "--events" => plan.expected.events = Some(value.parse().map_err(|_| bad(()))?),
                 "--bytes" => {
                     let (least, most) = value.split_once('-').ok_or_else(|| bad(()))?;
-                    plan.expected.body_bytes = (
-                        least.parse().map_err(|_| bad(()))?,
-                        most.parse().map_err(|_| bad(()))?,
-                    );
+                    plan.expected.body_bytes =
+                        (least.parse().map_err(|_| bad(()))?, most.parse().map_err(|_| bad(()))?);
                 }
                 "--path" => path = value,
                 "--body" => body = value,

@@ -73,10 +73,8 @@ async fn serve(mut client: TcpStream, address: SocketAddr) -> io::Result<()> {
         buffer = relay(&mut client, &mut backend, buffer, request).await?;
         loop {
             let answer;
-            (answer, buffer) = read_head(&mut backend, buffer, |bytes| {
-                response_head(bytes, request.is_head)
-            })
-            .await?;
+            (answer, buffer) =
+                read_head(&mut backend, buffer, |bytes| response_head(bytes, request.is_head)).await?;
             let Some(answer) = answer else {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             };
@@ -190,23 +188,13 @@ fn response_head(bytes: &[u8], to_head: bool) -> io::Result<Option<Head>> {
     } else if framing.chunked {
         Body::Chunked(Chunk::Size { size: 0, digits: 0 })
     } else {
-        Body::Sized(
-            framing
-                .length
-                .ok_or_else(|| refused("an answer that ends with its connection"))?,
-        )
+        Body::Sized(framing.length.ok_or_else(|| refused("an answer that ends with its connection"))?)
     };
     if status == 101 || interim && length != bytes.len() {
         return Err(refused("upgrade, or an interim answer joined to the next"));
     }
     let close = framing.close || (response.version == Some(0) && !framing.keep_alive);
-    Ok(Some(Head {
-        bytes: length,
-        body,
-        close,
-        is_head: false,
-        interim,
-    }))
+    Ok(Some(Head { bytes: length, body, close, is_head: false, interim }))
 }
 
 /// The fields that decide where a message ends and whether its connection stays.
@@ -227,11 +215,7 @@ impl Framing {
             match field.name.len() {
                 14 if field.name.eq_ignore_ascii_case("content-length") => {
                     let length = decimal(field.value).ok_or_else(|| refused("content-length"))?;
-                    if framing
-                        .length
-                        .replace(length)
-                        .is_some_and(|earlier| earlier != length)
-                    {
+                    if framing.length.replace(length).is_some_and(|earlier| earlier != length) {
                         return Err(refused("two lengths"));
                     }
                 }
@@ -263,9 +247,8 @@ fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 18 {
         return None;
     }
-    text.iter().try_fold(0, |value: u64, byte| {
-        byte.is_ascii_digit().then(|| value * 10 + u64::from(byte - b'0'))
-    })
+    text.iter()
+        .try_fold(0, |value: u64, byte| byte.is_ascii_digit().then(|| value * 10 + u64::from(byte - b'0')))
 }
 
 /// What is still to come of a body.
@@ -281,9 +264,8 @@ impl Body {
     fn step(&mut self, bytes: &[u8]) -> io::Result<bool> {
         match self {
             Self::Sized(left) => {
-                *left = left
-                    .checked_sub(bytes.len() as u64)
-                    .ok_or_else(|| refused("bytes behind the body"))?;
+                *left =
+                    left.checked_sub(bytes.len() as u64).ok_or_else(|| refused("bytes behind the body"))?;
                 Ok(*left == 0)
             }
             Self::Chunked(chunk) => chunk.step(bytes),
@@ -326,19 +308,12 @@ impl Chunk {
                 (Self::Data { left }, _) => {
                     let skipped = left.min(bytes.len() as u64);
                     bytes = &bytes[skipped as usize..];
-                    *self = if skipped == left {
-                        Self::DataCr
-                    } else {
-                        Self::Data { left: left - skipped }
-                    };
+                    *self = if skipped == left { Self::DataCr } else { Self::Data { left: left - skipped } };
                     continue;
                 }
                 (Self::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < 15 => {
                     let digit = char::from(byte).to_digit(16).unwrap_or(0);
-                    Self::Size {
-                        size: size * 16 + u64::from(digit),
-                        digits: digits + 1,
-                    }
+                    Self::Size { size: size * 16 + u64::from(digit), digits: digits + 1 }
                 }
                 (Self::Size { size, digits: 1.. }, b'\r') => Self::SizeLf { size },
                 (Self::Size { size, digits: 1.. }, b';') => Self::Extension { size },
@@ -376,10 +351,7 @@ fn arguments() -> Result<(SocketAddr, SocketAddr), String> {
             _ => return Err(format!("unknown argument {word}")),
         }
     }
-    Ok((
-        listen.ok_or("--listen is missing")?,
-        backend.ok_or("--backend is missing")?,
-    ))
+    Ok((listen.ok_or("--listen is missing")?, backend.ok_or("--backend is missing")?))
 }
 
 /// One read from either side; a burst of 64 events of 210 bytes fits.
@@ -403,10 +375,7 @@ mod tests {
         for split in 0..COIN.len() {
             let mut body = chunked();
             assert!(!body.step(&COIN[..split]).unwrap(), "ended early at {split}");
-            assert!(
-                body.step(&COIN[split..]).unwrap(),
-                "no end after a split at {split}"
-            );
+            assert!(body.step(&COIN[split..]).unwrap(), "no end after a split at {split}");
         }
     }
 
@@ -418,14 +387,7 @@ mod tests {
 
     #[test]
     fn broken_chunks_are_refused() {
-        for bad in [
-            &b"\r\n"[..],
-            b"g\r\n",
-            b"1\r\nab",
-            b"1\n",
-            b"1\r\na\n",
-            b"1111111111111111\r\n",
-        ] {
+        for bad in [&b"\r\n"[..], b"g\r\n", b"1\r\nab", b"1\n", b"1\r\na\n", b"1111111111111111\r\n"] {
             assert!(chunked().step(bad).is_err(), "{bad:?}");
         }
     }
@@ -446,10 +408,7 @@ mod tests {
             "Content-Length: +1\r\n",
             "Expect: 100-continue\r\n",
         ] {
-            assert!(
-                request_head(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes()).is_err(),
-                "{fields}"
-            );
+            assert!(request_head(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes()).is_err(), "{fields}");
         }
         let both = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert!(response_head(both, false).is_err());

@@ -20,9 +20,7 @@ impl FromStr for Address {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(Self::Unix(PathBuf::from(path)));
         }
-        text.parse()
-            .map(Self::Tcp)
-            .map_err(|_| format!("{text:?} is neither IP:PORT nor unix:PATH"))
+        text.parse().map(Self::Tcp).map_err(|_| format!("{text:?} is neither IP:PORT nor unix:PATH"))
     }
 }
 
@@ -41,10 +39,7 @@ mod tests {
 
     #[test]
     fn tcp_and_unix_parse_and_others_are_refused() {
-        assert_eq!(
-            "127.0.0.1:80".parse(),
-            Ok(Address::Tcp(([127, 0, 0, 1], 80).into()))
-        );
+        assert_eq!("127.0.0.1:80".parse(), Ok(Address::Tcp(([127, 0, 0, 1], 80).into())));
         assert_eq!("unix:/a b".parse(), Ok(Address::Unix("/a b".into())));
         assert!("localhost".parse::<Address>().is_err());
     }

@@ -14,9 +14,7 @@ impl Chance {
 
     /// A stream of its own for item `index` under `seed`, whatever order the items are asked for in.
     pub fn for_item(seed: u64, index: u64) -> Self {
-        Self {
-            state: mix(seed ^ mix(index.wrapping_add(STEP))),
-        }
+        Self { state: mix(seed ^ mix(index.wrapping_add(STEP))) }
     }
 
     /// The next 64 random bits.

@@ -33,22 +33,14 @@ impl<'a> Head<'a> {
     /// A head longer than [`HEAD_BYTES_MAX`], or one without a first line.
     pub fn find(bytes: &'a [u8]) -> Result<Option<Self>, Malformed> {
         let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
-            return if bytes.len() > HEAD_BYTES_MAX {
-                Err(Malformed("head too long"))
-            } else {
-                Ok(None)
-            };
+            return if bytes.len() > HEAD_BYTES_MAX { Err(Malformed("head too long")) } else { Ok(None) };
         };
         let head = &bytes[..end + 2];
         let line_end = memmem::find(head, b"\r\n").ok_or(Malformed("no first line"))?;
         if line_end == 0 {
             return Err(Malformed("empty first line"));
         }
-        Ok(Some(Self {
-            line: &head[..line_end],
-            fields: &head[line_end + 2..],
-            size: end + 4,
-        }))
+        Ok(Some(Self { line: &head[..line_end], fields: &head[line_end + 2..], size: end + 4 }))
     }
 
     /// The `index`th word of the first line: method, target, version of a request.
@@ -75,9 +67,7 @@ impl<'a> Head<'a> {
 
     /// First value of a field, by name in any case.
     pub fn field(&self, name: &str) -> Option<&'a str> {
-        let (_, value) = self
-            .fields()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))?;
+        let (_, value) = self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))?;
         std::str::from_utf8(value).ok()
     }
 
@@ -95,12 +85,10 @@ impl<'a> Head<'a> {
                 return Ok(Framing::Chunked);
             }
             if name.eq_ignore_ascii_case(b"content-length") {
-                let digits = std::str::from_utf8(value)
-                    .ok()
-                    .filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
-                let length = digits
-                    .and_then(|d| d.parse().ok())
-                    .ok_or(Malformed("content-length is no number"))?;
+                let digits =
+                    std::str::from_utf8(value).ok().filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
+                let length =
+                    digits.and_then(|d| d.parse().ok()).ok_or(Malformed("content-length is no number"))?;
                 framing = Framing::Length(length);
             }
         }
@@ -223,10 +211,7 @@ mod tests {
     fn head_gives_words_fields_and_framing() {
         let bytes = b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length:  12 \r\n\r\nrest";
         let head = Head::find(bytes).unwrap().unwrap();
-        assert_eq!(
-            (head.word(0), head.word(1), head.size),
-            ("POST", "/v1/x", bytes.len() - 4)
-        );
+        assert_eq!((head.word(0), head.word(1), head.size), ("POST", "/v1/x", bytes.len() - 4));
         assert_eq!(head.field("HOST"), Some("a"));
         assert_eq!(head.framing(), Ok(Framing::Length(12)));
         assert!(head.keeps_alive());
@@ -238,33 +223,18 @@ mod tests {
         let wire = b"4;x=y\r\nWiki\r\n1\r\n!\r\n0\r\nT: 1\r\n\r\nNEXT";
         for split in 0..wire.len() {
             let (mut decoder, mut text) = (Chunked::default(), Vec::new());
-            let mut taken = decoder
-                .take(&wire[..split], |d| text.extend_from_slice(d))
-                .unwrap();
+            let mut taken = decoder.take(&wire[..split], |d| text.extend_from_slice(d)).unwrap();
             if taken == split {
-                taken += decoder
-                    .take(&wire[split..], |d| text.extend_from_slice(d))
-                    .unwrap();
+                taken += decoder.take(&wire[split..], |d| text.extend_from_slice(d)).unwrap();
             }
             assert!(decoder.is_done());
-            assert_eq!(
-                (&text[..], &wire[taken..]),
-                (&b"Wiki!"[..], &b"NEXT"[..]),
-                "split {split}"
-            );
+            assert_eq!((&text[..], &wire[taken..]), (&b"Wiki!"[..], &b"NEXT"[..]), "split {split}");
         }
     }
 
     #[test]
     fn bad_chunks_are_refused() {
-        for wire in [
-            &b"\r\n"[..],
-            b"g\r\n",
-            b"1\r\nab",
-            b"1\nx",
-            b" 1\r\n",
-            b"fffffffffffffffff\r\n",
-        ] {
+        for wire in [&b"\r\n"[..], b"g\r\n", b"1\r\nab", b"1\nx", b" 1\r\n", b"fffffffffffffffff\r\n"] {
             assert!(Chunked::default().take(wire, |_| {}).is_err(), "{wire:?}");
         }
     }

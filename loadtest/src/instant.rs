@@ -41,11 +41,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            events: 64,
-            pace_ms: 0,
-            threads: 1,
-        }
+        Self { events: 64, pace_ms: 0, threads: 1 }
     }
 }
 
@@ -97,12 +93,7 @@ pub fn start(address: &Address, model: &str, options: &Options) -> io::Result<Ru
     }
     let stop = Arc::new(AtomicBool::new(false));
     let counts: Arc<[Counts]> = (0..threads).map(|_| Counts::default()).collect();
-    let mut running = Running {
-        address,
-        stop: stop.clone(),
-        wakers: Vec::new(),
-        threads: Vec::new(),
-    };
+    let mut running = Running { address, stop: stop.clone(), wakers: Vec::new(), threads: Vec::new() };
     for (thread, listener) in listeners.into_iter().enumerate() {
         let poll = Poll::new()?;
         running.wakers.push(Waker::new(poll.registry(), WAKER)?);
@@ -110,22 +101,20 @@ pub fn start(address: &Address, model: &str, options: &Options) -> io::Result<Ru
             (model.to_owned(), options.clone(), counts.clone(), stop.clone());
         let (ready, is_ready) = mpsc::channel();
         let name = format!("instant-{thread}");
-        running
-            .threads
-            .push(std::thread::Builder::new().name(name).spawn(move || {
-                // Answers are shared within one thread only, so they are made in it.
-                let answers = Answers::new(&model, options.events, options.pace_ms, counts, thread);
-                match Loop::new(poll, listener, answers, stop) {
-                    Ok(mut server) => {
-                        // The starter waits for this, so it is there.
-                        let _ = ready.send(Ok(()));
-                        server.run();
-                    }
-                    Err(error) => {
-                        let _ = ready.send(Err(error));
-                    }
+        running.threads.push(std::thread::Builder::new().name(name).spawn(move || {
+            // Answers are shared within one thread only, so they are made in it.
+            let answers = Answers::new(&model, options.events, options.pace_ms, counts, thread);
+            match Loop::new(poll, listener, answers, stop) {
+                Ok(mut server) => {
+                    // The starter waits for this, so it is there.
+                    let _ = ready.send(Ok(()));
+                    server.run();
                 }
-            })?);
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            }
+        })?);
         is_ready.recv().map_err(io::Error::other)??;
     }
     Ok(running)
@@ -167,10 +156,8 @@ impl Loop {
                 Acceptor::Unix(listener)
             }
         };
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-        )?;
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         registry.register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
         Ok(Self {
             poll,
@@ -228,10 +215,7 @@ impl Loop {
                 self.conversations.len() - 1
             });
             let interest = Interest::READABLE | Interest::WRITABLE;
-            if socket
-                .register(self.poll.registry(), Token(index), interest)
-                .is_err()
-            {
+            if socket.register(self.poll.registry(), Token(index), interest).is_err() {
                 self.free.push(index);
                 continue;
             }
@@ -291,10 +275,7 @@ impl Loop {
                 Need::Nothing => {}
                 Need::Pacing(pace) => {
                     // From when it was due, so that lateness does not add up.
-                    self.wheel.add(Due {
-                        at: due.at + u64::from(pace) * TICKS_PER_MS,
-                        ..due
-                    });
+                    self.wheel.add(Due { at: due.at + u64::from(pace) * TICKS_PER_MS, ..due });
                     conversation.timers += 1;
                 }
                 Need::Close => self.close(due.index),
@@ -314,17 +295,8 @@ impl Loop {
         self.wheel.armed = Some(at);
         let at = TICK * u32::try_from(at.saturating_sub(now(self.start))).unwrap_or(u32::MAX);
         let wait = at.max(Duration::from_nanos(1));
-        let value = Timespec {
-            tv_sec: wait.as_secs() as i64,
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        };
-        let once = Itimerspec {
-            it_interval: Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: value,
-        };
+        let value = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
+        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         // Refused only for times that are out of range, which this one is not.
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
     }

@@ -12,12 +12,12 @@ pub fn after<'a>(json: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 
 /// What follows each member called `name`.
 pub fn all_after<'a>(json: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-    memmem::find_iter(json, name)
-        .map(move |at| json[at + name.len()..].trim_ascii_start())
-        .filter_map(|rest| {
+    memmem::find_iter(json, name).map(move |at| json[at + name.len()..].trim_ascii_start()).filter_map(
+        |rest| {
             let value = rest.strip_prefix(b":")?;
             Some(value.trim_ascii_start())
-        })
+        },
+    )
 }
 
 /// Whether some member called `name` is true.

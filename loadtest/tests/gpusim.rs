@@ -15,10 +15,7 @@ const STREAM_USAGE: &str = r#"{"model":"mock-model","messages":[{"role":"user","
     "stream_options":{"include_usage":true}}"#;
 
 fn with(quirk: Quirk) -> Options {
-    Options {
-        quirks: vec![quirk],
-        ..options()
-    }
+    Options { quirks: vec![quirk], ..options() }
 }
 
 #[test]
@@ -28,36 +25,23 @@ fn stream_has_role_tokens_finish_usage_and_done() {
     let chunks = raw.chunks();
     assert!(raw.whole && raw.head.contains("text/event-stream"), "{raw:?}");
     assert_eq!(chunks.len(), 1 + 8 + 1 + 1);
-    assert_eq!(
-        chunks[0]["choices"][0]["delta"],
-        json!({"role": "assistant", "content": ""})
-    );
+    assert_eq!(chunks[0]["choices"][0]["delta"], json!({"role": "assistant", "content": ""}));
     assert_eq!(chunks[9]["choices"][0]["finish_reason"], "stop");
     assert_eq!(chunks[10]["choices"], json!([]));
     assert_eq!(chunks[10]["usage"]["completion_tokens"], 8);
     assert_eq!(raw.data().last(), Some(&"[DONE]"));
     assert!(chunks.iter().all(|chunk| chunk["id"] == chunks[0]["id"]));
-    assert_eq!(
-        raw.text().matches(' ').count() + raw.text().matches('.').count(),
-        8
-    );
+    assert_eq!(raw.text().matches(' ').count() + raw.text().matches('.').count(), 8);
 }
 
 #[test]
 fn usage_comes_only_when_asked_and_everywhere_when_asked_for_that() {
     let sim = start(options());
-    assert!(
-        post(&sim.address, CHAT, STREAM)
-            .chunks()
-            .iter()
-            .all(|chunk| chunk.get("usage").is_none())
-    );
+    assert!(post(&sim.address, CHAT, STREAM).chunks().iter().all(|chunk| chunk.get("usage").is_none()));
     let asked = STREAM_USAGE.replace("true}}", r#"true,"continuous_usage_stats":true}}"#);
     let chunks = post(&sim.address, CHAT, &asked).chunks();
-    let counts: Vec<u64> = chunks
-        .iter()
-        .map(|chunk| chunk["usage"]["completion_tokens"].as_u64().unwrap())
-        .collect();
+    let counts: Vec<u64> =
+        chunks.iter().map(|chunk| chunk["usage"]["completion_tokens"].as_u64().unwrap()).collect();
     assert_eq!(counts, [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8]);
 }
 
@@ -88,23 +72,12 @@ fn tool_choice_gives_a_tool_call_whose_arguments_are_json() {
     let tool =
         r#""tool_choice":"required","tools":[{"type":"function","function":{"name":"look"}}],"messages""#;
     let chunks = post(&sim.address, CHAT, &STREAM.replace("\"messages\"", tool)).chunks();
-    let calls: Vec<&Value> = chunks
-        .iter()
-        .filter_map(|chunk| chunk.pointer("/choices/0/delta/tool_calls/0/function"))
-        .collect();
+    let calls: Vec<&Value> =
+        chunks.iter().filter_map(|chunk| chunk.pointer("/choices/0/delta/tool_calls/0/function")).collect();
     assert_eq!(calls[0]["name"], "look");
-    let arguments: String = calls
-        .iter()
-        .filter_map(|call| call["arguments"].as_str())
-        .collect();
-    assert!(
-        serde_json::from_str::<Value>(&arguments).unwrap()["text"].is_string(),
-        "{arguments}"
-    );
-    assert_eq!(
-        chunks.last().unwrap()["choices"][0]["finish_reason"],
-        "tool_calls"
-    );
+    let arguments: String = calls.iter().filter_map(|call| call["arguments"].as_str()).collect();
+    assert!(serde_json::from_str::<Value>(&arguments).unwrap()["text"].is_string(), "{arguments}");
+    assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
 }
 
 #[test]
@@ -115,18 +88,10 @@ fn messages_stream_has_anthropics_events_and_no_done() {
     let raw = post(&sim.address, "/v1/messages", body);
     let names = raw.names();
     assert_eq!(names[..3], ["message_start", "content_block_start", "ping"]);
-    assert_eq!(
-        names[names.len() - 3..],
-        ["content_block_stop", "message_delta", "message_stop"]
-    );
+    assert_eq!(names[names.len() - 3..], ["content_block_stop", "message_delta", "message_stop"]);
     assert!(!raw.body.contains("[DONE]"));
     let chunks = raw.chunks();
-    assert!(
-        chunks
-            .iter()
-            .zip(&names)
-            .all(|(chunk, name)| chunk["type"] == *name)
-    );
+    assert!(chunks.iter().zip(&names).all(|(chunk, name)| chunk["type"] == *name));
     assert_eq!(chunks[chunks.len() - 2]["usage"]["output_tokens"], 2);
     assert_eq!(chunks[chunks.len() - 2]["delta"]["stop_reason"], "max_tokens");
 }
@@ -134,37 +99,23 @@ fn messages_stream_has_anthropics_events_and_no_done() {
 #[test]
 fn responses_stream_is_numbered_and_ends_with_usage() {
     let sim = start(options());
-    let raw = post(
-        &sim.address,
-        "/v1/responses",
-        r#"{"model":"mock-model","input":"x","stream":true}"#,
-    );
+    let raw = post(&sim.address, "/v1/responses", r#"{"model":"mock-model","input":"x","stream":true}"#);
     let chunks = raw.chunks();
-    let numbers: Vec<u64> = chunks
-        .iter()
-        .map(|chunk| chunk["sequence_number"].as_u64().unwrap())
-        .collect();
+    let numbers: Vec<u64> = chunks.iter().map(|chunk| chunk["sequence_number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (0..chunks.len() as u64).collect::<Vec<_>>());
     let last = chunks.last().unwrap();
     assert_eq!(
         (&last["type"], &last["response"]["usage"]["output_tokens"]),
         (&json!("response.completed"), &json!(8))
     );
-    assert_eq!(
-        (raw.names()[0], *raw.names().last().unwrap()),
-        ("response.created", "response.completed")
-    );
+    assert_eq!((raw.names()[0], *raw.names().last().unwrap()), ("response.created", "response.completed"));
 }
 
 #[test]
 fn completions_embeddings_and_rerank_answer_in_their_shapes() {
     let sim = start(options());
-    let completion = post(
-        &sim.address,
-        "/v1/completions",
-        r#"{"model":"mock-model","prompt":[1,2,3]}"#,
-    )
-    .json();
+    let completion =
+        post(&sim.address, "/v1/completions", r#"{"model":"mock-model","prompt":[1,2,3]}"#).json();
     assert_eq!(
         (&completion["object"], &completion["usage"]["prompt_tokens"]),
         (&json!("text_completion"), &json!(3))
@@ -175,11 +126,7 @@ fn completions_embeddings_and_rerank_answer_in_their_shapes() {
     };
     let (floats, packed) = (embed(""), embed(r#","encoding_format":"base64""#));
     assert_eq!(floats["data"][1]["embedding"].as_array().unwrap().len(), 4);
-    assert_eq!(
-        packed["data"][1]["embedding"].as_str().unwrap().len(),
-        24,
-        "16 bytes in base64"
-    );
+    assert_eq!(packed["data"][1]["embedding"].as_str().unwrap().len(), 24, "16 bytes in base64");
     assert_eq!(floats["usage"]["prompt_tokens"], 2);
     let body = r#"{"model":"mock-model","query":"q","documents":["a","b","c"],"top_n":2}"#;
     let results = post(&sim.address, "/rerank", body).json()["results"].clone();
@@ -196,10 +143,7 @@ fn bad_requests_get_their_status() {
     assert_eq!(status(CHAT, r#"{"model":"mock-model"}"#), 400);
     let options_without_stream = WHOLE.replace("\"messages\"", r#""stream_options":{},"messages""#);
     assert_eq!(status(CHAT, &options_without_stream), 400);
-    assert_eq!(
-        (status("/v1/nothing", "{}"), get(&sim.address, CHAT).status),
-        (404, 405)
-    );
+    assert_eq!((status("/v1/nothing", "{}"), get(&sim.address, CHAT).status), (404, 405));
 }
 
 #[test]
@@ -225,43 +169,18 @@ fn quirks_change_what_they_say_and_nothing_else() {
     assert!(!stream(Quirk::NoDone, STREAM).body.contains("[DONE]"));
     let in_finish = stream(Quirk::UsageInFinish, STREAM).chunks();
     assert_eq!(in_finish.last().unwrap()["usage"]["completion_tokens"], 8);
-    assert!(
-        !stream(Quirk::IgnoreStreamOptions, STREAM_USAGE)
-            .body
-            .contains("\"usage\"")
-    );
-    assert_eq!(
-        stream(Quirk::ModelSuffix, STREAM).chunks()[0]["model"],
-        "mock-model@main"
-    );
-    assert!(
-        stream(Quirk::MixedCaseHeaders, STREAM)
-            .head
-            .contains("\r\nTransfer-Encoding: chunked\r\n")
-    );
+    assert!(!stream(Quirk::IgnoreStreamOptions, STREAM_USAGE).body.contains("\"usage\""));
+    assert_eq!(stream(Quirk::ModelSuffix, STREAM).chunks()[0]["model"], "mock-model@main");
+    assert!(stream(Quirk::MixedCaseHeaders, STREAM).head.contains("\r\nTransfer-Encoding: chunked\r\n"));
     let crlf = stream(Quirk::CrlfEvents, STREAM_USAGE);
     assert!(crlf.body.contains("\r\n\r\ndata: {"));
     assert!(stream(Quirk::NoSpace, STREAM).body.contains("data:{"));
-    assert!(
-        stream(Quirk::KeepaliveComments, STREAM)
-            .body
-            .contains("\n: keep-alive\n\ndata: ")
-    );
-    for same in [
-        crlf,
-        stream(Quirk::SplitWrites, STREAM_USAGE),
-        stream(Quirk::SeparateHead, STREAM_USAGE),
-    ] {
+    assert!(stream(Quirk::KeepaliveComments, STREAM).body.contains("\n: keep-alive\n\ndata: "));
+    for same in [crlf, stream(Quirk::SplitWrites, STREAM_USAGE), stream(Quirk::SeparateHead, STREAM_USAGE)] {
         assert_eq!(same.text(), plain.text(), "the same seed says the same words");
     }
     let sim = start(with(Quirk::Models500));
-    assert_eq!(
-        (
-            get(&sim.address, "/v1/models").status,
-            get(&sim.address, "/health").status
-        ),
-        (500, 200)
-    );
+    assert_eq!((get(&sim.address, "/v1/models").status, get(&sim.address, "/health").status), (500, 200));
 }
 
 #[test]
@@ -297,10 +216,7 @@ fn breaking_faults_break_where_they_say() {
     assert!(!cut.whole && cut.wire.len() > stream("cut-after:3").wire.len());
     assert!(stream("reset-after:3").reset);
     let error = stream("error-event-after:3");
-    assert!(
-        error.whole && error.data().len() == 5 && error.chunks()[3]["error"]["code"] == 500,
-        "{error:?}"
-    );
+    assert!(error.whole && error.data().len() == 5 && error.chunks()[3]["error"]["code"] == 500, "{error:?}");
     let error = stream("error-first-record");
     assert!(error.status == 200 && error.chunks()[0]["error"].is_object());
     assert!(stream("slow:0").whole);
@@ -309,21 +225,17 @@ fn breaking_faults_break_where_they_say() {
     let no_usage = post_with(&sim.address, CHAT, "x-sim-fault: no-usage\r\n", STREAM_USAGE);
     assert!(no_usage.whole && !no_usage.body.contains("usage"));
     let state = until_state(&sim.address, |state| state["running"] == 0);
-    let sum: u64 = ["completed", "refused", "faulted", "aborted"]
-        .iter()
-        .map(|n| state[n].as_u64().unwrap())
-        .sum();
+    let sum: u64 =
+        ["completed", "refused", "faulted", "aborted"].iter().map(|n| state[n].as_u64().unwrap()).sum();
     assert_eq!(state["received"], sum, "{state}");
 }
 
 #[test]
 fn leaving_client_aborts_and_frees_kv_memory() {
     let sim = start(options());
-    for (more, fault) in [
-        ("", ""),
-        (r#""stream":true,"#, ""),
-        (r#""stream":true,"#, "x-sim-fault: hang-mid-stream:2\r\n"),
-    ] {
+    for (more, fault) in
+        [("", ""), (r#""stream":true,"#, ""), (r#""stream":true,"#, "x-sim-fault: hang-mid-stream:2\r\n")]
+    {
         let before = state(&sim.address)["aborted"].as_u64().unwrap();
         let body = format!(
             r#"{{{more}"model":"mock-model","max_tokens":100000,"ignore_eos":true,"messages":[{{"role":"user","content":"x"}}]}}"#
@@ -342,19 +254,10 @@ fn leaving_client_aborts_and_frees_kv_memory() {
 fn hang_before_head_says_nothing_until_the_client_goes() {
     let sim = start(options());
     let mut socket = connect(&sim.address);
-    send(
-        &mut socket,
-        "POST",
-        CHAT,
-        "x-sim-fault: hang-before-head\r\n",
-        WHOLE,
-    );
+    send(&mut socket, "POST", CHAT, "x-sim-fault: hang-before-head\r\n", WHOLE);
     until_state(&sim.address, |state| state["received"] == 1);
     socket.set_nonblocking(true).unwrap();
-    assert_eq!(
-        socket.read(&mut [0]).unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
+    assert_eq!(socket.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     drop(socket);
     until_state(&sim.address, |state| state["aborted"] == 1);
 }
@@ -366,9 +269,7 @@ fn unix_socket_answers_too() {
     let sim = loadtest::gpusim::start(&address, options()).unwrap();
     let mut socket = std::os::unix::net::UnixStream::connect(&path).unwrap();
     use std::io::Write;
-    socket
-        .write_all(b"GET /health HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")
-        .unwrap();
+    socket.write_all(b"GET /health HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"));

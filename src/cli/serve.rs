@@ -57,7 +57,11 @@ pub fn run(compiled: Compiled) -> io::Result<()> {
 }
 
 /// One seat per shard, with its listeners open, and the coordinator's end of each.
-fn seats(plan: &Arc<Plan>, control: &Arc<Control>, records_max: Option<usize>) -> io::Result<(Vec<Seat>, Vec<ShardInbox>)> {
+fn seats(
+    plan: &Arc<Plan>,
+    control: &Arc<Control>,
+    records_max: Option<usize>,
+) -> io::Result<(Vec<Seat>, Vec<ShardInbox>)> {
     let (spill, bells) = Spill::new(plan.shards.len())?;
     let rows = Rows { keys: plan.keys.len(), models: plan.models.len(), backends: plan.backends.len() };
     let mut seats = Vec::with_capacity(bells.len());
@@ -74,8 +78,9 @@ fn seats(plan: &Arc<Plan>, control: &Arc<Control>, records_max: Option<usize>) -
 }
 
 fn bind(listener: &Listener) -> io::Result<TcpListener> {
-    listen::bind(listener.address)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", listener.address)))
+    listen::bind(listener.address).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", listener.address))
+    })
 }
 
 type Threads = Vec<JoinHandle<io::Result<()>>>;

@@ -50,10 +50,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// The routes.
 pub(super) fn router(watch: Arc<Watch>) -> Router {
     Router::new()
-        .route(
-            "/healthz",
-            get(async || answer(StatusCode::OK, TEXT, "ok\n".to_owned())),
-        )
+        .route("/healthz", get(async || answer(StatusCode::OK, TEXT, "ok\n".to_owned())))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .route("/status", get(status_page))
@@ -79,11 +76,7 @@ pub(super) async fn serve(listener: tokio::net::TcpListener, router: Router) {
             let mut builder = http1::Builder::new();
             builder.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
             // A scraper that leaves or is too slow is its own affair.
-            let _ = timeout(
-                CONNECTION_TIME,
-                builder.serve_connection(TokioIo::new(stream), service),
-            )
-            .await;
+            let _ = timeout(CONNECTION_TIME, builder.serve_connection(TokioIo::new(stream), service)).await;
             drop(slot);
         });
     }
@@ -95,11 +88,8 @@ const JSON: &str = "application/json";
 type Answer = (StatusCode, [(HeaderName, &'static str); 3], String);
 
 fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let lines = [
-        (CONTENT_TYPE, content_type),
-        (CACHE_CONTROL, "no-store"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
+    let lines =
+        [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (status, lines, body)
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Settings;
-use super::clock;
 use super::log::{Log, LogNumbers};
+use crate::clock;
 use crate::observe::{ShardInbox, Totals, Usage};
 use crate::plan::cells::Health;
 use crate::plan::{Control, Plan, Target};

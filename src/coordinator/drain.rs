@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::aggregate::Watch;
-use super::clock;
+use crate::clock;
 use crate::units::Nanos;
 
 /// How it ended.
@@ -58,11 +58,7 @@ pub(super) async fn run(watch: &Watch, mut stops: mpsc::Receiver<()>) -> Ended {
 
     let grace_ends = clock::now().plus(Nanos::from(watch.settings.drain_grace));
     let hurried = until(watch, &mut stops, grace_ends).await && clock::now() < grace_ends;
-    let mut cut_at = clock::now().plus(if hurried {
-        Nanos(0)
-    } else {
-        watch.plan.timeouts.drain
-    });
+    let mut cut_at = clock::now().plus(if hurried { Nanos(0) } else { watch.plan.timeouts.drain });
     watch.control.stop(cut_at);
 
     let patience = Nanos::from(CUT_PATIENCE);
@@ -88,11 +84,7 @@ async fn until(watch: &Watch, stops: &mut mpsc::Receiver<()>, deadline: Nanos) -
         }
     };
     let gone = async {
-        let pause = if deadline == Nanos::NEVER {
-            LOOK_SERVING
-        } else {
-            LOOK
-        };
+        let pause = if deadline == Nanos::NEVER { LOOK_SERVING } else { LOOK };
         while !watch.control.all_ended() {
             sleep(pause).await;
         }

@@ -18,11 +18,7 @@ use crate::policy::bucket::Rate;
 use crate::provider::{Kind, Provider};
 use crate::units::{BackendId, KeyId, ModelId, Nanos, ShardId};
 
-pub(super) const ROWS: Rows = Rows {
-    keys: 1,
-    models: 1,
-    backends: 1,
-};
+pub(super) const ROWS: Rows = Rows { keys: 1, models: 1, backends: 1 };
 
 /// The digest of the only key: must never be seen.
 pub(super) const DIGEST: [u8; 32] = [0x5a; 32];
@@ -35,10 +31,7 @@ pub(super) const fn millis(count: u64) -> Nanos {
 }
 
 pub(super) fn tcp(host: &str, port: u16) -> Target {
-    Target::Tcp {
-        host: host.into(),
-        port,
-    }
+    Target::Tcp { host: host.into(), port }
 }
 
 pub(super) fn plan(targets: &[Target]) -> Plan {
@@ -77,21 +70,13 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             event_bytes: 4_096,
             attempts: 2,
         },
-        backends: targets
-            .iter()
-            .enumerate()
-            .map(|(row, target)| backend(row, target))
-            .collect(),
+        backends: targets.iter().enumerate().map(|(row, target)| backend(row, target)).collect(),
         models: Box::new([Model {
             id: ModelId::new(0),
             name: "llama".into(),
             aliases: Box::new(["gpt-4o".into()]),
             pool: (0..targets.len())
-                .map(|row| Member {
-                    backend: BackendId::new(row),
-                    model_json: None,
-                    weight: 1,
-                })
+                .map(|row| Member { backend: BackendId::new(row), model_json: None, weight: 1 })
                 .collect(),
             timeouts,
             created: 1,
@@ -102,10 +87,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             name: "team \"blue\"\n".into(),
             digest: DIGEST,
             models: Box::new([true]),
-            requests: Some(Rate {
-                per_minute: 60,
-                burst: 10,
-            }),
+            requests: Some(Rate { per_minute: 60, burst: 10 }),
             tokens: None,
             in_flight_max: u32::MAX,
         }]),

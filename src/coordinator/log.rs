@@ -70,12 +70,7 @@ impl Log {
             AccessLog::File(path) => {
                 // Opened for writing only, a FIFO without a reader would block here; it may get one later.
                 let fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
-                let file = OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .read(fifo)
-                    .mode(0o640)
-                    .open(path);
+                let file = OpenOptions::new().append(true).create(true).read(fifo).mode(0o640).open(path);
                 Box::new(file.map_err(|error| {
                     io::Error::new(error.kind(), format!("access log {}: {error}", path.display()))
                 })?)
@@ -89,19 +84,12 @@ impl Log {
         let (batches, waiting) = sync_channel(BATCHES_MAX);
         let (ends, ended) = sync_channel(1);
         let counted = numbers.clone();
-        thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || {
-                write(sink, &waiting, &counted);
-                // Nobody waits if it took too long.
-                let _ = ends.send(());
-            })?;
-        Ok(Self {
-            batch: Vec::with_capacity(BATCH_BYTES),
-            batches,
-            numbers,
-            ended,
-        })
+        thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            write(sink, &waiting, &counted);
+            // Nobody waits if it took too long.
+            let _ = ends.send(());
+        })?;
+        Ok(Self { batch: Vec::with_capacity(BATCH_BYTES), batches, numbers, ended })
     }
 
     pub(super) fn numbers(&self) -> Arc<LogNumbers> {
@@ -143,9 +131,7 @@ impl Log {
                 false
             }
             Err(TrySendError::Disconnected(batch)) => {
-                self.numbers
-                    .lines_lost
-                    .fetch_add(lines(&batch), Ordering::Relaxed);
+                self.numbers.lines_lost.fetch_add(lines(&batch), Ordering::Relaxed);
                 true
             }
         }
@@ -157,13 +143,9 @@ impl Log {
         while !self.pump(plan, shards) && Instant::now() < deadline {
             thread::sleep(CLOSING_PAUSE);
         }
-        self.numbers
-            .lines_lost
-            .fetch_add(lines(&self.batch), Ordering::Relaxed);
+        self.numbers.lines_lost.fetch_add(lines(&self.batch), Ordering::Relaxed);
         drop(self.batches);
-        let _ = self
-            .ended
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let _ = self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -171,11 +153,7 @@ impl Log {
 fn write(mut sink: Box<dyn Write + Send>, batches: &Receiver<Vec<u8>>, numbers: &LogNumbers) {
     for batch in batches {
         let result = sink.write_all(&batch).and_then(|()| sink.flush());
-        let cell = if result.is_ok() {
-            &numbers.lines
-        } else {
-            &numbers.lines_lost
-        };
+        let cell = if result.is_ok() { &numbers.lines } else { &numbers.lines_lost };
         cell.fetch_add(lines(&batch), Ordering::Relaxed);
     }
 }
@@ -226,18 +204,9 @@ fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record) {
         shard: record.shard.index(),
         client: record.client,
         api: record.api,
-        key: record
-            .key
-            .and_then(|key| plan.keys.get(key.index()))
-            .map(|key| &*key.name),
-        model: record
-            .model
-            .and_then(|model| plan.models.get(model.index()))
-            .map(|model| &*model.name),
-        backend: record
-            .backend
-            .and_then(|id| plan.backends.get(id.index()))
-            .map(|backend| &*backend.name),
+        key: record.key.and_then(|key| plan.keys.get(key.index())).map(|key| &*key.name),
+        model: record.model.and_then(|model| plan.models.get(model.index())).map(|model| &*model.name),
+        backend: record.backend.and_then(|id| plan.backends.get(id.index())).map(|backend| &*backend.name),
         status: record.status,
         error: record.fault.map(|kind| kind.code()),
         stream: record.stream,
@@ -274,20 +243,7 @@ fn rfc3339(unix_ms: u64) -> String {
         year += 1;
     }
     let mut month = 1;
-    for length in [
-        31,
-        if leap(year) { 29 } else { 28 },
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ] {
+    for length in [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
         if day < length {
             break;
         }
@@ -295,10 +251,7 @@ fn rfc3339(unix_ms: u64) -> String {
         month += 1;
     }
     let (hour, minute, second, milli) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
-    format!(
-        "{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z",
-        day + 1
-    )
+    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z", day + 1)
 }
 
 const fn leap(year: u64) -> bool {

@@ -7,7 +7,8 @@ use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
 
 use super::aggregate::Watch;
-use super::{clock, process};
+use super::process;
+use crate::clock;
 use crate::error::{Kind, Side};
 use crate::observe::counters::Form;
 use crate::observe::histogram::{
@@ -38,26 +39,16 @@ pub(super) fn page(watch: &Watch) -> String {
 
 fn build(page: &mut Page, watch: &Watch) {
     let settings = &watch.settings;
-    page.gauge(
-        "ringway_build_info",
-        "Version and driver of this process; always 1.",
-    )
-    .count(&[("version", settings.version), ("driver", &settings.driver)], 1);
-    page.gauge("ringway_shards_running", "Shards that serve.")
-        .count(&[], watch.control.running() as u64);
+    page.gauge("ringway_build_info", "Version and driver of this process; always 1.")
+        .count(&[("version", settings.version), ("driver", &settings.driver)], 1);
+    page.gauge("ringway_shards_running", "Shards that serve.").count(&[], watch.control.running() as u64);
     let draining = watch.plan.cells.draining.load(Ordering::Relaxed);
-    page.gauge("ringway_draining", "Whether the process has been asked to stop.")
-        .count(&[], draining.into());
-    page.gauge("ringway_plan_generation", "Number of the plan in force.")
-        .count(&[], watch.plan.generation);
+    page.gauge("ringway_draining", "Whether the process has been asked to stop.").count(&[], draining.into());
+    page.gauge("ringway_plan_generation", "Number of the plan in force.").count(&[], watch.plan.generation);
 }
 
 fn counters(page: &mut Page, watch: &Watch) {
-    let names: Vec<String> = watch
-        .shards
-        .iter()
-        .map(|inbox| inbox.shard.index().to_string())
-        .collect();
+    let names: Vec<String> = watch.shards.iter().map(|inbox| inbox.shard.index().to_string()).collect();
     for counter in Counter::ALL {
         let mut family = match counter.form() {
             Form::Count => page.counter(counter.metric(), counter.help()),
@@ -76,22 +67,14 @@ fn counters(page: &mut Page, watch: &Watch) {
 
 /// Several kinds of one side may share a code; they are one series.
 fn faults(page: &mut Page, watch: &Watch) {
-    let mut family = page.counter(
-        "ringway_faults_total",
-        "Failed exchanges and refused requests, by error code.",
-    );
+    let mut family =
+        page.counter("ringway_faults_total", "Failed exchanges and refused requests, by error code.");
     for (index, kind) in Kind::ALL.iter().enumerate() {
         let same = |other: &&Kind| (other.code(), other.side()) == (kind.code(), kind.side());
         if Kind::ALL[..index].iter().any(|earlier| same(&earlier)) {
             continue;
         }
-        let count = |kind: &Kind| {
-            watch
-                .shards
-                .iter()
-                .map(|inbox| inbox.numbers.faults(*kind))
-                .sum::<u64>()
-        };
+        let count = |kind: &Kind| watch.shards.iter().map(|inbox| inbox.numbers.faults(*kind)).sum::<u64>();
         let total = Kind::ALL.iter().filter(same).map(count).sum();
         family.count(&[("code", kind.code()), ("side", side(kind.side()))], total);
     }
@@ -127,11 +110,7 @@ fn usage(page: &mut Page, watch: &Watch) {
         &Dimension {
             label: "model",
             names: plan.models.iter().map(|model| &*model.name).collect(),
-            usage: plan
-                .models
-                .iter()
-                .map(|row| watch.usage(|inbox| inbox.numbers.model(row.id)))
-                .collect(),
+            usage: plan.models.iter().map(|row| watch.usage(|inbox| inbox.numbers.model(row.id))).collect(),
             requests: "ringway_model_requests_total",
             tokens: "ringway_model_tokens_total",
             estimated: "ringway_model_estimated_total",
@@ -157,11 +136,7 @@ fn usage(page: &mut Page, watch: &Watch) {
         &Dimension {
             label: "key",
             names: plan.keys.iter().map(|key| &*key.name).collect(),
-            usage: plan
-                .keys
-                .iter()
-                .map(|row| watch.usage(|inbox| inbox.numbers.key(row.id)))
-                .collect(),
+            usage: plan.keys.iter().map(|row| watch.usage(|inbox| inbox.numbers.key(row.id))).collect(),
             requests: "ringway_key_requests_total",
             tokens: "ringway_key_tokens_total",
             estimated: "ringway_key_estimated_total",
@@ -178,19 +153,15 @@ fn dimension(page: &mut Page, of: &Dimension<'_>) {
             family.count(&[(of.label, name), ("class", class)], count);
         }
     });
-    let mut family = page.counter(
-        of.tokens,
-        "Tokens; input includes cached_input, output includes reasoning.",
-    );
+    let mut family =
+        page.counter(of.tokens, "Tokens; input includes cached_input, output includes reasoning.");
     rows(of.names.len(), TOKEN_TYPES.len(), name, usage, |name, usage| {
         for (kind, count) in TOKEN_TYPES.iter().zip(usage.tokens) {
             family.count(&[(of.label, name), ("type", kind)], count);
         }
     });
     let mut family = page.counter(of.estimated, "Settled exchanges whose tokens are an estimate.");
-    rows(of.names.len(), 1, name, usage, |name, usage| {
-        family.count(&[(of.label, name)], usage.estimated)
-    });
+    rows(of.names.len(), 1, name, usage, |name, usage| family.count(&[(of.label, name)], usage.estimated));
 }
 
 /// One label set of a histogram, which can be summed with others.
@@ -203,18 +174,13 @@ struct Buckets {
 
 impl Buckets {
     fn of_times(times: &Timing<u64>, bounds: &[f64]) -> Self {
-        Self {
-            cumulative: times.cumulative(bounds),
-            sum: times.sum_seconds(),
-            count: times.count(),
-        }
+        Self { cumulative: times.cumulative(bounds), sum: times.sum_seconds(), count: times.count() }
     }
 }
 
 impl AddAssign for Buckets {
     fn add_assign(&mut self, other: Self) {
-        self.cumulative
-            .resize(self.cumulative.len().max(other.cumulative.len()), 0);
+        self.cumulative.resize(self.cumulative.len().max(other.cumulative.len()), 0);
         for (sum, part) in self.cumulative.iter_mut().zip(other.cumulative) {
             *sum += part;
         }
@@ -226,12 +192,8 @@ impl AddAssign for Buckets {
 /// Histograms by model; a model that was never called has no series, as the client libraries do it.
 fn times(page: &mut Page, watch: &Watch) {
     let totals = watch.totals();
-    let called: Vec<(&str, &ModelTimes<u64>)> = watch
-        .plan
-        .models
-        .iter()
-        .filter_map(|model| Some((&*model.name, totals.model(model.id)?)))
-        .collect();
+    let called: Vec<(&str, &ModelTimes<u64>)> =
+        watch.plan.models.iter().filter_map(|model| Some((&*model.name, totals.model(model.id)?))).collect();
     type Pick = fn(&ModelTimes<u64>) -> &Timing<u64>;
     let families: [(&'static str, &str, &[f64], Pick); 3] = [
         (
@@ -266,16 +228,10 @@ fn times(page: &mut Page, watch: &Watch) {
             },
         );
     }
-    let mut family = page.histogram(
-        "gen_ai_client_token_usage",
-        "Tokens per exchange, where they are known.",
-    );
+    let mut family =
+        page.histogram("gen_ai_client_token_usage", "Tokens per exchange, where they are known.");
     token_usage(&mut family, &called);
-    page.histogram(
-        "ringway_overhead_seconds",
-        "The gateway's own part of an exchange.",
-    )
-    .histogram(
+    page.histogram("ringway_overhead_seconds", "The gateway's own part of an exchange.").histogram(
         &[],
         OVERHEAD_BOUNDS,
         &totals.overhead.cumulative(OVERHEAD_BOUNDS),
@@ -291,16 +247,8 @@ fn token_usage(family: &mut Family<'_>, called: &[(&str, &ModelTimes<u64>)]) {
     for kind in ["input", "output"] {
         let buckets = |row: usize| {
             let times = called[row].1;
-            let tokens = if kind == "input" {
-                &times.input
-            } else {
-                &times.output
-            };
-            Buckets {
-                cumulative: tokens.cumulative(),
-                sum: tokens.sum() as f64,
-                count: tokens.count(),
-            }
+            let tokens = if kind == "input" { &times.input } else { &times.output };
+            Buckets { cumulative: tokens.cumulative(), sum: tokens.sum() as f64, count: tokens.count() }
         };
         rows(
             called.len(),
@@ -321,9 +269,7 @@ fn backends(page: &mut Page, watch: &Watch) {
     let mut gauge = |name, help, value: &dyn Fn(usize) -> u64| {
         let mut family = page.gauge(name, help);
         let label = |row: usize| &*plan.backends[row].name;
-        rows(plan.backends.len(), 1, label, value, |name, value| {
-            family.count(&[("backend", name)], value)
-        });
+        rows(plan.backends.len(), 1, label, value, |name, value| family.count(&[("backend", name)], value));
     };
     let cells = |row: usize| plan.cells.backend(plan.backends[row].id);
     gauge(
@@ -331,52 +277,36 @@ fn backends(page: &mut Page, watch: &Watch) {
         "0 if the backend fails its health probe; 1 also if it is not probed.",
         &|row| u64::from(cells(row).health() != Health::Down),
     );
-    gauge(
-        "ringway_backend_breaker",
-        "0 closed, 1 half open, 2 open.",
-        &|row| match cells(row).breaker.peek(now) {
-            Admission::Closed => 0,
-            Admission::Probe => 1,
-            Admission::Open { .. } => 2,
-        },
-    );
-    gauge(
-        "ringway_backend_in_flight",
-        "Exchanges in flight to the backend.",
-        &|row| u64::from(cells(row).in_flight.count()),
-    );
+    gauge("ringway_backend_breaker", "0 closed, 1 half open, 2 open.", &|row| match cells(row)
+        .breaker
+        .peek(now)
+    {
+        Admission::Closed => 0,
+        Admission::Probe => 1,
+        Admission::Open { .. } => 2,
+    });
+    gauge("ringway_backend_in_flight", "Exchanges in flight to the backend.", &|row| {
+        u64::from(cells(row).in_flight.count())
+    });
     gauge(
         "ringway_backend_pending_tokens",
         "Prompt tokens sent whose first output has not come back.",
-        &|row| {
-            plan.cells
-                .loads(plan.backends[row].id)
-                .map(|load| load.pending_tokens())
-                .sum()
-        },
+        &|row| plan.cells.loads(plan.backends[row].id).map(|load| load.pending_tokens()).sum(),
     );
-    gauge(
-        "ringway_backend_addresses",
-        "Addresses the backend's name has.",
-        &|row| plan.backends[row].addresses.load().len() as u64,
-    );
+    gauge("ringway_backend_addresses", "Addresses the backend's name has.", &|row| {
+        plan.backends[row].addresses.load().len() as u64
+    });
     let mut counter = |name, help, value: &dyn Fn(usize) -> u64| {
         let mut family = page.counter(name, help);
         let label = |row: usize| &*plan.backends[row].name;
-        rows(plan.backends.len(), 1, label, value, |name, value| {
-            family.count(&[("backend", name)], value)
-        });
+        rows(plan.backends.len(), 1, label, value, |name, value| family.count(&[("backend", name)], value));
     };
-    counter(
-        "ringway_backend_probes_total",
-        "Health probes the backend answered.",
-        &|row| watch.probes[row].successes.load(Ordering::Relaxed),
-    );
-    counter(
-        "ringway_backend_probe_failures_total",
-        "Health probes the backend failed.",
-        &|row| watch.probes[row].failures.load(Ordering::Relaxed),
-    );
+    counter("ringway_backend_probes_total", "Health probes the backend answered.", &|row| {
+        watch.probes[row].successes.load(Ordering::Relaxed)
+    });
+    counter("ringway_backend_probe_failures_total", "Health probes the backend failed.", &|row| {
+        watch.probes[row].failures.load(Ordering::Relaxed)
+    });
     page.counter(
         "ringway_resolve_failures_total",
         "Lookups of backend names that failed; the last answer was kept.",
@@ -388,38 +318,21 @@ fn log(page: &mut Page, watch: &Watch) {
     let Some(numbers) = &watch.log else { return };
     page.counter("ringway_log_lines_total", "Access log lines written.")
         .count(&[], numbers.lines.load(Ordering::Relaxed));
-    page.counter(
-        "ringway_log_lines_lost_total",
-        "Access log lines the sink refused.",
-    )
-    .count(&[], numbers.lines_lost.load(Ordering::Relaxed));
+    page.counter("ringway_log_lines_lost_total", "Access log lines the sink refused.")
+        .count(&[], numbers.lines_lost.load(Ordering::Relaxed));
 }
 
 fn process_numbers(page: &mut Page, watch: &Watch) {
     let process = process::read();
-    page.gauge(
-        "process_start_time_seconds",
-        "Start of the process, Unix seconds.",
-    )
-    .value(&[], watch.started_unix_ms as f64 / 1e3);
+    page.gauge("process_start_time_seconds", "Start of the process, Unix seconds.")
+        .value(&[], watch.started_unix_ms as f64 / 1e3);
     if let Some(seconds) = process.cpu_seconds {
-        page.counter(
-            "process_cpu_seconds_total",
-            "User and system CPU time of all threads.",
-        )
-        .value(&[], seconds);
+        page.counter("process_cpu_seconds_total", "User and system CPU time of all threads.")
+            .value(&[], seconds);
     }
     for (name, help, value) in [
-        (
-            "process_resident_memory_bytes",
-            "Memory in use.",
-            process.resident_bytes,
-        ),
-        (
-            "process_virtual_memory_bytes",
-            "Address space in use.",
-            process.virtual_bytes,
-        ),
+        ("process_resident_memory_bytes", "Memory in use.", process.resident_bytes),
+        ("process_virtual_memory_bytes", "Address space in use.", process.virtual_bytes),
         ("process_threads", "Threads.", process.threads),
         ("process_open_fds", "File descriptors in use.", process.open_fds),
         ("process_max_fds", "File descriptors allowed.", process.max_fds),

@@ -8,7 +8,6 @@
 
 mod admin;
 mod aggregate;
-mod clock;
 mod drain;
 pub mod log;
 mod metrics;
@@ -83,26 +82,14 @@ pub fn start(
         drain::on_signals(stop.clone())?;
         listener.map(tokio::net::TcpListener::from_std).transpose()?
     };
-    let watch = Arc::new(Watch::new(
-        plan,
-        settings,
-        shards,
-        control,
-        log.as_ref().map(Log::numbers),
-    ));
-    let thread = thread::Builder::new()
-        .name("coordinator".to_owned())
-        .spawn(move || {
-            let ended = runtime.block_on(run(watch, listener, log, stops));
-            // A name being looked up may hold a thread for as long as its resolver pleases; it is left behind.
-            runtime.shutdown_background();
-            ended
-        })?;
-    Ok(Coordinator {
-        thread,
-        admin: address,
-        stop,
-    })
+    let watch = Arc::new(Watch::new(plan, settings, shards, control, log.as_ref().map(Log::numbers)));
+    let thread = thread::Builder::new().name("coordinator".to_owned()).spawn(move || {
+        let ended = runtime.block_on(run(watch, listener, log, stops));
+        // A name being looked up may hold a thread for as long as its resolver pleases; it is left behind.
+        runtime.shutdown_background();
+        ended
+    })?;
+    Ok(Coordinator { thread, admin: address, stop })
 }
 
 impl Coordinator {
@@ -122,9 +109,7 @@ impl Coordinator {
     /// # Panics
     /// If the coordinator's thread panicked.
     pub fn join(self) -> Ended {
-        self.thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 

@@ -50,10 +50,7 @@ pub(super) fn spawn(watch: &Arc<Watch>) {
         let (watch, id) = (watch.clone(), backend.id);
         tokio::spawn(async move {
             let backend = watch.plan.backend(id);
-            let mut verdict = Verdict {
-                health: watch.plan.cells.backend(id).health(),
-                contrary: 0,
-            };
+            let mut verdict = Verdict { health: watch.plan.cells.backend(id).health(), contrary: 0 };
             let mut random = RandomState::new().hash_one(id) | 1;
             loop {
                 let result = probe(backend, &path).await;
@@ -69,11 +66,8 @@ pub(super) fn spawn(watch: &Arc<Watch>) {
 impl Verdict {
     /// The first result decides about a backend nothing is known of, unless it is a failure: those are counted.
     fn after(&mut self, success: bool, rule: &HealthProbe) -> Health {
-        let (found, needed) = if success {
-            (Health::Up, rule.successes)
-        } else {
-            (Health::Down, rule.failures)
-        };
+        let (found, needed) =
+            if success { (Health::Up, rule.successes) } else { (Health::Down, rule.failures) };
         if found == self.health {
             self.contrary = 0;
             return self.health;
@@ -81,10 +75,7 @@ impl Verdict {
         self.contrary = self.contrary.saturating_add(1);
         let first_success = success && self.health == Health::Unknown;
         if first_success || self.contrary >= needed {
-            *self = Self {
-                health: found,
-                contrary: 0,
-            };
+            *self = Self { health: found, contrary: 0 };
         }
         self.health
     }
@@ -124,16 +115,12 @@ async fn probe(backend: &Backend, path: &str) -> Result<(), String> {
 async fn reach(backend: &Backend, path: &str, patience: Duration) -> Result<(), String> {
     match &backend.target {
         Target::Unix(socket) => {
-            let stream = UnixStream::connect(socket)
-                .await
-                .map_err(|error| format!("connect: {error}"))?;
+            let stream = UnixStream::connect(socket).await.map_err(|error| format!("connect: {error}"))?;
             ask(stream, backend, path).await
         }
         Target::Tcp { .. } => {
             let addresses = backend.addresses.load_full();
-            let stream = connect(&addresses, patience)
-                .await
-                .map_err(|error| format!("connect: {error}"))?;
+            let stream = connect(&addresses, patience).await.map_err(|error| format!("connect: {error}"))?;
             match &backend.tls {
                 None => ask(stream, backend, path).await,
                 Some(tls) => {
@@ -170,10 +157,7 @@ where
         .header(HOST, host)
         .header(ACCEPT, "*/*")
         .header(CONNECTION, "close")
-        .header(
-            USER_AGENT,
-            concat!("ringway/", env!("CARGO_PKG_VERSION"), " (health)"),
-        )
+        .header(USER_AGENT, concat!("ringway/", env!("CARGO_PKG_VERSION"), " (health)"))
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
     if backend.provider.hosted {
@@ -181,10 +165,8 @@ where
     }
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX);
-    let (mut sender, connection) = builder
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
+    let (mut sender, connection) =
+        builder.handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let mut answer = pin!(sender.send_request(request));
     // The connection may end in the same turn in which it hands the answer over.
     let answer = tokio::select! {
@@ -193,11 +175,7 @@ where
         _ = connection => answer.await,
     };
     let status = answer.map_err(|error| error.to_string())?.status();
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(format!("status {}", status.as_u16()))
-    }
+    if status.is_success() { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
 }
 
 /// Adds the plan's whole header lines, each `name: value` and CRLF. A line that hyper refuses is left out: the

@@ -31,10 +31,7 @@ pub(super) fn read() -> Process {
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name))?
-        .split_whitespace()
-        .next()
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()
 }
 
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
@@ -53,11 +50,7 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 /// The size of the folder is the count since Linux 6.2, and zero before.
 fn open_fds() -> Option<u64> {
     let count = fs::metadata("/proc/self/fd").ok()?.len();
-    if count > 0 {
-        Some(count)
-    } else {
-        u64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()
-    }
+    if count > 0 { Some(count) } else { u64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok() }
 }
 
 fn max_fds(limits: &str) -> Option<u64> {
@@ -87,13 +80,7 @@ mod tests {
 
     #[test]
     fn unexpected_text_is_no_number() {
-        for text in [
-            "",
-            ")",
-            "7 (x) S 1",
-            "7 (x) S 1 2 3 4 5 6 7 8 9 10 a b",
-            "Max open files unlimited",
-        ] {
+        for text in ["", ")", "7 (x) S 1", "7 (x) S 1 2 3 4 5 6 7 8 9 10 a b", "Max open files unlimited"] {
             assert_eq!(cpu_seconds(text), None, "{text}");
             assert_eq!(max_fds(text), None, "{text}");
             assert_eq!(kilobytes(text, "VmRSS:"), None, "{text}");

@@ -63,9 +63,7 @@ pub(super) fn spawn(watch: &Arc<Watch>) {
 
 /// A name without any address yet is asked for every second: its backends wait for it.
 fn pause(plan: &Plan, backends: &[BackendId], every: Duration) -> Duration {
-    let missing = backends
-        .iter()
-        .any(|id| plan.backend(*id).addresses.load().is_empty());
+    let missing = backends.iter().any(|id| plan.backend(*id).addresses.load().is_empty());
     if missing { every.min(MISSING_PAUSE) } else { every }.max(PAUSE_MIN)
 }
 
@@ -86,15 +84,11 @@ where
 
 /// Asks on a thread of the blocking pool; a slow resolver holds that thread and nothing else.
 async fn lookup(host: Box<str>) -> io::Result<Vec<SocketAddr>> {
-    tokio::net::lookup_host((&*host, 0))
-        .await
-        .map(|found| found.take(ADDRESSES_MAX).collect())
+    tokio::net::lookup_host((&*host, 0)).await.map(|found| found.take(ADDRESSES_MAX).collect())
 }
 
 fn lookup_blocking(host: &str) -> io::Result<Vec<SocketAddr>> {
-    (host, 0)
-        .to_socket_addrs()
-        .map(|found| found.take(ADDRESSES_MAX).collect())
+    (host, 0).to_socket_addrs().map(|found| found.take(ADDRESSES_MAX).collect())
 }
 
 /// An answer without an address is a failure.
@@ -145,11 +139,7 @@ fn names(plan: &Plan) -> BTreeMap<Box<str>, Vec<BackendId>> {
 
 /// The address a host already is, with or without the brackets of a URL.
 fn literal(host: &str) -> Option<IpAddr> {
-    host.strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host)
-        .parse()
-        .ok()
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
 fn store_literals(plan: &Plan) {
@@ -192,11 +182,7 @@ fn first_answers(
         };
         match answer {
             Ok(found) => store(plan, &backends, &found),
-            Err(error) => unresolved.push(Unresolved {
-                host,
-                backends,
-                reason: error.to_string(),
-            }),
+            Err(error) => unresolved.push(Unresolved { host, backends, reason: error.to_string() }),
         }
     }
     let late = "no answer in time";
@@ -216,19 +202,11 @@ mod tests {
     const HOST: &str = "gpu.example";
 
     fn addresses(plan: &Plan) -> Vec<String> {
-        plan.backends[0]
-            .addresses
-            .load()
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        plan.backends[0].addresses.load().iter().map(ToString::to_string).collect()
     }
 
     fn answer(addresses: &[&str]) -> io::Result<Vec<SocketAddr>> {
-        Ok(addresses
-            .iter()
-            .map(|address| SocketAddr::new(address.parse().unwrap(), 0))
-            .collect())
+        Ok(addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect())
     }
 
     async fn ask(plan: &Plan, answer: io::Result<Vec<SocketAddr>>) -> io::Result<()> {
@@ -237,11 +215,9 @@ mod tests {
 
     #[test]
     fn literal_addresses_are_there_at_once() {
-        for (host, expected) in [
-            ("192.0.2.1", "192.0.2.1:8000"),
-            ("::1", "[::1]:8000"),
-            ("[2001:db8::1]", "[2001:db8::1]:8000"),
-        ] {
+        for (host, expected) in
+            [("192.0.2.1", "192.0.2.1:8000"), ("::1", "[::1]:8000"), ("[2001:db8::1]", "[2001:db8::1]:8000")]
+        {
             let plan = fixture::plan(&[fixture::tcp(host, 8000)]);
             assert_eq!(initial(&plan, Duration::ZERO), []);
             assert_eq!(addresses(&plan), [expected]);
@@ -250,15 +226,7 @@ mod tests {
 
     #[test]
     fn what_is_not_quite_an_address_is_a_name() {
-        for host in [
-            "192.0.2",
-            "192.0.2.1.",
-            "[::1",
-            "::1]",
-            "localhost",
-            "",
-            "1.2.3.4:80",
-        ] {
+        for host in ["192.0.2", "192.0.2.1.", "[::1", "::1]", "localhost", "", "1.2.3.4:80"] {
             assert_eq!(literal(host), None, "{host}");
         }
     }
@@ -287,9 +255,7 @@ mod tests {
     #[test]
     fn a_failed_first_answer_is_told_with_its_backends() {
         let plan = fixture::plan(&[fixture::tcp(HOST, 1), fixture::tcp(HOST, 2)]);
-        let unresolved = first_answers(&plan, Duration::from_secs(5), |_| {
-            Err(io::Error::other("scripted"))
-        });
+        let unresolved = first_answers(&plan, Duration::from_secs(5), |_| Err(io::Error::other("scripted")));
         assert_eq!(unresolved.len(), 1);
         assert_eq!(unresolved[0].backends, [BackendId::new(0), BackendId::new(1)]);
         assert_eq!(unresolved[0].reason, "scripted");
@@ -298,13 +264,9 @@ mod tests {
     #[tokio::test]
     async fn the_last_good_answer_is_kept() {
         let plan = fixture::plan(&[fixture::tcp(HOST, 8000)]);
-        ask(&plan, answer(&["192.0.2.1", "192.0.2.2", "192.0.2.1"]))
-            .await
-            .unwrap();
+        ask(&plan, answer(&["192.0.2.1", "192.0.2.2", "192.0.2.1"])).await.unwrap();
         assert_eq!(addresses(&plan), ["192.0.2.1:8000", "192.0.2.2:8000"]);
-        ask(&plan, Err(io::Error::other("no such name")))
-            .await
-            .unwrap_err();
+        ask(&plan, Err(io::Error::other("no such name"))).await.unwrap_err();
         ask(&plan, answer(&[])).await.unwrap_err();
         assert_eq!(addresses(&plan), ["192.0.2.1:8000", "192.0.2.2:8000"]);
         ask(&plan, answer(&["192.0.2.3"])).await.unwrap();

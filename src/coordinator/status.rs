@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::aggregate::{Watch, lock};
-use super::clock;
+use crate::clock;
 use crate::observe::histogram::Timing;
 use crate::observe::{Counter, Usage};
 use crate::plan::cells::Health;
@@ -135,22 +135,14 @@ pub(super) fn read(watch: &Watch) -> Status<'_> {
         listeners: plan
             .listeners
             .iter()
-            .map(|row| Listener {
-                address: row.address.to_string(),
-                tls: row.tls.is_some(),
-            })
+            .map(|row| Listener { address: row.address.to_string(), tls: row.tls.is_some() })
             .collect(),
         shards: (0..plan.shards.len()).map(|index| shard(watch, index)).collect(),
         models: plan.models.iter().map(|row| model(watch, row, now)).collect(),
         backends: plan.backends.iter().map(|row| backend(watch, row, now)).collect(),
         keys_required: plan.keys_required,
         keys_total: plan.keys.len(),
-        keys: plan
-            .keys
-            .iter()
-            .take(KEYS_MAX)
-            .map(|row| key(watch, row, now))
-            .collect(),
+        keys: plan.keys.iter().take(KEYS_MAX).map(|row| key(watch, row, now)).collect(),
         overhead,
     }
 }
@@ -176,11 +168,7 @@ fn model<'a>(watch: &'a Watch, row: &'a plan::Model, now: Nanos) -> Model<'a> {
     Model {
         name: &row.name,
         aliases: row.aliases.iter().map(|alias| &**alias).collect(),
-        pool: row
-            .pool
-            .iter()
-            .map(|member| &*watch.plan.backend(member.backend).name)
-            .collect(),
+        pool: row.pool.iter().map(|member| &*watch.plan.backend(member.backend).name).collect(),
         usable: row.pool.iter().any(|member| watch.usable(member.backend, now)),
         requests: requests(&usage),
         input_tokens: usage.tokens[0],
@@ -217,12 +205,7 @@ fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a>
         },
         in_flight: cells.in_flight.count(),
         in_flight_max: bounded(row.in_flight_max),
-        pending_tokens: watch
-            .plan
-            .cells
-            .loads(row.id)
-            .map(|load| load.pending_tokens())
-            .sum(),
+        pending_tokens: watch.plan.cells.loads(row.id).map(|load| load.pending_tokens()).sum(),
         requests: requests(&watch.usage(|inbox| inbox.numbers.backend(row.id))),
     }
 }
@@ -263,11 +246,5 @@ fn bounded(max: u32) -> Option<u32> {
 
 fn times(timing: &Timing<u64>) -> Times {
     let at = |share| timing.quantile(share).seconds();
-    Times {
-        count: timing.count(),
-        p50: at(0.5),
-        p90: at(0.9),
-        p99: at(0.99),
-        p999: at(0.999),
-    }
+    Times { count: timing.count(), p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999) }
 }

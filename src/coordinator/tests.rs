@@ -32,12 +32,7 @@ fn house(change: impl FnOnce(&mut Plan, &mut Settings)) -> House {
     let (outbox, inbox) = fixture::shard(Some(16));
     let control = Arc::new(Control::new(1));
     let coordinator = start(plan.clone(), settings, vec![inbox], control.clone()).unwrap();
-    House {
-        coordinator,
-        plan,
-        control,
-        outbox,
-    }
+    House { coordinator, plan, control, outbox }
 }
 
 impl House {
@@ -76,10 +71,7 @@ fn readiness_follows_shards_backends_and_the_end() {
 
     let backend = house.plan.cells.backend(BackendId::new(0));
     backend.set_health(Health::Down);
-    assert_eq!(
-        house.get("/readyz"),
-        (503, "no model has a usable backend\n".to_owned())
-    );
+    assert_eq!(house.get("/readyz"), (503, "no model has a usable backend\n".to_owned()));
     backend.set_health(Health::Up);
     backend.breaker.hold(Nanos::NEVER);
     assert_eq!(house.get("/readyz").0, 503);
@@ -87,10 +79,7 @@ fn readiness_follows_shards_backends_and_the_end() {
 
     house.coordinator.stop();
     fixture::until_blocking("readiness fails", || house.get("/readyz").1 == "draining\n");
-    assert!(
-        !house.control.stop_accepting(),
-        "readiness fails before the listeners close"
-    );
+    assert!(!house.control.stop_accepting(), "readiness fails before the listeners close");
     assert_eq!(house.end(presence), Ended::Drained);
 }
 
@@ -98,22 +87,11 @@ fn readiness_follows_shards_backends_and_the_end() {
 fn unknown_paths_and_methods_are_refused() {
     let house = house(|_, _| {});
     let presence = house.enter();
-    for path in [
-        "/",
-        "/admin",
-        "/metrics/",
-        "/v1/models",
-        "/../status",
-        "/debug/pprof",
-    ] {
+    for path in ["/", "/admin", "/metrics/", "/v1/models", "/../status", "/debug/pprof"] {
         assert_eq!(house.get(path).0, 404, "{path}");
     }
     let mut stream = TcpStream::connect(house.coordinator.admin().unwrap()).unwrap();
-    write!(
-        stream,
-        "POST /status HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "POST /status HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
@@ -125,16 +103,8 @@ fn metrics_show_what_shards_settled() {
     let mut house = house(|_, _| {});
     let presence = house.enter();
     house.outbox.settle(&sample());
-    house.outbox.settle(&Record {
-        status: 429,
-        fault: Some(Kind::TokensExceeded),
-        ..sample()
-    });
-    house.outbox.settle(&Record {
-        status: 429,
-        fault: Some(Kind::RequestsExceeded),
-        ..sample()
-    });
+    house.outbox.settle(&Record { status: 429, fault: Some(Kind::TokensExceeded), ..sample() });
+    house.outbox.settle(&Record { status: 429, fault: Some(Kind::RequestsExceeded), ..sample() });
     house.outbox.flush();
     let (status, head, page) = house.get_all("/metrics");
     assert_eq!(status, 200);
@@ -158,10 +128,7 @@ fn metrics_show_what_shards_settled() {
         "ringway_backend_breaker{backend=\"gpu-0\"} 0",
         "ringway_backend_in_flight{backend=\"gpu-0\"} 0",
     ] {
-        assert!(
-            page.lines().any(|found| found == line),
-            "{line} is not in\n{page}"
-        );
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }
     assert!(page.contains("\nprocess_resident_memory_bytes "));
     assert!(page.contains("\nprocess_cpu_seconds_total "));
@@ -227,9 +194,7 @@ fn an_address_in_use_is_told_at_start() {
     let mut settings = fixture::settings();
     settings.admin = Some(taken.local_addr().unwrap());
     let plan = Arc::new(fixture::plan(&[]));
-    let error = start(plan, settings, Vec::new(), Arc::new(Control::new(0)))
-        .err()
-        .unwrap();
+    let error = start(plan, settings, Vec::new(), Arc::new(Control::new(0))).err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(error.to_string().contains("admin address 127.0.0.1:"), "{error}");
 }
@@ -238,9 +203,8 @@ fn an_address_in_use_is_told_at_start() {
 fn silent_scrapers_do_not_stop_the_others() {
     let house = house(|_, _| {});
     let presence = house.enter();
-    let _silent: Vec<_> = (0..32)
-        .map(|_| TcpStream::connect(house.coordinator.admin().unwrap()).unwrap())
-        .collect();
+    let _silent: Vec<_> =
+        (0..32).map(|_| TcpStream::connect(house.coordinator.admin().unwrap()).unwrap()).collect();
     assert_eq!(house.get("/healthz").0, 200);
     house.end(presence);
 }
@@ -286,8 +250,5 @@ fn the_last_records_reach_the_log() {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     assert_eq!(text.lines().count(), 10);
-    assert!(
-        text.lines()
-            .all(|line| serde_json::from_str::<Value>(line).is_ok())
-    );
+    assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
 }

@@ -30,15 +30,8 @@ pub enum Dialect {
 impl Dialect {
     /// The dialect in which to refuse a request whose path may not name an endpoint.
     pub fn of_request(path: &[u8], has_anthropic_version: bool) -> Self {
-        let messages = path
-            .strip_prefix(b"/v1")
-            .unwrap_or(path)
-            .starts_with(b"/messages");
-        if messages || has_anthropic_version {
-            Dialect::Anthropic
-        } else {
-            Dialect::OpenAi
-        }
+        let messages = path.strip_prefix(b"/v1").unwrap_or(path).starts_with(b"/messages");
+        if messages || has_anthropic_version { Dialect::Anthropic } else { Dialect::OpenAi }
     }
 }
 

@@ -91,11 +91,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
@@ -109,16 +105,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    const TWO: &[Entry<'_>] = &[
-        Entry {
-            name: "a\"",
-            created: 7,
-        },
-        Entry {
-            name: "org/b",
-            created: 0,
-        },
-    ];
+    const TWO: &[Entry<'_>] = &[Entry { name: "a\"", created: 7 }, Entry { name: "org/b", created: 0 }];
 
     #[test]
     fn openai_clients_get_their_list() {

@@ -131,11 +131,7 @@ fn responses(fault: &Fault, sequence: u64, out: &mut Vec<u8>) {
 }
 
 fn message(fault: &Fault) -> &str {
-    if fault.note.is_empty() {
-        fault.kind.code()
-    } else {
-        &fault.note
-    }
+    if fault.note.is_empty() { fault.kind.code() } else { &fault.note }
 }
 
 fn openai_type(kind: Kind) -> &'static str {
@@ -232,12 +228,7 @@ mod tests {
     #[test]
     fn waits_are_rounded_up_and_never_zero_seconds() {
         let wait = |ns| Fault::new(Kind::TokensExceeded, "x").retry_after(Nanos(ns));
-        let cases = [
-            (0, 1, 0),
-            (1, 1, 1),
-            (1_500_000_000, 2, 1_500),
-            (60_000_000_000, 60, 60_000),
-        ];
+        let cases = [(0, 1, 0), (1, 1, 1), (1_500_000_000, 2, 1_500), (60_000_000_000, 60, 60_000)];
         for (ns, seconds, ms) in cases {
             assert_eq!(
                 header_lines(&wait(ns)),
@@ -256,18 +247,9 @@ mod tests {
             assert_eq!(header_lines(&Fault::new(kind, "x")), "x-should-retry: true\r\n");
         }
         assert_eq!(header_lines(&Fault::new(Kind::BodyMalformed, "x")), "");
-        assert_eq!(
-            header_lines(&Fault::new(Kind::KeyInvalid, "x")),
-            "www-authenticate: Bearer\r\n"
-        );
-        assert_eq!(
-            header_lines(&Fault::new(Kind::MethodNotAllowed, "x")),
-            "allow: POST\r\n"
-        );
-        assert_eq!(
-            text(|out| lines(&Fault::new(Kind::MethodNotAllowed, "x"), None, out)),
-            ""
-        );
+        assert_eq!(header_lines(&Fault::new(Kind::KeyInvalid, "x")), "www-authenticate: Bearer\r\n");
+        assert_eq!(header_lines(&Fault::new(Kind::MethodNotAllowed, "x")), "allow: POST\r\n");
+        assert_eq!(text(|out| lines(&Fault::new(Kind::MethodNotAllowed, "x"), None, out)), "");
     }
 
     #[test]
@@ -285,9 +267,7 @@ mod tests {
         ];
         for &kind in Kind::ALL {
             assert!(openai.contains(&openai_type(kind)), "{kind:?}");
-            let expected = anthropic
-                .iter()
-                .find(|(code, _)| *code == status(Dialect::Anthropic, kind));
+            let expected = anthropic.iter().find(|(code, _)| *code == status(Dialect::Anthropic, kind));
             match expected {
                 Some((_, word)) => assert_eq!(anthropic_type(kind), *word, "{kind:?}"),
                 None => assert!(["invalid_request_error", "api_error"].contains(&anthropic_type(kind))),

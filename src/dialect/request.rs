@@ -90,16 +90,8 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
         }
     }
     let object_end = members.close().unwrap_or(body.len());
-    let [
-        model,
-        stream,
-        options,
-        max_tokens,
-        max_completion,
-        max_output,
-        n,
-        best_of,
-    ] = values.map(|member| member.filter(|member| member.kind != json::Kind::Null));
+    let [model, stream, options, max_tokens, max_completion, max_output, n, best_of] =
+        values.map(|member| member.filter(|member| member.kind != json::Kind::Null));
 
     let model = model.ok_or_else(|| refused("'model' is missing"))?.value;
     if json::string(model.of(body)).is_none_or(|name| name.is_empty()) {
@@ -158,13 +150,10 @@ impl Peek {
                     br#","stream_options":{"include_usage":true}"#.as_slice(),
                 ),
                 StreamOptions::Null(null) => (null, br#"{"include_usage":true}"#.as_slice()),
-                StreamOptions::Object {
-                    include_usage: Some(value),
-                    ..
-                } => (value, b"true".as_slice()),
-                StreamOptions::Object {
-                    end, is_empty: true, ..
-                } => (Span::new(end, end), br#""include_usage":true"#.as_slice()),
+                StreamOptions::Object { include_usage: Some(value), .. } => (value, b"true".as_slice()),
+                StreamOptions::Object { end, is_empty: true, .. } => {
+                    (Span::new(end, end), br#""include_usage":true"#.as_slice())
+                }
                 StreamOptions::Object { end, .. } => {
                     (Span::new(end, end), br#","include_usage":true"#.as_slice())
                 }
@@ -199,9 +188,7 @@ impl<'a> Edits<'a> {
 
     /// How long a body of `length` bytes becomes: the `content-length`.
     pub fn length(&self, length: usize) -> usize {
-        self.as_slice()
-            .iter()
-            .fold(length, |length, (span, text)| length + text.len() - span.len())
+        self.as_slice().iter().fold(length, |length, (span, text)| length + text.len() - span.len())
     }
 }
 
@@ -231,10 +218,7 @@ fn read_options(options: json::Member, body: &[u8]) -> Result<(StreamOptions, bo
             return Err(refused("'include_usage' is given twice"));
         }
     }
-    let asked = boolean(
-        include_usage.filter(|member| member.kind != json::Kind::Null),
-        "include_usage",
-    )?;
+    let asked = boolean(include_usage.filter(|member| member.kind != json::Kind::Null), "include_usage")?;
     let options = StreamOptions::Object {
         include_usage: include_usage.map(|member| member.value.shifted(options.value.start)),
         end: options.value.end - 1,

@@ -91,10 +91,7 @@ impl Api {
 
     /// Whether an answer may be an event stream.
     pub const fn streams(self) -> bool {
-        matches!(
-            self,
-            Api::Chat | Api::Completions | Api::Responses | Api::Messages
-        )
+        matches!(self, Api::Chat | Api::Completions | Api::Responses | Api::Messages)
     }
 }
 
@@ -138,10 +135,7 @@ impl ApiSet {
 /// `PathUnknown`; `MethodNotAllowed` for a known path ([`allow`] says what it takes).
 pub fn route(method: &[u8], path: &[u8]) -> Result<Api, Fault> {
     let api = named(path).ok_or_else(|| {
-        Fault::new(
-            Kind::PathUnknown,
-            "no such endpoint: see the list of supported paths, all under /v1",
-        )
+        Fault::new(Kind::PathUnknown, "no such endpoint: see the list of supported paths, all under /v1")
     })?;
     if method != api.method().as_bytes() {
         return Err(Fault::new(
@@ -162,9 +156,7 @@ pub fn allow(path: &[u8]) -> Option<&'static str> {
 
 /// The model that a `ModelById` path asks for, percent-decoded: ids may contain `/` and `:`.
 pub fn model_id(path: &[u8]) -> Option<Cow<'_, str>> {
-    let id = trimmed(path)
-        .strip_prefix(b"/models/")
-        .filter(|id| !id.is_empty())?;
+    let id = trimmed(path).strip_prefix(b"/models/").filter(|id| !id.is_empty())?;
     if !id.contains(&b'%') {
         return std::str::from_utf8(id).ok().map(Cow::Borrowed);
     }
@@ -282,11 +274,7 @@ mod tests {
     #[test]
     fn a_known_path_with_another_method_says_what_it_takes() {
         for method in ["GET", "HEAD", "post", "", "DELETE"] {
-            assert_eq!(
-                kind(method, "/v1/chat/completions"),
-                Err(Kind::MethodNotAllowed),
-                "{method}"
-            );
+            assert_eq!(kind(method, "/v1/chat/completions"), Err(Kind::MethodNotAllowed), "{method}");
         }
         assert_eq!(kind("POST", "/v1/models"), Err(Kind::MethodNotAllowed));
         assert_eq!(allow(b"/v1/messages"), Some("POST"));
@@ -316,19 +304,14 @@ mod tests {
 
     #[test]
     fn a_set_holds_what_was_put_in() {
-        let set = ApiSet::of(&[Api::Chat, Api::ModelById])
-            .without(Api::Chat)
-            .with(Api::Rerank);
+        let set = ApiSet::of(&[Api::Chat, Api::ModelById]).without(Api::Chat).with(Api::Rerank);
         let held: Vec<_> = Api::ALL.into_iter().filter(|api| set.contains(*api)).collect();
         assert_eq!(held, [Api::Rerank, Api::ModelById]);
     }
 
     #[test]
     fn an_unknown_path_is_refused_in_the_dialect_it_looks_like() {
-        assert_eq!(
-            Dialect::of_request(b"/v1/messages/batches", false),
-            Dialect::Anthropic
-        );
+        assert_eq!(Dialect::of_request(b"/v1/messages/batches", false), Dialect::Anthropic);
         assert_eq!(Dialect::of_request(b"/messages", false), Dialect::Anthropic);
         assert_eq!(Dialect::of_request(b"/v1/models", true), Dialect::Anthropic);
         assert_eq!(Dialect::of_request(b"/v1/anything", false), Dialect::OpenAi);

@@ -73,14 +73,10 @@ impl Meter {
     pub fn events(&mut self, events: &[u8]) -> Found {
         let words = &*WORDS;
         let mut found = Found::default();
-        each(events, &words.counts, |event| {
-            self.see_usage(event, events, &mut found)
-        });
+        each(events, &words.counts, |event| self.see_usage(event, events, &mut found));
         match self.api {
             Api::Responses => {
-                each(events, &words.status, |event| {
-                    self.see_response_end(event.of(events))
-                });
+                each(events, &words.status, |event| self.see_response_end(event.of(events)));
                 self.see_sequence(events);
             }
             Api::Messages => each(events, &words.message_stop, |event| {
@@ -191,8 +187,7 @@ impl Meter {
                 Api::Responses => words.response_delta.find(events).is_some(),
                 Api::Messages => words.message_delta.find(events).is_some(),
                 _ => words.text.iter().any(|name| {
-                    name.find_iter(events)
-                        .any(|at| is_filled(&events[at + name.needle().len()..]))
+                    name.find_iter(events).any(|at| is_filled(&events[at + name.needle().len()..]))
                 }),
             };
         self.first_token_bytes = match begun {
@@ -231,16 +226,8 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
     response_delta: Finder::new(".delta"),
     message_stop: Finder::new("message_stop"),
     message_delta: Finder::new("content_block_delta"),
-    text: [
-        "content",
-        "text",
-        "tool_calls",
-        "reasoning_content",
-        "reasoning",
-        "function_call",
-        "refusal",
-    ]
-    .map(|name| Finder::new(&format!("\"{name}\"")).into_owned()),
+    text: ["content", "text", "tool_calls", "reasoning_content", "reasoning", "function_call", "refusal"]
+        .map(|name| Finder::new(&format!("\"{name}\"")).into_owned()),
 });
 
 /// Calls `see` for each event in which `word` is found.
@@ -294,10 +281,7 @@ impl<'a> Said<'a> {
                 Cow::Owned(data)
             }
         };
-        Self {
-            name: lines.name,
-            data,
-        }
+        Self { name: lines.name, data }
     }
 
     /// Its `event` line, or what its data says of its type.
@@ -315,9 +299,7 @@ impl<'a> Said<'a> {
 }
 
 fn member(object: &[u8], name: &str) -> Option<json::Member> {
-    json::members(object)
-        .map_while(Result::ok)
-        .find(|member| json::key_is(member.key.of(object), name))
+    json::members(object).map_while(Result::ok).find(|member| json::key_is(member.key.of(object), name))
 }
 
 /// Whether a chunk exists for its usage only: a usage object, and no choices or an empty list of them. A chunk with
@@ -346,14 +328,8 @@ fn is_filled(after_key: &[u8]) -> bool {
     };
     match value.trim_ascii_start() {
         [b'"', first, ..] => *first != b'"',
-        [b'[', rest @ ..] => rest
-            .trim_ascii_start()
-            .first()
-            .is_some_and(|&first| first != b']'),
-        [b'{', rest @ ..] => rest
-            .trim_ascii_start()
-            .first()
-            .is_some_and(|&first| first != b'}'),
+        [b'[', rest @ ..] => rest.trim_ascii_start().first().is_some_and(|&first| first != b']'),
+        [b'{', rest @ ..] => rest.trim_ascii_start().first().is_some_and(|&first| first != b'}'),
         _ => false,
     }
 }

@@ -124,10 +124,7 @@ impl Parts {
 
     fn output_details(&mut self, object: &[u8]) {
         for member in details(object) {
-            if matches!(
-                name(member.key.of(object)),
-                b"reasoning_tokens" | b"thinking_tokens"
-            ) {
+            if matches!(name(member.key.of(object)), b"reasoning_tokens" | b"thinking_tokens") {
                 self.reasoning = self.count(member.value.of(object));
             }
         }

@@ -95,7 +95,8 @@ impl Deadline {
 
     /// Waits until it is due.
     pub async fn passed(&self) {
-        std::future::poll_fn(|context| if self.is_due(context) { Poll::Ready(()) } else { Poll::Pending }).await
+        std::future::poll_fn(|context| if self.is_due(context) { Poll::Ready(()) } else { Poll::Pending })
+            .await
     }
 
     /// Whether the last tick reached it. Remembers whom to wake when it does.

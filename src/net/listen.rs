@@ -3,14 +3,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::dial;
 use super::stream::Socket;
@@ -47,9 +47,9 @@ pub struct Accepted {
 
 impl Accepted {
     /// The socket, known to this shard's ring from now on.
-    pub fn into_socket(self) -> io::Result<Socket> {
+    pub fn into_socket(self, busy_poll_us: u32) -> io::Result<Socket> {
         self.stream.set_nonblocking(true)?; // epoll needs it, the ring does not mind
-        dial::tune(&SockRef::from(&self.stream));
+        dial::tune(self.stream.as_fd(), busy_poll_us);
         Socket::from_std(StdUnixStream::from(OwnedFd::from(self.stream)))
     }
 }
@@ -139,7 +139,7 @@ impl Spill {
         if held <= mean + SLACK.max(mean / 8) {
             return own;
         }
-        let (one, two) = (random as usize % count, (random >> 32) as usize % count);
+        let (one, two) = (random as u32 as usize % count, (random >> 32) as usize % count);
         let best = if self.held(one) <= self.held(two) { one } else { two };
         if self.held(best) < held { best } else { own }
     }

@@ -1,4 +1,4 @@
-//! SOCKETS. Buffers, streams (plain or TLS), dialling, kept connections, listening, the clock, the runtime.
+//! SOCKETS. Blocks, streams (plain or TLS), dialling, listening, deadlines, the runtime.
 //!
 //! Knows no HTTP. The only room that knows monoio's I/O types: whoever wants to move to another completion
 //! runtime rewrites these files and no other.
@@ -8,10 +8,11 @@
 //! connect with the standard library (close-on-exec, no descriptor lost when a future is dropped).
 
 pub mod blocks;
-pub mod clock;
+mod busy_poll;
 pub mod deadline;
 pub mod dial;
 pub mod listen;
 pub mod runtime;
 pub mod stream;
+pub mod ticker;
 pub mod tls;

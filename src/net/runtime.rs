@@ -41,13 +41,17 @@ impl ShardRuntime {
     pub fn build(entries: u32, only: Option<Driver>) -> io::Result<(Self, Option<String>)> {
         let mut refused = None;
         if only != Some(Driver::Epoll) {
-            for (entries, flags) in
-                [(entries, Flags::Deferred), (entries, Flags::Cooperative), (entries, Flags::None), (256, Flags::None)]
-            {
+            for (entries, flags) in [
+                (entries, Flags::Deferred),
+                (entries, Flags::Cooperative),
+                (entries, Flags::None),
+                (256, Flags::None),
+            ] {
                 match ring(entries, flags) {
                     Ok(runtime) => return Ok((Self::IoUring(runtime), refused)),
                     Err(error) => {
-                        refused = Some(format!("io_uring with {entries} entries and flags {flags:?}: {error}"));
+                        refused =
+                            Some(format!("io_uring with {entries} entries and flags {flags:?}: {error}"));
                     }
                 }
             }

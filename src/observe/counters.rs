@@ -148,10 +148,7 @@ impl ShardNumbers {
         if let Some(cells) = record.model.and_then(|model| self.models.get(model.index())) {
             cells.settle(record);
         }
-        if let Some(cells) = record
-            .backend
-            .and_then(|backend| self.backends.get(backend.index()))
-        {
+        if let Some(cells) = record.backend.and_then(|backend| self.backends.get(backend.index())) {
             cells.settle(record);
         }
         if let Some(kind) = record.fault {
@@ -176,35 +173,23 @@ impl ShardNumbers {
 
     /// What a key has used on this shard; zero for an id beyond the table.
     pub fn key(&self, key: KeyId) -> Usage {
-        self.keys
-            .get(key.index())
-            .map(UsageCells::read)
-            .unwrap_or_default()
+        self.keys.get(key.index()).map(UsageCells::read).unwrap_or_default()
     }
 
     /// What was used of a model on this shard; zero for an id beyond the table.
     pub fn model(&self, model: ModelId) -> Usage {
-        self.models
-            .get(model.index())
-            .map(UsageCells::read)
-            .unwrap_or_default()
+        self.models.get(model.index()).map(UsageCells::read).unwrap_or_default()
     }
 
     /// What was used of a backend on this shard; zero for an id beyond the table.
     pub fn backend(&self, backend: BackendId) -> Usage {
-        self.backends
-            .get(backend.index())
-            .map(UsageCells::read)
-            .unwrap_or_default()
+        self.backends.get(backend.index()).map(UsageCells::read).unwrap_or_default()
     }
 }
 
 /// Adds as the cell's only writer. Wraps after 2^64.
 pub(super) fn bump(cell: &AtomicU64, count: u64) {
-    cell.store(
-        cell.load(Ordering::Relaxed).wrapping_add(count),
-        Ordering::Relaxed,
-    );
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -214,11 +199,7 @@ mod tests {
     use super::*;
     use crate::observe::record::tests::sample;
 
-    const ROWS: Rows = Rows {
-        keys: 1,
-        models: 1,
-        backends: 1,
-    };
+    const ROWS: Rows = Rows { keys: 1, models: 1, backends: 1 };
 
     #[test]
     fn the_numbers_of_the_counters_index_their_list() {
@@ -233,11 +214,7 @@ mod tests {
         assert_eq!(names.len(), Counter::ALL.len());
         for counter in Counter::ALL {
             assert!(counter.metric().starts_with("ringway_"));
-            assert_eq!(
-                counter.metric().ends_with("_total"),
-                counter.form() == Form::Count,
-                "{counter:?}"
-            );
+            assert_eq!(counter.metric().ends_with("_total"), counter.form() == Form::Count, "{counter:?}");
         }
     }
 
@@ -255,10 +232,7 @@ mod tests {
     #[test]
     fn a_record_counts_for_its_key_model_backend_and_fault() {
         let numbers = ShardNumbers::new(ROWS);
-        numbers.settle(&Record {
-            fault: Some(Kind::BackendCut),
-            ..sample()
-        });
+        numbers.settle(&Record { fault: Some(Kind::BackendCut), ..sample() });
         for usage in [
             numbers.all(),
             numbers.key(KeyId::new(0)),

@@ -12,9 +12,8 @@ use super::record::Record;
 use crate::units::{ModelId, Nanos};
 
 /// Bounds of request duration, seconds (OTel GenAI, `gen_ai.server.request.duration`).
-pub const DURATION_BOUNDS: &[f64] = &[
-    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
-];
+pub const DURATION_BOUNDS: &[f64] =
+    &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 
 /// Bounds of time to first token, seconds: the OTel advice up to 10, then our own, for GPUs with a queue.
 pub const FIRST_TOKEN_BOUNDS: &[f64] = &[
@@ -23,19 +22,16 @@ pub const FIRST_TOKEN_BOUNDS: &[f64] = &[
 ];
 
 /// Bounds of time per output token, seconds (OTel GenAI).
-pub const PER_TOKEN_BOUNDS: &[f64] = &[
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
-];
+pub const PER_TOKEN_BOUNDS: &[f64] =
+    &[0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];
 
 /// Bounds of our own overhead, seconds; ours, not a convention.
-pub const OVERHEAD_BOUNDS: &[f64] = &[
-    0.000005, 0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01,
-];
+pub const OVERHEAD_BOUNDS: &[f64] =
+    &[0.000005, 0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01];
 
 /// Bounds of tokens per exchange (OTel GenAI, `gen_ai.client.token.usage`): powers of four.
-pub const TOKEN_BOUNDS: [u64; 14] = [
-    1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864,
-];
+pub const TOKEN_BOUNDS: [u64; 14] =
+    [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864];
 
 /// Times in HDR cells with their exact sum; a time beyond the range counts as its end.
 pub struct Timing<C: Cell> {
@@ -104,8 +100,7 @@ impl<C: Cell> Timing<C> {
 impl Timing<u64> {
     fn absorb(&mut self, interval: &Timing<u32>) {
         for cell in interval.cells.iter_recorded() {
-            self.cells
-                .saturating_record_n(cell.value_iterated_to(), u64::from(cell.count_at_value()));
+            self.cells.saturating_record_n(cell.value_iterated_to(), u64::from(cell.count_at_value()));
         }
         self.sum_ns = self.sum_ns.saturating_add(interval.sum_ns);
     }
@@ -228,10 +223,7 @@ struct Interval {
 impl Interval {
     fn new(models: usize) -> Box<Self> {
         let models = std::iter::repeat_with(|| None).take(models).collect();
-        Box::new(Self {
-            models,
-            overhead: Timing::of_overhead(),
-        })
+        Box::new(Self { models, overhead: Timing::of_overhead() })
     }
 
     /// Every exchange that is measured at all is in `overhead`.
@@ -257,19 +249,10 @@ struct Lane {
 
 /// Both ends of the histograms of one shard.
 pub(super) fn lane(models: usize) -> (Recorder, Intervals) {
-    let lane = Arc::new(Lane {
-        filled: ArrayQueue::new(2),
-        emptied: ArrayQueue::new(2),
-    });
+    let lane = Arc::new(Lane { filled: ArrayQueue::new(2), emptied: ArrayQueue::new(2) });
     // The queue was made with room for both.
     let _ = lane.emptied.push(Interval::new(models));
-    (
-        Recorder {
-            filling: Interval::new(models),
-            lane: lane.clone(),
-        },
-        Intervals { lane },
-    )
+    (Recorder { filling: Interval::new(models), lane: lane.clone() }, Intervals { lane })
 }
 
 /// The shard's end: measures exchanges.
@@ -288,8 +271,7 @@ impl Recorder {
         self.filling.overhead.record(record.overhead);
         let Some(model) = record.model else { return };
         if let Some(row) = self.filling.models.get_mut(model.index()) {
-            row.get_or_insert_with(|| Box::new(ModelTimes::new()))
-                .record(record);
+            row.get_or_insert_with(|| Box::new(ModelTimes::new())).record(record);
         }
     }
 
@@ -339,10 +321,7 @@ impl Totals {
     /// Nothing measured yet, for so many models.
     pub fn new(models: usize) -> Self {
         let models = std::iter::repeat_with(|| None).take(models).collect();
-        Self {
-            models,
-            overhead: Timing::of_overhead(),
-        }
+        Self { models, overhead: Timing::of_overhead() }
     }
 
     /// What was measured of a model, `None` before its first exchange.
@@ -356,9 +335,7 @@ impl Totals {
             if let Some(times) = times
                 && times.duration.count() > 0
             {
-                total
-                    .get_or_insert_with(|| Box::new(ModelTimes::new()))
-                    .absorb(times);
+                total.get_or_insert_with(|| Box::new(ModelTimes::new())).absorb(times);
             }
         }
     }

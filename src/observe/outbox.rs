@@ -43,20 +43,8 @@ pub fn channel(shard: ShardId, rows: Rows, records_max: Option<usize>) -> (Shard
     let numbers = Arc::new(ShardNumbers::new(rows));
     let records = records_max.map(|most| Arc::new(ArrayQueue::new(most.max(1))));
     let (recorder, intervals) = lane(rows.models);
-    let outbox = ShardOutbox {
-        numbers: numbers.clone(),
-        recorder,
-        records: records.clone(),
-    };
-    (
-        outbox,
-        ShardInbox {
-            shard,
-            numbers,
-            intervals,
-            records,
-        },
-    )
+    let outbox = ShardOutbox { numbers: numbers.clone(), recorder, records: records.clone() };
+    (outbox, ShardInbox { shard, numbers, intervals, records })
 }
 
 impl ShardOutbox {
@@ -101,11 +89,7 @@ mod tests {
     use crate::observe::record::tests::sample;
     use crate::units::ModelId;
 
-    const ROWS: Rows = Rows {
-        keys: 1,
-        models: 1,
-        backends: 1,
-    };
+    const ROWS: Rows = Rows { keys: 1, models: 1, backends: 1 };
 
     #[test]
     fn a_settled_exchange_arrives_in_all_three_ways() {

@@ -19,11 +19,7 @@ pub const OTHER: &str = "other";
 /// named [`OTHER`].
 pub fn shown(rows: usize, sets: usize) -> usize {
     let most = SERIES_MAX / sets.max(1);
-    if rows <= most {
-        rows
-    } else {
-        most.saturating_sub(1)
-    }
+    if rows <= most { rows } else { most.saturating_sub(1) }
 }
 
 /// A page of metrics being written.
@@ -44,9 +40,7 @@ pub type Labels<'a> = &'a [(&'static str, &'a str)];
 impl Page {
     /// An empty page with room for `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self {
-            out: String::with_capacity(bytes),
-        }
+        Self { out: String::with_capacity(bytes) }
     }
 
     /// Starts a metric that only grows; its name ends in `_total`.
@@ -79,10 +73,7 @@ impl Page {
         self.out.push(' ');
         self.out.push_str(kind);
         self.out.push('\n');
-        Family {
-            out: &mut self.out,
-            name,
-        }
+        Family { out: &mut self.out, name }
     }
 }
 
@@ -177,8 +168,7 @@ mod tests {
     #[test]
     fn a_histogram_ends_in_infinity_sum_and_count() {
         let mut page = Page::default();
-        page.histogram("h", "H.")
-            .histogram(&[("m", "a")], &[0.01, 1.0], &[1, 2], 3.5, 4);
+        page.histogram("h", "H.").histogram(&[("m", "a")], &[0.01, 1.0], &[1, 2], 3.5, 4);
         let text = page.finish();
         let samples: Vec<_> = text.lines().skip(2).collect();
         assert_eq!(
@@ -196,8 +186,7 @@ mod tests {
     #[test]
     fn a_histogram_without_labels_has_only_its_bound() {
         let mut page = Page::default();
-        page.histogram("h", "H.")
-            .histogram(&[], &[0.000005], &[0], 0.0, 1);
+        page.histogram("h", "H.").histogram(&[], &[0.000005], &[0], 0.0, 1);
         assert!(page.finish().contains("\nh_bucket{le=\"0.000005\"} 0\n"));
     }
 
@@ -230,14 +219,10 @@ mod tests {
     fn every_control_character_stays_on_its_line() {
         for code in (0..32).chain([127, 0x85, 0x9b]) {
             let mut page = Page::default();
-            page.gauge("g", "G.")
-                .count(&[("l", &char::from(code).to_string())], 1);
+            page.gauge("g", "G.").count(&[("l", &char::from(code).to_string())], 1);
             let text = page.finish();
             assert_eq!(text.matches('\n').count(), 3, "{code}");
-            assert!(
-                !text.replace('\n', "").contains(|c: char| c.is_control()),
-                "{code}"
-            );
+            assert!(!text.replace('\n', "").contains(|c: char| c.is_control()), "{code}");
         }
     }
 

@@ -127,12 +127,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_request_id_is_32_lower_case_hex_digits() {
-        for id in [
-            RequestId(0),
-            RequestId(0xAB),
-            RequestId(u128::MAX),
-            RequestId(1 << 127),
-        ] {
+        for id in [RequestId(0), RequestId(0xAB), RequestId(u128::MAX), RequestId(1 << 127)] {
             let text = id.to_string();
             assert_eq!(text.len(), 32);
             assert_eq!(text.as_bytes(), id.hex());
@@ -148,26 +143,11 @@ pub(crate) mod tests {
     #[test]
     fn time_per_output_token_has_no_value_without_two_counted_tokens() {
         for record in [
-            Record {
-                output_tokens: 1,
-                ..sample()
-            },
-            Record {
-                output_tokens: 0,
-                ..sample()
-            },
-            Record {
-                usage_known: false,
-                ..sample()
-            },
-            Record {
-                estimated: true,
-                ..sample()
-            },
-            Record {
-                time_to_first_token: None,
-                ..sample()
-            },
+            Record { output_tokens: 1, ..sample() },
+            Record { output_tokens: 0, ..sample() },
+            Record { usage_known: false, ..sample() },
+            Record { estimated: true, ..sample() },
+            Record { time_to_first_token: None, ..sample() },
         ] {
             assert_eq!(record.time_per_output_token(), None);
         }

@@ -51,12 +51,8 @@ impl UsageCells {
         if !record.usage_known {
             return;
         }
-        let tokens = [
-            record.input_tokens,
-            record.cached_tokens,
-            record.output_tokens,
-            record.reasoning_tokens,
-        ];
+        let tokens =
+            [record.input_tokens, record.cached_tokens, record.output_tokens, record.reasoning_tokens];
         for (cell, count) in self.tokens.iter().zip(tokens) {
             bump(cell, count);
         }
@@ -93,17 +89,8 @@ mod tests {
     fn a_settled_exchange_adds_its_class_and_tokens() {
         let cells = UsageCells::default();
         cells.settle(&sample());
-        cells.settle(&Record {
-            status: 429,
-            usage_known: false,
-            input_tokens: 7,
-            ..sample()
-        });
-        cells.settle(&Record {
-            status: 0,
-            estimated: true,
-            ..sample()
-        });
+        cells.settle(&Record { status: 429, usage_known: false, input_tokens: 7, ..sample() });
+        cells.settle(&Record { status: 0, estimated: true, ..sample() });
         let usage = cells.read();
         assert_eq!(usage.requests, [1, 0, 1, 0, 1]);
         assert_eq!(usage.tokens, [200, 128, 22, 10]);
@@ -129,19 +116,8 @@ mod tests {
 
     #[test]
     fn sums_of_two_shards_add_up() {
-        let mut sum = Usage {
-            requests: [1, 2, 3, 4, 5],
-            tokens: [1, 2, 3, 4],
-            estimated: 9,
-        };
+        let mut sum = Usage { requests: [1, 2, 3, 4, 5], tokens: [1, 2, 3, 4], estimated: 9 };
         sum += sum;
-        assert_eq!(
-            sum,
-            Usage {
-                requests: [2, 4, 6, 8, 10],
-                tokens: [2, 4, 6, 8],
-                estimated: 18
-            }
-        );
+        assert_eq!(sum, Usage { requests: [2, 4, 6, 8, 10], tokens: [2, 4, 6, 8], estimated: 18 });
     }
 }

@@ -106,9 +106,7 @@ pub fn digest(key: &[u8]) -> Digest {
 /// another scheme than Bearer, and for more than [`KEY_BYTES_MAX`] bytes.
 pub fn presented<'a>(authorization: Option<&'a [u8]>, api_key: Option<&'a [u8]>) -> Result<&'a [u8], Fault> {
     let api_key = api_key.map(<[u8]>::trim_ascii).filter(|key| !key.is_empty());
-    let authorization = authorization
-        .map(<[u8]>::trim_ascii)
-        .filter(|line| !line.is_empty());
+    let authorization = authorization.map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
     let bearer = match authorization.map(bearer) {
         Some(None) if api_key.is_some() => {
             return Err(Fault::new(
@@ -141,10 +139,7 @@ pub fn presented<'a>(authorization: Option<&'a [u8]>, api_key: Option<&'a [u8]>)
         }
     };
     if key.len() > KEY_BYTES_MAX {
-        return Err(Fault::new(
-            Kind::KeyInvalid,
-            "the API key is longer than 512 bytes",
-        ));
+        return Err(Fault::new(Kind::KeyInvalid, "the API key is longer than 512 bytes"));
     }
     Ok(key)
 }
@@ -172,9 +167,8 @@ mod tests {
     #[test]
     fn each_key_is_found_under_its_row_and_no_other_is() {
         for count in [0, 1, 2, 3, 1000] {
-            let digests: Vec<_> = (0..count)
-                .map(|index: usize| digest(format!("key {index}").as_bytes()))
-                .collect();
+            let digests: Vec<_> =
+                (0..count).map(|index: usize| digest(format!("key {index}").as_bytes())).collect();
             let table = KeyTable::new(&digests);
             for (row, digest) in digests.iter().enumerate() {
                 assert_eq!(table.find(digest), Some(KeyId::new(row)));
@@ -236,11 +230,7 @@ mod tests {
             (Some(b"Bearer k"), Some(b"")),
         ];
         for &(authorization, api_key) in cases {
-            assert_eq!(
-                presented(authorization, api_key),
-                Ok(&b"k"[..]),
-                "{authorization:?} {api_key:?}"
-            );
+            assert_eq!(presented(authorization, api_key), Ok(&b"k"[..]), "{authorization:?} {api_key:?}");
         }
     }
 

@@ -154,9 +154,7 @@ fn slowness(view: &View, median: Option<f64>) -> f64 {
 /// The lower median of the believed ratios: of two backends the faster one sets the measure.
 fn median_ratio(views: &[View]) -> Option<f64> {
     let mut votes = [0.0; VOTES_MAX];
-    let believed = views
-        .iter()
-        .filter(|view| view.samples >= SAMPLES_MIN && view.ratio > 0.0);
+    let believed = views.iter().filter(|view| view.samples >= SAMPLES_MIN && view.ratio > 0.0);
     let mut count = 0;
     for (vote, view) in votes.iter_mut().zip(believed) {
         *vote = view.ratio;
@@ -184,46 +182,23 @@ mod tests {
     #[test]
     fn nobody_eligible_is_nobody_picked() {
         assert_eq!(pick(&[], 1, 0), None);
-        assert_eq!(
-            pick(
-                &[View {
-                    eligible: false,
-                    ..View::default()
-                }; 3],
-                1,
-                0
-            ),
-            None
-        );
+        assert_eq!(pick(&[View { eligible: false, ..View::default() }; 3], 1, 0), None);
     }
 
     #[test]
     fn the_idle_one_is_picked_over_the_busy_and_the_ineligible() {
         let views = [
-            View {
-                pending_tokens: 10_000,
-                in_flight: 1,
-                ..View::default()
-            },
-            View {
-                eligible: false,
-                ..View::default()
-            },
+            View { pending_tokens: 10_000, in_flight: 1, ..View::default() },
+            View { eligible: false, ..View::default() },
             View::default(),
-            View {
-                in_flight: 200,
-                ..View::default()
-            },
+            View { in_flight: 200, ..View::default() },
         ];
         assert_eq!(shares(&views, 100), [0, 0, 100, 0]);
     }
 
     #[test]
     fn idle_backends_share_by_weight() {
-        let weights = [1, 2, 5, 0].map(|weight| View {
-            weight,
-            ..View::default()
-        });
+        let weights = [1, 2, 5, 0].map(|weight| View { weight, ..View::default() });
         let counts = shares(&weights, 90_000);
         for (count, expected) in counts.iter().zip([10_000, 20_000, 50_000, 10_000]) {
             assert!(count.abs_diff(expected) < expected / 20, "{counts:?}");
@@ -243,42 +218,18 @@ mod tests {
 
     #[test]
     fn near_ties_are_shared_and_clear_differences_are_not() {
-        let near = [
-            View::default(),
-            View {
-                pending_tokens: 20,
-                ..View::default()
-            },
-        ];
+        let near = [View::default(), View { pending_tokens: 20, ..View::default() }];
         let counts = shares(&near, 10_000);
         assert!(counts[0].abs_diff(5_000) < 300, "{counts:?}");
-        let apart = [
-            View::default(),
-            View {
-                pending_tokens: 200,
-                ..View::default()
-            },
-        ];
+        let apart = [View::default(), View { pending_tokens: 200, ..View::default() }];
         assert_eq!(shares(&apart, 100), [100, 0]);
     }
 
     #[test]
     fn a_slow_backend_is_avoided_only_when_it_is_clearly_and_surely_slow() {
         let with = |ratio, samples| {
-            let normal = View {
-                ratio: 2.0,
-                samples: 15,
-                ..View::default()
-            };
-            [
-                normal,
-                normal,
-                View {
-                    ratio,
-                    samples,
-                    ..View::default()
-                },
-            ]
+            let normal = View { ratio: 2.0, samples: 15, ..View::default() };
+            [normal, normal, View { ratio, samples, ..View::default() }]
         };
         assert_eq!(shares(&with(8.0, 8), 3_000)[2], 0);
         for (ratio, samples) in [(8.0, 7), (2.4, 15), (1.6, 15), (f32::NAN, 15)] {
@@ -288,16 +239,9 @@ mod tests {
 
     #[test]
     fn slowness_is_relative_to_the_median_and_clamped() {
-        let view = |ratio| View {
-            ratio,
-            samples: 8,
-            ..View::default()
-        };
+        let view = |ratio| View { ratio, samples: 8, ..View::default() };
         let of = |ratio, median| slowness(&view(ratio), Some(median));
-        assert_eq!(
-            [of(100.0, 1.0), of(0.1, 1.0), of(3.0, 1.5), of(1.2, 1.0)],
-            [4.0, 0.8, 2.0, 1.0]
-        );
+        assert_eq!([of(100.0, 1.0), of(0.1, 1.0), of(3.0, 1.5), of(1.2, 1.0)], [4.0, 0.8, 2.0, 1.0]);
         assert_eq!(median_ratio(&[view(9.0), view(1.0)]), Some(1.0));
         assert_eq!(median_ratio(&[view(9.0), view(1.0), view(3.0)]), Some(3.0));
         assert_eq!(median_ratio(&[View::default()]), None);
@@ -306,40 +250,20 @@ mod tests {
 
     #[test]
     fn a_full_cache_repels_and_an_unknown_one_does_not() {
-        let half = View {
-            kv_tokens: 50_000,
-            kv_capacity: 100_000,
-            ..View::default()
-        };
-        let full = View {
-            kv_tokens: 99_000,
-            ..half
-        };
-        let unknown = View {
-            kv_capacity: 0,
-            ..full
-        };
+        let half = View { kv_tokens: 50_000, kv_capacity: 100_000, ..View::default() };
+        let full = View { kv_tokens: 99_000, ..half };
+        let unknown = View { kv_capacity: 0, ..full };
         assert!(score(&full, 100, 1.0) > score(&half, 100, 1.0) + 1.0);
         assert_eq!(score(&unknown, 100, 1.0), score(&View::default(), 100, 1.0));
-        let over = View {
-            kv_tokens: u64::MAX,
-            ..full
-        };
+        let over = View { kv_tokens: u64::MAX, ..full };
         assert!(score(&over, u64::MAX, 1.0).is_finite());
     }
 
     #[test]
     fn a_matched_prefix_outweighs_a_little_load() {
-        let warm = View {
-            matched_tokens: 900,
-            in_flight: 3,
-            ..View::default()
-        };
+        let warm = View { matched_tokens: 900, in_flight: 3, ..View::default() };
         assert_eq!(shares(&[View::default(), warm], 100), [0, 100]);
-        let more_than_all = View {
-            matched_tokens: u64::MAX,
-            ..View::default()
-        };
+        let more_than_all = View { matched_tokens: u64::MAX, ..View::default() };
         assert!(score(&more_than_all, 10, 1.0) > 0.0);
     }
 }

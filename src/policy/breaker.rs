@@ -65,12 +65,7 @@ struct Word {
 }
 
 impl Word {
-    const CLOSED: Word = Word {
-        state: State::Closed,
-        openings: 0,
-        failures: 0,
-        until_ms: 0,
-    };
+    const CLOSED: Word = Word { state: State::Closed, openings: 0, failures: 0, until_ms: 0 };
 
     fn unpack(word: u64) -> Self {
         Self {
@@ -129,14 +124,8 @@ impl Breaker {
             if now.millis() < word.until_ms {
                 return Admission::Open { until: word.until() };
             }
-            let probing = Word {
-                state: State::Probing,
-                until_ms: millis_up(now.plus(PROBE_MAX)),
-                ..word
-            };
-            match self
-                .word
-                .compare_exchange_weak(seen, probing.pack(), Ordering::Relaxed, Ordering::Relaxed)
+            let probing = Word { state: State::Probing, until_ms: millis_up(now.plus(PROBE_MAX)), ..word };
+            match self.word.compare_exchange_weak(seen, probing.pack(), Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => return Admission::Probe,
                 Err(newer) => seen = newer,
@@ -191,11 +180,7 @@ impl Breaker {
         let until_ms = millis_up(until);
         self.update(|word| match word.state {
             State::Open if word.until_ms >= until_ms => None,
-            _ => Some(Word {
-                state: State::Open,
-                until_ms,
-                ..word
-            }),
+            _ => Some(Word { state: State::Open, until_ms, ..word }),
         });
     }
 
@@ -211,11 +196,9 @@ impl Breaker {
     }
 
     fn update(&self, mut change: impl FnMut(Word) -> Option<Word>) {
-        let _ = self
-            .word
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                change(Word::unpack(word)).map(Word::pack)
-            });
+        let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            change(Word::unpack(word)).map(Word::pack)
+        });
     }
 }
 
@@ -227,11 +210,7 @@ mod tests {
 
     use super::*;
 
-    const SETTINGS: Settings = Settings {
-        threshold: 3,
-        open_for: seconds(1),
-        open_max: seconds(5),
-    };
+    const SETTINGS: Settings = Settings { threshold: 3, open_for: seconds(1), open_max: seconds(5) };
 
     const fn seconds(seconds: u64) -> Nanos {
         Nanos(seconds * 1_000_000_000)
@@ -240,9 +219,7 @@ mod tests {
     /// A breaker opened at second 10 for one second.
     fn open() -> Breaker {
         let breaker = Breaker::default();
-        let opened: Vec<_> = (0..3)
-            .map(|_| breaker.failure(seconds(10), &SETTINGS, 0))
-            .collect();
+        let opened: Vec<_> = (0..3).map(|_| breaker.failure(seconds(10), &SETTINGS, 0)).collect();
         assert_eq!(opened, [false, false, true]);
         breaker
     }
@@ -258,23 +235,13 @@ mod tests {
         assert_eq!(breaker.admit(seconds(1)), Admission::Closed);
         assert_eq!(open().admit(seconds(10)), Admission::Open { until: seconds(11) });
         let touchy = Breaker::default();
-        assert!(touchy.failure(
-            seconds(1),
-            &Settings {
-                threshold: 0,
-                ..SETTINGS
-            },
-            0
-        ));
+        assert!(touchy.failure(seconds(1), &Settings { threshold: 0, ..SETTINGS }, 0));
     }
 
     #[test]
     fn half_open_lets_one_probe_through_and_its_success_closes() {
         let breaker = open();
-        assert_eq!(
-            breaker.admit(Nanos(seconds(11).0 - 1)),
-            Admission::Open { until: seconds(11) }
-        );
+        assert_eq!(breaker.admit(Nanos(seconds(11).0 - 1)), Admission::Open { until: seconds(11) });
         assert_eq!(breaker.peek(seconds(11)), Admission::Probe);
         assert_eq!(breaker.admit(seconds(11)), Admission::Probe);
         assert_eq!(breaker.admit(seconds(11)), Admission::Open { until: seconds(41) });
@@ -303,20 +270,8 @@ mod tests {
     #[test]
     fn chance_shortens_the_time_by_up_to_a_quarter() {
         let breaker = Breaker::default();
-        breaker.failure(
-            seconds(0),
-            &Settings {
-                threshold: 1,
-                ..SETTINGS
-            },
-            u64::MAX,
-        );
-        assert_eq!(
-            breaker.admit(seconds(0)),
-            Admission::Open {
-                until: Nanos(750_000_000 + 1_000_000)
-            }
-        );
+        breaker.failure(seconds(0), &Settings { threshold: 1, ..SETTINGS }, u64::MAX);
+        assert_eq!(breaker.admit(seconds(0)), Admission::Open { until: Nanos(750_000_000 + 1_000_000) });
     }
 
     #[test]
@@ -365,10 +320,7 @@ mod tests {
         breaker.success(seconds(10));
         assert_eq!(breaker.admit(seconds(60)), Admission::Closed);
         breaker.hold(Nanos::NEVER);
-        assert!(matches!(
-            breaker.admit(Nanos(u64::MAX / 2)),
-            Admission::Probe | Admission::Open { .. }
-        ));
+        assert!(matches!(breaker.admit(Nanos(u64::MAX / 2)), Admission::Probe | Admission::Open { .. }));
     }
 
     #[test]
@@ -391,18 +343,10 @@ mod tests {
 
     #[test]
     fn the_word_holds_every_part_at_its_bound() {
-        let full = Word {
-            state: State::Probing,
-            openings: 99,
-            failures: 1 << 20,
-            until_ms: u64::MAX,
-        };
+        let full = Word { state: State::Probing, openings: 99, failures: 1 << 20, until_ms: u64::MAX };
         let word = Word::unpack(full.pack());
         assert!(word.state == State::Probing);
-        assert_eq!(
-            (word.openings, word.failures, word.until_ms),
-            (OPENINGS_MAX, FAILURES_MAX, UNTIL_MAX)
-        );
+        assert_eq!((word.openings, word.failures, word.until_ms), (OPENINGS_MAX, FAILURES_MAX, UNTIL_MAX));
         assert_eq!(Word::CLOSED.pack(), 0);
     }
 }

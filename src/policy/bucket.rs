@@ -98,9 +98,7 @@ impl Bucket {
             // The second bound is the end of the clock: beyond it the cell could not count on.
             let latest = (u128::from(now.0) + depth).min(u128::from(u64::MAX));
             if arrival > latest {
-                return Err(Wait::For(Nanos(
-                    u64::try_from(arrival - latest).unwrap_or(u64::MAX),
-                )));
+                return Err(Wait::For(Nanos(u64::try_from(arrival - latest).unwrap_or(u64::MAX))));
             }
             match self.arrival.compare_exchange_weak(
                 seen,
@@ -131,16 +129,9 @@ impl Bucket {
         let moved = |arrival: u64| match actual < reserved {
             true if arrival <= now.0 => None,
             true => Some(arrival.saturating_sub(difference).max(now.0)),
-            false => Some(
-                arrival
-                    .max(now.0)
-                    .saturating_add(difference)
-                    .min(latest.max(arrival)),
-            ),
+            false => Some(arrival.max(now.0).saturating_add(difference).min(latest.max(arrival))),
         };
-        let _ = self
-            .arrival
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
+        let _ = self.arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
     }
 
     /// What could be taken now.

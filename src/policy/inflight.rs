@@ -15,9 +15,7 @@ impl Gauge {
     #[must_use = "a slot taken has to be left"]
     pub fn try_enter(&self, max: u32) -> bool {
         self.count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < max).then(|| count + 1)
-            })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then(|| count + 1))
             .is_ok()
     }
 
@@ -63,9 +61,7 @@ mod tests {
 
     #[test]
     fn the_full_range_does_not_wrap() {
-        let gauge = Gauge {
-            count: AtomicU32::new(u32::MAX),
-        };
+        let gauge = Gauge { count: AtomicU32::new(u32::MAX) };
         assert!(!gauge.try_enter(u32::MAX));
         assert_eq!(gauge.count(), u32::MAX);
     }

@@ -103,30 +103,25 @@ impl Ewma {
         }
         let sample = ratio.clamp(RATIO_MAX.recip(), RATIO_MAX);
         let tenths = tenths(now);
-        let _ = self
-            .word
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                let (old, samples) = (f32::from_bits(word as u32), word >> 60);
-                let value = if samples == 0 {
-                    sample
-                } else if sample > old {
-                    old + RISE * (sample - old)
-                } else {
-                    let seconds = age(word, tenths) as f32 / 10.0;
-                    old + (1.0 - (1.0 - FALL) * (-seconds / FORGET_SECONDS).exp()) * (sample - old)
-                };
-                Some((samples + 1).min(SAMPLES_MAX) << 60 | tenths << 32 | u64::from(value.to_bits()))
-            });
+        let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            let (old, samples) = (f32::from_bits(word as u32), word >> 60);
+            let value = if samples == 0 {
+                sample
+            } else if sample > old {
+                old + RISE * (sample - old)
+            } else {
+                let seconds = age(word, tenths) as f32 / 10.0;
+                old + (1.0 - (1.0 - FALL) * (-seconds / FORGET_SECONDS).exp()) * (sample - old)
+            };
+            Some((samples + 1).min(SAMPLES_MAX) << 60 | tenths << 32 | u64::from(value.to_bits()))
+        });
     }
 
     /// The smoothed ratio and how much it rests on.
     pub fn get(&self, now: Nanos) -> Reading {
         let word = self.word.load(Ordering::Relaxed);
         let stale = age(word, tenths(now)) > STALE.0 / 100_000_000;
-        Reading {
-            ratio: f32::from_bits(word as u32),
-            samples: if stale { 0 } else { (word >> 60) as u32 },
-        }
+        Reading { ratio: f32::from_bits(word as u32), samples: if stale { 0 } else { (word >> 60) as u32 } }
     }
 }
 
@@ -151,21 +146,12 @@ mod tests {
         let load = Load::default();
         load.begin(100, 150);
         load.begin(7, 8);
-        assert_eq!(
-            (load.in_flight(), load.pending_tokens(), load.kv_tokens()),
-            (2, 107, 158)
-        );
+        assert_eq!((load.in_flight(), load.pending_tokens(), load.kv_tokens()), (2, 107, 158));
         load.first_token(100);
-        assert_eq!(
-            (load.in_flight(), load.pending_tokens(), load.kv_tokens()),
-            (2, 7, 158)
-        );
+        assert_eq!((load.in_flight(), load.pending_tokens(), load.kv_tokens()), (2, 7, 158));
         load.end(150, 0);
         load.end(8, 7);
-        assert_eq!(
-            (load.in_flight(), load.pending_tokens(), load.kv_tokens()),
-            (0, 0, 0)
-        );
+        assert_eq!((load.in_flight(), load.pending_tokens(), load.kv_tokens()), (0, 0, 0));
     }
 
     #[test]
@@ -181,13 +167,7 @@ mod tests {
         let ewma = Ewma::default();
         assert_eq!(ewma.get(Nanos(0)).samples, 0);
         ewma.observe(2.0, Nanos(SECOND));
-        assert_eq!(
-            ewma.get(Nanos(SECOND)),
-            Reading {
-                ratio: 2.0,
-                samples: 1
-            }
-        );
+        assert_eq!(ewma.get(Nanos(SECOND)), Reading { ratio: 2.0, samples: 1 });
     }
 
     #[test]

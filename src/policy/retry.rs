@@ -47,9 +47,7 @@ const RETRY: u32 = 10;
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self {
-            tenths: FLOOR * RETRY,
-        }
+        Self { tenths: FLOOR * RETRY }
     }
 }
 
@@ -76,71 +74,24 @@ impl RetryBudget {
 mod tests {
     use super::*;
 
-    const HELD: Sent = Sent {
-        reused: false,
-        request_bytes: true,
-        answer_bytes: false,
-        body_held: true,
-    };
+    const HELD: Sent = Sent { reused: false, request_bytes: true, answer_bytes: false, body_held: true };
 
     #[test]
     fn work_that_may_have_been_done_is_not_repeated() {
-        assert!(again(
-            Kind::ConnectFailed,
-            Sent {
-                request_bytes: false,
-                ..HELD
-            },
-            1,
-            3
-        ));
-        assert!(again(
-            Kind::BackendBusy,
-            Sent {
-                answer_bytes: true,
-                ..HELD
-            },
-            1,
-            3
-        ));
+        assert!(again(Kind::ConnectFailed, Sent { request_bytes: false, ..HELD }, 1, 3));
+        assert!(again(Kind::BackendBusy, Sent { answer_bytes: true, ..HELD }, 1, 3));
         assert!(again(Kind::BackendClosed, Sent { reused: true, ..HELD }, 1, 3));
         assert!(!again(Kind::BackendClosed, HELD, 1, 3));
-        assert!(!again(
-            Kind::BackendClosed,
-            Sent {
-                reused: true,
-                answer_bytes: true,
-                ..HELD
-            },
-            1,
-            3
-        ));
-        for kind in [
-            Kind::FirstTokenTimeout,
-            Kind::BackendCut,
-            Kind::ClientGone,
-            Kind::BodyMalformed,
-        ] {
+        assert!(!again(Kind::BackendClosed, Sent { reused: true, answer_bytes: true, ..HELD }, 1, 3));
+        for kind in [Kind::FirstTokenTimeout, Kind::BackendCut, Kind::ClientGone, Kind::BodyMalformed] {
             assert!(!again(kind, Sent { reused: true, ..HELD }, 1, 3), "{kind:?}");
         }
     }
 
     #[test]
     fn a_body_that_is_gone_cannot_be_sent_again() {
-        assert!(!again(
-            Kind::BackendBusy,
-            Sent {
-                body_held: false,
-                ..HELD
-            },
-            1,
-            3
-        ));
-        let unsent = Sent {
-            body_held: false,
-            request_bytes: false,
-            ..HELD
-        };
+        assert!(!again(Kind::BackendBusy, Sent { body_held: false, ..HELD }, 1, 3));
+        let unsent = Sent { body_held: false, request_bytes: false, ..HELD };
         assert!(again(Kind::ConnectFailed, unsent, 1, 3));
     }
 

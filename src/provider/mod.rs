@@ -184,10 +184,8 @@ mod tests {
 
     #[test]
     fn messages_go_only_where_they_are_understood() {
-        let speak: Vec<_> = Kind::ALL
-            .into_iter()
-            .filter(|kind| Provider::new(*kind).speaks(Api::Messages))
-            .collect();
+        let speak: Vec<_> =
+            Kind::ALL.into_iter().filter(|kind| Provider::new(*kind).speaks(Api::Messages)).collect();
         assert_eq!(speak, [Kind::Vllm, Kind::Anthropic]);
         assert!(!Provider::new(Kind::Anthropic).speaks(Api::Chat));
         let mut provider = Provider::new(Kind::Sglang);
@@ -212,10 +210,7 @@ mod tests {
         };
         assert_eq!(target("", ""), "/v1/chat/completions");
         assert_eq!(target("/v1", ""), "/v1/chat/completions");
-        assert_eq!(
-            target("/engine", "beta=true&x="),
-            "/engine/v1/chat/completions?beta=true&x="
-        );
+        assert_eq!(target("/engine", "beta=true&x="), "/engine/v1/chat/completions?beta=true&x=");
         assert_eq!(target("/openai/v1", "?"), "/openai/v1/chat/completions??");
         assert_eq!(target("/xv1", ""), "/xv1/v1/chat/completions");
     }
@@ -223,19 +218,9 @@ mod tests {
     #[test]
     fn a_credential_is_presented_the_way_its_owner_reads_it() {
         let line = |kind, secret| Provider::new(kind).credential_line(secret);
-        assert_eq!(
-            line(Kind::OpenAi, b"sk-1").unwrap(),
-            b"authorization: Bearer sk-1\r\n"
-        );
+        assert_eq!(line(Kind::OpenAi, b"sk-1").unwrap(), b"authorization: Bearer sk-1\r\n");
         assert_eq!(line(Kind::Anthropic, b"sk-1").unwrap(), b"x-api-key: sk-1\r\n");
-        for bad in [
-            b"".as_slice(),
-            b"a\r\nx: y",
-            b"a b",
-            b"a\n",
-            "é".as_bytes(),
-            b"\0",
-        ] {
+        for bad in [b"".as_slice(), b"a\r\nx: y", b"a b", b"a\n", "é".as_bytes(), b"\0"] {
             let reason = line(Kind::OpenAi, bad).unwrap_err();
             assert!(bad.is_empty() || !reason.contains(&*String::from_utf8_lossy(bad)));
         }

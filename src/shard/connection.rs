@@ -50,7 +50,7 @@ pub(super) async fn serve(shard: Rc<Shard>, accepted: Accepted) {
     let tls = shard.plan.listeners[accepted.listener].tls.clone();
     let deadline = shard.deadlines.row();
     deadline.set(shard.plan.timeouts.head);
-    let Ok(socket) = accepted.into_socket() else { return };
+    let Ok(socket) = accepted.into_socket(shard.tuning().busy_poll_us) else { return };
     let halves = match tls {
         None => stream::plain(socket),
         Some(config) => {
@@ -106,8 +106,11 @@ impl Client {
     /// then on the whole head has the head deadline, however slowly it drips.
     async fn read_head(&mut self, patience: Nanos) -> Result<Option<RequestHead>, Fault> {
         let limits = self.shard.plan.limits;
-        let limits =
-            HeadLimits { bytes: limits.head_bytes, lines: limits.head_lines, target_bytes: limits.target_bytes };
+        let limits = HeadLimits {
+            bytes: limits.head_bytes,
+            lines: limits.head_lines,
+            target_bytes: limits.target_bytes,
+        };
         let mut scanned = 0;
         let mut started = !self.inbox.is_empty();
         self.deadline.set(if started { self.shard.plan.timeouts.head } else { patience });
@@ -204,7 +207,11 @@ impl Client {
     }
 
     /// Writes `range` of `block`; the block comes back only from a write that was not interrupted.
-    pub(crate) async fn write(&mut self, block: Block, range: std::ops::Range<usize>) -> Result<Block, Interrupt> {
+    pub(crate) async fn write(
+        &mut self,
+        block: Block,
+        range: std::ops::Range<usize>,
+    ) -> Result<Block, Interrupt> {
         self.deadline.set(self.shard.plan.timeouts.write_stall);
         let (sent, block) = watch::until(&self.deadline, self.writer.write_all(block, range)).await?;
         sent.map(|()| block).map_err(|_| Interrupt::ClientGone)

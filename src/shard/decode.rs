@@ -69,7 +69,9 @@ fn dechunk(chunks: &mut Chunked, block: &mut Block, from: usize) -> Result<Decod
                 read += used;
             }
             Ok((Piece::More, _)) => break Ok(Decoded { ended: false, extra: false }),
-            Ok((Piece::End { .. }, used)) => break Ok(Decoded { ended: true, extra: read + used < block.len() }),
+            Ok((Piece::End { .. }, used)) => {
+                break Ok(Decoded { ended: true, extra: read + used < block.len() });
+            }
             Err(bad) => break Err(bad),
         }
     };

@@ -4,25 +4,25 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::choose::{self, Picked, Tried};
 use super::connection::Client;
+use super::decode::{Decode, Decoded};
 use super::exchange::Body;
 use super::idle::Connection;
 use super::settle::{Lease, Settle};
 use super::watch::{self, Interrupt};
-use super::decode::{Decode, Decoded};
 use super::{Shard, encode};
-use crate::dialect::request::Peek;
+use crate::clock;
 use crate::dialect::Api;
+use crate::dialect::request::Peek;
 use crate::dialect::stream::Meter;
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow};
 use crate::net::stream::{self as sockets, Reader, Writer};
-use crate::net::{clock, dial, tls};
+use crate::net::{dial, tls};
 use crate::observe::counters::Counter;
-use crate::plan::cells::Health;
-use crate::plan::{Backend, Member, Model, Target};
-use crate::policy::balance::{self, View};
-use crate::policy::breaker::{self, Admission};
+use crate::plan::{Backend, Model, Target};
+use crate::policy::breaker;
 use crate::policy::retry::{self, Sent};
 use crate::units::{BackendId, ModelId, Nanos};
 use crate::wire::head::{self, HeadLimits, Method, RequestHead, ResponseHead};
@@ -118,8 +118,8 @@ pub(super) async fn run(
     let mut tried = Tried::default();
     let mut last: Option<Refused> = None;
     loop {
-        let Some(picked) = pick(&shard, settle, outgoing, model, &tried) else {
-            return last.map_or_else(|| Err(no_backend(&shard, model, outgoing.api)), Refused::told);
+        let Some(picked) = choose::pick(&shard, settle, outgoing, model, &tried) else {
+            return last.map_or_else(|| Err(choose::nobody(&shard, model, outgoing.api)), Refused::told);
         };
         let (index, backend) = (picked.index, picked.backend);
         settle.record.attempts += 1;
@@ -140,7 +140,9 @@ pub(super) async fn run(
         report(&shard, backend, &refused.fault);
         let kind = refused.fault.kind;
         let attempts = u32::from(settle.record.attempts);
-        if !retry::again(kind, sent, attempts, shard.plan.limits.attempts) || !shard.retries.borrow_mut().take() {
+        if !retry::again(kind, sent, attempts, shard.plan.limits.attempts)
+            || !shard.retries.borrow_mut().take()
+        {
             return refused.told();
         }
         if kind == Kind::BackendClosed {
@@ -168,113 +170,14 @@ impl Refused {
     /// Of two refusals, the one that lets the client come back sooner.
     fn or_sooner(self, last: Option<Self>) -> Self {
         match last {
-            Some(last) if last.fault.retry_after.is_some() && last.fault.retry_after < self.fault.retry_after => last,
+            Some(last)
+                if last.fault.retry_after.is_some() && last.fault.retry_after < self.fault.retry_after =>
+            {
+                last
+            }
             _ => self,
         }
     }
-}
-
-/// Members of the pool that had their try, by index; a pool has at most 64 that count.
-#[derive(Default)]
-struct Tried(u64);
-
-impl Tried {
-    fn add(&mut self, index: usize) {
-        self.0 |= 1 << (index % 64);
-    }
-
-    fn contains(&self, index: usize) -> bool {
-        self.0 & 1 << (index % 64) != 0
-    }
-}
-
-struct Picked<'a> {
-    index: usize,
-    member: &'a Member,
-    backend: BackendId,
-    lease: Lease,
-    expected_seconds: f64,
-}
-
-/// The member to try next, with its in-flight slot taken.
-fn pick<'a>(
-    shard: &std::rc::Rc<Shard>,
-    settle: &Settle,
-    outgoing: &Outgoing<'_>,
-    model: &'a Model,
-    tried: &Tried,
-) -> Option<Picked<'a>> {
-    let plan = &shard.plan;
-    let now = shard.deadlines.now();
-    let prompt_tokens = settle.prompt_tokens;
-    let kv_tokens = prompt_tokens + outgoing.peek.output_cap.unwrap_or(plan.output_tokens_default);
-    let (mut one, mut many);
-    let views = match model.pool.len() {
-        1 => {
-            one = [View::default()];
-            &mut one[..]
-        }
-        count => {
-            many = [View::default(); POOL_MAX];
-            &mut many[..count.min(POOL_MAX)]
-        }
-    };
-    for (index, (view, member)) in views.iter_mut().zip(&model.pool).enumerate() {
-        let cells = plan.cells.backend(member.backend);
-        let may = !tried.contains(index)
-            && plan.backend(member.backend).provider.speaks(outgoing.api)
-            && cells.health() != Health::Down
-            && !matches!(cells.breaker.peek(now), Admission::Open { .. });
-        *view = look(shard, member, may, now);
-    }
-    // A slot may be taken between the look and the grab: then the next best has its turn.
-    for _ in 0..views.len() {
-        let index = balance::pick(views, prompt_tokens, shard.random())?;
-        let member = &model.pool[index];
-        let cells = plan.cells.backend(member.backend);
-        if !matches!(cells.breaker.admit(clock::now()), Admission::Open { .. })
-            && let Some(lease) = Lease::take(shard, member.backend, prompt_tokens, kv_tokens)
-        {
-            let expected_seconds = views[index].first_token_seconds(prompt_tokens);
-            return Some(Picked { index, member, backend: member.backend, lease, expected_seconds });
-        }
-        views[index].eligible = false;
-    }
-    None
-}
-
-fn look(shard: &Shard, member: &Member, eligible: bool, now: Nanos) -> View {
-    let plan = &shard.plan;
-    let ewma = plan.cells.backend(member.backend).ewma.get(now);
-    let mut view = View {
-        eligible,
-        weight: member.weight,
-        kv_capacity: plan.backend(member.backend).kv_tokens,
-        ratio: ewma.ratio,
-        samples: ewma.samples,
-        ..View::default()
-    };
-    for load in plan.cells.loads(member.backend) {
-        view.in_flight += load.in_flight();
-        view.pending_tokens += load.pending_tokens();
-        view.kv_tokens += load.kv_tokens();
-    }
-    view
-}
-
-/// Why nobody could be asked, and when to come back.
-fn no_backend(shard: &Shard, model: &Model, api: Api) -> Fault {
-    let plan = &shard.plan;
-    if !model.pool.iter().any(|member| plan.backend(member.backend).provider.speaks(api)) {
-        return Fault::new(Kind::PathUnknown, format!("no backend of this model serves {}", api.name()));
-    }
-    let now = clock::now();
-    let wait = model.pool.iter().map(|member| match plan.cells.backend(member.backend).breaker.peek(now) {
-        Admission::Open { until } => until.since(now),
-        _ => RETRY_SOON,
-    });
-    Fault::new(Kind::NoBackend, "no backend of this model can take the request now")
-        .retry_after(wait.min().unwrap_or(RETRY_SOON).max(RETRY_SOON))
 }
 
 /// Tells the breaker how a failed attempt ended.
@@ -304,7 +207,8 @@ impl Attempt<'_> {
     async fn run(&mut self, picked: Picked<'_>) -> Result<Answer, Fault> {
         let shard = self.client.shard.clone();
         let backend = shard.plan.backend(picked.backend);
-        let request = encode::request(self.settle, self.outgoing, self.client.inbox(), picked.member, backend)?;
+        let request =
+            encode::request(self.settle, self.outgoing, self.client.inbox(), picked.member, backend)?;
         self.sent.body_held = true;
         let mut connection = self.connect(&shard, backend).await?;
         self.sent.reused = connection.reused;
@@ -348,7 +252,8 @@ impl Attempt<'_> {
             grow(&mut block, 1);
             from = block.len();
             answer.connection.reader.arm(block);
-            let (read, block) = match watch::with_client(self.client, answer.connection.reader.filled()).await {
+            let (read, block) = match watch::with_client(self.client, answer.connection.reader.filled()).await
+            {
                 Ok(filled) => filled,
                 Err(interrupt) => return Err(self.interrupted(interrupt)),
             };
@@ -356,7 +261,10 @@ impl Attempt<'_> {
             match read {
                 Ok(0) if answer.decode.ends_by_close() => answer.decoded.ended = true,
                 Ok(0) | Err(_) => {
-                    return Err(Fault::new(Kind::BackendCut, "the backend's stream ended before its first event"));
+                    return Err(Fault::new(
+                        Kind::BackendCut,
+                        "the backend's stream ended before its first event",
+                    ));
                 }
                 Ok(bytes) => self.client.shard.numbers.add(Counter::BytesFromBackends, bytes as u64),
             }
@@ -378,7 +286,8 @@ impl Attempt<'_> {
         }
         shard.numbers.add(Counter::BackendDials, 1);
         self.set_deadline(self.model.timeouts.connect);
-        let dialled = watch::with_client(self.client, Box::pin(open(backend))).await;
+        let dialled =
+            watch::with_client(self.client, Box::pin(open(backend, shard.tuning().busy_poll_us))).await;
         let fault = match dialled {
             Ok(Ok(connection)) => {
                 let mut connection = Connection::new(connection);
@@ -433,7 +342,8 @@ impl Attempt<'_> {
             match read {
                 Ok(0) | Err(_) => {
                     let note = "the backend closed the connection before its answer";
-                    let kind = if self.sent.answer_bytes { Kind::BackendMalformed } else { Kind::BackendClosed };
+                    let kind =
+                        if self.sent.answer_bytes { Kind::BackendMalformed } else { Kind::BackendClosed };
                     return Err(Fault::new(kind, note));
                 }
                 Ok(bytes) => shard.numbers.add(Counter::BytesFromBackends, bytes as u64),
@@ -483,27 +393,30 @@ fn seconds(value: &[u8]) -> Option<Nanos> {
 }
 
 /// Connects to a backend: every address in turn, TLS on top where it is asked for.
-async fn open(backend: &Backend) -> Result<(Reader, Writer), Fault> {
-    let failed = |error: io::Error| Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", error.kind()));
+async fn open(backend: &Backend, busy_poll_us: u32) -> Result<(Reader, Writer), Fault> {
+    let failed =
+        |error: io::Error| Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", error.kind()));
     let socket = match &backend.target {
         Target::Unix(path) => dial::unix(path).await.map_err(failed)?,
         Target::Tcp { .. } => {
             let addresses = backend.addresses.load_full();
-            first_to_accept(&addresses).await.map_err(failed)?
+            first_to_accept(&addresses, busy_poll_us).await.map_err(failed)?
         }
     };
     match &backend.tls {
         None => Ok(sockets::plain(socket)),
-        Some(tls) => tls::connect(socket, tls.config.clone(), tls.server_name.clone())
-            .await
-            .map_err(|error| Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", error.kind()))),
+        Some(tls) => {
+            tls::connect(socket, tls.config.clone(), tls.server_name.clone()).await.map_err(|error| {
+                Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", error.kind()))
+            })
+        }
     }
 }
 
-async fn first_to_accept(addresses: &[SocketAddr]) -> io::Result<sockets::Socket> {
+async fn first_to_accept(addresses: &[SocketAddr], busy_poll_us: u32) -> io::Result<sockets::Socket> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
-        match dial::tcp(*address).await {
+        match dial::tcp(*address, busy_poll_us).await {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
@@ -511,17 +424,12 @@ async fn first_to_accept(addresses: &[SocketAddr]) -> io::Result<sockets::Socket
     Err(last)
 }
 
-/// Members of one pool that are looked at.
-const POOL_MAX: usize = 64;
 /// Interim answers (1xx) before the final one.
 const INTERIM_MAX: u32 = 16;
 /// Advice when nothing better is known.
-const RETRY_SOON: Nanos = Nanos(1_000_000_000);
+pub(super) const RETRY_SOON: Nanos = Nanos(1_000_000_000);
 /// The longest a backend's own `Retry-After` keeps it out of the pool.
 const HOLD_MAX: Nanos = Nanos(300_000_000_000);
 /// When passive failures take a backend out of the pool (by taste).
-const BREAKER: breaker::Settings = breaker::Settings {
-    threshold: 5,
-    open_for: Nanos(1_000_000_000),
-    open_max: Nanos(30_000_000_000),
-};
+const BREAKER: breaker::Settings =
+    breaker::Settings { threshold: 5, open_for: Nanos(1_000_000_000), open_max: Nanos(30_000_000_000) };

@@ -70,7 +70,8 @@ fn client_lines(out: &mut Block, lines: &[u8], connection_named: bool) -> usize 
         if field == Field::Via {
             hops += memchr::memmem::find_iter(line.value, b"ringway").count();
         }
-        let dropped = !fields::to_backend(field) || named.as_ref().is_some_and(|named| named.contains(line.name));
+        let dropped =
+            !fields::to_backend(field) || named.as_ref().is_some_and(|named| named.contains(line.name));
         if !dropped {
             out.extend_from_slice(line.raw);
         }

@@ -11,8 +11,8 @@ use crate::net::blocks::Block;
 use crate::plan::Model;
 use crate::units::{ModelId, Nanos, Span};
 use crate::wire::chunked::{self, Chunked, Piece};
-use crate::wire::{fields, framing};
 use crate::wire::head::{Method, RequestHead, Version};
+use crate::wire::{fields, framing};
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,7 +146,9 @@ async fn read_body(client: &mut Client, head: &RequestHead) -> Result<Body, Faul
     }
     let started = client.deadline.now();
     match head.framing {
-        framing::Request::None => Ok(Body { span: Span::new(head.len, head.len), decoded: None, end: head.len }),
+        framing::Request::None => {
+            Ok(Body { span: Span::new(head.len, head.len), decoded: None, end: head.len })
+        }
         framing::Request::Length(length) => {
             let end = head.len + length as usize; // phases bounded it
             while client.inbox().len() < end {
@@ -215,7 +217,11 @@ async fn list(client: &mut Client, settle: &mut Settle, asked: &Asked, head: &Re
         let id = dialect::route::model_id(head.path.of(client.inbox())).unwrap_or_default();
         match plan.names.get(&*id).filter(|model| usable(model)) {
             Some(model) => {
-                models::one(asked.dialect, models::Entry { name: &id, ..entry(plan.model(*model)) }, &mut out);
+                models::one(
+                    asked.dialect,
+                    models::Entry { name: &id, ..entry(plan.model(*model)) },
+                    &mut out,
+                );
             }
             None => {
                 let fault = phases::unknown_model(&id);

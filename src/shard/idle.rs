@@ -4,7 +4,6 @@
 //! nor sent anything; no system call, and the same read then waits for the answer.
 
 use std::cell::RefCell;
-use std::task::Poll;
 
 use crate::net::blocks::Block;
 use crate::net::stream::{Reader, Writer};
@@ -57,7 +56,14 @@ impl Idle {
 
     /// Keeps a connection whose answer has been read to its end, with `block` armed for the next one. Full stacks
     /// close it instead.
-    pub(crate) fn put(&self, backend: BackendId, mut connection: Connection, block: Block, now: Nanos, max: Nanos) {
+    pub(crate) fn put(
+        &self,
+        backend: BackendId,
+        mut connection: Connection,
+        block: Block,
+        now: Nanos,
+        max: Nanos,
+    ) {
         let mut stacks = self.stacks.borrow_mut();
         let stack = &mut stacks[backend.index()];
         if stack.len() >= self.max {
@@ -67,7 +73,7 @@ impl Idle {
         connection.idle_since = now;
         connection.idle_max = max;
         connection.reader.arm(block);
-        if let Poll::Pending = connection.reader.submit() {
+        if connection.reader.submit().is_pending() {
             stack.push(connection);
         }
     }

@@ -4,6 +4,7 @@
 //! `dispatch` -> `relay` -> `settle`. Control flow lives in exchange, dispatch and relay; what they call returns a
 //! value. A shard takes no lock, spawns no thread and never waits for the coordinator.
 
+mod choose;
 mod connection;
 mod decode;
 mod dispatch;
@@ -28,13 +29,14 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::clock;
 use crate::net::blocks::Blocks;
-use crate::net::clock::{self, Ticker};
 use crate::net::deadline::Deadlines;
 use crate::net::listen::{Accepted, Acceptor, Spill};
 use crate::net::stream::Socket;
-use crate::observe::counters::{Counter, ShardNumbers};
+use crate::net::ticker::Ticker;
 use crate::observe::ShardOutbox;
+use crate::observe::counters::{Counter, ShardNumbers};
 use crate::plan::{Control, Plan, ShardTuning};
 use crate::policy::retry::RetryBudget;
 use crate::units::{Nanos, ShardId};
@@ -84,7 +86,13 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    fn new(id: ShardId, plan: Arc<Plan>, spill: Arc<Spill>, outbox: ShardOutbox, control: Arc<Control>) -> Self {
+    fn new(
+        id: ShardId,
+        plan: Arc<Plan>,
+        spill: Arc<Spill>,
+        outbox: ShardOutbox,
+        control: Arc<Control>,
+    ) -> Self {
         let tuning = &plan.shards[id.index()];
         let deadlines = Rc::new(Deadlines::default());
         deadlines.tick(clock::now());
@@ -108,7 +116,7 @@ impl Shard {
         }
     }
 
-    fn tuning(&self) -> &ShardTuning {
+    pub(crate) fn tuning(&self) -> &ShardTuning {
         &self.plan.shards[self.id.index()]
     }
 

@@ -3,10 +3,10 @@
 
 use super::Shard;
 use super::settle::Settle;
-use crate::dialect::request::{self, Peek};
+use crate::clock;
 use crate::dialect::Api;
+use crate::dialect::request::{self, Peek};
 use crate::error::{Fault, Kind};
-use crate::net::clock;
 use crate::policy::auth;
 use crate::policy::bucket::Wait;
 use crate::units::{KeyId, ModelId, Nanos};
@@ -105,10 +105,7 @@ fn find_model(settle: &mut Settle, name: &str) -> Result<ModelId, Fault> {
     if may_use(&settle.shard, settle.record.key, model) {
         return Ok(model);
     }
-    Err(Fault::new(
-        Kind::ModelForbidden,
-        format!("this key may not use the model '{}'", shown(name)),
-    ))
+    Err(Fault::new(Kind::ModelForbidden, format!("this key may not use the model '{}'", shown(name))))
 }
 
 /// The refusal of a name that no model has.

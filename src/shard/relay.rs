@@ -10,16 +10,16 @@ use super::connection::Client;
 use super::decode::{Decode, Decoded};
 use super::dispatch::Answer;
 use super::exchange::{Asked, Next};
-use super::respond::{self, Framing};
+use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
 use super::settle::Settle;
 use super::watch::{self, Interrupt};
+use crate::clock;
 use crate::dialect::request::Peek;
 use crate::dialect::stream::Meter;
 use crate::dialect::usage::BodyMeter;
 use crate::dialect::{Api, refusal};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow, room};
-use crate::net::clock;
 use crate::observe::counters::Counter;
 use crate::units::{Nanos, Span};
 use crate::wire::head::Version;
@@ -106,7 +106,20 @@ impl<'a> Relay<'a> {
         let keep_alive = asked.keep_alive && framing != Framing::Close && !client.shard.is_draining();
         let total = settle.started.plus(timeouts.total);
         let between = timeouts.between_events;
-        Self { client, settle, asked, answer, framing, keep_alive, look, total, between, mid_event: false, events: 0, read_bytes: 0 }
+        Self {
+            client,
+            settle,
+            asked,
+            answer,
+            framing,
+            keep_alive,
+            look,
+            total,
+            between,
+            mid_event: false,
+            events: 0,
+            read_bytes: 0,
+        }
     }
 
     async fn run(&mut self) -> Result<(), Broken> {
@@ -328,7 +341,9 @@ impl<'a> Relay<'a> {
     fn interrupted(&self, interrupt: Interrupt) -> Broken {
         match interrupt {
             Interrupt::ClientGone => Broken::Client(interrupt),
-            Interrupt::Stopping => Broken::Backend(Fault::new(Kind::Draining, "the gateway is shutting down")),
+            Interrupt::Stopping => {
+                Broken::Backend(Fault::new(Kind::Draining, "the gateway is shutting down"))
+            }
             Interrupt::Due if self.client.deadline.at() >= self.total => {
                 Broken::Backend(Fault::new(Kind::TotalTimeout, "the answer took too long"))
             }
@@ -348,7 +363,8 @@ impl<'a> Relay<'a> {
         }
         if head.keep_alive && !decoded.extra && !decode.ends_by_close() {
             let most = shard.plan.timeouts.backend_idle;
-            let theirs = head.keep_alive_timeout.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
+            let theirs =
+                head.keep_alive_timeout.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
             let idle = theirs.map_or(most, |theirs| theirs.min(most));
             shard.idle.put(lease.backend, connection, shard.blocks.large(), shard.deadlines.now(), idle);
         }
@@ -452,38 +468,9 @@ fn ready(mut block: Block) -> Block {
     block
 }
 
-/// The size line of a chunk (RFC 9112 section 7.1), written into the end of `digits`.
-fn chunk_size(bytes: usize, digits: &mut [u8; SIZE_BYTES]) -> &[u8] {
-    let mut at = SIZE_BYTES - 2;
-    digits[at..].copy_from_slice(b"\r\n");
-    let mut rest = bytes;
-    loop {
-        at -= 1;
-        digits[at] = b"0123456789abcdef"[rest % 16];
-        rest /= 16;
-        if rest == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
 /// Room in front of every read for the size line of its chunk.
 const HEADROOM: usize = SIZE_BYTES;
-/// Sixteen digits and CRLF, rounded up.
-const SIZE_BYTES: usize = 20;
 /// Payload of a read from which the next one gets a large block (by taste: half of a small block's default).
 const LARGE_FROM: usize = 2048;
 /// Our head fits beside the backend's.
 const HEAD_ROOM: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunk_sizes_are_lower_case_hex() {
-        for (bytes, line) in [(1, "1\r\n"), (16, "10\r\n"), (255, "ff\r\n"), (usize::MAX, "ffffffffffffffff\r\n")] {
-            assert_eq!(chunk_size(bytes, &mut [0; SIZE_BYTES]), line.as_bytes());
-        }
-    }
-}

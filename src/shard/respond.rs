@@ -250,7 +250,38 @@ fn framing_lines(out: &mut Block, version: Version, framing: Framing, keep_alive
     }
 }
 
+/// The size line of a chunk (RFC 9112 section 7.1), written into the end of `digits`.
+pub(super) fn chunk_size(bytes: usize, digits: &mut [u8; SIZE_BYTES]) -> &[u8] {
+    let mut at = SIZE_BYTES - 2;
+    digits[at..].copy_from_slice(b"\r\n");
+    let mut rest = bytes;
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[rest % 16];
+        rest /= 16;
+        if rest == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
 /// The interim answer that asks for the body (RFC 9110 section 15.2.1).
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A head of ours fits.
 const HEAD_ROOM: usize = 1024;
+/// Sixteen digits and CRLF, rounded up.
+pub(super) const SIZE_BYTES: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunk_sizes_are_lower_case_hex() {
+        for (bytes, line) in
+            [(1, "1\r\n"), (16, "10\r\n"), (255, "ff\r\n"), (usize::MAX, "ffffffffffffffff\r\n")]
+        {
+            assert_eq!(chunk_size(bytes, &mut [0; SIZE_BYTES]), line.as_bytes());
+        }
+    }
+}

@@ -4,9 +4,9 @@
 use std::rc::Rc;
 
 use super::Shard;
+use crate::clock;
 use crate::dialect::usage::Usage;
 use crate::error::Kind;
-use crate::net::clock;
 use crate::observe::record::{Record, RequestId};
 use crate::policy::bucket::Room;
 use crate::units::{BackendId, KeyId, Nanos};
@@ -146,7 +146,12 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Takes an in-flight slot of the backend; `None` if all are taken.
-    pub(crate) fn take(shard: &Rc<Shard>, backend: BackendId, prompt_tokens: u64, kv_tokens: u64) -> Option<Self> {
+    pub(crate) fn take(
+        shard: &Rc<Shard>,
+        backend: BackendId,
+        prompt_tokens: u64,
+        kv_tokens: u64,
+    ) -> Option<Self> {
         let plan = &shard.plan;
         if !plan.cells.backend(backend).in_flight.try_enter(plan.backend(backend).in_flight_max) {
             return None;

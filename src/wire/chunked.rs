@@ -15,10 +15,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            line_overhead_bytes: 16 << 10,
-            trailer_bytes: 16 << 10,
-        }
+        Self { line_overhead_bytes: 16 << 10, trailer_bytes: 16 << 10 }
     }
 }
 
@@ -99,14 +96,7 @@ enum State {
 impl Chunked {
     /// A decoder at the first byte of a body.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            left: 0,
-            digits: 0,
-            extension_bytes: 0,
-            trailer_bytes: 0,
-            limits,
-            state: State::Start,
-        }
+        Self { left: 0, digits: 0, extension_bytes: 0, trailer_bytes: 0, limits, state: State::Start }
     }
 
     /// Reads on from the start of `bytes`, up to and including the next piece of data.
@@ -118,9 +108,7 @@ impl Chunked {
         while let Some(&byte) = bytes.get(at) {
             match self.state {
                 State::Data => {
-                    let take = usize::try_from(self.left)
-                        .unwrap_or(usize::MAX)
-                        .min(bytes.len() - at);
+                    let take = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
                     self.left -= take as u64;
                     if self.left == 0 {
                         self.state = State::DataCr;
@@ -156,11 +144,7 @@ impl Chunked {
             (State::Size, b'\r') => Ok(State::SizeLf),
             (State::SizeLf, b'\n') => {
                 self.digits = 0;
-                Ok(if self.left == 0 {
-                    State::TrailerStart
-                } else {
-                    State::Data
-                })
+                Ok(if self.left == 0 { State::TrailerStart } else { State::Data })
             }
             (State::DataCr, b'\r') => Ok(State::DataLf),
             (State::DataLf, b'\n') => Ok(State::Start),

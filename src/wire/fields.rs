@@ -40,11 +40,7 @@ impl<'a> Iterator for Lines<'a> {
         let text = raw.strip_suffix(b"\r\n").unwrap_or(raw);
         let colon = memchr(b':', text).unwrap_or(text.len());
         let value = text.get(colon + 1..).unwrap_or_default();
-        Some(Line {
-            name: &text[..colon],
-            value: trim(value),
-            raw,
-        })
+        Some(Line { name: &text[..colon], value: trim(value), raw })
     }
 }
 
@@ -190,8 +186,7 @@ pub fn classify(name: &[u8]) -> Field {
 /// The fields known by their first letters.
 fn family(name: &[u8]) -> Field {
     let starts = |known: &str| {
-        name.get(..known.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(known.as_bytes()))
+        name.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known.as_bytes()))
     };
     match name.first().map(u8::to_ascii_lowercase) {
         Some(b'x') if same_but_underscores(name.get(..10).unwrap_or_default(), b"x-ringway-") => {
@@ -305,26 +300,15 @@ impl<'a> Named<'a> {
 
 /// The non-empty elements of a comma-separated value (RFC 9110 section 5.6.1).
 pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|&byte| byte == b',')
-        .map(trim)
-        .filter(|element| !element.is_empty())
+    value.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 
 /// Whether `name` is `known` (in lower case, with `-`) in any case and with `_` for any `-`.
 pub(super) fn same_but_underscores(name: &[u8], known: &[u8]) -> bool {
     let dashed = |byte: u8| {
-        if byte == b'_' {
-            b'-'
-        } else {
-            byte.to_ascii_lowercase()
-        }
+        if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
     };
-    name.len() == known.len()
-        && name
-            .iter()
-            .zip(known)
-            .all(|(&byte, &known)| dashed(byte) == known)
+    name.len() == known.len() && name.iter().zip(known).all(|(&byte, &known)| dashed(byte) == known)
 }
 
 /// Whether `byte` may stand in a token (RFC 9110 section 5.6.2).
@@ -356,21 +340,9 @@ mod tests {
     #[test]
     fn lines_come_with_trimmed_values_and_whole_raws() {
         let fields = b"Host: gw.test\r\nX:\t a: b \t\r\nEmpty:\r\n";
-        let seen: Vec<_> = lines(fields)
-            .map(|line| (line.name, line.value, line.raw.len()))
-            .collect();
-        assert_eq!(
-            seen,
-            [
-                (&b"Host"[..], &b"gw.test"[..], 15),
-                (b"X", b"a: b", 12),
-                (b"Empty", b"", 8)
-            ]
-        );
-        assert_eq!(
-            lines(fields).map(|line| line.raw).collect::<Vec<_>>().concat(),
-            fields
-        );
+        let seen: Vec<_> = lines(fields).map(|line| (line.name, line.value, line.raw.len())).collect();
+        assert_eq!(seen, [(&b"Host"[..], &b"gw.test"[..], 15), (b"X", b"a: b", 12), (b"Empty", b"", 8)]);
+        assert_eq!(lines(fields).map(|line| line.raw).collect::<Vec<_>>().concat(), fields);
     }
 
     #[test]
@@ -405,17 +377,9 @@ mod tests {
         ] {
             assert_eq!(classify(name.as_bytes()), field, "{name}");
         }
-        for name in [
-            "",
-            "x",
-            "hosts",
-            "content_length",
-            "x-ringway",
-            "cf",
-            "ratelimi",
-            "anthropic-version",
-            "tE ",
-        ] {
+        for name in
+            ["", "x", "hosts", "content_length", "x-ringway", "cf", "ratelimi", "anthropic-version", "tE "]
+        {
             assert_eq!(classify(name.as_bytes()), Field::Other, "{name}");
         }
     }
@@ -429,23 +393,14 @@ mod tests {
             let field = classify(name.as_bytes());
             assert!(!to_backend(field) && !to_client(field), "{name}");
         }
-        for name in [
-            "Expect",
-            "Accept-Encoding",
-            "X-Forwarded-For",
-            "X-Forwarded-Host",
-            "Forwarded",
-            "X-Real-IP",
-        ] {
+        for name in
+            ["Expect", "Accept-Encoding", "X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Real-IP"]
+        {
             assert!(!to_backend(classify(name.as_bytes())), "{name}");
         }
-        for name in [
-            "Set-Cookie",
-            "Alt-Svc",
-            "Strict-Transport-Security",
-            "x-ratelimit-limit-tokens",
-            "request-id",
-        ] {
+        for name in
+            ["Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "x-ratelimit-limit-tokens", "request-id"]
+        {
             assert!(!to_client(classify(name.as_bytes())), "{name}");
         }
         for name in [
@@ -459,14 +414,9 @@ mod tests {
         ] {
             assert!(to_backend(classify(name.as_bytes())), "{name}");
         }
-        for name in [
-            "Content-Type",
-            "Date",
-            "Retry-After",
-            "x-should-retry",
-            "Cache-Control",
-            "openai-processing-ms",
-        ] {
+        for name in
+            ["Content-Type", "Date", "Retry-After", "x-should-retry", "Cache-Control", "openai-processing-ms"]
+        {
             assert!(to_client(classify(name.as_bytes())), "{name}");
         }
     }

@@ -37,11 +37,7 @@ pub fn length(value: &[u8]) -> Option<u64> {
         [b'0', _, ..] => None,
         digits => digits.iter().try_fold(0u64, |sum, &byte| {
             let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                None
-            } else {
-                sum.checked_mul(10)?.checked_add(u64::from(digit))
-            }
+            if digit > 9 { None } else { sum.checked_mul(10)?.checked_add(u64::from(digit)) }
         }),
     }
 }
@@ -88,10 +84,7 @@ pub(super) fn coding(value: &[u8]) -> Coding {
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
-    let end = bytes
-        .iter()
-        .rposition(|byte| !blank(byte))
-        .map_or(start, |last| last + 1);
+    let end = bytes.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
     &bytes[start..end]
 }
 

@@ -84,17 +84,11 @@ struct Flaw {
 
 /// The head breaks its grammar, or says two things at once.
 fn malformed(note: &'static str) -> Flaw {
-    Flaw {
-        kind: Kind::HeadMalformed,
-        note,
-    }
+    Flaw { kind: Kind::HeadMalformed, note }
 }
 
 fn too_large(note: &'static str) -> Flaw {
-    Flaw {
-        kind: Kind::HeadTooLarge,
-        note,
-    }
+    Flaw { kind: Kind::HeadTooLarge, note }
 }
 
 /// The end of a head within `bytes`, which hold no more than the limit.
@@ -147,10 +141,9 @@ fn version(text: &[u8]) -> Result<Version, Flaw> {
     match text {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(Flaw {
-            kind: Kind::VersionUnsupported,
-            note: "the version is neither HTTP/1.0 nor HTTP/1.1",
-        }),
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            Err(Flaw { kind: Kind::VersionUnsupported, note: "the version is neither HTTP/1.0 nor HTTP/1.1" })
+        }
         _ => Err(malformed("the version is not HTTP/1.0 or HTTP/1.1")),
     }
 }

@@ -63,9 +63,7 @@ pub struct Member {
 /// Duplicate keys are all reported. After an error, and after the last member, there is nothing more; only a text
 /// whose iteration ended without an error is sound to its last byte.
 pub fn members(bytes: &[u8]) -> Members<'_> {
-    Members {
-        walk: Walk::new(bytes, b'{'),
-    }
+    Members { walk: Walk::new(bytes, b'{') }
 }
 
 /// Iterator over the members of an object, see [`members`].
@@ -102,9 +100,7 @@ impl Iterator for Members<'_> {
 
 /// The elements of the one array that `bytes` must hold, as [`members`] does for an object.
 pub fn elements(bytes: &[u8]) -> Elements<'_> {
-    Elements {
-        walk: Walk::new(bytes, b'['),
-    }
+    Elements { walk: Walk::new(bytes, b'[') }
 }
 
 /// Iterator over the elements of an array, see [`elements`].
@@ -161,15 +157,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(bytes: &'a [u8], opener: u8) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            opener,
-            open: None,
-            close: None,
-            count: 0,
-            over: false,
-        }
+        Self { bytes, at: 0, opener, open: None, close: None, count: 0, over: false }
     }
 
     /// Key (empty in arrays), value and kind of the next item.

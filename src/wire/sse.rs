@@ -17,11 +17,7 @@ pub fn last_boundary(bytes: &[u8]) -> usize {
         _ => bytes.len(),
     };
     while let Some(at) = memrchr2(b'\n', b'\r', &bytes[..end]) {
-        let line_end = if at > 0 && &bytes[at - 1..=at] == b"\r\n" {
-            at - 1
-        } else {
-            at
-        };
+        let line_end = if at > 0 && &bytes[at - 1..=at] == b"\r\n" { at - 1 } else { at };
         if line_end == 0 || is_break(bytes[line_end - 1]) {
             return at + 1;
         }
@@ -90,9 +86,7 @@ pub struct Edge {
 
 impl Default for Edge {
     fn default() -> Self {
-        Self {
-            last: u32::from_be_bytes(*b"\n\n\n\n"),
-        }
+        Self { last: u32::from_be_bytes(*b"\n\n\n\n") }
     }
 }
 
@@ -231,12 +225,7 @@ mod tests {
             (b"\r", 0),
         ] {
             assert_eq!(last_boundary(bytes), boundary, "{}", bytes.escape_ascii());
-            assert_eq!(
-                events(bytes).last().map_or(0, |span| span.end),
-                boundary,
-                "{}",
-                bytes.escape_ascii()
-            );
+            assert_eq!(events(bytes).last().map_or(0, |span| span.end), boundary, "{}", bytes.escape_ascii());
         }
     }
 
@@ -245,9 +234,7 @@ mod tests {
         let seed = 0x5eed_0004_u64;
         let mut noise = Noise::new(seed);
         for round in 0..20_000 {
-            let bytes: Vec<u8> = (0..noise.below(24))
-                .map(|_| b"\r\n\n\raa:"[noise.below(7)])
-                .collect();
+            let bytes: Vec<u8> = (0..noise.below(24)).map(|_| b"\r\n\n\raa:"[noise.below(7)]).collect();
             let spans: Vec<_> = events(&bytes).collect();
             assert!(spans.windows(2).all(|pair| pair[0].end == pair[1].start));
             assert_eq!(
@@ -280,18 +267,9 @@ mod tests {
             (event.name, event.data, event.data_lines, event.comment_only)
         };
         assert_eq!(read(b"data: {}\n\n"), (None, Some(&b"{}"[..]), 1, false));
-        assert_eq!(
-            read(b"\xef\xbb\xbfdata:{}\r\n\r\n"),
-            (None, Some(&b"{}"[..]), 1, false)
-        );
-        assert_eq!(
-            read(b"event: a\rdata:  b\r\r"),
-            (Some(&b"a"[..]), Some(&b" b"[..]), 1, false)
-        );
-        assert_eq!(
-            read(b"data: a\ndata\ndata: c\n\n"),
-            (None, Some(&b"a"[..]), 3, false)
-        );
+        assert_eq!(read(b"\xef\xbb\xbfdata:{}\r\n\r\n"), (None, Some(&b"{}"[..]), 1, false));
+        assert_eq!(read(b"event: a\rdata:  b\r\r"), (Some(&b"a"[..]), Some(&b" b"[..]), 1, false));
+        assert_eq!(read(b"data: a\ndata\ndata: c\n\n"), (None, Some(&b"a"[..]), 3, false));
         assert_eq!(read(b": ping\n:\n\n"), (None, None, 0, true));
         assert_eq!(read(b": ping\nid: 1\n\n"), (None, None, 0, false));
         assert_eq!(read(b"retry: 3\n\n"), (None, None, 0, false));
@@ -309,19 +287,12 @@ mod tests {
 
     #[test]
     fn done_is_a_single_data_line() {
-        for bytes in [
-            &b"data: [DONE]\n\n"[..],
-            b"data:[DONE]\r\n\r\n",
-            b": x\ndata: [DONE] \n\n",
-        ] {
+        for bytes in [&b"data: [DONE]\n\n"[..], b"data:[DONE]\r\n\r\n", b": x\ndata: [DONE] \n\n"] {
             assert!(is_done(bytes));
         }
-        for bytes in [
-            &b"data: \"[DONE]\"\n\n"[..],
-            b": [DONE]\n\n",
-            b"data: [DONE]\ndata: x\n\n",
-            b"data: [done]\n\n",
-        ] {
+        for bytes in
+            [&b"data: \"[DONE]\"\n\n"[..], b": [DONE]\n\n", b"data: [DONE]\ndata: x\n\n", b"data: [done]\n\n"]
+        {
             assert!(!is_done(bytes));
         }
     }
@@ -344,12 +315,7 @@ mod tests {
                 let mut edge = Edge::default();
                 edge.push(&stream[..cut]);
                 edge.push(&stream[cut..]);
-                assert_eq!(
-                    edge.at_boundary(),
-                    boundary,
-                    "{} cut {cut}",
-                    stream.escape_ascii()
-                );
+                assert_eq!(edge.at_boundary(), boundary, "{} cut {cut}", stream.escape_ascii());
             }
         }
     }

@@ -24,18 +24,10 @@ impl Drive {
         let bar = ProgressBar::new(1000);
         let form = "{elapsed_precise} [{bar:40}] {msg}";
         bar.set_style(ProgressStyle::with_template(form)?.progress_chars("=> "));
-        let report = drive::run(
-            &self.options,
-            |Progress {
-                 share,
-                 good,
-                 failed,
-                 inflight,
-             }| {
-                bar.set_position((share * 1000.0) as u64);
-                bar.set_message(format!("{good} good, {failed} failed, {inflight} in flight"));
-            },
-        )?;
+        let report = drive::run(&self.options, |Progress { share, good, failed, inflight }| {
+            bar.set_position((share * 1000.0) as u64);
+            bar.set_message(format!("{good} good, {failed} failed, {inflight} in flight"));
+        })?;
         bar.finish_and_clear();
         say(&report.table());
         if let Some(path) = &self.json {

@@ -50,10 +50,7 @@ impl Gpusim {
 fn nth(address: &Address, index: u16) -> Result<Address, String> {
     match address {
         Address::Tcp(tcp) if tcp.port() != 0 => {
-            let port = tcp
-                .port()
-                .checked_add(index)
-                .ok_or("the ports end before the servers do")?;
+            let port = tcp.port().checked_add(index).ok_or("the ports end before the servers do")?;
             Ok(Address::Tcp(SocketAddr::new(tcp.ip(), port)))
         }
         Address::Unix(path) if index > 0 => {
@@ -66,9 +63,7 @@ fn nth(address: &Address, index: u16) -> Result<Address, String> {
 }
 
 fn until_interrupted() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {

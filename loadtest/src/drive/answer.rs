@@ -66,9 +66,8 @@ impl Answer {
                 self.head.clear();
                 return self.take(&rest, token);
             }
-            self.is_stream = head
-                .field("content-type")
-                .is_some_and(|kind| kind.starts_with("text/event-stream"));
+            self.is_stream =
+                head.field("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
             self.keep_alive = head.keeps_alive();
             self.state = match head.framing()? {
                 Framing::Length(length) => State::Length(length),
@@ -81,11 +80,7 @@ impl Answer {
         }
         let (records, is_stream) = (&mut self.records, self.is_stream);
         let mut data = |run: &[u8]| {
-            if is_stream {
-                records.stream(run, &mut token)
-            } else {
-                records.whole(run)
-            }
+            if is_stream { records.stream(run, &mut token) } else { records.whole(run) }
         };
         match &mut self.state {
             State::Length(left) => {
@@ -217,12 +212,7 @@ impl Seen {
 }
 
 /// Members that carry generated text in a chunk; one that is not empty makes the chunk a token.
-const TEXT_MEMBERS: [&[u8]; 4] = [
-    b"\"content\"",
-    b"\"text\"",
-    b"\"reasoning_content\"",
-    b"\"arguments\"",
-];
+const TEXT_MEMBERS: [&[u8]; 4] = [b"\"content\"", b"\"text\"", b"\"reasoning_content\"", b"\"arguments\""];
 /// Kept of a whole answer.
 const WHOLE_KEPT_BYTES: usize = 4096;
 
@@ -249,22 +239,12 @@ mod tests {
     #[test]
     fn stream_reads_the_same_in_any_split() {
         let wire = stream_wire();
-        let expected = Seen {
-            events: 3,
-            tokens: 1,
-            finish: true,
-            done: true,
-            ..Seen::default()
-        };
+        let expected = Seen { events: 3, tokens: 1, finish: true, done: true, ..Seen::default() };
         for split in 0..=wire.len() {
             let (mut answer, mut tokens) = (Answer::default(), 0);
             answer.take(&wire[..split], || tokens += 1).unwrap();
             answer.take(&wire[split..], || tokens += 1).unwrap();
-            assert_eq!(
-                (answer.seen(), answer.is_done(), tokens),
-                (expected, true, 1),
-                "split {split}"
-            );
+            assert_eq!((answer.seen(), answer.is_done(), tokens), (expected, true, 1), "split {split}");
         }
     }
 
@@ -272,18 +252,12 @@ mod tests {
     fn whole_answer_gives_usage_and_refuses_more_bytes() {
         let body =
             br#"{"choices":[],"usage":{"completion_tokens": 7,"prompt_tokens_details":{"cached_tokens":3}}}"#;
-        let wire = [
-            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes(),
-            body,
-        ]
-        .concat();
+        let wire =
+            [format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes(), body].concat();
         let mut answer = Answer::default();
         answer.take(&wire, || {}).unwrap();
         assert!(answer.is_done());
-        assert_eq!(
-            (answer.seen().completion_tokens, answer.seen().cached_tokens),
-            (Some(7), Some(3))
-        );
+        assert_eq!((answer.seen().completion_tokens, answer.seen().cached_tokens), (Some(7), Some(3)));
         assert!(answer.take(b"x", || {}).is_err());
     }
 
@@ -291,10 +265,7 @@ mod tests {
     fn interim_answer_is_skipped() {
         let mut answer = Answer::default();
         answer
-            .take(
-                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\ncontent-length: 0\r\n\r\n",
-                || {},
-            )
+            .take(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\ncontent-length: 0\r\n\r\n", || {})
             .unwrap();
         assert_eq!((answer.status, answer.is_done()), (204, true));
     }

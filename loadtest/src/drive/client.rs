@@ -78,11 +78,7 @@ impl Connection {
     /// # Errors
     /// The kernel's.
     pub async fn open(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Self> {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(source) = source {
             socket.bind(SocketAddr::new(source, 0))?;
         }
@@ -153,11 +149,7 @@ impl Idle {
         let mut connection = None;
         let work = async {
             loop {
-                let kept = if resent {
-                    None
-                } else {
-                    self.kept.borrow_mut().pop()
-                };
+                let kept = if resent { None } else { self.kept.borrow_mut().pop() };
                 let mut open = match kept {
                     Some(kept) => kept,
                     None => {
@@ -179,9 +171,7 @@ impl Idle {
                 return done;
             }
         };
-        let done = tokio::time::timeout(limit, work)
-            .await
-            .unwrap_or(Err(Failure::Timeout));
+        let done = tokio::time::timeout(limit, work).await.unwrap_or(Err(Failure::Timeout));
         let end = Instant::now();
         let seen = answer.seen();
         let failure = done.err().or_else(|| verdict(&answer, seen));
@@ -192,14 +182,7 @@ impl Idle {
             connection.used = true;
             self.kept.borrow_mut().push(connection);
         }
-        Outcome {
-            end,
-            first,
-            seen,
-            is_stream: answer.is_stream,
-            failure,
-            resent,
-        }
+        Outcome { end, first, seen, is_stream: answer.is_stream, failure, resent }
     }
 }
 
@@ -215,11 +198,7 @@ fn verdict(answer: &Answer, seen: Seen) -> Option<Failure> {
 }
 
 fn lost(answer: &Answer) -> Failure {
-    if answer.has_begun() {
-        Failure::Cut
-    } else {
-        Failure::NoAnswer
-    }
+    if answer.has_begun() { Failure::Cut } else { Failure::NoAnswer }
 }
 
 thread_local! {

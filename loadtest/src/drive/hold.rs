@@ -36,10 +36,7 @@ pub(super) async fn run(
     let ramp = super::seconds("--ramp", options.ramp)?;
     let length = super::seconds("--duration", options.duration)?;
     let begin = Instant::now();
-    let window = Window {
-        start: begin + ramp,
-        length,
-    };
+    let window = Window { start: begin + ramp, length };
     let limits = Limits {
         ttft: super::seconds("--ttft-limit-ms", options.ttft_limit_ms / 1e3)?,
         between: super::seconds("--itl-limit-ms", options.itl_limit_ms / 1e3)?,
@@ -113,9 +110,8 @@ impl Holder {
                     tally.token(now, gap);
                 }
             };
-            let outcome = idle
-                .exchange(self.target.address, source, &self.request, self.timeout, token)
-                .await;
+            let outcome =
+                idle.exchange(self.target.address, source, &self.request, self.timeout, token).await;
             self.open.set(self.open.get() - 1);
             if Instant::now() >= self.end {
                 return;
@@ -144,9 +140,7 @@ fn sources(options: &Options, streams: usize, target: IpAddr) -> Vec<IpAddr> {
     } else {
         0
     };
-    (0..count.min(250))
-        .map(|index| Ipv4Addr::new(127, 0, 0, 2 + index as u8).into())
-        .collect()
+    (0..count.min(250)).map(|index| Ipv4Addr::new(127, 0, 0, 2 + index as u8).into()).collect()
 }
 
 const PORTS_PER_SOURCE: usize = 20_000;

@@ -5,30 +5,17 @@ use std::fmt::Write;
 
 /// The whole page.
 pub fn page(report: &Report) -> String {
-    let latency: Vec<Line<'_>> = [
-        ("ttft", &report.ttft),
-        ("itl", &report.inter_token),
-        ("e2e", &report.end_to_end),
-    ]
-    .into_iter()
-    .filter(|(_, spread)| spread.count > 0)
-    .map(|(class, spread)| Line {
-        class,
-        points: curve(spread),
-    })
-    .collect();
+    let latency: Vec<Line<'_>> =
+        [("ttft", &report.ttft), ("itl", &report.inter_token), ("e2e", &report.end_to_end)]
+            .into_iter()
+            .filter(|(_, spread)| spread.count > 0)
+            .map(|(class, spread)| Line { class, points: curve(spread) })
+            .collect();
     let over_time = |class, value: &dyn Fn(&super::report::SliceReport) -> Option<f64>| Line {
         class,
-        points: report
-            .slices
-            .iter()
-            .filter_map(|slice| Some((slice.at, value(slice)?)))
-            .collect(),
+        points: report.slices.iter().filter_map(|slice| Some((slice.at, value(slice)?))).collect(),
     };
-    let ttft = [
-        over_time("ttft", &|slice| slice.ttft_p50),
-        over_time("p99", &|slice| slice.ttft_p99),
-    ];
+    let ttft = [over_time("ttft", &|slice| slice.ttft_p50), over_time("p99", &|slice| slice.ttft_p99)];
     let rate = [
         over_time("good", &|slice| Some(slice.good_per_second)),
         over_time("bad", &|slice| Some(slice.failed_per_second)),
@@ -41,11 +28,7 @@ pub fn page(report: &Report) -> String {
         .enumerate()
         .map(|(n, name)| (if n == 0 { 2f64.log10() } else { n as f64 }, (*name).to_owned()))
         .collect();
-    let nines_max = latency
-        .iter()
-        .flat_map(|line| &line.points)
-        .map(|point| point.0)
-        .fold(1.0, f64::max);
+    let nines_max = latency.iter().flat_map(|line| &line.points).map(|point| point.0).fold(1.0, f64::max);
     let plots = [
         (
             "Latency by percentile",
@@ -65,12 +48,7 @@ pub fn page(report: &Report) -> String {
             "<b class=good>good</b> <b class=bad>failed</b>",
             plot(&rate, end, &time_ticks(end), Scale::Linear),
         ),
-        (
-            "Tokens per second",
-            "by arrival",
-            "",
-            plot(&tokens, end, &time_ticks(end), Scale::Linear),
-        ),
+        ("Tokens per second", "by arrival", "", plot(&tokens, end, &time_ticks(end), Scale::Linear)),
     ];
     let mut page = format!(
         "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
@@ -99,42 +77,21 @@ fn tiles(report: &Report) -> String {
         ("requests/s", format!("{:.1}", report.requests_per_second)),
         ("goodput", format!("{:.2} %", report.goodput * 100.0)),
         ("failed", format!("{} of {}", report.failed, report.sent)),
-        (
-            "TTFT p50 / p99",
-            format!("{:.1} / {:.1} ms", report.ttft.p50, report.ttft.p99),
-        ),
+        ("TTFT p50 / p99", format!("{:.1} / {:.1} ms", report.ttft.p50, report.ttft.p99)),
         ("between tokens p99", format!("{:.2} ms", report.inter_token.p99)),
         ("tokens/s", format!("{:.0}", report.tokens_per_second)),
     ];
     if let Some(held) = &report.held {
-        tiles.insert(
-            0,
-            ("streams dropped", format!("{} of {}", held.dropped, held.wanted)),
-        );
+        tiles.insert(0, ("streams dropped", format!("{} of {}", held.dropped, held.wanted)));
     }
-    let cells: String = tiles
-        .iter()
-        .map(|(name, value)| format!("<div><b>{value}</b><span>{name}</span></div>"))
-        .collect();
+    let cells: String =
+        tiles.iter().map(|(name, value)| format!("<div><b>{value}</b><span>{name}</span></div>")).collect();
     format!("<div class=tiles>{cells}</div>\n")
 }
 
 fn tables(report: &Report) -> String {
     let mut text = String::from("<table><tr><th>ms<th>count<th>mean<th>p50<th>p90<th>p99<th>p99.9<th>max\n");
-    for (
-        name,
-        Spread {
-            count,
-            mean,
-            p50,
-            p90,
-            p99,
-            p999,
-            max,
-            ..
-        },
-    ) in report.spreads()
-    {
+    for (name, Spread { count, mean, p50, p90, p99, p999, max, .. }) in report.spreads() {
         let _ = writeln!(
             text,
             "<tr><td>{name}<td>{count}<td>{mean:.2}<td>{p50:.2}<td>{p90:.2}<td>{p99:.2}<td>{p999:.2}<td>{max:.2}"
@@ -179,10 +136,7 @@ fn curve(spread: &Spread) -> Vec<(f64, f64)> {
 }
 
 fn plot(lines: &[Line<'_>], x_max: f64, x_ticks: &[(f64, String)], scale: Scale) -> String {
-    let values: Vec<f64> = lines
-        .iter()
-        .flat_map(|line| line.points.iter().map(|point| point.1))
-        .collect();
+    let values: Vec<f64> = lines.iter().flat_map(|line| line.points.iter().map(|point| point.1)).collect();
     if values.is_empty() {
         return "<p class=sub>nothing to plot</p>".to_owned();
     }
@@ -193,11 +147,7 @@ fn plot(lines: &[Line<'_>], x_max: f64, x_ticks: &[(f64, String)], scale: Scale)
     };
     let x = |value: f64| LEFT + (value / x_max.max(1e-9)).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| {
-        let value = if scale == Scale::Log {
-            value.max(1e-3).log10()
-        } else {
-            value
-        };
+        let value = if scale == Scale::Log { value.max(1e-3).log10() } else { value };
         BOTTOM - ((value - low) / (high - low)).clamp(0.0, 1.0) * (BOTTOM - TOP)
     };
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img>");
@@ -222,18 +172,11 @@ fn plot(lines: &[Line<'_>], x_max: f64, x_ticks: &[(f64, String)], scale: Scale)
     }
     for Line { class, points } in lines {
         if let [(at, value)] = points[..] {
-            let _ = write!(
-                svg,
-                "<circle class={class} cx={:.1} cy={:.1} r=2 />",
-                x(at),
-                y(value)
-            );
+            let _ = write!(svg, "<circle class={class} cx={:.1} cy={:.1} r=2 />", x(at), y(value));
             continue;
         }
-        let points: Vec<String> = points
-            .iter()
-            .map(|(at, value)| format!("{:.1},{:.1}", x(*at), y(*value)))
-            .collect();
+        let points: Vec<String> =
+            points.iter().map(|(at, value)| format!("{:.1},{:.1}", x(*at), y(*value))).collect();
         let _ = write!(svg, "<polyline class={class} points=\"{}\" />", points.join(" "));
     }
     svg.push_str("</svg>");
@@ -244,42 +187,25 @@ fn plot(lines: &[Line<'_>], x_max: f64, x_ticks: &[(f64, String)], scale: Scale)
 fn linear_axis(top: f64) -> (f64, f64, Vec<f64>) {
     let step = round_step(top.max(1e-3) / 4.0);
     let count = (top / step).ceil().max(1.0);
-    (
-        0.0,
-        step * count,
-        (0..=count as usize).map(|n| n as f64 * step).collect(),
-    )
+    (0.0, step * count, (0..=count as usize).map(|n| n as f64 * step).collect())
 }
 
 /// Powers of ten around the values; the axis itself is in logarithms.
 fn log_axis(least: f64, top: f64) -> (f64, f64, Vec<f64>) {
     let low = least.max(1e-3).log10().floor();
     let high = top.max(1e-3).log10().ceil().max(low + 1.0);
-    (
-        low,
-        high,
-        (low as i32..=high as i32)
-            .map(|power| 10f64.powi(power))
-            .collect(),
-    )
+    (low, high, (low as i32..=high as i32).map(|power| 10f64.powi(power)).collect())
 }
 
 fn time_ticks(seconds: f64) -> Vec<(f64, String)> {
     let step = round_step(seconds / 6.0);
-    (0..=7)
-        .map(|n| f64::from(n) * step)
-        .map(|at| (at, format!("{} s", short(at))))
-        .collect()
+    (0..=7).map(|n| f64::from(n) * step).map(|at| (at, format!("{} s", short(at)))).collect()
 }
 
 /// The next of 1, 2, 5, 10 ... at or above `step`.
 fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.max(1e-6).log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|m| m * power)
-        .find(|s| *s >= step * 0.999)
-        .unwrap_or(power * 10.0)
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= step * 0.999).unwrap_or(power * 10.0)
 }
 
 fn short(value: f64) -> String {
@@ -294,9 +220,7 @@ fn short(value: f64) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 const WIDTH: f64 = 560.0;
@@ -331,10 +255,7 @@ mod tests {
     #[test]
     fn axes_are_round_and_hold_the_values() {
         assert_eq!(linear_axis(87.0), (0.0, 100.0, vec![0.0, 50.0, 100.0]));
-        assert_eq!(
-            log_axis(0.4, 120.0),
-            (-1.0, 3.0, vec![0.1, 1.0, 10.0, 100.0, 1000.0])
-        );
+        assert_eq!(log_axis(0.4, 120.0), (-1.0, 3.0, vec![0.1, 1.0, 10.0, 100.0, 1000.0]));
         assert_eq!(
             (round_step(3.1), short(12_500.0), short(0.5)),
             (5.0, "12.5k".to_owned(), "0.5".to_owned())

@@ -154,10 +154,8 @@ pub struct Progress {
 /// Options that make no sense, or a trace that cannot be read.
 pub fn run(options: &Options, progress: impl FnMut(Progress)) -> Result<Report, String> {
     let target = Target::new(&options.url, options.key.as_deref(), &options.headers)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     LocalSet::new().block_on(&runtime, async {
         match options.hold {
             Some(streams) => hold::run(options, target, streams, progress).await,
@@ -247,12 +245,7 @@ async fn drive(
         let share = (now - begin).as_secs_f64() / (driver.end - begin).as_secs_f64();
         let good = driver.tally.borrow().good;
         let inflight = driver.inflight.get();
-        progress(Progress {
-            share: share.min(1.0),
-            good,
-            failed: driver.failed.get(),
-            inflight,
-        });
+        progress(Progress { share: share.min(1.0), good, failed: driver.failed.get(), inflight });
         if loading && now >= drained {
             load.abort();
             loading = false;
@@ -269,11 +262,7 @@ impl Driver {
         let mut chance = Chance::new(self.options.seed);
         let mut meant = self.begin;
         loop {
-            let gap = if self.options.constant {
-                1.0 / rate
-            } else {
-                chance.exponential(1.0 / rate)
-            };
+            let gap = if self.options.constant { 1.0 / rate } else { chance.exponential(1.0 / rate) };
             meant += Duration::from_secs_f64(gap);
             if meant >= self.end {
                 return Ok(());
@@ -288,12 +277,7 @@ impl Driver {
     async fn replay(self: Rc<Self>, trace: Trace) -> Result<(), String> {
         let speed = self.options.trace_speed.max(1e-6);
         for request in trace {
-            let TraceRequest {
-                timestamp,
-                input_length,
-                output_length,
-                hash_ids,
-            } = request?;
+            let TraceRequest { timestamp, input_length, output_length, hash_ids } = request?;
             let offset = Duration::try_from_secs_f64(timestamp / 1e3 / speed).map_err(|e| e.to_string())?;
             let meant = self.begin + offset;
             if meant >= self.end {
@@ -312,11 +296,7 @@ impl Driver {
         for user in 0..users {
             let driver = self.clone();
             tasks.spawn_local(async move {
-                if talk {
-                    driver.session(user as u64).await
-                } else {
-                    driver.back_to_back().await
-                }
+                if talk { driver.session(user as u64).await } else { driver.back_to_back().await }
             });
         }
         while tasks.join_next().await.is_some() {}
@@ -366,9 +346,7 @@ impl Driver {
         self.next_index.set(index + 1);
         let options = &self.options;
         let prefix = Chance::for_item(options.seed, index).below(options.prefixes.max(1));
-        let text = self
-            .shape
-            .text(options.prompt_tokens, options.shared_prefix_tokens, prefix, index);
+        let text = self.shape.text(options.prompt_tokens, options.shared_prefix_tokens, prefix, index);
         (text, options.output_tokens)
     }
 
@@ -399,10 +377,7 @@ impl Driver {
                 self.tally.borrow_mut().token(now, gap);
             }
         };
-        let outcome = self
-            .idle
-            .exchange(self.target.address, None, &request, self.timeout, token)
-            .await;
+        let outcome = self.idle.exchange(self.target.address, None, &request, self.timeout, token).await;
         self.inflight.set(self.inflight.get() - 1);
         let failed = outcome.failure.is_some();
         self.failed.set(self.failed.get() + u64::from(failed));

@@ -53,11 +53,7 @@ impl Shape {
             let end = tokens.min((index + 1) * TRACE_BLOCK_TOKENS) * TOKEN_BYTES;
             fill(&mut text, end, mix(self.seed ^ mix(*id)));
         }
-        fill(
-            &mut text,
-            tokens * TOKEN_BYTES,
-            mix(self.seed ^ hash_ids.last().copied().unwrap_or(0)),
-        );
+        fill(&mut text, tokens * TOKEN_BYTES, mix(self.seed ^ hash_ids.last().copied().unwrap_or(0)));
         text
     }
 }
@@ -70,9 +66,7 @@ fn fill(text: &mut String, size: usize, seed: u64) {
         for part in 0..4 {
             // Three letters and a space: about what a token of English is.
             for letter in 0..3 {
-                text.push(char::from(
-                    b'a' + ((word >> (part * 16 + letter * 5)) & 31) as u8 % 26,
-                ));
+                text.push(char::from(b'a' + ((word >> (part * 16 + letter * 5)) & 31) as u8 % 26));
             }
             text.push(' ');
         }
@@ -90,12 +84,7 @@ mod tests {
     use super::*;
 
     fn shape() -> Shape {
-        Shape {
-            model: "m\"x".to_owned(),
-            stream: true,
-            ignore_eos: true,
-            seed: 1,
-        }
+        Shape { model: "m\"x".to_owned(), stream: true, ignore_eos: true, seed: 1 }
     }
 
     #[test]
@@ -111,10 +100,7 @@ mod tests {
         let (one, two) = (shape().text(100, 40, 3, 1), shape().text(100, 40, 3, 2));
         assert_eq!(one[..160], two[..160]);
         assert_ne!(one[160..], two[160..]);
-        let (one, two) = (
-            shape().trace_text(1000, &[1, 2]),
-            shape().trace_text(900, &[1, 3]),
-        );
+        let (one, two) = (shape().trace_text(1000, &[1, 2]), shape().trace_text(900, &[1, 3]));
         assert_eq!((one.len(), two.len()), (4000, 3600));
         assert_eq!(one[..2048], two[..2048]);
         assert_ne!(one[2048..3600], two[2048..]);

@@ -133,11 +133,7 @@ impl Report {
             without_done: tally.without_done,
             resent: tally.resent,
             requests_per_second: tally.good as f64 / seconds,
-            goodput: if tally.sent == 0 {
-                0.0
-            } else {
-                tally.within as f64 / tally.sent as f64
-            },
+            goodput: if tally.sent == 0 { 0.0 } else { tally.within as f64 / tally.sent as f64 },
             ttft_limit_ms: tally.limits.ttft.as_secs_f64() * 1e3,
             itl_limit_ms: tally.limits.between.as_secs_f64() * 1e3,
             events: tally.events,
@@ -168,61 +164,31 @@ impl Report {
         };
         line("endpoint", self.url.clone());
         line("load", format!("{}, {:.1} s measured", self.load, self.seconds));
-        line(
-            "requests",
-            format!("{} sent, {} good, {} failed", self.sent, self.good, self.failed),
-        );
+        line("requests", format!("{} sent, {} good, {} failed", self.sent, self.good, self.failed));
         for (kind, count) in &self.failures {
             line("", format!("{count} x {kind}"));
         }
         if self.without_done + self.resent > 0 {
             line(
                 "also",
-                format!(
-                    "{} without [DONE], {} resent on a fresh connection",
-                    self.without_done, self.resent
-                ),
+                format!("{} without [DONE], {} resent on a fresh connection", self.without_done, self.resent),
             );
         }
         line(
             "rate",
-            format!(
-                "{:.1} requests/s, {:.1} tokens/s",
-                self.requests_per_second, self.tokens_per_second
-            ),
+            format!("{:.1} requests/s, {:.1} tokens/s", self.requests_per_second, self.tokens_per_second),
         );
-        line(
-            "records",
-            format!("{} received, {} with text", self.events, self.tokens),
-        );
+        line("records", format!("{} received, {} with text", self.events, self.tokens));
         line(
             "server's count",
-            format!(
-                "{} output tokens, {} cached",
-                self.completion_tokens, self.cached_tokens
-            ),
+            format!("{} output tokens, {} cached", self.completion_tokens, self.cached_tokens),
         );
-        let limits = format!(
-            "TTFT <= {} ms, mean ITL <= {} ms",
-            self.ttft_limit_ms, self.itl_limit_ms
-        );
+        let limits = format!("TTFT <= {} ms, mean ITL <= {} ms", self.ttft_limit_ms, self.itl_limit_ms);
         line("goodput", format!("{:.2} % ({limits})", self.goodput * 100.0));
         if let Some(held) = &self.held {
-            let Held {
-                wanted,
-                open_max,
-                open_at_end,
-                dropped,
-                renewed,
-            } = held;
-            line(
-                "streams",
-                format!("{wanted} wanted, {open_max} open at most, {open_at_end} at the end"),
-            );
-            line(
-                "",
-                format!("{dropped} dropped, {renewed} ended properly and opened again"),
-            );
+            let Held { wanted, open_max, open_at_end, dropped, renewed } = held;
+            line("streams", format!("{wanted} wanted, {open_max} open at most, {open_at_end} at the end"));
+            line("", format!("{dropped} dropped, {renewed} ended properly and opened again"));
         }
         let _ = writeln!(
             text,
@@ -231,15 +197,7 @@ impl Report {
         );
         for (label, spread) in self.spreads() {
             if spread.count > 0 {
-                let Spread {
-                    mean,
-                    p50,
-                    p90,
-                    p99,
-                    p999,
-                    max,
-                    ..
-                } = spread;
+                let Spread { mean, p50, p90, p99, p999, max, .. } = spread;
                 let _ = writeln!(
                     text,
                     "  {label:<22} {mean:>10.2} {p50:>10.2} {p90:>10.2} {p99:>10.2} {p999:>10.2} {max:>10.2}"
@@ -308,11 +266,7 @@ fn curve_percentiles(count: u64) -> impl Iterator<Item = f64> {
 }
 
 fn load_words(options: &Options) -> String {
-    let answers = if options.no_stream {
-        "whole answers"
-    } else {
-        "streams"
-    };
+    let answers = if options.no_stream { "whole answers" } else { "streams" };
     if let Some(streams) = options.hold {
         format!("{streams} streams held open")
     } else if let Some(sessions) = options.sessions {
@@ -323,9 +277,6 @@ fn load_words(options: &Options) -> String {
         format!("trace {} at {}x, {answers}", trace.display(), options.trace_speed)
     } else {
         let law = if options.constant { "constant" } else { "Poisson" };
-        format!(
-            "{} requests/s, {law} arrivals, {answers}",
-            options.rate.unwrap_or(1.0)
-        )
+        format!("{} requests/s, {law} arrivals, {answers}", options.rate.unwrap_or(1.0))
     }
 }

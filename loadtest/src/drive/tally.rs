@@ -91,12 +91,7 @@ impl Tally {
         let seconds = window.length.as_secs_f64();
         let slice = Duration::from_secs_f64((seconds / SLICES_MAX).max(1.0).ceil());
         let count = (seconds / slice.as_secs_f64()).ceil().max(1.0) as usize;
-        let empty = Slice {
-            good: 0,
-            failed: 0,
-            tokens: 0,
-            ttft: histogram(2),
-        };
+        let empty = Slice { good: 0, failed: 0, tokens: 0, ttft: histogram(2) };
         Self {
             window,
             limits,
@@ -171,10 +166,7 @@ impl Tally {
     /// A measured request was not sent: too many were in flight already.
     pub fn refused(&mut self, now: Instant) {
         self.sent += 1;
-        *self
-            .failures
-            .entry("not sent: in-flight limit of the driver".to_owned())
-            .or_default() += 1;
+        *self.failures.entry("not sent: in-flight limit of the driver".to_owned()).or_default() += 1;
         if let Some(slice) = self.slice_at(now) {
             slice.failed += 1;
         }
@@ -184,17 +176,13 @@ impl Tally {
     pub fn unfinished(&mut self, count: u64) {
         if count > 0 {
             self.sent += count;
-            *self
-                .failures
-                .entry("unfinished at the end of the run".to_owned())
-                .or_default() += count;
+            *self.failures.entry("unfinished at the end of the run".to_owned()).or_default() += count;
         }
     }
 
     fn slice_at(&mut self, now: Instant) -> Option<&mut Slice> {
         let since = now.checked_duration_since(self.window.start)?;
-        self.slices
-            .get_mut((since.as_secs_f64() / self.slice.as_secs_f64()) as usize)
+        self.slices.get_mut((since.as_secs_f64() / self.slice.as_secs_f64()) as usize)
     }
 }
 

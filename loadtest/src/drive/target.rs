@@ -27,20 +27,13 @@ impl Target {
             path if path.ends_with("/completions") => path.to_owned(),
             base => format!("{base}/chat/completions"),
         };
-        let with_port = if host
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-        {
+        let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
             host.to_owned()
         } else {
             format!("{host}:80")
         };
-        let mut addresses = with_port
-            .to_socket_addrs()
-            .map_err(|error| format!("{with_port}: {error}"))?;
-        let address = addresses
-            .next()
-            .ok_or_else(|| format!("{with_port} has no address"))?;
+        let mut addresses = with_port.to_socket_addrs().map_err(|error| format!("{with_port}: {error}"))?;
+        let address = addresses.next().ok_or_else(|| format!("{with_port} has no address"))?;
         let mut head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n");
         if let Some(key) = key {
             head.push_str(&format!("authorization: Bearer {key}\r\n"));
@@ -72,22 +65,11 @@ mod tests {
     fn path_follows_the_base() {
         let line = |url: &str| {
             let request = Target::new(url, None, &[]).unwrap().request("");
-            String::from_utf8(request)
-                .unwrap()
-                .lines()
-                .next()
-                .unwrap()
-                .to_owned()
+            String::from_utf8(request).unwrap().lines().next().unwrap().to_owned()
         };
         assert_eq!(line("http://127.0.0.1:1"), "POST /v1/chat/completions HTTP/1.1");
-        assert_eq!(
-            line("http://127.0.0.1:1/v1/"),
-            "POST /v1/chat/completions HTTP/1.1"
-        );
-        assert_eq!(
-            line("http://127.0.0.1:1/x/v1/chat/completions"),
-            "POST /x/v1/chat/completions HTTP/1.1"
-        );
+        assert_eq!(line("http://127.0.0.1:1/v1/"), "POST /v1/chat/completions HTTP/1.1");
+        assert_eq!(line("http://127.0.0.1:1/x/v1/chat/completions"), "POST /x/v1/chat/completions HTTP/1.1");
     }
 
     #[test]

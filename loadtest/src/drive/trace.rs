@@ -33,10 +33,7 @@ impl Trace {
     /// It cannot be opened.
     pub fn open(path: &Path) -> Result<Self, String> {
         let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self {
-            lines: BufReader::new(file).lines(),
-            number: 0,
-        })
+        Ok(Self { lines: BufReader::new(file).lines(), number: 0 })
     }
 }
 

@@ -94,10 +94,7 @@ impl Api {
             Self::Completions | Self::Messages => &["max_tokens"],
             Self::Responses => &["max_output_tokens"],
         };
-        members
-            .iter()
-            .find_map(|member| body.get(*member)?.as_u64())
-            .map(|limit| limit.max(1) as usize)
+        members.iter().find_map(|member| body.get(*member)?.as_u64()).map(|limit| limit.max(1) as usize)
     }
 }
 
@@ -116,12 +113,7 @@ impl Server {
                 Ok(request) => request,
                 Err(NoRequest::Closed) => return,
                 Err(NoRequest::Malformed(why)) => {
-                    let reply = Reply {
-                        wire,
-                        quirks: &self.quirks,
-                        fault: None,
-                        keep_alive: false,
-                    };
+                    let reply = Reply { wire, quirks: &self.quirks, fault: None, keep_alive: false };
                     reply.page(error_page(400, "BadRequestError", why.0)).await;
                     return;
                 }
@@ -137,20 +129,12 @@ impl Server {
     }
 
     async fn answer(&self, wire: &mut Wire, request: &Request) -> Ending {
-        let reply = Reply {
-            wire,
-            quirks: &self.quirks,
-            fault: None,
-            keep_alive: request.keep_alive,
-        };
+        let reply = Reply { wire, quirks: &self.quirks, fault: None, keep_alive: request.keep_alive };
         let method = request.method.as_str();
         let page = match (method, request.path.as_str()) {
-            ("GET", "/health" | "/ping") => Page {
-                status: 200,
-                content_type: "text/plain",
-                retry_after: None,
-                body: Vec::new(),
-            },
+            ("GET", "/health" | "/ping") => {
+                Page { status: 200, content_type: "text/plain", retry_after: None, body: Vec::new() }
+            }
             ("GET", "/v1/models") if self.quirks.has(Quirk::Models500) => {
                 error_page(500, "InternalServerError", "no models today")
             }
@@ -165,9 +149,7 @@ impl Server {
             },
             (_, path) if WORK_PATHS.contains(&path) => {
                 if method != "POST" {
-                    return reply
-                        .page(Page::json(405, &json!({"detail": "Method Not Allowed"})))
-                        .await;
+                    return reply.page(Page::json(405, &json!({"detail": "Method Not Allowed"}))).await;
                 }
                 return self.work(reply, request).await;
             }
@@ -181,10 +163,7 @@ impl Server {
             json!({"id": model, "object": "model", "created": 1_700_000_000, "owned_by": "vllm", "root": model,
                 "parent": null, "max_model_len": self.context_max()})
         });
-        Page::json(
-            200,
-            &json!({"object": "list", "data": models.collect::<Vec<_>>()}),
-        )
+        Page::json(200, &json!({"object": "list", "data": models.collect::<Vec<_>>()}))
     }
 
     /// Takes one request for work and counts how it ended.
@@ -207,9 +186,7 @@ impl Server {
         let body: Value = match serde_json::from_slice(&request.body) {
             Ok(body @ Value::Object(_)) => body,
             _ => {
-                return reply
-                    .page(error_page(400, "BadRequestError", "the body is no JSON object"))
-                    .await;
+                return reply.page(error_page(400, "BadRequestError", "the body is no JSON object")).await;
             }
         };
         let (model, fault) = match self.choose(&body, request) {
@@ -219,11 +196,7 @@ impl Server {
         reply.fault = fault;
         match fault {
             Some(Fault::Status { code, retry_after }) => {
-                let kind = if code == 429 {
-                    "RateLimitError"
-                } else {
-                    "InternalServerError"
-                };
+                let kind = if code == 429 { "RateLimitError" } else { "InternalServerError" };
                 let mut page = error_page(code, kind, "simulated fault");
                 page.retry_after = matches!(code, 429 | 503).then_some(retry_after);
                 return reply.page(page).await;
@@ -231,12 +204,8 @@ impl Server {
             Some(Fault::Html502) => {
                 let body =
                     b"<html><head><title>502 Bad Gateway</title></head><body>nobody home</body></html>\n";
-                let page = Page {
-                    status: 502,
-                    content_type: "text/html",
-                    retry_after: None,
-                    body: body.to_vec(),
-                };
+                let page =
+                    Page { status: 502, content_type: "text/html", retry_after: None, body: body.to_vec() };
                 return reply.page(page).await;
             }
             Some(fault @ Fault::HangBeforeHead) => return strike(reply.wire, fault).await,
@@ -254,32 +223,18 @@ impl Server {
 
     /// The model's name in the answer, and the fault: by header, then by the model's `#fault` suffix, then by chance.
     fn choose(&self, body: &Value, request: &Request) -> Result<(String, Option<Fault>), Page> {
-        let asked = body
-            .get("model")
-            .and_then(Value::as_str)
-            .unwrap_or(&self.models[0]);
-        let (model, suffix) = asked
-            .split_once('#')
-            .map_or((asked, None), |(model, fault)| (model, Some(fault)));
+        let asked = body.get("model").and_then(Value::as_str).unwrap_or(&self.models[0]);
+        let (model, suffix) =
+            asked.split_once('#').map_or((asked, None), |(model, fault)| (model, Some(fault)));
         if !self.models.iter().any(|known| known == model) {
-            return Err(error_page(
-                404,
-                "NotFoundError",
-                &format!("The model `{model}` does not exist."),
-            ));
+            return Err(error_page(404, "NotFoundError", &format!("The model `{model}` does not exist.")));
         }
         let fault = match request.fault.as_deref().or(suffix).map(str::parse).transpose() {
             Ok(Some(fault)) => Some(fault),
-            Ok(None) => self
-                .fault
-                .filter(|_| self.chance.borrow_mut().share() < self.fault_share),
+            Ok(None) => self.fault.filter(|_| self.chance.borrow_mut().share() < self.fault_share),
             Err(why) => return Err(error_page(400, "BadRequestError", &why)),
         };
-        let suffix = if self.quirks.has(Quirk::ModelSuffix) {
-            "@main"
-        } else {
-            ""
-        };
+        let suffix = if self.quirks.has(Quirk::ModelSuffix) { "@main" } else { "" };
         Ok((format!("{model}{suffix}"), fault))
     }
 
@@ -316,19 +271,12 @@ impl Server {
             (output_tokens, finish) = (room, Finish::Length);
         }
         let prompt_tokens = prompt.tokens();
-        let job = Job {
-            block_hashes: prompt.block_hashes(),
-            prompt_tokens,
-            output_tokens: output_tokens.max(1),
-        };
+        let job =
+            Job { block_hashes: prompt.block_hashes(), prompt_tokens, output_tokens: output_tokens.max(1) };
         let Ok(ticket) = self.ticker.submit(job) else {
             return reply.page(self.too_long(prompt_tokens)).await;
         };
-        let usage = Usage {
-            prompt: prompt_tokens,
-            cached: 0,
-            completion: 0,
-        };
+        let usage = Usage { prompt: prompt_tokens, cached: 0, completion: 0 };
         let manner = self.manner(number, model, body, reply.fault);
         let voice: Box<dyn Voice> = match api {
             Api::Chat => Box::new(Chat::new(manner)),
@@ -336,13 +284,7 @@ impl Server {
             Api::Responses => Box::new(Responses::new(manner)),
             Api::Messages => Box::new(Messages::new(manner)),
         };
-        let generation = Generation {
-            ticket,
-            voice,
-            usage,
-            finish,
-            chance,
-        };
+        let generation = Generation { ticket, voice, usage, finish, chance };
         if stream {
             self.say_streaming(reply, generation).await
         } else {
@@ -361,9 +303,7 @@ impl Server {
         let in_finish = self.quirks.has(Quirk::UsageInFinish) && !no_usage;
         Manner {
             id: Chance::for_item(!self.seed, number).word(),
-            created: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |time| time.as_secs()),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             model,
             tool: forced_tool(body),
             usage_chunk: asked && !in_finish,
@@ -393,14 +333,8 @@ fn forced_tool(body: &Value) -> Option<String> {
     let choice = body.get("tool_choice")?;
     let tool = body.get("tools")?.get(0)?;
     let named = choice.pointer("/function/name").or_else(|| choice.get("name"));
-    let any = matches!(
-        choice.as_str().or_else(|| choice.get("type")?.as_str()),
-        Some("required" | "any")
-    );
-    let first = tool
-        .pointer("/function/name")
-        .or_else(|| tool.get("name"))
-        .filter(|_| any);
+    let any = matches!(choice.as_str().or_else(|| choice.get("type")?.as_str()), Some("required" | "any"));
+    let first = tool.pointer("/function/name").or_else(|| tool.get("name")).filter(|_| any);
     named.or(first)?.as_str().map(str::to_owned)
 }
 

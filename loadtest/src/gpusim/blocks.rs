@@ -26,13 +26,7 @@ struct Cached {
 impl Blocks {
     /// An empty memory of `capacity` blocks.
     pub fn new(capacity: usize) -> Self {
-        Self {
-            capacity,
-            private: 0,
-            cached: HashMap::new(),
-            idle: BTreeMap::new(),
-            tick: 0,
-        }
+        Self { capacity, private: 0, cached: HashMap::new(), idle: BTreeMap::new(), tick: 0 }
     }
 
     /// How many blocks there are.
@@ -47,10 +41,7 @@ impl Blocks {
 
     /// How many blocks at the start of `hashes` are cached.
     pub fn cached_prefix(&self, hashes: &[u64]) -> usize {
-        hashes
-            .iter()
-            .take_while(|hash| self.cached.contains_key(hash))
-            .count()
+        hashes.iter().take_while(|hash| self.cached.contains_key(hash)).count()
     }
 
     /// Whether a job could pin the first `shared` of `hashes`, all cached, and take `count` private blocks more.
@@ -111,13 +102,7 @@ impl Blocks {
             return false;
         }
         self.private -= 1;
-        self.cached.insert(
-            hash,
-            Cached {
-                users: 1,
-                idle_since: 0,
-            },
-        );
+        self.cached.insert(hash, Cached { users: 1, idle_since: 0 });
         true
     }
 }
@@ -144,11 +129,7 @@ mod tests {
         blocks.pin(2);
         blocks.unpin(2);
         assert!(blocks.take(1), "one idle block makes room");
-        assert_eq!(
-            blocks.cached_prefix(&[1]),
-            0,
-            "1 was used longest ago once 2 was used again"
-        );
+        assert_eq!(blocks.cached_prefix(&[1]), 0, "1 was used longest ago once 2 was used again");
         assert_eq!(blocks.cached_prefix(&[2]), 1);
     }
 

@@ -146,14 +146,7 @@ impl Engine {
     pub fn new(speed: Speed) -> Self {
         let blocks = Blocks::new(speed.kv_tokens / BLOCK_TOKENS);
         let totals = Totals::default();
-        Self {
-            speed,
-            blocks,
-            waiting: VecDeque::new(),
-            running: Vec::new(),
-            next_id: 0,
-            totals,
-        }
+        Self { speed, blocks, waiting: VecDeque::new(), running: Vec::new(), next_id: 0, totals }
     }
 
     /// Queues a job.
@@ -225,10 +218,7 @@ impl Engine {
 
     /// Computes one step.
     pub fn step(&mut self) -> Step {
-        let mut work = Work {
-            budget: self.speed.batch_tokens_max.max(1),
-            ..Work::default()
-        };
+        let mut work = Work { budget: self.speed.batch_tokens_max.max(1), ..Work::default() };
         let mut at = 0;
         while at < self.running.len() && work.budget > 0 {
             if self.grow(at, &mut work) {
@@ -240,17 +230,11 @@ impl Engine {
             self.compute(self.running.len() - 1, &mut work);
         }
         let prefill = Duration::from_secs_f64(work.prefill_tokens as f64 / self.speed.prefill_rate);
-        let decode = self
-            .speed
-            .stream_step
-            .saturating_mul(u32::try_from(work.decoding).unwrap_or(u32::MAX));
+        let decode = self.speed.stream_step.saturating_mul(u32::try_from(work.decoding).unwrap_or(u32::MAX));
         for live in self.running.extract_if(.., |live| live.over) {
             live.free(&mut self.blocks);
         }
-        Step {
-            duration: self.speed.step + decode + prefill,
-            progress: work.progress,
-        }
+        Step { duration: self.speed.step + decode + prefill, progress: work.progress }
     }
 
     /// Moves the first waiting job into the batch if there is room.
@@ -264,11 +248,7 @@ impl Engine {
         // The last prompt token is always computed, as its result is the first output token.
         let shared_max = live.job.prompt_tokens.saturating_sub(1) / BLOCK_TOKENS;
         let hashes = &live.job.block_hashes[..live.job.block_hashes.len().min(shared_max)];
-        let shared = if self.speed.prefix_cache {
-            self.blocks.cached_prefix(hashes)
-        } else {
-            0
-        };
+        let shared = if self.speed.prefix_cache { self.blocks.cached_prefix(hashes) } else { 0 };
         let private = (live.context() + 1).div_ceil(BLOCK_TOKENS) - shared;
         if !self.blocks.has_room(hashes, shared, private) {
             return false;

@@ -60,9 +60,7 @@ impl FromStr for Fault {
         let mut parts = text.trim().split(':');
         let name = parts.next().unwrap_or_default();
         let mut number = |default: Option<u32>| match parts.next() {
-            Some(digits) => digits
-                .parse()
-                .map_err(|_| format!("fault {text:?}: {digits:?} is not a number")),
+            Some(digits) => digits.parse().map_err(|_| format!("fault {text:?}: {digits:?} is not a number")),
             None => default.ok_or_else(|| format!("fault {text:?} wants a number, as in {name}:3")),
         };
         let fault = match name {
@@ -70,33 +68,18 @@ impl FromStr for Fault {
                 let code = number(None)?;
                 let code = u16::try_from(code).ok().filter(|code| (400..600).contains(code));
                 let code = code.ok_or_else(|| format!("fault {text:?}: the status is not 400 to 599"))?;
-                Self::Status {
-                    code,
-                    retry_after: number(Some(1))?,
-                }
+                Self::Status { code, retry_after: number(Some(1))? }
             }
             "html-502" => Self::Html502,
             "hang-before-head" => Self::HangBeforeHead,
-            "hang-mid-stream" => Self::HangMidStream {
-                events: number(Some(3))? as usize,
-            },
-            "cut-after" => Self::CutAfter {
-                events: number(None)? as usize,
-            },
-            "reset-after" => Self::ResetAfter {
-                events: number(None)? as usize,
-            },
-            "cut-mid-event" => Self::CutMidEvent {
-                events: number(Some(3))? as usize,
-            },
-            "error-event-after" => Self::ErrorEventAfter {
-                events: number(None)? as usize,
-            },
+            "hang-mid-stream" => Self::HangMidStream { events: number(Some(3))? as usize },
+            "cut-after" => Self::CutAfter { events: number(None)? as usize },
+            "reset-after" => Self::ResetAfter { events: number(None)? as usize },
+            "cut-mid-event" => Self::CutMidEvent { events: number(Some(3))? as usize },
+            "error-event-after" => Self::ErrorEventAfter { events: number(None)? as usize },
             "error-first-record" => Self::ErrorFirstRecord,
             "no-usage" => Self::NoUsage,
-            "slow" => Self::Slow {
-                pause: Duration::from_millis(u64::from(number(None)?)),
-            },
+            "slow" => Self::Slow { pause: Duration::from_millis(u64::from(number(None)?)) },
             _ => return Err(format!("no fault is called {name:?}; known: {KNOWN}")),
         };
         match parts.next() {
@@ -116,29 +99,10 @@ mod tests {
 
     #[test]
     fn each_form_parses_and_nonsense_says_why() {
-        assert_eq!(
-            "status:429:7".parse(),
-            Ok(Fault::Status {
-                code: 429,
-                retry_after: 7
-            })
-        );
+        assert_eq!("status:429:7".parse(), Ok(Fault::Status { code: 429, retry_after: 7 }));
         assert_eq!("cut-after:0".parse(), Ok(Fault::CutAfter { events: 0 }));
-        assert_eq!(
-            "slow:2".parse(),
-            Ok(Fault::Slow {
-                pause: Duration::from_millis(2)
-            })
-        );
-        for bad in [
-            "",
-            "status",
-            "status:200",
-            "cut-after:x",
-            "cut-after",
-            "html-502:1",
-            "boom",
-        ] {
+        assert_eq!("slow:2".parse(), Ok(Fault::Slow { pause: Duration::from_millis(2) }));
+        for bad in ["", "status", "status:200", "cut-after:x", "cut-after", "html-502:1", "boom"] {
             assert!(bad.parse::<Fault>().is_err(), "{bad}");
         }
     }

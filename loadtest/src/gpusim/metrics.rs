@@ -74,80 +74,22 @@ pub fn text(counts: &Counts, ticker: &Ticker, model: &str) -> String {
         if !page.contains(&format!("# TYPE {family} ")) {
             let _ = writeln!(page, "# TYPE {family} {kind}");
         }
-        let _ = writeln!(
-            page,
-            "{name}{{engine=\"0\",model_name=\"{model}\"{extra}}} {value}"
-        );
+        let _ = writeln!(page, "{name}{{engine=\"0\",model_name=\"{model}\"{extra}}} {value}");
     };
     line("gauge", "vllm:num_requests_running", "", engine.running() as f64);
     line("gauge", "vllm:num_requests_waiting", "", engine.waiting() as f64);
     line("gauge", "vllm:kv_cache_usage_perc", "", engine.kv_usage());
-    line(
-        "counter",
-        "vllm:prefix_cache_queries_total",
-        "",
-        totals.prefix_queries as f64,
-    );
-    line(
-        "counter",
-        "vllm:prefix_cache_hits_total",
-        "",
-        totals.prefix_hits as f64,
-    );
-    line(
-        "counter",
-        "vllm:num_preemptions_total",
-        "",
-        totals.preemptions as f64,
-    );
-    line(
-        "counter",
-        "vllm:prompt_tokens_total",
-        "",
-        totals.prompt_tokens as f64,
-    );
-    line(
-        "counter",
-        "vllm:generation_tokens_total",
-        "",
-        totals.generated_tokens as f64,
-    );
+    line("counter", "vllm:prefix_cache_queries_total", "", totals.prefix_queries as f64);
+    line("counter", "vllm:prefix_cache_hits_total", "", totals.prefix_hits as f64);
+    line("counter", "vllm:num_preemptions_total", "", totals.preemptions as f64);
+    line("counter", "vllm:prompt_tokens_total", "", totals.prompt_tokens as f64);
+    line("counter", "vllm:generation_tokens_total", "", totals.generated_tokens as f64);
     let finished = "vllm:request_success_total";
-    line(
-        "counter",
-        finished,
-        ",finished_reason=\"stop\"",
-        counts.stopped.get() as f64,
-    );
-    line(
-        "counter",
-        finished,
-        ",finished_reason=\"length\"",
-        counts.at_length.get() as f64,
-    );
-    line(
-        "counter",
-        finished,
-        ",finished_reason=\"abort\"",
-        counts.aborted.get() as f64,
-    );
-    line(
-        "counter",
-        "sim:requests_received_total",
-        "",
-        counts.received.get() as f64,
-    );
-    line(
-        "counter",
-        "sim:requests_faulted_total",
-        "",
-        counts.faulted.get() as f64,
-    );
-    line(
-        "counter",
-        "sim:requests_aborted_total",
-        "",
-        counts.aborted.get() as f64,
-    );
+    line("counter", finished, ",finished_reason=\"stop\"", counts.stopped.get() as f64);
+    line("counter", finished, ",finished_reason=\"length\"", counts.at_length.get() as f64);
+    line("counter", finished, ",finished_reason=\"abort\"", counts.aborted.get() as f64);
+    line("counter", "sim:requests_received_total", "", counts.received.get() as f64);
+    line("counter", "sim:requests_faulted_total", "", counts.faulted.get() as f64);
+    line("counter", "sim:requests_aborted_total", "", counts.aborted.get() as f64);
     page
 }

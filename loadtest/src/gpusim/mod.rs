@@ -125,26 +125,18 @@ impl Drop for Running {
 /// The address cannot be listened on.
 pub fn start(address: &Address, options: Options) -> io::Result<Running> {
     let (listener, address) = listen(address, false)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stopped) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("gpusim".to_owned())
-        .spawn(move || {
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, async {
-                tokio::select! {
-                    () = serve(listener, options) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
-    Ok(Running {
-        address,
-        stop: Some(stop),
-        thread: Some(thread),
-    })
+    let thread = std::thread::Builder::new().name("gpusim".to_owned()).spawn(move || {
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async {
+            tokio::select! {
+                () = serve(listener, options) => {}
+                _ = stopped => {}
+            }
+        });
+    })?;
+    Ok(Running { address, stop: Some(stop), thread: Some(thread) })
 }
 
 /// Accepts connections until the task is dropped.
@@ -165,10 +157,7 @@ async fn serve(listener: Listener, options: Options) {
         chance: RefCell::new(Chance::new(options.seed)),
         answers: Cell::new(0),
         models: options.models,
-        length: Length {
-            mean: options.output_tokens,
-            spread: options.output_spread,
-        },
+        length: Length { mean: options.output_tokens, spread: options.output_spread },
         seed: options.seed,
         quirks: Quirks(options.quirks),
         fault: options.fault,
@@ -196,8 +185,5 @@ async fn connection(socket: Socket, server: &Rc<Server>) {
     metrics::add(&server.counts.connections_open, 1);
     let mut wire = Wire::new(socket);
     server.converse(&mut wire).await;
-    server
-        .counts
-        .connections_open
-        .set(server.counts.connections_open.get() - 1);
+    server.counts.connections_open.set(server.counts.connections_open.get() - 1);
 }

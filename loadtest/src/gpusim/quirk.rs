@@ -37,9 +37,7 @@ impl FromStr for Quirk {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(seconds) = text.strip_prefix("close-idle:") {
-            let seconds: f64 = seconds
-                .parse()
-                .map_err(|_| format!("{text:?}: {seconds:?} is no number"))?;
+            let seconds: f64 = seconds.parse().map_err(|_| format!("{text:?}: {seconds:?} is no number"))?;
             let time = Duration::try_from_secs_f64(seconds).map_err(|error| format!("{text:?}: {error}"))?;
             return Ok(Self::CloseIdle(time));
         }

@@ -101,11 +101,7 @@ impl Reply<'_> {
                 }
             }
         }
-        if page.status < 400 {
-            Ending::Whole
-        } else {
-            Ending::Refused
-        }
+        if page.status < 400 { Ending::Whole } else { Ending::Refused }
     }
 
     /// Starts a stream; its head goes out with its first record, or at once under [`Quirk::SeparateHead`].
@@ -113,20 +109,14 @@ impl Reply<'_> {
     /// # Errors
     /// The ending, when the client is gone already.
     pub async fn stream(&mut self) -> Result<Stream, Ending> {
-        let coding = if self.quirks.has(Quirk::MixedCaseHeaders) {
-            "Transfer-Encoding"
-        } else {
-            "transfer-encoding"
-        };
+        let coding =
+            if self.quirks.has(Quirk::MixedCaseHeaders) { "Transfer-Encoding" } else { "transfer-encoding" };
         let head = format!(
             "HTTP/1.1 200 OK\r\n{}content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n\
              {coding}: chunked\r\n\r\n",
             self.common()
         );
-        let mut stream = Stream {
-            head: head.into_bytes(),
-            events: 0,
-        };
+        let mut stream = Stream { head: head.into_bytes(), events: 0 };
         if self.quirks.has(Quirk::SeparateHead) {
             let head = std::mem::take(&mut stream.head);
             self.wire.write(&head).await.map_err(|_| Ending::ClientGone)?;
@@ -140,12 +130,7 @@ impl Reply<'_> {
     /// The ending, when nothing may follow.
     pub async fn record(&mut self, stream: &mut Stream, record: &Record) -> Result<(), Ending> {
         let text = self.event_text(record, stream.events);
-        let chunk = [
-            format!("{:x}\r\n", text.len()).as_bytes(),
-            text.as_bytes(),
-            b"\r\n",
-        ]
-        .concat();
+        let chunk = [format!("{:x}\r\n", text.len()).as_bytes(), text.as_bytes(), b"\r\n"].concat();
         let mut bytes = std::mem::take(&mut stream.head);
         let cut = match self.fault {
             Some(
@@ -183,27 +168,15 @@ impl Reply<'_> {
     /// Ends a stream properly.
     pub async fn end(self, stream: Stream) -> Ending {
         let bytes = [&stream.head[..], b"0\r\n\r\n"].concat();
-        if self.wire.write(&bytes).await.is_err() {
-            Ending::ClientGone
-        } else {
-            Ending::Whole
-        }
+        if self.wire.write(&bytes).await.is_err() { Ending::ClientGone } else { Ending::Whole }
     }
 
     fn common(&self) -> &'static str {
-        if self.keep_alive {
-            "server: gpusim\r\n"
-        } else {
-            "server: gpusim\r\nconnection: close\r\n"
-        }
+        if self.keep_alive { "server: gpusim\r\n" } else { "server: gpusim\r\nconnection: close\r\n" }
     }
 
     fn event_text(&self, record: &Record, index: usize) -> String {
-        let end = if self.quirks.has(Quirk::CrlfEvents) {
-            "\r\n"
-        } else {
-            "\n"
-        };
+        let end = if self.quirks.has(Quirk::CrlfEvents) { "\r\n" } else { "\n" };
         let space = if self.quirks.has(Quirk::NoSpace) { "" } else { " " };
         let mut text = String::with_capacity(record.data.len() + 64);
         if self.quirks.has(Quirk::KeepaliveComments) && index % 4 == 3 {

@@ -66,9 +66,7 @@ impl Prompt {
 
     /// A number fixed by the text, for answers that depend on it (embeddings, scores).
     pub fn fingerprint(&self) -> u64 {
-        self.bytes
-            .iter()
-            .fold(0xfeed, |hash, byte| mix(hash ^ u64::from(*byte)))
+        self.bytes.iter().fold(0xfeed, |hash, byte| mix(hash ^ u64::from(*byte)))
     }
 }
 

@@ -43,11 +43,7 @@ impl Ticker {
         let (sender, progress) = mpsc::unbounded_channel();
         self.readers.borrow_mut().insert(job, sender);
         self.wake.notify_one();
-        Ok(Ticket {
-            ticker: self.clone(),
-            job,
-            progress,
-        })
+        Ok(Ticket { ticker: self.clone(), job, progress })
     }
 
     /// The engine, to read its state.

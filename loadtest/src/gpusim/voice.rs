@@ -22,10 +22,7 @@ pub struct Record {
 impl Record {
     /// A record without a name.
     pub fn data(data: impl Into<String>) -> Self {
-        Self {
-            event: None,
-            data: data.into(),
-        }
+        Self { event: None, data: data.into() }
     }
 
     /// A record whose name is also the `type` of its payload, an object; `type` comes first, as servers write it.
@@ -33,10 +30,7 @@ impl Record {
         let payload = payload.to_string();
         let members = payload.trim_start_matches('{');
         let comma = if members == "}" { "" } else { "," };
-        Self {
-            event: Some(event),
-            data: format!(r#"{{"type":"{event}"{comma}{members}"#),
-        }
+        Self { event: Some(event), data: format!(r#"{{"type":"{event}"{comma}{members}"#) }
     }
 }
 

@@ -100,11 +100,7 @@ pub struct Wire {
 impl Wire {
     /// A fresh connection.
     pub fn new(socket: Socket) -> Self {
-        Self {
-            socket,
-            ahead: Vec::new(),
-            written: Cell::new(0),
-        }
+        Self { socket, ahead: Vec::new(), written: Cell::new(0) }
     }
 
     /// Reads the next request.
@@ -124,15 +120,12 @@ impl Wire {
                         keep_alive: head.keeps_alive(),
                         body: Vec::new(),
                     };
-                    let expects = head
-                        .field("expect")
-                        .is_some_and(|e| e.eq_ignore_ascii_case("100-continue"));
+                    let expects =
+                        head.field("expect").is_some_and(|e| e.eq_ignore_ascii_case("100-continue"));
                     let size = head.size;
                     self.ahead.drain(..size);
                     if expects && self.ahead.is_empty() {
-                        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                            .await
-                            .map_err(|_| NoRequest::Closed)?;
+                        self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| NoRequest::Closed)?;
                     }
                     break (request, framing);
                 }

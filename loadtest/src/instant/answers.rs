@@ -21,10 +21,7 @@ impl Answer {
             body.len()
         )
         .into_bytes();
-        Rc::new(Self {
-            cuts: vec![bytes.len()],
-            bytes,
-        })
+        Rc::new(Self { cuts: vec![bytes.len()], bytes })
     }
 }
 
@@ -75,9 +72,7 @@ impl Answers {
             r#"{{"object":"list","data":[{{"object":"embedding","index":0,"embedding":[0.5,-0.5,0.5,-0.5]}}],"model":{},"usage":{{"prompt_tokens":8,"total_tokens":8}}}}"#,
             self.model
         );
-        self.embedding
-            .get_or_insert_with(|| Answer::whole("200 OK", "application/json", &body))
-            .clone()
+        self.embedding.get_or_insert_with(|| Answer::whole("200 OK", "application/json", &body)).clone()
     }
 
     pub(super) fn models(&mut self) -> Rc<Answer> {
@@ -85,9 +80,7 @@ impl Answers {
             r#"{{"object":"list","data":[{{"id":{},"object":"model","created":1700000000,"owned_by":"sim"}}]}}"#,
             self.model
         );
-        self.models
-            .get_or_insert_with(|| Answer::whole("200 OK", "application/json", &body))
-            .clone()
+        self.models.get_or_insert_with(|| Answer::whole("200 OK", "application/json", &body)).clone()
     }
 
     pub(super) fn health(&self) -> Rc<Answer> {

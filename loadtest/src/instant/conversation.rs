@@ -97,12 +97,7 @@ struct Asked {
 
 impl Conversation {
     pub(super) fn new(socket: Socket) -> Self {
-        Self {
-            socket: Some(socket),
-            input: Vec::new(),
-            sending: None,
-            timers: 0,
-        }
+        Self { socket: Some(socket), input: Vec::new(), sending: None, timers: 0 }
     }
 
     /// Closes the socket while the rest waits for its timer.
@@ -169,11 +164,7 @@ impl Conversation {
         }
         let cuts = &asked.answer.cuts;
         let paced = asked.pace_ms > 0 && cuts.len() > 2;
-        let (allowed, cut) = if paced {
-            (cuts[0], 0)
-        } else {
-            (asked.answer.bytes.len(), cuts.len() - 1)
-        };
+        let (allowed, cut) = if paced { (cuts[0], 0) } else { (asked.answer.bytes.len(), cuts.len() - 1) };
         self.sending = Some(Sending {
             sent: 0,
             allowed,
@@ -306,12 +297,7 @@ fn asked(input: &[u8], answers: &mut Answers) -> Result<Option<Asked>, Malformed
         (false, "/sim/state") => answers.state(),
         (false, _) => answers.not_found(),
     };
-    Ok(Some(Asked {
-        size: head.size + taken,
-        keep_alive,
-        answer,
-        pace_ms: pace,
-    }))
+    Ok(Some(Asked { size: head.size + taken, keep_alive, answer, pace_ms: pace }))
 }
 
 fn number(value: &[u8]) -> Result<u32, Malformed> {

@@ -25,13 +25,7 @@ pub(super) struct Wheel {
 
 impl Default for Wheel {
     fn default() -> Self {
-        Self {
-            slots: vec![Vec::new(); SLOTS],
-            at: 0,
-            count: 0,
-            firing: Vec::new(),
-            armed: None,
-        }
+        Self { slots: vec![Vec::new(); SLOTS], at: 0, count: 0, firing: Vec::new(), armed: None }
     }
 }
 
@@ -63,8 +57,7 @@ impl Wheel {
                 return None;
             }
             let at = self.at;
-            self.firing
-                .extend(self.slots[slot(at)].extract_if(.., |due| due.at <= at));
+            self.firing.extend(self.slots[slot(at)].extract_if(.., |due| due.at <= at));
             self.at += 1;
         }
     }

@@ -50,20 +50,12 @@ impl Raw {
 
     /// Payloads of the `data:` lines.
     pub(crate) fn data(&self) -> Vec<&str> {
-        self.body
-            .lines()
-            .filter_map(|line| line.strip_prefix("data:"))
-            .map(str::trim)
-            .collect()
+        self.body.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect()
     }
 
     /// Values of the `event:` lines.
     pub(crate) fn names(&self) -> Vec<&str> {
-        self.body
-            .lines()
-            .filter_map(|line| line.strip_prefix("event:"))
-            .map(str::trim)
-            .collect()
+        self.body.lines().filter_map(|line| line.strip_prefix("event:")).map(str::trim).collect()
     }
 
     /// Payloads that are JSON.
@@ -75,17 +67,12 @@ impl Raw {
     /// All generated text of a chat stream.
     pub(crate) fn text(&self) -> String {
         let deltas = self.chunks();
-        deltas
-            .iter()
-            .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
-            .collect()
+        deltas.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect()
     }
 }
 
 pub(crate) fn connect(address: &Address) -> TcpStream {
-    let Address::Tcp(address) = address else {
-        panic!("not TCP")
-    };
+    let Address::Tcp(address) = address else { panic!("not TCP") };
     let socket = TcpStream::connect(address).unwrap();
     socket.set_nodelay(true).unwrap();
     // Only a test that fails waits this long.

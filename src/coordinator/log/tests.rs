@@ -23,11 +23,8 @@ fn text(record: &Record) -> String {
 
 #[test]
 fn a_line_names_what_the_record_numbers() {
-    let line: Value = serde_json::from_str(&text(&Record {
-        fault: Some(Kind::BackendCut),
-        ..sample()
-    }))
-    .unwrap();
+    let line: Value =
+        serde_json::from_str(&text(&Record { fault: Some(Kind::BackendCut), ..sample() })).unwrap();
     assert_eq!(line["time"], "2026-09-21T14:13:20.123Z");
     assert_eq!(line["request_id"], "00000000000000000000000000abcdef");
     assert_eq!(line["client"], "192.0.2.7");
@@ -53,15 +50,7 @@ fn what_is_not_known_is_null() {
         ..sample()
     };
     let line: Value = serde_json::from_str(&text(&record)).unwrap();
-    for field in [
-        "client",
-        "key",
-        "model",
-        "backend",
-        "error",
-        "input_tokens",
-        "time_to_first_token_ms",
-    ] {
+    for field in ["client", "key", "model", "backend", "error", "input_tokens", "time_to_first_token_ms"] {
         assert!(line[field].is_null(), "{field}");
     }
 }
@@ -123,11 +112,7 @@ impl Write for Gate {
 fn gated() -> (Log, Sender<()>, Arc<Mutex<Vec<u8>>>) {
     let (opener, open) = channel();
     let written = Arc::new(Mutex::new(Vec::new()));
-    let log = Log::to(Box::new(Gate {
-        open,
-        written: written.clone(),
-    }))
-    .unwrap();
+    let log = Log::to(Box::new(Gate { open, written: written.clone() })).unwrap();
     (log, opener, written)
 }
 
@@ -248,13 +233,7 @@ fn a_file_is_appended_to() {
 #[test]
 fn a_fifo_without_a_reader_opens_at_once() {
     let path = fixture::scratch("access.fifo");
-    assert!(
-        std::process::Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     let (mut outbox, inbox) = fixture::shard(Some(64));
     let log = Log::open(&AccessLog::File(path.clone())).unwrap().unwrap();
     let mut reader = BufReader::new(OpenOptions::new().read(true).open(&path).unwrap().take(1 << 20));
@@ -268,9 +247,7 @@ fn a_fifo_without_a_reader_opens_at_once() {
 
 #[test]
 fn a_file_that_cannot_be_opened_is_an_error_that_names_it() {
-    let error = Log::open(&AccessLog::File("/nonexistent/access.log".into()))
-        .err()
-        .unwrap();
+    let error = Log::open(&AccessLog::File("/nonexistent/access.log".into())).err().unwrap();
     assert!(error.to_string().contains("/nonexistent/access.log"));
 }
 

@@ -20,11 +20,7 @@ const FAILING: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r
 
 impl Scripted {
     fn new(answer: &'static [u8]) -> Arc<Self> {
-        Arc::new(Self {
-            answer: Mutex::new(answer),
-            asked: AtomicUsize::new(0),
-            last: Mutex::default(),
-        })
+        Arc::new(Self { answer: Mutex::new(answer), asked: AtomicUsize::new(0), last: Mutex::default() })
     }
 
     fn set(&self, answer: &'static [u8]) {
@@ -65,22 +61,13 @@ fn health(watch: &Watch) -> Health {
 }
 
 fn rule() -> HealthProbe {
-    HealthProbe {
-        path: None,
-        interval: Nanos(0),
-        timeout: Nanos(0),
-        failures: 3,
-        successes: 2,
-    }
+    HealthProbe { path: None, interval: Nanos(0), timeout: Nanos(0), failures: 3, successes: 2 }
 }
 
 #[test]
 fn health_flips_only_after_consecutive_results() {
     use Health::{Down, Unknown, Up};
-    let mut verdict = Verdict {
-        health: Unknown,
-        contrary: 0,
-    };
+    let mut verdict = Verdict { health: Unknown, contrary: 0 };
     for (step, (success, expected)) in [
         (false, Unknown),
         (false, Unknown),
@@ -105,33 +92,15 @@ fn health_flips_only_after_consecutive_results() {
 
 #[test]
 fn a_threshold_of_zero_is_one() {
-    let mut verdict = Verdict {
-        health: Health::Up,
-        contrary: 0,
-    };
-    assert_eq!(
-        verdict.after(
-            false,
-            &HealthProbe {
-                failures: 0,
-                ..rule()
-            }
-        ),
-        Health::Down
-    );
+    let mut verdict = Verdict { health: Health::Up, contrary: 0 };
+    assert_eq!(verdict.after(false, &HealthProbe { failures: 0, ..rule() }), Health::Down);
 }
 
 #[test]
 fn pauses_stay_within_a_fifth_of_the_interval_and_differ() {
     let mut random = 1;
-    let pauses: Vec<_> = (0..1_000)
-        .map(|_| pause(fixture::millis(1_000), &mut random))
-        .collect();
-    assert!(
-        pauses
-            .iter()
-            .all(|pause| (800..=1_200).contains(&pause.as_millis()))
-    );
+    let pauses: Vec<_> = (0..1_000).map(|_| pause(fixture::millis(1_000), &mut random)).collect();
+    assert!(pauses.iter().all(|pause| (800..=1_200).contains(&pause.as_millis())));
     assert!(pauses.iter().any(|pause| pause.as_millis() < 850));
     assert!(pauses.iter().any(|pause| pause.as_millis() > 1_150));
     assert_eq!(pause(Nanos(0), &mut random), PAUSE_MIN);
@@ -167,20 +136,10 @@ async fn a_hosted_provider_gets_our_credential() {
 #[test]
 fn credential_lines_become_header_lines() {
     let mut headers = HeaderMap::new();
-    present(
-        b"x-api-key: a:b \r\nanthropic-version: 2023-06-01\r\n",
-        &mut headers,
-    );
+    present(b"x-api-key: a:b \r\nanthropic-version: 2023-06-01\r\n", &mut headers);
     assert_eq!(headers["x-api-key"], "a:b");
     assert_eq!(headers["anthropic-version"], "2023-06-01");
-    for odd in [
-        b"".as_slice(),
-        b"\r\n",
-        b"no colon\r\n",
-        b": v\r\n",
-        b"a b: v\r\n",
-        b"a: \x00\r\n",
-    ] {
+    for odd in [b"".as_slice(), b"\r\n", b"no colon\r\n", b": v\r\n", b"a b: v\r\n", b"a: \x00\r\n"] {
         let mut headers = HeaderMap::new();
         present(odd, &mut headers);
         assert!(headers.is_empty(), "{odd:?}");
@@ -194,10 +153,7 @@ async fn a_probe_asks_for_the_path_and_sends_no_credential() {
     resolve::initial(&plan, Duration::ZERO);
     probe(&plan.backends[0], "/health?full=1").await.unwrap();
     let head = String::from_utf8(server.last.lock().unwrap().clone()).unwrap();
-    assert!(
-        head.starts_with("GET /health?full=1 HTTP/1.1\r\nhost: gpu.example:8000\r\n"),
-        "{head}"
-    );
+    assert!(head.starts_with("GET /health?full=1 HTTP/1.1\r\nhost: gpu.example:8000\r\n"), "{head}");
     assert!(!head.contains("s3cret") && !head.contains("authorization"));
 }
 
@@ -236,9 +192,7 @@ async fn answers_that_are_not_2xx_or_not_http_are_failures() {
 #[tokio::test]
 async fn a_head_without_end_is_a_failure() {
     let server = Scripted::new(Box::leak(
-        [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &vec![b'a'; 64 * 1024]]
-            .concat()
-            .into_boxed_slice(),
+        [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &vec![b'a'; 64 * 1024]].concat().into_boxed_slice(),
     ));
     let plan = fixture::plan(&[fixture::tcp("127.0.0.1", server.listen().await)]);
     resolve::initial(&plan, Duration::ZERO);
@@ -272,11 +226,7 @@ async fn a_silent_backend_does_not_delay_the_others() {
 async fn the_next_address_is_tried_when_one_refuses() {
     let server = Scripted::new(OK);
     let port = server.listen().await;
-    let refusing = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let addresses = [refusing, SocketAddr::from(([127, 0, 0, 1], port))];
     let stream = connect(&addresses, Duration::from_secs(5)).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap().port(), port);

@@ -16,10 +16,7 @@ fn edited(api: Api, body: &str, model_json: Option<&str>, takes_stream_options: 
     let mut out = Vec::new();
     json::splice(&mut out, body.as_bytes(), edits.as_slice());
     assert_eq!(out.len(), edits.length(body.len()));
-    assert_eq!(
-        edits.asks_usage,
-        edits.as_slice().len() > usize::from(model_json.is_some())
-    );
+    assert_eq!(edits.asks_usage, edits.as_slice().len() > usize::from(model_json.is_some()));
     String::from_utf8(out).unwrap()
 }
 
@@ -50,14 +47,8 @@ fn null_and_absent_are_the_same() {
         assert!(!peek.stream && !peek.usage_asked);
         assert_eq!((peek.choices, peek.generations, peek.output_cap), (1, 1, None));
     }
-    assert_eq!(
-        peeked(Api::Completions, r#"{"model":"m","n":2,"best_of":5}"#).generations,
-        5
-    );
-    assert_eq!(
-        peeked(Api::Messages, r#"{"model":"m","max_tokens":0}"#).output_cap,
-        Some(0)
-    );
+    assert_eq!(peeked(Api::Completions, r#"{"model":"m","n":2,"best_of":5}"#).generations, 5);
+    assert_eq!(peeked(Api::Messages, r#"{"model":"m","max_tokens":0}"#).output_cap, Some(0));
     assert_eq!(
         peeked(Api::Chat, r#"{"model":"m","max_tokens":4294967295}"#).output_cap,
         Some(u32::MAX.into())
@@ -69,35 +60,14 @@ fn a_member_that_two_readers_may_read_differently_is_refused_by_name() {
     let cases = [
         (r#"{"model":"cheap","model":"dear"}"#, "'model' is given twice"),
         (r#"{"model":"m","mod\u0065l":"m"}"#, "'model' is given twice"),
-        (
-            r#"{"model":"cheap","Model":"dear"}"#,
-            "'model' is written in another case",
-        ),
+        (r#"{"model":"cheap","Model":"dear"}"#, "'model' is written in another case"),
         (r#"{"MODEL":"m"}"#, "'model' is written in another case"),
-        (
-            r#"{"model":"m","\u004dodel":"x"}"#,
-            "'model' is written in another case",
-        ),
-        (
-            "{\"model\":\"m\",\"\u{17f}tream\":true}",
-            "'stream' is written in another case",
-        ),
-        (
-            "{\"model\":\"m\",\"max_to\u{212a}ens\":1}",
-            "'max_tokens' is written in another case",
-        ),
-        (
-            r#"{"model":"m","max_tokens":1,"max_tokens":1}"#,
-            "'max_tokens' is given twice",
-        ),
-        (
-            r#"{"model":"m","max_tokens":null,"max_tokens":1}"#,
-            "'max_tokens' is given twice",
-        ),
-        (
-            r#"{"model":"m","stream":true,"stream":false}"#,
-            "'stream' is given twice",
-        ),
+        (r#"{"model":"m","\u004dodel":"x"}"#, "'model' is written in another case"),
+        ("{\"model\":\"m\",\"\u{17f}tream\":true}", "'stream' is written in another case"),
+        ("{\"model\":\"m\",\"max_to\u{212a}ens\":1}", "'max_tokens' is written in another case"),
+        (r#"{"model":"m","max_tokens":1,"max_tokens":1}"#, "'max_tokens' is given twice"),
+        (r#"{"model":"m","max_tokens":null,"max_tokens":1}"#, "'max_tokens' is given twice"),
+        (r#"{"model":"m","stream":true,"stream":false}"#, "'stream' is given twice"),
         (r#"{"model":"m","n":1,"n":2}"#, "'n' is given twice"),
         (r#"{"model":"m","n":1,"N":2}"#, "'n' is written in another case"),
         (
@@ -131,21 +101,13 @@ fn wrong_types_and_ranges_are_refused() {
     ] {
         for name in ["max_tokens", "max_completion_tokens", "max_output_tokens"] {
             let note = fault(&format!(r#"{{"model":"m","{name}":{value}}}"#));
-            assert_eq!(
-                note,
-                format!("'{name}' has to be a whole number from 0 to 4294967295"),
-                "{value}"
-            );
+            assert_eq!(note, format!("'{name}' has to be a whole number from 0 to 4294967295"), "{value}");
         }
     }
     for value in ["0", "129", "1000000", "-1", "1.0", "\"1\""] {
         for name in ["n", "best_of"] {
             let note = fault(&format!(r#"{{"model":"m","{name}":{value}}}"#));
-            assert_eq!(
-                note,
-                format!("'{name}' has to be a whole number from 1 to 128"),
-                "{value}"
-            );
+            assert_eq!(note, format!("'{name}' has to be a whole number from 1 to 128"), "{value}");
         }
     }
     for value in ["1", "\"true\"", "[]", "{}"] {
@@ -167,10 +129,7 @@ fn no_model_or_no_object_is_refused() {
     assert_eq!(fault("{}"), "'model' is missing");
     assert_eq!(fault(r#"{"model":null}"#), "'model' is missing");
     for value in ["7", "\"\"", "[\"m\"]", r#""\ud83d""#, "true"] {
-        assert_eq!(
-            fault(&format!(r#"{{"model":{value}}}"#)),
-            "'model' has to be a non-empty string"
-        );
+        assert_eq!(fault(&format!(r#"{{"model":{value}}}"#)), "'model' has to be a non-empty string");
     }
     for body in [
         "",
@@ -235,10 +194,7 @@ fn usage_is_asked_for_where_a_stream_would_not_report_it() {
     for (body, expected) in cases {
         for api in [Api::Chat, Api::Completions] {
             assert_eq!(edited(api, body, None, true), expected);
-            assert_eq!(
-                edited(api, body, Some("\"x\""), true),
-                expected.replace("\"m\"", "\"x\"")
-            );
+            assert_eq!(edited(api, body, Some("\"x\""), true), expected.replace("\"m\"", "\"x\""));
         }
     }
 }
@@ -246,13 +202,7 @@ fn usage_is_asked_for_where_a_stream_would_not_report_it() {
 #[test]
 fn usage_is_not_asked_for_where_it_comes_anyway_or_is_rejected() {
     let streaming = r#"{"model":"m","stream":true}"#;
-    for api in [
-        Api::Responses,
-        Api::Messages,
-        Api::Embeddings,
-        Api::Rerank,
-        Api::CountTokens,
-    ] {
+    for api in [Api::Responses, Api::Messages, Api::Embeddings, Api::Rerank, Api::CountTokens] {
         assert_eq!(edited(api, streaming, None, true), streaming);
     }
     for body in [

@@ -8,10 +8,7 @@ const USAGE: &str = "data: {\"id\":\"c\",\"choices\":[ ],\"usage\":{\"prompt_tok
 const DONE: &str = "data: [DONE]\n\n";
 
 fn fed(meter: &mut Meter, events: &[&str]) -> Vec<Found> {
-    events
-        .iter()
-        .map(|event| meter.events(event.as_bytes()))
-        .collect()
+    events.iter().map(|event| meter.events(event.as_bytes())).collect()
 }
 
 fn firsts(found: &[Found]) -> Vec<bool> {
@@ -29,18 +26,7 @@ fn a_chat_stream_is_followed_event_by_event_and_as_one_block() {
     let found = fed(&mut meter, &events);
     assert_eq!(firsts(&found), [false, false, true, false, false, false, false]);
     let drops: Vec<_> = found.iter().map(|found| found.drop).collect();
-    assert_eq!(
-        drops,
-        [
-            None,
-            None,
-            None,
-            None,
-            None,
-            Some(Span::new(0, USAGE.len())),
-            None
-        ]
-    );
+    assert_eq!(drops, [None, None, None, None, None, Some(Span::new(0, USAGE.len())), None]);
 
     let mut whole = chat();
     let block = events.concat();
@@ -82,10 +68,7 @@ fn only_our_own_usage_chunk_is_dropped() {
     for event in [azure, on_last_choice, error, ROLE, TEXT, END, DONE] {
         assert_eq!(chat().events(event.as_bytes()).drop, None, "{event}");
     }
-    assert_eq!(
-        Meter::new(Api::Chat, 1, false).events(USAGE.as_bytes()).drop,
-        None
-    );
+    assert_eq!(Meter::new(Api::Chat, 1, false).events(USAGE.as_bytes()).drop, None);
     let mut meter = chat();
     meter.events(on_last_choice.as_bytes());
     assert_eq!(meter.usage().output, 2);
@@ -193,20 +176,15 @@ fn the_first_token_is_the_first_delta_that_carries_something() {
     ] {
         assert!(chat().events(delta(filled).as_bytes()).first_token, "{filled}");
     }
-    for empty in [
-        r#""role":"assistant","content":"""#,
-        r#""content":null,"tool_calls":[ ],"refusal":null"#,
-        "",
-    ] {
+    for empty in
+        [r#""role":"assistant","content":"""#, r#""content":null,"tool_calls":[ ],"refusal":null"#, ""]
+    {
         assert!(!chat().events(delta(empty).as_bytes()).first_token, "{empty}");
     }
     let mut completions = Meter::new(Api::Completions, 1, true);
     let found = fed(
         &mut completions,
-        &[
-            "data: {\"choices\":[{\"text\":\"\"}]}\n\n",
-            "data: {\"choices\":[{\"text\":\"a\"}]}\n\n",
-        ],
+        &["data: {\"choices\":[{\"text\":\"\"}]}\n\n", "data: {\"choices\":[{\"text\":\"a\"}]}\n\n"],
     );
     assert_eq!(firsts(&found), [false, true]);
     // An answer without output has its first token at its end.
@@ -233,17 +211,11 @@ fn a_messages_stream_is_followed() {
         "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
     ];
     let mut meter = Meter::new(Api::Messages, 1, false);
-    assert_eq!(
-        firsts(&fed(&mut meter, &events[..5])),
-        [false, false, false, true, false]
-    );
+    assert_eq!(firsts(&fed(&mut meter, &events[..5])), [false, false, false, true, false]);
     assert!(!meter.finished());
     meter.events(events[5].as_bytes());
     assert!(meter.finished() && !meter.errored());
-    assert_eq!(
-        (meter.usage().input, meter.usage().cached, meter.usage().output),
-        (34_347, 30_464, 9)
-    );
+    assert_eq!((meter.usage().input, meter.usage().cached, meter.usage().output), (34_347, 30_464, 9));
 
     let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n";
     let mut meter = Meter::new(Api::Messages, 1, false);
@@ -267,21 +239,16 @@ fn a_responses_stream_is_followed() {
     assert_eq!(firsts(&fed(&mut meter, &[&created, &delta])), [false, true]);
     assert!(!meter.finished() && !meter.errored() && !meter.usage().seen);
     assert_eq!(meter.sequence(), 2);
-    for (kind, errored) in [
-        ("response.completed", false),
-        ("response.incomplete", false),
-        ("response.failed", true),
-    ] {
+    for (kind, errored) in
+        [("response.completed", false), ("response.incomplete", false), ("response.failed", true)]
+    {
         let rest =
             r#","response":{"status":"x","usage":{"input_tokens":3,"output_tokens":4,"total_tokens":7}}"#;
         let mut meter = meter.clone();
         meter.events(event(kind, 9, rest).as_bytes());
         assert!(meter.finished());
         assert_eq!(meter.errored(), errored);
-        assert_eq!(
-            (meter.usage().input, meter.usage().output, meter.sequence()),
-            (3, 4, 10)
-        );
+        assert_eq!((meter.usage().input, meter.usage().output, meter.sequence()), (3, 4, 10));
     }
     meter.events(event("error", 3, r#","code":"x","message":"y""#).as_bytes());
     assert!(meter.errored() && !meter.finished());
@@ -289,15 +256,7 @@ fn a_responses_stream_is_followed() {
 
 #[test]
 fn no_bytes_panic() {
-    let stream = [
-        ROLE,
-        TEXT,
-        END,
-        USAGE,
-        "event: error\ndata: {\"error\":1}\n\n",
-        DONE,
-    ]
-    .concat();
+    let stream = [ROLE, TEXT, END, USAGE, "event: error\ndata: {\"error\":1}\n\n", DONE].concat();
     for api in Api::ALL {
         for start in 0..stream.len() {
             let mut meter = Meter::new(api, 1, true);

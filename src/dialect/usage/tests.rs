@@ -2,33 +2,21 @@ use super::*;
 
 /// `[input, cached, cache_write, output, reasoning]`
 fn counts(usage: Usage) -> [u64; 5] {
-    [
-        usage.input,
-        usage.cached,
-        usage.cache_write,
-        usage.output,
-        usage.reasoning,
-    ]
+    [usage.input, usage.cached, usage.cache_write, usage.output, usage.reasoning]
 }
 
 #[test]
 fn every_family_becomes_the_same_normal_form() {
     let cases: &[(&str, [u64; 5])] = &[
         // Chat and completions.
-        (
-            r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}"#,
-            [10, 0, 0, 5, 0],
-        ),
+        (r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}"#, [10, 0, 0, 5, 0]),
         (
             r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,
                "prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":2,"audio_tokens":1},
                "completion_tokens_details":{"reasoning_tokens":3,"accepted_prediction_tokens":9}}"#,
             [10, 4, 2, 5, 3],
         ),
-        (
-            r#"{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":null}"#,
-            [10, 0, 0, 5, 0],
-        ),
+        (r#"{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":null}"#, [10, 0, 0, 5, 0]),
         // Embeddings and rerank.
         (r#"{"prompt_tokens":8,"total_tokens":8}"#, [8, 0, 0, 0, 0]),
         (r#"{"total_tokens":8}"#, [8, 0, 0, 0, 0]),
@@ -51,10 +39,7 @@ fn every_family_becomes_the_same_normal_form() {
             r#"{"prompt_tokens":10,"prompt_cache_hit_tokens":6,"prompt_cache_miss_tokens":4,"completion_tokens":1}"#,
             [10, 6, 0, 1, 0],
         ),
-        (
-            r#"{"prompt_tokens":10,"completion_tokens":1,"cached_tokens":7}"#,
-            [10, 7, 0, 1, 0],
-        ),
+        (r#"{"prompt_tokens":10,"completion_tokens":1,"cached_tokens":7}"#, [10, 7, 0, 1, 0]),
         (
             r#"{"prompt_tokens":10,"completion_tokens":1,"cache_read_input_tokens":3,"cache_creation_input_tokens":2}"#,
             [10, 3, 2, 1, 0],
@@ -90,18 +75,9 @@ fn what_names_no_count_is_no_usage() {
 #[test]
 fn absurd_counts_are_clamped_and_flagged() {
     let cases: &[(&str, [u64; 5])] = &[
-        (
-            r#"{"prompt_tokens":9999999999999,"completion_tokens":1}"#,
-            [COUNT_MAX, 0, 0, 1, 0],
-        ),
-        (
-            r#"{"prompt_tokens":18446744073709551615,"completion_tokens":1}"#,
-            [COUNT_MAX, 0, 0, 1, 0],
-        ),
-        (
-            r#"{"prompt_tokens":1e999,"completion_tokens":1}"#,
-            [0, 0, 0, 1, 0],
-        ),
+        (r#"{"prompt_tokens":9999999999999,"completion_tokens":1}"#, [COUNT_MAX, 0, 0, 1, 0]),
+        (r#"{"prompt_tokens":18446744073709551615,"completion_tokens":1}"#, [COUNT_MAX, 0, 0, 1, 0]),
+        (r#"{"prompt_tokens":1e999,"completion_tokens":1}"#, [0, 0, 0, 1, 0]),
         (r#"{"prompt_tokens":-5,"completion_tokens":1}"#, [0, 0, 0, 1, 0]),
         (r#"{"prompt_tokens":5.5,"completion_tokens":1}"#, [0, 0, 0, 1, 0]),
         (
@@ -139,10 +115,7 @@ fn a_later_report_replaces_and_anthropics_overwrites_what_it_names() {
     let start = r#"{"input_tokens":34824,"output_tokens":1}"#;
     assert_eq!(merged(start, r#"{"output_tokens":77}"#), [34_824, 0, 0, 77, 0]);
     assert_eq!(
-        merged(
-            start,
-            r#"{"input_tokens":3883,"cache_read_input_tokens":30464,"output_tokens":77}"#
-        ),
+        merged(start, r#"{"input_tokens":3883,"cache_read_input_tokens":30464,"output_tokens":77}"#),
         [34_347, 30_464, 0, 77, 0]
     );
     assert_eq!(
@@ -179,8 +152,7 @@ fn a_body_is_read_at_every_cut() {
             }
         }
         let mut meter = BodyMeter::default();
-        body.iter()
-            .for_each(|byte| meter.block(std::slice::from_ref(byte)));
+        body.iter().for_each(|byte| meter.block(std::slice::from_ref(byte)));
         assert_eq!(counts(meter.usage()), [10, 0, 0, 5, 0]);
     }
 }
@@ -218,13 +190,7 @@ fn decoys_are_passed_over_up_to_a_bound() {
     let with = |decoys: usize| {
         let mut meter = BodyMeter::default();
         meter.block(
-            [
-                r#"{"usage":{"prompt_tokens":3}"#,
-                &r#","usage":{}"#.repeat(decoys),
-                "}",
-            ]
-            .concat()
-            .as_bytes(),
+            [r#"{"usage":{"prompt_tokens":3}"#, &r#","usage":{}"#.repeat(decoys), "}"].concat().as_bytes(),
         );
         meter.usage().seen
     };

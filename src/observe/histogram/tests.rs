@@ -20,12 +20,7 @@ fn bounds_are_those_the_conventions_advise() {
     assert_eq!(PER_TOKEN_BOUNDS.len(), 13);
     assert_eq!((TOKEN_BOUNDS[0], TOKEN_BOUNDS[13]), (1, 67_108_864));
     assert!(TOKEN_BOUNDS.windows(2).all(|pair| pair[1] == 4 * pair[0]));
-    for bounds in [
-        DURATION_BOUNDS,
-        FIRST_TOKEN_BOUNDS,
-        PER_TOKEN_BOUNDS,
-        OVERHEAD_BOUNDS,
-    ] {
+    for bounds in [DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, PER_TOKEN_BOUNDS, OVERHEAD_BOUNDS] {
         assert!(bounds.is_sorted());
     }
 }
@@ -34,11 +29,7 @@ fn bounds_are_those_the_conventions_advise() {
 fn a_time_equal_to_a_bound_counts_in_it() {
     for (index, bound) in FIRST_TOKEN_BOUNDS.iter().enumerate() {
         let counts = timing(&[(bound * 1e9).round() as u64]).cumulative(FIRST_TOKEN_BOUNDS);
-        assert_eq!(
-            counts.iter().position(|count| *count == 1),
-            Some(index),
-            "{bound}"
-        );
+        assert_eq!(counts.iter().position(|count| *count == 1), Some(index), "{bound}");
         assert_eq!(counts.last(), Some(&1));
     }
 }
@@ -77,10 +68,7 @@ fn merging_keeps_counts_sums_and_quantiles() {
     let mut totals = Totals::new(1);
     for millis in 1..=100 {
         let recorder = if millis % 2 == 0 { &mut first } else { &mut second };
-        recorder.record(&Record {
-            duration: Nanos(millis * 1_000_000),
-            ..sample()
-        });
+        recorder.record(&Record { duration: Nanos(millis * 1_000_000), ..sample() });
     }
     first.flush();
     second.flush();
@@ -125,10 +113,7 @@ fn an_interval_comes_back_empty() {
 #[test]
 fn a_refusal_is_not_measured() {
     let (mut recorder, end) = lane(1);
-    recorder.record(&Record {
-        backend: None,
-        ..sample()
-    });
+    recorder.record(&Record { backend: None, ..sample() });
     recorder.flush();
     let mut totals = Totals::new(1);
     end.merge_into(&mut totals);
@@ -139,10 +124,7 @@ fn a_refusal_is_not_measured() {
 #[test]
 fn a_model_beyond_the_table_counts_as_overhead_only() {
     let (mut recorder, end) = lane(1);
-    recorder.record(&Record {
-        model: Some(ModelId::new(9)),
-        ..sample()
-    });
+    recorder.record(&Record { model: Some(ModelId::new(9)), ..sample() });
     recorder.flush();
     let mut totals = Totals::new(1);
     end.merge_into(&mut totals);
@@ -152,10 +134,7 @@ fn a_model_beyond_the_table_counts_as_overhead_only() {
 #[test]
 fn unknown_usage_is_not_measured() {
     let (mut recorder, end) = lane(1);
-    recorder.record(&Record {
-        usage_known: false,
-        ..sample()
-    });
+    recorder.record(&Record { usage_known: false, ..sample() });
     recorder.flush();
     let mut totals = Totals::new(1);
     end.merge_into(&mut totals);

@@ -32,13 +32,8 @@ fn a_burst_fits_exactly_and_then_one_per_interval() {
             assert_eq!(bucket.take(&rate, 1, now).unwrap().remaining, left, "{rate:?}");
         }
         for _ in 0..3 {
-            let Err(Wait::For(wait)) = bucket.take(&rate, 1, now) else {
-                panic!("{rate:?}")
-            };
-            assert!(
-                wait.0 > 0 && wait.0 <= 60 * SECOND / per_minute + 1,
-                "{rate:?} {wait}"
-            );
+            let Err(Wait::For(wait)) = bucket.take(&rate, 1, now) else { panic!("{rate:?}") };
+            assert!(wait.0 > 0 && wait.0 <= 60 * SECOND / per_minute + 1, "{rate:?} {wait}");
             assert!(bucket.take(&rate, 1, Nanos(now.0 + wait.0 - 1)).is_err());
             now = now.plus(wait);
             assert!(bucket.take(&rate, 1, now).is_ok());
@@ -49,73 +44,27 @@ fn a_burst_fits_exactly_and_then_one_per_interval() {
 #[test]
 fn a_cost_above_the_burst_never_fits_and_a_dead_rate_grants_nothing() {
     let bucket = Bucket::default();
-    let rate = Rate {
-        per_minute: 60,
-        burst: 10,
-    };
+    let rate = Rate { per_minute: 60, burst: 10 };
     assert_eq!(bucket.take(&rate, 11, Nanos(0)), Err(Wait::Never));
     assert_eq!(bucket.take(&rate, u64::MAX, Nanos(u64::MAX)), Err(Wait::Never));
-    let dead = Rate {
-        per_minute: 0,
-        burst: 10,
-    };
+    let dead = Rate { per_minute: 0, burst: 10 };
     assert_eq!(bucket.take(&dead, 1, Nanos(0)), Err(Wait::Never));
-    assert_eq!(
-        bucket.take(
-            &Rate {
-                per_minute: 60,
-                burst: 0
-            },
-            1,
-            Nanos(0)
-        ),
-        Err(Wait::Never)
-    );
+    assert_eq!(bucket.take(&Rate { per_minute: 60, burst: 0 }, 1, Nanos(0)), Err(Wait::Never));
     assert_eq!(bucket.peek(&rate, Nanos(0)).remaining, 10);
 }
 
 #[test]
 fn reset_says_when_it_is_full() {
-    let (rate, bucket) = (
-        Rate {
-            per_minute: 60,
-            burst: 10,
-        },
-        Bucket::default(),
-    );
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 10 }, Bucket::default());
     let room = bucket.take(&rate, 4, Nanos(SECOND)).unwrap();
-    assert_eq!(
-        room,
-        Room {
-            remaining: 6,
-            reset: Nanos(4 * SECOND)
-        }
-    );
-    assert_eq!(
-        bucket.peek(&rate, Nanos(3 * SECOND)),
-        Room {
-            remaining: 8,
-            reset: Nanos(2 * SECOND)
-        }
-    );
-    assert_eq!(
-        bucket.peek(&rate, Nanos(90 * SECOND)),
-        Room {
-            remaining: 10,
-            reset: Nanos(0)
-        }
-    );
+    assert_eq!(room, Room { remaining: 6, reset: Nanos(4 * SECOND) });
+    assert_eq!(bucket.peek(&rate, Nanos(3 * SECOND)), Room { remaining: 8, reset: Nanos(2 * SECOND) });
+    assert_eq!(bucket.peek(&rate, Nanos(90 * SECOND)), Room { remaining: 10, reset: Nanos(0) });
 }
 
 #[test]
 fn an_hour_of_silence_is_worth_one_burst() {
-    let (rate, bucket) = (
-        Rate {
-            per_minute: 600,
-            burst: 5,
-        },
-        Bucket::default(),
-    );
+    let (rate, bucket) = (Rate { per_minute: 600, burst: 5 }, Bucket::default());
     assert!(bucket.take(&rate, 5, Nanos(0)).is_ok());
     let later = Nanos(3600 * SECOND);
     assert!(bucket.take(&rate, 5, later).is_ok());
@@ -124,13 +73,7 @@ fn an_hour_of_silence_is_worth_one_burst() {
 
 #[test]
 fn a_clock_that_steps_back_grants_nothing_extra() {
-    let (rate, bucket) = (
-        Rate {
-            per_minute: 60,
-            burst: 2,
-        },
-        Bucket::default(),
-    );
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 2 }, Bucket::default());
     assert!(bucket.take(&rate, 2, Nanos(100 * SECOND)).is_ok());
     assert!(bucket.take(&rate, 1, Nanos(50 * SECOND)).is_err());
     assert!(bucket.take(&rate, 1, Nanos(101 * SECOND)).is_ok());
@@ -138,22 +81,13 @@ fn a_clock_that_steps_back_grants_nothing_extra() {
 
 #[test]
 fn a_refund_restores_what_was_reserved_and_no_more_than_full() {
-    let rate = Rate {
-        per_minute: 60,
-        burst: 10,
-    };
+    let rate = Rate { per_minute: 60, burst: 10 };
     let bucket = Bucket::default();
     assert!(bucket.take(&rate, 10, Nanos(0)).is_ok());
     bucket.settle(&rate, 10, 4, Nanos(0));
     assert_eq!(bucket.peek(&rate, Nanos(0)).remaining, 6);
     bucket.settle(&rate, 1_000, 0, Nanos(SECOND));
-    assert_eq!(
-        bucket.peek(&rate, Nanos(SECOND)),
-        Room {
-            remaining: 10,
-            reset: Nanos(0)
-        }
-    );
+    assert_eq!(bucket.peek(&rate, Nanos(SECOND)), Room { remaining: 10, reset: Nanos(0) });
     // Full since long: a late refund leaves no credit behind.
     bucket.settle(&rate, u64::MAX, 0, Nanos(500 * SECOND));
     assert!(bucket.take(&rate, 10, Nanos(500 * SECOND)).is_ok());
@@ -162,41 +96,17 @@ fn a_refund_restores_what_was_reserved_and_no_more_than_full() {
 
 #[test]
 fn an_extra_charge_goes_into_bounded_debt() {
-    let (rate, bucket) = (
-        Rate {
-            per_minute: 60,
-            burst: 10,
-        },
-        Bucket::default(),
-    );
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 10 }, Bucket::default());
     assert!(bucket.take(&rate, 1, Nanos(0)).is_ok());
     bucket.settle(&rate, 1, 31, Nanos(0));
-    assert_eq!(
-        bucket.peek(&rate, Nanos(0)),
-        Room {
-            remaining: 0,
-            reset: Nanos(31 * SECOND)
-        }
-    );
-    assert_eq!(
-        bucket.take(&rate, 1, Nanos(0)),
-        Err(Wait::For(Nanos(22 * SECOND)))
-    );
+    assert_eq!(bucket.peek(&rate, Nanos(0)), Room { remaining: 0, reset: Nanos(31 * SECOND) });
+    assert_eq!(bucket.take(&rate, 1, Nanos(0)), Err(Wait::For(Nanos(22 * SECOND))));
     bucket.settle(&rate, 0, u64::MAX, Nanos(0));
-    assert_eq!(
-        bucket.peek(&rate, Nanos(0)).reset,
-        Nanos(10 * SECOND + DEBT_MAX.0)
-    );
+    assert_eq!(bucket.peek(&rate, Nanos(0)).reset, Nanos(10 * SECOND + DEBT_MAX.0));
     // Already deeper than the bound would let it go: a further charge does not pull it back.
-    let shallow = Rate {
-        per_minute: 60_000,
-        burst: 1,
-    };
+    let shallow = Rate { per_minute: 60_000, burst: 1 };
     bucket.settle(&shallow, 0, 1, Nanos(0));
-    assert_eq!(
-        bucket.peek(&rate, Nanos(0)).reset,
-        Nanos(10 * SECOND + DEBT_MAX.0)
-    );
+    assert_eq!(bucket.peek(&rate, Nanos(0)).reset, Nanos(10 * SECOND + DEBT_MAX.0));
 }
 
 #[test]
@@ -221,10 +131,7 @@ fn no_value_overflows() {
 fn of_512_threads_exactly_one_takes_the_last_unit() {
     for round in 0..4 {
         let (bucket, barrier, passed) = (Bucket::default(), Barrier::new(512), AtomicU32::new(0));
-        let rate = Rate {
-            per_minute: 60,
-            burst: 1,
-        };
+        let rate = Rate { per_minute: 60, burst: 1 };
         thread::scope(|scope| {
             for _ in 0..512 {
                 scope.spawn(|| {
@@ -242,10 +149,7 @@ fn of_512_threads_exactly_one_takes_the_last_unit() {
 #[test]
 fn takes_and_undone_takes_of_many_threads_leave_exactly_the_difference() {
     let (bucket, barrier) = (Bucket::default(), Barrier::new(8));
-    let rate = Rate {
-        per_minute: 60,
-        burst: 100_000,
-    };
+    let rate = Rate { per_minute: 60, burst: 100_000 };
     thread::scope(|scope| {
         for seed in 0..8 {
             let (bucket, barrier, rate) = (&bucket, &barrier, &rate);
@@ -268,10 +172,7 @@ fn takes_and_undone_takes_of_many_threads_leave_exactly_the_difference() {
 fn nobody_gets_more_than_burst_plus_refill_in_any_order() {
     for seed in 0..200 {
         let mut chance = Chance(seed);
-        let rate = Rate {
-            per_minute: 1 + chance.below(100_000),
-            burst: 1 + chance.below(1_000),
-        };
+        let rate = Rate { per_minute: 1 + chance.below(100_000), burst: 1 + chance.below(1_000) };
         let bucket = Bucket::default();
         let (mut now, mut kept, mut calls, mut open) = (0, 0u128, 0u128, Vec::new());
         for _ in 0..2_000 {
@@ -298,11 +199,7 @@ fn nobody_gets_more_than_burst_plus_refill_in_any_order() {
                     kept += u128::from(actual);
                 }
             }
-            let debt = bucket
-                .peek(&rate, Nanos(now))
-                .reset
-                .0
-                .saturating_sub(rate.depth() as u64);
+            let debt = bucket.peek(&rate, Nanos(now)).reset.0.saturating_sub(rate.depth() as u64);
             let taken = kept + open.iter().map(|(cost, _)| u128::from(*cost)).sum::<u128>();
             // Each call may gain the refill of one nanosecond by rounding.
             let refilled = u128::from(rate.per_minute) * (u128::from(now) + u128::from(debt) + calls);

@@ -39,19 +39,9 @@ fn decode<'a>(cuts: impl IntoIterator<Item = &'a [u8]>) -> Result<(Vec<u8>, Opti
 fn verdict(bytes: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>), BadChunk> {
     let whole = decode([bytes]);
     for cut in 0..=bytes.len().min(2_000) {
-        assert_eq!(
-            decode([&bytes[..cut], &bytes[cut..]]),
-            whole,
-            "cut at {cut}: {}",
-            bytes.escape_ascii()
-        );
+        assert_eq!(decode([&bytes[..cut], &bytes[cut..]]), whole, "cut at {cut}: {}", bytes.escape_ascii());
     }
-    assert_eq!(
-        decode(bytes.chunks(1)),
-        whole,
-        "byte by byte: {}",
-        bytes.escape_ascii()
-    );
+    assert_eq!(decode(bytes.chunks(1)), whole, "byte by byte: {}", bytes.escape_ascii());
     whole
 }
 
@@ -87,9 +77,7 @@ fn sizes_are_hex_in_any_case_with_leading_zeros() {
 fn sizes_that_are_not_plain_hex_are_refused() {
     refuses("\r\n\r\n"); // U03
     refuses(";a=b\r\n\r\n"); // U04
-    for size in [
-        " 1b", "1b ", "1b\t", "0x1b", "+1b", "-1", "1_b", "1bh", "0_2e", "1b ;a", "",
-    ] {
+    for size in [" 1b", "1b ", "1b\t", "0x1b", "+1b", "-1", "1_b", "1bh", "0_2e", "1b ;a", ""] {
         refuses(format!("{size}\r\n{J}\r\n0\r\n\r\n")); // U05, U06
     }
     refuses(format!("1b\n{J}\r\n0\r\n\r\n")); // U08
@@ -100,12 +88,7 @@ fn sizes_that_are_not_plain_hex_are_refused() {
 
 #[test]
 fn sizes_no_body_can_have_are_refused() {
-    for size in [
-        "FFFFFFFFFFFFFFFF",
-        "1000000000000000",
-        "10000000000000000",
-        "00000000000000001",
-    ] {
+    for size in ["FFFFFFFFFFFFFFFF", "1000000000000000", "10000000000000000", "00000000000000001"] {
         refuses(format!("{size}\r\n")); // U07
     }
     refuses(format!("{}5\r\n", "0".repeat(1_000)));
@@ -115,11 +98,7 @@ fn sizes_no_body_can_have_are_refused() {
 #[test]
 fn extensions_are_checked_and_dropped() {
     reads(format!("1b;a=b\r\n{J}\r\n0;c\r\n\r\n"), J, b""); // U14
-    reads(
-        "5;a=\"b;\\\"\tc\";d;e=f\r\nhello\r\n0;x=\"\"\r\n\r\n",
-        "hello",
-        b"",
-    );
+    reads("5;a=\"b;\\\"\tc\";d;e=f\r\nhello\r\n0;x=\"\"\r\n\r\n", "hello", b"");
 }
 
 #[test]

@@ -136,10 +136,7 @@ fn end_of_request(bytes: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Res
 const LINE_EXTRA: usize = 32;
 
 fn target_too_long() -> Flaw {
-    Flaw {
-        kind: Kind::TargetTooLong,
-        note: "the request target is longer than the limit",
-    }
+    Flaw { kind: Kind::TargetTooLong, note: "the request target is longer than the limit" }
 }
 
 /// `method SP request-target SP HTTP-version`, split and not yet judged except for the version.
@@ -177,16 +174,10 @@ fn method(name: &[u8]) -> Result<Method, Flaw> {
         b"DELETE" => Method::Delete,
         b"OPTIONS" => Method::Options,
         b"TRACE" | b"CONNECT" => {
-            return Err(Flaw {
-                kind: Kind::MethodNotAllowed,
-                note: "TRACE and CONNECT are not allowed",
-            });
+            return Err(Flaw { kind: Kind::MethodNotAllowed, note: "TRACE and CONNECT are not allowed" });
         }
         _ if !name.is_empty() && name.iter().all(|&byte| fields::is_token(byte)) => {
-            return Err(Flaw {
-                kind: Kind::NotImplemented,
-                note: "the method is not implemented",
-            });
+            return Err(Flaw { kind: Kind::NotImplemented, note: "the method is not implemented" });
         }
         _ => return Err(malformed("the method is not a token")),
     })
@@ -235,11 +226,9 @@ impl Seen {
                     framing::length(value).ok_or_else(|| malformed("the Content-Length is not a number"))?;
                 once(&mut self.length, length, "two Content-Length lines")
             }
-            Field::TransferEncoding => once(
-                &mut self.coding,
-                framing::coding(value),
-                "two Transfer-Encoding lines",
-            ),
+            Field::TransferEncoding => {
+                once(&mut self.coding, framing::coding(value), "two Transfer-Encoding lines")
+            }
             Field::Connection => self.connection(value),
             Field::Expect => {
                 let known = value.eq_ignore_ascii_case(b"100-continue");
@@ -262,9 +251,7 @@ impl Seen {
         for element in fields::elements(value) {
             match fields::classify(element) {
                 Field::TransferEncoding | Field::ContentLength | Field::Host => {
-                    return Err(malformed(
-                        "Connection names a field that frames or routes the message",
-                    ));
+                    return Err(malformed("Connection names a field that frames or routes the message"));
                 }
                 _ if element.eq_ignore_ascii_case(b"close") => self.close = true,
                 field => self.connection_named |= fields::to_backend(field),

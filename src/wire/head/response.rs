@@ -97,20 +97,14 @@ fn read(
         fields,
         status,
         version,
-        framing: if bodiless {
-            framing::Response::None
-        } else {
-            framing
-        },
+        framing: if bodiless { framing::Response::None } else { framing },
         keep_alive: stays && !doubtful && !open_end,
         keep_alive_timeout: seen.keep_alive_timeout,
         content_type: seen.content_type,
         content_encoding: seen.content_encoding,
         retry_after: seen.retry_after,
         date: seen.date,
-        event_stream: seen
-            .content_type
-            .is_some_and(|value| is_event_stream(value.of(bytes))),
+        event_stream: seen.content_type.is_some_and(|value| is_event_stream(value.of(bytes))),
         connection_named: seen.connection_named,
     }))
 }
@@ -129,13 +123,8 @@ fn status_line(line: &[u8]) -> Result<(Version, u16), Flaw> {
     if !digits.iter().all(|digit| digit.is_ascii_digit()) {
         return Err(malformed("the status is not three digits"));
     }
-    let status = digits
-        .iter()
-        .fold(0, |sum, &&digit| sum * 10 + u16::from(digit - b'0'));
-    if reason
-        .iter()
-        .any(|&byte| (byte < b' ' && byte != b'\t') || byte == 0x7f)
-    {
+    let status = digits.iter().fold(0, |sum, &&digit| sum * 10 + u16::from(digit - b'0'));
+    if reason.iter().any(|&byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
         return Err(malformed("the reason phrase holds a control byte"));
     }
     match status {
@@ -172,11 +161,7 @@ impl Seen {
                 once(&mut self.length, length, "two Content-Length lines")?;
             }
             Field::TransferEncoding => {
-                once(
-                    &mut self.coding,
-                    framing::coding(value),
-                    "two Transfer-Encoding lines",
-                )?;
+                once(&mut self.coding, framing::coding(value), "two Transfer-Encoding lines")?;
             }
             Field::Connection => self.connection(value),
             Field::KeepAlive => self.keep_alive_timeout = timeout(value),
@@ -218,11 +203,7 @@ impl Seen {
 fn timeout(value: &[u8]) -> Option<u64> {
     fields::elements(value).find_map(|element| {
         let (name, seconds) = element.split_at_checked(8)?;
-        if name.eq_ignore_ascii_case(b"timeout=") {
-            framing::length(seconds)
-        } else {
-            None
-        }
+        if name.eq_ignore_ascii_case(b"timeout=") { framing::length(seconds) } else { None }
     })
 }
 

@@ -19,11 +19,9 @@ pub(super) fn read(bytes: &[u8], target: Span, method: Method) -> Result<Target,
     let text = target.of(bytes);
     match text {
         [b'/', ..] => path_and_query(bytes, target, None),
-        b"*" if method == Method::Options => Ok(Target {
-            path: target,
-            query: Span::new(target.end, target.end),
-            authority: None,
-        }),
+        b"*" if method == Method::Options => {
+            Ok(Target { path: target, query: Span::new(target.end, target.end), authority: None })
+        }
         _ => absolute(bytes, target),
     }
 }
@@ -32,20 +30,16 @@ pub(super) fn read(bytes: &[u8], target: Span, method: Method) -> Result<Target,
 /// own slashes so that it still is a span of the buffer.
 fn absolute(bytes: &[u8], target: Span) -> Result<Target, &'static str> {
     let text = target.of(bytes);
-    let scheme = |known: &[u8]| {
-        text.get(..known.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(known))
-    };
+    let scheme =
+        |known: &[u8]| text.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known));
     let skip = match () {
         () if scheme(b"http://") => 7,
         () if scheme(b"https://") => 8,
         () => return Err("the request target is neither a path nor an http URL"),
     };
     let start = target.start + skip;
-    let length = text[skip..]
-        .iter()
-        .position(|byte| matches!(byte, b'/' | b'?'))
-        .unwrap_or(text.len() - skip);
+    let length =
+        text[skip..].iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(text.len() - skip);
     let authority = Span::new(start, start + length);
     if !is_authority(authority.of(bytes)) {
         return Err("the request target's authority is not host[:port]");
@@ -56,11 +50,7 @@ fn absolute(bytes: &[u8], target: Span) -> Result<Target, &'static str> {
     }
     let query = Span::new((rest.start + 1).min(rest.end), rest.end);
     check_query(query.of(bytes))?;
-    Ok(Target {
-        path: Span::new(start - 1, start),
-        query,
-        authority: Some(authority),
-    })
+    Ok(Target { path: Span::new(start - 1, start), query, authority: Some(authority) })
 }
 
 fn path_and_query(bytes: &[u8], target: Span, authority: Option<Span>) -> Result<Target, &'static str> {
@@ -69,11 +59,7 @@ fn path_and_query(bytes: &[u8], target: Span, authority: Option<Span>) -> Result
     let path = Span::new(target.start, target.start + length);
     let query = Span::new((path.end + 1).min(target.end), target.end);
     check_query(query.of(bytes))?;
-    Ok(Target {
-        path,
-        query,
-        authority,
-    })
+    Ok(Target { path, query, authority })
 }
 
 /// The length of the path at the start of `text`, up to `?` or the end.
@@ -163,10 +149,7 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
                 return false;
             };
             let literal = std::str::from_utf8(&rest[..close]).ok();
-            if literal
-                .and_then(|text| text.parse::<std::net::Ipv6Addr>().ok())
-                .is_none()
-            {
+            if literal.and_then(|text| text.parse::<std::net::Ipv6Addr>().ok()).is_none() {
                 return false;
             }
             &rest[close + 1..]
@@ -185,11 +168,8 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
         [b':', digits @ ..] => {
             (1..=5).contains(&digits.len())
                 && digits.iter().all(u8::is_ascii_digit)
-                && (1..=65_535).contains(
-                    &digits
-                        .iter()
-                        .fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')),
-                )
+                && (1..=65_535)
+                    .contains(&digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')))
         }
         _ => false,
     }

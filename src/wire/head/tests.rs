@@ -7,11 +7,7 @@ mod answers;
 mod meanings;
 mod requests;
 
-const LIMITS: HeadLimits = HeadLimits {
-    bytes: 64 << 10,
-    lines: 100,
-    target_bytes: 16 << 10,
-};
+const LIMITS: HeadLimits = HeadLimits { bytes: 64 << 10, lines: 100, target_bytes: 16 << 10 };
 
 /// `G` of the tables without its lines' end, so that cases add lines.
 const G: &str = "GET /v1/models HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer K1\r\n";
@@ -42,12 +38,7 @@ fn verdict<T: Copy + PartialEq + std::fmt::Debug>(
         let split = outcome(&mut [cut, bytes.len()].into_iter());
         assert_eq!(split, whole, "cut at {cut}: {}", bytes.escape_ascii());
     }
-    assert_eq!(
-        outcome(&mut (0..=bytes.len())),
-        whole,
-        "byte by byte: {}",
-        bytes.escape_ascii()
-    );
+    assert_eq!(outcome(&mut (0..=bytes.len())), whole, "byte by byte: {}", bytes.escape_ascii());
     whole
 }
 
@@ -101,11 +92,7 @@ fn p(lines: &str) -> String {
 fn an_unfinished_head_asks_for_more() {
     let whole = format!("{G}X: y\r\n\r\n");
     for cut in 0..whole.len() {
-        assert_eq!(
-            request(&whole.as_bytes()[..cut], &mut 0, &LIMITS),
-            Ok(Step::More),
-            "{cut}"
-        );
+        assert_eq!(request(&whole.as_bytes()[..cut], &mut 0, &LIMITS), Ok(Step::More), "{cut}");
     }
 }
 
@@ -113,9 +100,7 @@ fn an_unfinished_head_asks_for_more() {
 fn the_scan_starts_over_with_the_next_head() {
     let two = format!("{G}\r\n{G}X: y\r\n\r\n");
     let mut scanned = 0;
-    let Ok(Step::Done(first)) = request(two.as_bytes(), &mut scanned, &LIMITS) else {
-        panic!()
-    };
+    let Ok(Step::Done(first)) = request(two.as_bytes(), &mut scanned, &LIMITS) else { panic!() };
     assert_eq!((first.len, scanned), (G.len() + 2, 0));
     let Ok(Step::Done(second)) = request(&two.as_bytes()[first.len..], &mut scanned, &LIMITS) else {
         panic!()
@@ -142,10 +127,7 @@ fn mutated_heads_have_one_verdict_at_every_cut() {
                 lines.clone().all(|line| line.raw.ends_with(b"\r\n")),
                 "seed {seed:#x} round {round}: {text}"
             );
-            assert!(
-                !bytes[..head.len].contains(&0),
-                "seed {seed:#x} round {round}: {text}"
-            );
+            assert!(!bytes[..head.len].contains(&0), "seed {seed:#x} round {round}: {text}");
         }
     }
     let sound = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\
@@ -153,11 +135,7 @@ fn mutated_heads_have_one_verdict_at_every_cut() {
     for round in 0..400 {
         let bytes = noise.mutate(sound);
         let outcome = std::panic::catch_unwind(|| response_verdict(&bytes, Method::Post));
-        assert!(
-            outcome.is_ok(),
-            "seed {seed:#x} response round {round}: {}",
-            bytes.escape_ascii()
-        );
+        assert!(outcome.is_ok(), "seed {seed:#x} response round {round}: {}", bytes.escape_ascii());
     }
 }
 
@@ -167,13 +145,7 @@ fn noise_is_refused() {
     let mut noise = Noise::new(seed);
     for round in 0..200 {
         let bytes: Vec<u8> = (0..4 << 10).map(|_| noise.below(256) as u8).collect(); // A25
-        assert!(
-            request(&bytes, &mut 0, &LIMITS).is_err(),
-            "seed {seed:#x} round {round}"
-        );
-        assert!(
-            response(&bytes, &mut 0, &LIMITS, Method::Get).is_err(),
-            "seed {seed:#x} round {round}"
-        );
+        assert!(request(&bytes, &mut 0, &LIMITS).is_err(), "seed {seed:#x} round {round}");
+        assert!(response(&bytes, &mut 0, &LIMITS, Method::Get).is_err(), "seed {seed:#x} round {round}");
     }
 }

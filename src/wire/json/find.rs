@@ -15,9 +15,7 @@ pub struct Finder {
 impl Finder {
     /// A finder for members with this key, spelt without escapes.
     pub fn new(key: &str) -> Self {
-        Self {
-            quoted: memmem::Finder::new(&format!("\"{key}\"")).into_owned(),
-        }
+        Self { quoted: memmem::Finder::new(&format!("\"{key}\"")).into_owned() }
     }
 }
 
@@ -40,11 +38,7 @@ pub enum Found {
 pub fn find_object(bytes: &[u8], finder: &Finder) -> Found {
     let length = finder.quoted.needle().len();
     let mut last = None;
-    for start in finder
-        .quoted
-        .find_iter(bytes)
-        .filter(|&start| !is_escaped(bytes, start))
-    {
+    for start in finder.quoted.find_iter(bytes).filter(|&start| !is_escaped(bytes, start)) {
         let colon = blanks(bytes, start + length);
         let open = blanks(bytes, colon + 1);
         match (bytes.get(colon), bytes.get(open)) {
@@ -65,11 +59,5 @@ pub fn find_object(bytes: &[u8], finder: &Finder) -> Found {
 
 /// Whether the quote at `at` has an odd number of backslashes in front of it.
 fn is_escaped(bytes: &[u8], at: usize) -> bool {
-    bytes[..at]
-        .iter()
-        .rev()
-        .take_while(|&&byte| byte == b'\\')
-        .count()
-        % 2
-        == 1
+    bytes[..at].iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }

@@ -35,11 +35,9 @@ fn members_come_with_their_spans() {
 
 #[test]
 fn the_braces_are_where_they_are() {
-    for (text, open, close, empty) in [
-        ("{}", 0, 1, true),
-        (" { } ", 1, 3, true),
-        ("{\"a\":{}} ", 0, 7, false),
-    ] {
+    for (text, open, close, empty) in
+        [("{}", 0, 1, true), (" { } ", 1, 3, true), ("{\"a\":{}} ", 0, 7, false)]
+    {
         let mut object = members(text.as_bytes());
         assert!(object.by_ref().all(|member| member.is_ok()));
         assert_eq!(
@@ -99,9 +97,8 @@ fn what_is_not_one_object_is_refused() {
 #[test]
 fn numbers_and_literals_are_spelt_as_in_the_rfc() {
     let sound = |value: &str| is_object(format!("{{\"a\":{value}}}").as_bytes());
-    for value in [
-        "0", "-0", "10", "1.5", "0.0", "1e5", "1E-5", "-1.5e+30", "1e999", "true", "false", "null",
-    ] {
+    for value in ["0", "-0", "10", "1.5", "0.0", "1e5", "1E-5", "-1.5e+30", "1e999", "true", "false", "null"]
+    {
         assert!(sound(value), "{value}"); // K12: well-formed, whatever they mean
     }
     for value in [
@@ -136,16 +133,9 @@ fn numbers_and_literals_are_spelt_as_in_the_rfc() {
 #[test]
 fn strings_end_at_their_quote() {
     let sound = |value: &[u8]| is_object(&[b"{\"a\":\"", value, b"\"}"].concat());
-    for value in [
-        &b""[..],
-        b"\\\"",
-        b"\\\\",
-        b"\\u00e9\\n\\/\\b\\f\\r\\t",
-        b"\xc3\xa9",
-        b"\xff",
-        b"\\ud800",
-        b"\x7f",
-    ] {
+    for value in
+        [&b""[..], b"\\\"", b"\\\\", b"\\u00e9\\n\\/\\b\\f\\r\\t", b"\xc3\xa9", b"\xff", b"\\ud800", b"\x7f"]
+    {
         assert!(sound(value), "{}", value.escape_ascii());
     }
     for value in [
@@ -198,20 +188,13 @@ fn long_strings_of_escapes_are_read_in_one_pass() {
     let member = members(text.as_bytes()).next();
     let Some(Ok(member)) = member else { panic!() };
     assert_eq!(member.value.len(), (6 << 20) + 2);
-    assert_eq!(
-        string(member.value.of(text.as_bytes())).map(|text| text.len()),
-        Some(1 << 20)
-    );
+    assert_eq!(string(member.value.of(text.as_bytes())).map(|text| text.len()), Some(1 << 20));
 }
 
 #[test]
 fn keys_are_compared_after_unescaping() {
-    for raw in [
-        "\"model\"",
-        "\"mod\\u0065l\"",
-        "\"\\u006d\\u006f\\u0064\\u0065\\u006c\"",
-        "\"\\u006Dodel\"",
-    ] {
+    for raw in ["\"model\"", "\"mod\\u0065l\"", "\"\\u006d\\u006f\\u0064\\u0065\\u006c\"", "\"\\u006Dodel\""]
+    {
         assert!(key_is(raw.as_bytes(), "model"), "{raw}"); // K11
         assert!(key_is_caseless(raw.as_bytes(), "model"), "{raw}");
     }
@@ -235,10 +218,7 @@ fn keys_are_compared_after_unescaping() {
     for raw in ["\"\u{17f}tream\"", "\"\\u017ftream\"", "\"STREAM\""] {
         assert!(key_is_caseless(raw.as_bytes(), "stream"), "{raw}");
     }
-    assert!(key_is_caseless(
-        "\"max_to\u{212a}en\u{17f}\"".as_bytes(),
-        "max_tokens"
-    ));
+    assert!(key_is_caseless("\"max_to\u{212a}en\u{17f}\"".as_bytes(), "max_tokens"));
     assert!(!key_is_caseless("\"\u{e9}tream\"".as_bytes(), "stream"));
 }
 
@@ -278,18 +258,7 @@ fn integers_are_plain() {
     for (raw, number) in [("0", 0), ("10", 10), ("18446744073709551615", u64::MAX)] {
         assert_eq!(unsigned(raw.as_bytes()), Some(number));
     }
-    for raw in [
-        "-1",
-        "1e3",
-        "1.0",
-        "1.5",
-        "\"10\"",
-        "null",
-        "18446744073709551616",
-        "+1",
-        "",
-        "1e999",
-    ] {
+    for raw in ["-1", "1e3", "1.0", "1.5", "\"10\"", "null", "18446744073709551616", "+1", "", "1e999"] {
         assert_eq!(unsigned(raw.as_bytes()), None, "{raw}"); // K12
     }
 }
@@ -298,14 +267,7 @@ fn integers_are_plain() {
 fn splicing_replaces_ranges_and_nothing_else() {
     let body = b"{\"model\":\"a\",\"x\":1}";
     let mut out = b"> ".to_vec();
-    splice(
-        &mut out,
-        body,
-        &[
-            (Span::new(9, 12), b"\"long name\""),
-            (Span::new(18, 18), b",\"y\":2"),
-        ],
-    );
+    splice(&mut out, body, &[(Span::new(9, 12), b"\"long name\""), (Span::new(18, 18), b",\"y\":2")]);
     assert_eq!(out, b"> {\"model\":\"long name\",\"x\":1,\"y\":2}");
     out.clear();
     splice(&mut out, body, &[]);
@@ -314,10 +276,7 @@ fn splicing_replaces_ranges_and_nothing_else() {
 
 #[test]
 fn quoted_text_reads_back() {
-    let text: String = (0..0x80u8)
-        .map(char::from)
-        .chain("\u{e9}\u{1f600}".chars())
-        .collect();
+    let text: String = (0..0x80u8).map(char::from).chain("\u{e9}\u{1f600}".chars()).collect();
     let mut out = Vec::new();
     quote(&mut out, &text);
     assert!(is_object(&[b"{\"a\":", &out[..], b"}"].concat()));
@@ -330,16 +289,11 @@ fn quoted_text_reads_back() {
 #[test]
 fn elements_of_arrays_come_one_by_one() {
     let text = b" [1, {\"a\":[2]},\"]\"] ";
-    let values: Vec<_> = elements(text)
-        .map(|element| element.map(|(span, _)| span.of(text)))
-        .collect();
+    let values: Vec<_> = elements(text).map(|element| element.map(|(span, _)| span.of(text))).collect();
     assert_eq!(values, [Ok(&b"1"[..]), Ok(b"{\"a\":[2]}"), Ok(b"\"]\"")]);
     assert_eq!(elements(b"[]").count(), 0);
     for text in ["", "{}", "[", "[1", "[1}", "[1,]", "[] []"] {
-        assert!(
-            elements(text.as_bytes()).any(|element| element.is_err()),
-            "{text}"
-        );
+        assert!(elements(text.as_bytes()).any(|element| element.is_err()), "{text}");
     }
 }
 
@@ -353,10 +307,7 @@ fn the_last_object_of_a_key_is_found() {
     };
     for (text, found) in [
         ("{\"usage\":{\"a\":1}}", "{\"a\":1}"),
-        (
-            "{\"usage\" \n: {\"a\":{\"b\":[1]}} ,\"x\":1}",
-            "{\"a\":{\"b\":[1]}}",
-        ),
+        ("{\"usage\" \n: {\"a\":{\"b\":[1]}} ,\"x\":1}", "{\"a\":{\"b\":[1]}}"),
         ("{\"usage\":{\"a\":1}}\n{\"usage\":{\"a\":2}}", "{\"a\":2}"),
         ("{\"usage\":{\"a\":1},\"x\":{\"usage\":null}}", "{\"a\":1}"),
         ("ge\":1,\"usage\":{}", "{}"),
@@ -391,10 +342,7 @@ fn mutated_texts_never_panic_and_never_look_sound_when_cut() {
         let text = bytes.escape_ascii();
         if is_object(&bytes) {
             let last = bytes.iter().rposition(|&byte| byte == b'}').unwrap_or(0);
-            assert!(
-                (0..=last).all(|cut| !is_object(&bytes[..cut])),
-                "seed {seed:#x} round {round}: {text}"
-            );
+            assert!((0..=last).all(|cut| !is_object(&bytes[..cut])), "seed {seed:#x} round {round}: {text}");
             for member in members(&bytes).flatten() {
                 let raw = member.value.of(&bytes);
                 match member.kind {

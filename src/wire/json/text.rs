@@ -51,9 +51,7 @@ pub fn key_is_caseless(raw: &[u8], name: &str) -> bool {
     }
     let mut rest = name.bytes();
     let same = |piece: &str| {
-        piece
-            .chars()
-            .all(|char| rest.next().map(|byte| byte.to_ascii_lowercase()) == fold(char))
+        piece.chars().all(|char| rest.next().map(|byte| byte.to_ascii_lowercase()) == fold(char))
     };
     pieces(inner, same) && rest.next().is_none()
 }
@@ -63,10 +61,7 @@ fn fold(char: char) -> Option<u8> {
     match char {
         '\u{17f}' => Some(b's'),
         '\u{212a}' => Some(b'k'),
-        _ => u8::try_from(char)
-            .ok()
-            .filter(u8::is_ascii)
-            .map(|byte| byte.to_ascii_lowercase()),
+        _ => u8::try_from(char).ok().filter(u8::is_ascii).map(|byte| byte.to_ascii_lowercase()),
     }
 }
 
@@ -119,10 +114,7 @@ fn escaped(text: &[u8]) -> Option<(char, usize)> {
                 return Some((char::from_u32(first)?, 6));
             }
             let second = unit(text.get(6..)?).filter(|unit| (0xdc00..0xe000).contains(unit))?;
-            return Some((
-                char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?,
-                12,
-            ));
+            return Some((char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?, 12));
         }
         _ => return None,
     };
@@ -140,10 +132,7 @@ fn unit(text: &[u8]) -> Option<u32> {
 /// Appends `text` to `out` as the inside of a JSON string.
 pub fn escape(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
-    while let Some(at) = rest
-        .iter()
-        .position(|&byte| byte < b' ' || matches!(byte, b'"' | b'\\'))
-    {
+    while let Some(at) = rest.iter().position(|&byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
         out.extend_from_slice(&rest[..at]);
         match rest[at] {
             b'\n' => out.extend_from_slice(b"\\n"),

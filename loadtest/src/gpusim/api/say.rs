@@ -41,13 +41,8 @@ impl Server {
         } {
             text.push_str(spoken);
         }
-        if matches!(
-            reply.fault,
-            Some(Fault::ErrorEventAfter { .. } | Fault::ErrorFirstRecord)
-        ) {
-            return reply
-                .page(error_page(500, "InternalServerError", "simulated engine failure"))
-                .await;
+        if matches!(reply.fault, Some(Fault::ErrorEventAfter { .. } | Fault::ErrorFirstRecord)) {
+            return reply.page(error_page(500, "InternalServerError", "simulated engine failure")).await;
         }
         let answer = generation.voice.whole(&text, generation.finish, generation.usage);
         let ending = reply.page(Page::json(200, &answer)).await;
@@ -71,10 +66,7 @@ impl Server {
             let mut records = Vec::new();
             if !opened {
                 opened = true;
-                records = generation.voice.opening(Usage {
-                    completion: 0,
-                    ..usage
-                });
+                records = generation.voice.opening(Usage { completion: 0, ..usage });
             }
             match spoken {
                 Some(text) => records.extend(generation.voice.token(text, usage)),
@@ -115,11 +107,8 @@ impl Server {
     }
 
     fn count_finish(&self, generation: &Generation) {
-        let count = if generation.finish == Finish::Stop {
-            &self.counts.stopped
-        } else {
-            &self.counts.at_length
-        };
+        let count =
+            if generation.finish == Finish::Stop { &self.counts.stopped } else { &self.counts.at_length };
         add(count, 1);
     }
 }

@@ -13,20 +13,14 @@ impl Server {
     /// `/v1/embeddings`, as floats or base64 of little-endian f32.
     pub(super) async fn embeddings(&self, reply: Reply<'_>, body: &Value, model: &str) -> Ending {
         let Some(input) = body.get("input").filter(|input| !input.is_null()) else {
-            return reply
-                .page(error_page(400, "BadRequestError", "member `input` is missing"))
-                .await;
+            return reply.page(error_page(400, "BadRequestError", "member `input` is missing")).await;
         };
         // A list of numbers is one prompt as token ids; any other list is many prompts.
         let inputs: Vec<&Value> = match input {
             Value::Array(items) if !items.iter().all(Value::is_number) => items.iter().collect(),
             one => vec![one],
         };
-        let size = body
-            .get("dimensions")
-            .and_then(Value::as_u64)
-            .unwrap_or(VECTOR_SIZE)
-            .min(VECTOR_SIZE_MAX);
+        let size = body.get("dimensions").and_then(Value::as_u64).unwrap_or(VECTOR_SIZE).min(VECTOR_SIZE_MAX);
         let base64 = body.get("encoding_format").and_then(Value::as_str) == Some("base64");
         let prompts: Vec<Prompt> = inputs.into_iter().map(Prompt::of_value).collect();
         let reply = match self.read_all(reply, &prompts).await {
@@ -57,31 +51,20 @@ impl Server {
             (body.get("query"), body.get("documents").and_then(Value::as_array))
         else {
             return reply
-                .page(error_page(
-                    400,
-                    "BadRequestError",
-                    "members `query` and `documents` are needed",
-                ))
+                .page(error_page(400, "BadRequestError", "members `query` and `documents` are needed"))
                 .await;
         };
-        let prompts: Vec<Prompt> = documents
-            .iter()
-            .map(|document| Prompt::of_value(&json!([query, document])))
-            .collect();
+        let prompts: Vec<Prompt> =
+            documents.iter().map(|document| Prompt::of_value(&json!([query, document]))).collect();
         let reply = match self.read_all(reply, &prompts).await {
             Ok(reply) => reply,
             Err(ending) => return ending,
         };
-        let scores = prompts
-            .iter()
-            .map(|prompt| Chance::new(prompt.fingerprint()).share());
+        let scores = prompts.iter().map(|prompt| Chance::new(prompt.fingerprint()).share());
         let mut order: Vec<(usize, f64)> = scores.enumerate().collect();
         order.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let top = body
-            .get("top_n")
-            .and_then(Value::as_u64)
-            .filter(|n| *n > 0)
-            .map_or(order.len(), |n| n as usize);
+        let top =
+            body.get("top_n").and_then(Value::as_u64).filter(|n| *n > 0).map_or(order.len(), |n| n as usize);
         let results: Vec<Value> = order
             .iter()
             .take(top)
@@ -97,10 +80,7 @@ impl Server {
         let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
         let id = format!("rerank-{:016x}", self.answers.get());
         reply
-            .page(Page::json(
-                200,
-                &json!({"id": id, "model": model, "usage": usage, "results": results}),
-            ))
+            .page(Page::json(200, &json!({"id": id, "model": model, "usage": usage, "results": results})))
             .await
     }
 
@@ -110,11 +90,7 @@ impl Server {
         let mut tickets = Vec::new();
         for prompt in prompts {
             let prompt_tokens = prompt.tokens();
-            let job = Job {
-                block_hashes: prompt.block_hashes(),
-                prompt_tokens,
-                output_tokens: 0,
-            };
+            let job = Job { block_hashes: prompt.block_hashes(), prompt_tokens, output_tokens: 0 };
             match self.ticker.submit(job) {
                 Ok(ticket) => tickets.push(ticket),
                 Err(_) => return Err(reply.page(self.too_long(prompt_tokens)).await),
@@ -136,12 +112,7 @@ impl Server {
 fn vector(seed: u64, size: u64) -> Vec<f32> {
     let mut chance = Chance::new(seed);
     let raw: Vec<f64> = (0..size).map(|_| chance.share() * 2.0 - 1.0).collect();
-    let norm = raw
-        .iter()
-        .map(|x| x * x)
-        .sum::<f64>()
-        .sqrt()
-        .max(f64::MIN_POSITIVE);
+    let norm = raw.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
     raw.iter().map(|x| (x / norm) as f32).collect()
 }
 

@@ -21,11 +21,7 @@ impl Chat {
             manner.created,
             quoted(&manner.model)
         );
-        Self {
-            manner,
-            legacy: false,
-            start,
-        }
+        Self { manner, legacy: false, start }
     }
 
     /// A legacy completion.
@@ -36,25 +32,15 @@ impl Chat {
             manner.created,
             quoted(&manner.model)
         );
-        Self {
-            manner: Manner { tool: None, ..manner },
-            legacy: true,
-            start,
-        }
+        Self { manner: Manner { tool: None, ..manner }, legacy: true, start }
     }
 
     fn chunk(&self, delta: &str, finish: Option<&str>, usage: Option<Usage>) -> Record {
         let member = if self.legacy { "text" } else { "delta" };
         let finish = finish.map_or("null".to_owned(), quoted);
-        let stop = if finish == "null" {
-            ""
-        } else {
-            r#","stop_reason":null"#
-        };
+        let stop = if finish == "null" { "" } else { r#","stop_reason":null"# };
         let start = &self.start;
-        let usage = usage
-            .map(|usage| format!(r#","usage":{}"#, usage.openai()))
-            .unwrap_or_default();
+        let usage = usage.map(|usage| format!(r#","usage":{}"#, usage.openai())).unwrap_or_default();
         Record::data(format!(
             r#"{start}[{{"index":0,"{member}":{delta},"logprobs":null,"finish_reason":{finish}{stop}}}]{usage}}}"#
         ))
@@ -109,19 +95,11 @@ impl Voice for Chat {
         if self.manner.tool.is_some() {
             records.push(self.chunk(&arguments_piece(TOOL_INPUT_END), None, everywhere));
         }
-        let in_finish = if self.manner.usage_in_finish {
-            Some(usage)
-        } else {
-            everywhere
-        };
+        let in_finish = if self.manner.usage_in_finish { Some(usage) } else { everywhere };
         let empty = if self.legacy { "\"\"" } else { "{}" };
         records.push(self.chunk(empty, Some(self.finish_reason(finish)), in_finish));
         if self.manner.usage_chunk {
-            records.push(Record::data(format!(
-                r#"{}[],"usage":{}}}"#,
-                self.start,
-                usage.openai()
-            )));
+            records.push(Record::data(format!(r#"{}[],"usage":{}}}"#, self.start, usage.openai())));
         }
         if self.manner.done {
             records.push(Record::data("[DONE]"));
@@ -145,11 +123,8 @@ impl Voice for Chat {
             };
             json!({"index": 0, "message": message, "logprobs": null, "finish_reason": reason, "stop_reason": null})
         };
-        let (prefix, object) = if self.legacy {
-            ("cmpl", "text_completion")
-        } else {
-            ("chatcmpl", "chat.completion")
-        };
+        let (prefix, object) =
+            if self.legacy { ("cmpl", "text_completion") } else { ("chatcmpl", "chat.completion") };
         let mut answer = json!({
             "id": format!("{prefix}-{:016x}", self.manner.id),
             "object": object,
@@ -176,10 +151,7 @@ impl Voice for Chat {
 
 /// A later piece of a tool call; `text` is part of a JSON text and is escaped here.
 fn arguments_piece(text: &str) -> String {
-    format!(
-        r#"{{"tool_calls":[{{"index":0,"function":{{"arguments":{}}}}}]}}"#,
-        quoted(text)
-    )
+    format!(r#"{{"tool_calls":[{{"index":0,"function":{{"arguments":{}}}}}]}}"#, quoted(text))
 }
 
 const TOOL_INPUT_START: &str = r#"{"text":""#;

@@ -61,24 +61,14 @@ impl Messages {
 
 impl Voice for Messages {
     fn opening(&mut self, usage: Usage) -> Vec<Record> {
-        let message = self.message(
-            &json!([]),
-            &Value::Null,
-            Usage {
-                completion: 0,
-                ..usage
-            },
-        );
+        let message = self.message(&json!([]), &Value::Null, Usage { completion: 0, ..usage });
         let block = match &self.manner.tool {
             None => json!({"type": "text", "text": ""}),
             Some(tool) => self.tool_block(tool, &json!({})),
         };
         let mut records = vec![
             Record::named("message_start", &json!({"message": message})),
-            Record::named(
-                "content_block_start",
-                &json!({"index": 0, "content_block": block}),
-            ),
+            Record::named("content_block_start", &json!({"index": 0, "content_block": block})),
             Record::named("ping", &json!({})),
         ];
         if self.manner.tool.is_some() {

@@ -14,11 +14,7 @@ pub struct Responses {
 impl Responses {
     /// A response.
     pub fn new(manner: Manner) -> Self {
-        Self {
-            manner,
-            sequence_number: 0,
-            text: String::new(),
-        }
+        Self { manner, sequence_number: 0, text: String::new() }
     }
 
     fn record(&mut self, event: &'static str, mut payload: Value) -> Record {
@@ -37,10 +33,7 @@ impl Responses {
     }
 
     fn response(&self, status: &str, text: Option<&str>, usage: Option<Usage>) -> Value {
-        let output: Vec<Value> = text
-            .map(|text| self.item(status, Some(text)))
-            .into_iter()
-            .collect();
+        let output: Vec<Value> = text.map(|text| self.item(status, Some(text))).into_iter().collect();
         let usage = usage.filter(|_| !self.manner.no_usage).map(|usage| {
             json!({
                 "input_tokens": usage.prompt,
@@ -76,10 +69,7 @@ impl Voice for Responses {
         vec![
             self.record("response.created", json!({"response": started})),
             self.record("response.in_progress", json!({"response": started})),
-            self.record(
-                "response.output_item.added",
-                json!({"output_index": 0, "item": item}),
-            ),
+            self.record("response.output_item.added", json!({"output_index": 0, "item": item})),
             self.record(
                 "response.content_part.added",
                 json!({"item_id": id, "output_index": 0, "content_index": 0, "part": part("")}),
@@ -112,20 +102,13 @@ impl Voice for Responses {
         vec![
             self.record("response.output_text.done", place("text", text.as_str().into())),
             self.record("response.content_part.done", place("part", part(&text))),
-            self.record(
-                "response.output_item.done",
-                json!({"output_index": 0, "item": item}),
-            ),
+            self.record("response.output_item.done", json!({"output_index": 0, "item": item})),
             self.record(last, json!({"response": response})),
         ]
     }
 
     fn whole(&self, text: &str, finish: Finish, usage: Usage) -> Value {
-        let status = if finish == Finish::Stop {
-            "completed"
-        } else {
-            "incomplete"
-        };
+        let status = if finish == Finish::Stop { "completed" } else { "incomplete" };
         self.response(status, Some(text), Some(usage))
     }
 
@@ -135,10 +118,7 @@ impl Voice for Responses {
         failed["error"] = error.clone();
         let mut flat = error;
         flat["param"] = Value::Null;
-        vec![
-            self.record("error", flat),
-            self.record("response.failed", json!({"response": failed})),
-        ]
+        vec![self.record("error", flat), self.record("response.failed", json!({"response": failed}))]
     }
 }
 

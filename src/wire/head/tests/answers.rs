@@ -43,10 +43,7 @@ fn a_stream_head_says_all_that_the_relay_needs() {
     let bytes =
         ok("Date: x\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n");
     let head = answer(&bytes);
-    assert_eq!(
-        (head.len, head.status, head.version),
-        (bytes.len(), 200, Version::Http11)
-    );
+    assert_eq!((head.len, head.status, head.version), (bytes.len(), 200, Version::Http11));
     assert_eq!((head.framing, head.keep_alive), (Response::Chunked, true));
     assert!(head.date && head.event_stream && !head.connection_named);
     assert!(fields::lines(head.fields.of(bytes.as_bytes())).count() == 3);
@@ -55,21 +52,10 @@ fn a_stream_head_says_all_that_the_relay_needs() {
 #[test]
 fn event_streams_are_known_in_any_case() {
     for value in ["text/event-stream", "TEXT/Event-Stream", "text/event-stream ;x"] {
-        assert!(
-            answer(ok(&format!("content-type: {value}\r\n"))).event_stream,
-            "{value}"
-        );
+        assert!(answer(ok(&format!("content-type: {value}\r\n"))).event_stream, "{value}");
     }
-    for value in [
-        "",
-        "text/event-streams",
-        "application/json",
-        "x; text/event-stream",
-    ] {
-        assert!(
-            !answer(ok(&format!("content-type: {value}\r\n"))).event_stream,
-            "{value}"
-        );
+    for value in ["", "text/event-streams", "application/json", "x; text/event-stream"] {
+        assert!(!answer(ok(&format!("content-type: {value}\r\n"))).event_stream, "{value}");
     }
 }
 
@@ -98,20 +84,9 @@ fn doubtful_lengths_are_refused() {
 fn codings_not_asked_for_run_to_the_end_of_the_connection_or_are_refused() {
     for value in ["chunked, gzip", "identity", "gzip"] {
         let head = answer(ok(&format!("Transfer-Encoding: {value}\r\n"))); // L04
-        assert_eq!(
-            (head.framing, head.keep_alive),
-            (Response::Close, false),
-            "{value}"
-        );
+        assert_eq!((head.framing, head.keep_alive), (Response::Close, false), "{value}");
     }
-    for value in [
-        "gzip, chunked",
-        "chunked, chunked",
-        "",
-        ",chunked",
-        "chunked;q=1",
-        "\"chunked\"",
-    ] {
+    for value in ["gzip, chunked", "chunked, chunked", "", ",chunked", "chunked;q=1", "\"chunked\""] {
         refuses(ok(&format!("Transfer-Encoding: {value}\r\n")));
     }
     refuses(ok("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"));
@@ -133,26 +108,13 @@ fn the_lines_of_answers_are_as_strict_as_those_of_requests() {
 
 #[test]
 fn some_answers_have_no_body_whatever_they_say() {
-    for status in [
-        "204 No Content",
-        "304 Not Modified",
-        "100 Continue",
-        "102 Processing",
-        "103 Early Hints",
-    ] {
+    for status in ["204 No Content", "304 Not Modified", "100 Continue", "102 Processing", "103 Early Hints"]
+    {
         let head = answer(with(status, "Content-Length: 5\r\n")); // L11, L15
-        assert_eq!(
-            (head.framing, head.keep_alive),
-            (Response::None, true),
-            "{status}"
-        );
+        assert_eq!((head.framing, head.keep_alive), (Response::None, true), "{status}");
         assert_eq!(answer(with(status, "")).framing, Response::None);
         let head = answer(with(status, "Transfer-Encoding: chunked\r\n"));
-        assert_eq!(
-            (head.framing, head.keep_alive),
-            (Response::None, false),
-            "{status}"
-        );
+        assert_eq!((head.framing, head.keep_alive), (Response::None, false), "{status}");
     }
     for lines in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", ""] {
         let head = answer_to(Method::Head, ok(lines)); // L12
@@ -176,10 +138,7 @@ fn a_body_without_a_length_ends_with_the_connection() {
 
 #[test]
 fn switching_protocols_is_refused() {
-    refuses(with(
-        "101 Switching Protocols",
-        "Upgrade: h2c\r\nConnection: upgrade\r\n",
-    )); // H14
+    refuses(with("101 Switching Protocols", "Upgrade: h2c\r\nConnection: upgrade\r\n")); // H14
 }
 
 #[test]
@@ -208,13 +167,9 @@ fn what_is_no_status_line_is_refused() {
     ] {
         refuses(format!("{line}\r\n\r\n"));
     }
-    for line in [
-        "HTTP/1.1 200",
-        "HTTP/1.1 200 ",
-        "HTTP/1.1 200 A\tB \u{e9}",
-        "HTTP/1.0 599 X",
-        "HTTP/1.1 100 X",
-    ] {
+    for line in
+        ["HTTP/1.1 200", "HTTP/1.1 200 ", "HTTP/1.1 200 A\tB \u{e9}", "HTTP/1.0 599 X", "HTTP/1.1 100 X"]
+    {
         answer(format!("{line}\r\n\r\n"));
     }
 }
@@ -232,23 +187,14 @@ fn connections_stay_as_the_backend_says() {
     assert!(sized("").keep_alive);
     assert!(!sized("Connection: close\r\n").keep_alive); // L20
     assert!(!sized("Connection: x, Close\r\n").keep_alive);
-    for (value, seconds) in [
-        ("timeout=1", Some(1)),
-        ("max=100, Timeout=75", Some(75)),
-        ("timeout=x", None),
-        ("", None),
-    ] {
-        assert_eq!(
-            sized(&format!("Keep-Alive: {value}\r\n")).keep_alive_timeout,
-            seconds,
-            "{value}"
-        ); // L20
+    for (value, seconds) in
+        [("timeout=1", Some(1)), ("max=100, Timeout=75", Some(75)), ("timeout=x", None), ("", None)]
+    {
+        assert_eq!(sized(&format!("Keep-Alive: {value}\r\n")).keep_alive_timeout, seconds, "{value}"); // L20
     }
-    for (lines, stays) in [
-        ("", false),
-        ("Connection: keep-alive\r\n", true),
-        ("Connection: keep-alive, close\r\n", false),
-    ] {
+    for (lines, stays) in
+        [("", false), ("Connection: keep-alive\r\n", true), ("Connection: keep-alive, close\r\n", false)]
+    {
         let bytes = format!("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n{lines}\r\n");
         assert_eq!(answer(bytes).keep_alive, stays, "{lines}");
     }
@@ -265,12 +211,6 @@ fn the_first_of_several_lines_counts_where_no_framing_depends_on_it() {
     let bytes =
         ok("Content-Type: a/b\r\nContent-Type: text/event-stream\r\nRetry-After: 1\r\nRetry-After: 2\r\n");
     let head = answer(&bytes);
-    assert_eq!(
-        head.content_type.map(|value| value.of(bytes.as_bytes())),
-        Some(&b"a/b"[..])
-    );
-    assert_eq!(
-        head.retry_after.map(|value| value.of(bytes.as_bytes())),
-        Some(&b"1"[..])
-    );
+    assert_eq!(head.content_type.map(|value| value.of(bytes.as_bytes())), Some(&b"a/b"[..]));
+    assert_eq!(head.retry_after.map(|value| value.of(bytes.as_bytes())), Some(&b"1"[..]));
 }

@@ -5,12 +5,7 @@ use Kind::{ExpectationFailed, HeadMalformed, HeadTooLarge, NotImplemented, Targe
 
 #[test]
 fn lengths_are_one_plain_number() {
-    for (value, length) in [
-        ("27", 27),
-        ("0", 0),
-        (" 27\t", 27),
-        ("9223372036854775807", i64::MAX as u64),
-    ] {
+    for (value, length) in [("27", 27), ("0", 0), (" 27\t", 27), ("9223372036854775807", i64::MAX as u64)] {
         let head = accepts(p(&format!("Content-Length:{value}")));
         assert_eq!(head.framing, framing::Request::Length(length)); // D16, D21
     }
@@ -66,26 +61,10 @@ fn the_only_coding_is_chunked() {
         let head = accepts(p(&format!("Transfer-Encoding: {value}"))); // E12, E13
         assert_eq!(head.framing, framing::Request::Chunked);
     }
-    refuses(
-        HeadMalformed,
-        p("Content-Length: 6\r\nTransfer-Encoding: chunked"),
-    ); // E01
-    refuses(
-        HeadMalformed,
-        p("Transfer-Encoding: chunked\r\nContent-Length: 30"),
-    ); // E02
-    refuses(
-        HeadMalformed,
-        p("Transfer-Encoding: xchunked\r\nContent-Length: 27"),
-    ); // E03
-    for value in [
-        "xchunked",
-        "identity",
-        "identity, chunked",
-        "gzip, chunked",
-        "gzip",
-        "blegh",
-    ] {
+    refuses(HeadMalformed, p("Content-Length: 6\r\nTransfer-Encoding: chunked")); // E01
+    refuses(HeadMalformed, p("Transfer-Encoding: chunked\r\nContent-Length: 30")); // E02
+    refuses(HeadMalformed, p("Transfer-Encoding: xchunked\r\nContent-Length: 27")); // E03
+    for value in ["xchunked", "identity", "identity, chunked", "gzip, chunked", "gzip", "blegh"] {
         refuses(NotImplemented, p(&format!("Transfer-Encoding: {value}"))); // E04, E06, E24
     }
     for value in [
@@ -109,56 +88,26 @@ fn the_only_coding_is_chunked() {
         refuses(HeadMalformed, p(&format!("Transfer-Encoding: {value}"))); // E04, E05, E07, E10, E11, E14, E15
     }
     for value in [&b"\xa0chunked"[..], b"\x85chunked", b"chunked\xff"] {
-        refuses(
-            HeadMalformed,
-            [P.as_bytes(), b"Transfer-Encoding: ", value, b"\r\n\r\n"].concat(),
-        ); // A18
+        refuses(HeadMalformed, [P.as_bytes(), b"Transfer-Encoding: ", value, b"\r\n\r\n"].concat()); // A18
     }
-    refuses(
-        HeadMalformed,
-        p("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
-    ); // E08
-    refuses(
-        HeadMalformed,
-        p("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity"),
-    ); // E09
+    refuses(HeadMalformed, p("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked")); // E08
+    refuses(HeadMalformed, p("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity")); // E09
 }
 
 #[test]
 fn a_coding_cannot_be_hidden() {
-    refuses(
-        HeadMalformed,
-        "POST /a HTTP/1.0\r\nHost: gw.test\r\nTransfer-Encoding: chunked\r\n\r\n",
-    ); // E16
-    refuses(
-        HeadMalformed,
-        p("Transfer_Encoding: chunked\r\nContent-Length: 27"),
-    ); // E17
-    refuses(
-        HeadMalformed,
-        p("Transfer-Encoding : chunked\r\nContent-Length: 27"),
-    ); // E18
-    refuses(
-        HeadMalformed,
-        p("X: y\rTransfer-Encoding: chunked\r\nContent-Length: 27"),
-    ); // E19
-    refuses(
-        HeadMalformed,
-        p("X: y\nTransfer-Encoding: chunked\r\nContent-Length: 27"),
-    ); // E19
+    refuses(HeadMalformed, "POST /a HTTP/1.0\r\nHost: gw.test\r\nTransfer-Encoding: chunked\r\n\r\n"); // E16
+    refuses(HeadMalformed, p("Transfer_Encoding: chunked\r\nContent-Length: 27")); // E17
+    refuses(HeadMalformed, p("Transfer-Encoding : chunked\r\nContent-Length: 27")); // E18
+    refuses(HeadMalformed, p("X: y\rTransfer-Encoding: chunked\r\nContent-Length: 27")); // E19
+    refuses(HeadMalformed, p("X: y\nTransfer-Encoding: chunked\r\nContent-Length: 27")); // E19
     let head = accepts(p("Transfer-%45ncoding: chunked\r\nContent-Length: 27")); // E20
     assert_eq!(head.framing, framing::Request::Length(27));
     let bytes = p("Content-Encoding: chunked\r\nContent-Length: 27"); // E21
     let head = accepts(&bytes);
     assert_eq!(head.framing, framing::Request::Length(27));
-    assert_eq!(
-        head.content_encoding.map(|value| value.of(bytes.as_bytes())),
-        Some(&b"chunked"[..])
-    );
-    refuses(
-        HeadMalformed,
-        p("Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked"),
-    ); // E22
+    assert_eq!(head.content_encoding.map(|value| value.of(bytes.as_bytes())), Some(&b"chunked"[..]));
+    refuses(HeadMalformed, p("Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked")); // E22
     let head = accepts("GET /a HTTP/1.1\r\nHost: gw.test\r\nTransfer-Encoding: chunked\r\n\r\n"); // E23
     assert_eq!(head.framing, framing::Request::Chunked);
 }
@@ -180,10 +129,7 @@ fn the_only_expectation_is_one_100_continue() {
         let bytes = format!("POST /a HTTP/1.0\r\nContent-Length: 2\r\nExpect: {value}\r\n\r\n"); // H05
         assert!(!accepts(bytes).expect_continue);
     }
-    assert!(
-        !accepts(g(b"Expect: 100-continue\r\n")).expect_continue,
-        "no body to wait for"
-    );
+    assert!(!accepts(g(b"Expect: 100-continue\r\n")).expect_continue, "no body to wait for");
 }
 
 #[test]
@@ -205,11 +151,7 @@ fn connection_decides_who_stays_and_what_travels() {
     ] {
         assert_eq!(head(value), (keep_alive, named), "{value}");
     }
-    for value in [
-        "X-Forwarded-For, X-Request-Id, Host, Content-Length",
-        "host",
-        "content-length",
-    ] {
+    for value in ["X-Forwarded-For, X-Request-Id, Host, Content-Length", "host", "content-length"] {
         refuses(HeadMalformed, g(format!("Connection: {value}\r\n").as_bytes())); // H17
     }
     let head = accepts(g(b"Connection: x-a\r\nConnection: close\r\n"));
@@ -220,21 +162,12 @@ fn connection_decides_who_stays_and_what_travels() {
 fn a_credential_comes_once() {
     let bytes = p("X-API-Key: K2");
     let head = accepts(&bytes);
-    assert_eq!(
-        head.authorization.map(|value| value.of(bytes.as_bytes())),
-        Some(&b"Bearer K1"[..])
-    );
-    assert_eq!(
-        head.api_key.map(|value| value.of(bytes.as_bytes())),
-        Some(&b"K2"[..])
-    ); // H22: the caller decides
+    assert_eq!(head.authorization.map(|value| value.of(bytes.as_bytes())), Some(&b"Bearer K1"[..]));
+    assert_eq!(head.api_key.map(|value| value.of(bytes.as_bytes())), Some(&b"K2"[..])); // H22: the caller decides
     refuses(HeadMalformed, p("authorization: Bearer K2")); // H22
     refuses(HeadMalformed, p("x-api-key: K2\r\napi-key: K2"));
     refuses(HeadMalformed, p("Content-Type: text/plain"));
-    refuses(
-        HeadMalformed,
-        p("Content-Encoding: identity\r\nContent-Encoding: gzip"),
-    );
+    refuses(HeadMalformed, p("Content-Encoding: identity\r\nContent-Encoding: gzip"));
     refuses(HeadMalformed, g(b"x-api-key: a\0b\r\n")); // H23
 }
 
@@ -256,51 +189,28 @@ fn heads_end_at_their_limit() {
 
 #[test]
 fn lines_are_counted() {
-    let lines = |count: usize| {
-        format!(
-            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
-            "X: y\r\n".repeat(count - 1)
-        )
-    };
+    let lines = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count - 1));
     for count in [1, 24, 25, 100] {
         accepts(lines(count));
     }
     refuses(HeadTooLarge, lines(101)); // K01
     let few = HeadLimits { lines: 10, ..LIMITS };
     assert!(request(lines(10).as_bytes(), &mut 0, &few).is_ok());
-    assert_eq!(
-        request(lines(11).as_bytes(), &mut 0, &few).map_err(|fault| fault.kind),
-        Err(HeadTooLarge)
-    );
+    assert_eq!(request(lines(11).as_bytes(), &mut 0, &few).map_err(|fault| fault.kind), Err(HeadTooLarge));
 }
 
 #[test]
 fn small_limits_hold_for_every_cut() {
-    let tiny = HeadLimits {
-        bytes: 200,
-        lines: 3,
-        target_bytes: 4,
-    };
+    let tiny = HeadLimits { bytes: 200, lines: 3, target_bytes: 4 };
     let read = |bytes: &[u8], scanned: &mut usize| request(bytes, scanned, &tiny);
     let long = "a".repeat(500);
-    assert_eq!(
-        verdict(format!("GET /{long}").as_bytes(), read),
-        Err(TargetTooLong)
-    );
-    assert_eq!(
-        verdict(format!("GET /abc HTTP/1.1\r\n{long}").as_bytes(), read),
-        Err(HeadTooLarge)
-    );
+    assert_eq!(verdict(format!("GET /{long}").as_bytes(), read), Err(TargetTooLong));
+    assert_eq!(verdict(format!("GET /abc HTTP/1.1\r\n{long}").as_bytes(), read), Err(HeadTooLarge));
     assert_eq!(verdict(path("/abcd").as_bytes(), read), Err(TargetTooLong));
-    assert!(matches!(
-        verdict(path("/abc").as_bytes(), read),
-        Ok(Step::Done(_))
-    ));
+    assert!(matches!(verdict(path("/abc").as_bytes(), read), Ok(Step::Done(_))));
     for bytes in 0..path("/abc").len() {
         let limits = HeadLimits { bytes, ..tiny };
-        let refused = verdict(path("/abc").as_bytes(), |bytes, scanned| {
-            request(bytes, scanned, &limits)
-        });
+        let refused = verdict(path("/abc").as_bytes(), |bytes, scanned| request(bytes, scanned, &limits));
         assert_eq!(refused, Err(HeadTooLarge), "{bytes}");
     }
 }

@@ -1,28 +1,15 @@
-//! The one monotonic clock, and the timer behind a shard's tick.
+//! The timer behind a shard's tick.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
 use super::stream::Socket;
-use crate::units::Nanos;
-
-/// Time since the first call in this process. One vDSO read, about 30 ns.
-pub fn now() -> Nanos {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    Nanos::from(EPOCH.get_or_init(Instant::now).elapsed())
-}
-
-/// Milliseconds since 1970 by the wall clock, for records and `Date`; never for a timeout.
-pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
 
 /// A periodic timer as a descriptor. The runtime has no timers of its own: with them every turn of the loop would read
 /// the clock twice and arm a kernel timer, about a microsecond per relayed event (`bench/compare`).
@@ -36,7 +23,8 @@ impl Ticker {
     ///
     /// Errors: out of descriptors.
     pub fn new(period: Duration) -> io::Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         let every = Timespec { tv_sec: period.as_secs() as _, tv_nsec: period.subsec_nanos().into() };
         let spec = Itimerspec { it_interval: every, it_value: every };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;

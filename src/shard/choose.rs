@@ -1,0 +1,122 @@
+//! Which member of a pool is tried next: health, breaker and free slots say who may, `policy::balance` who should.
+
+use std::rc::Rc;
+
+use super::Shard;
+use super::dispatch::{Outgoing, RETRY_SOON};
+use super::settle::{Lease, Settle};
+use crate::clock;
+use crate::dialect::Api;
+use crate::error::{Fault, Kind};
+use crate::plan::cells::Health;
+use crate::plan::{Member, Model};
+use crate::policy::balance::{self, View};
+use crate::policy::breaker::Admission;
+use crate::units::{BackendId, Nanos};
+
+/// Members of the pool that had their try, by index; a pool has at most 64 that count.
+#[derive(Default)]
+pub(super) struct Tried(u64);
+
+impl Tried {
+    pub(super) fn add(&mut self, index: usize) {
+        self.0 |= 1 << (index % 64);
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        self.0 & 1 << (index % 64) != 0
+    }
+}
+
+/// A member of the pool, with its in-flight slot taken.
+pub(super) struct Picked<'a> {
+    pub(super) index: usize,
+    pub(super) member: &'a Member,
+    pub(super) backend: BackendId,
+    pub(super) lease: Lease,
+    pub(super) expected_seconds: f64,
+}
+
+/// The member to try next, with its in-flight slot taken.
+pub(super) fn pick<'a>(
+    shard: &Rc<Shard>,
+    settle: &Settle,
+    outgoing: &Outgoing<'_>,
+    model: &'a Model,
+    tried: &Tried,
+) -> Option<Picked<'a>> {
+    let plan = &shard.plan;
+    let now = shard.deadlines.now();
+    let prompt_tokens = settle.prompt_tokens;
+    let kv_tokens = prompt_tokens + outgoing.peek.output_cap.unwrap_or(plan.output_tokens_default);
+    let (mut one, mut many);
+    let views = match model.pool.len() {
+        1 => {
+            one = [View::default()];
+            &mut one[..]
+        }
+        count => {
+            many = [View::default(); POOL_MAX];
+            &mut many[..count.min(POOL_MAX)]
+        }
+    };
+    for (index, (view, member)) in views.iter_mut().zip(&model.pool).enumerate() {
+        let cells = plan.cells.backend(member.backend);
+        let may = !tried.contains(index)
+            && plan.backend(member.backend).provider.speaks(outgoing.api)
+            && cells.health() != Health::Down
+            && !matches!(cells.breaker.peek(now), Admission::Open { .. });
+        *view = look(shard, member, may, now);
+    }
+    // A slot may be taken between the look and the grab: then the next best has its turn.
+    for _ in 0..views.len() {
+        let index = balance::pick(views, prompt_tokens, shard.random())?;
+        let member = &model.pool[index];
+        let cells = plan.cells.backend(member.backend);
+        if !matches!(cells.breaker.admit(clock::now()), Admission::Open { .. })
+            && let Some(lease) = Lease::take(shard, member.backend, prompt_tokens, kv_tokens)
+        {
+            let expected_seconds = views[index].first_token_seconds(prompt_tokens);
+            return Some(Picked { index, member, backend: member.backend, lease, expected_seconds });
+        }
+        views[index].eligible = false;
+    }
+    None
+}
+
+fn look(shard: &Shard, member: &Member, eligible: bool, now: Nanos) -> View {
+    let plan = &shard.plan;
+    let ewma = plan.cells.backend(member.backend).ewma.get(now);
+    let mut view = View {
+        eligible,
+        weight: member.weight,
+        kv_capacity: plan.backend(member.backend).kv_tokens,
+        ratio: ewma.ratio,
+        samples: ewma.samples,
+        ..View::default()
+    };
+    for load in plan.cells.loads(member.backend) {
+        view.in_flight += load.in_flight();
+        view.pending_tokens += load.pending_tokens();
+        view.kv_tokens += load.kv_tokens();
+    }
+    view
+}
+
+/// Why nobody could be asked, and when to come back.
+pub(super) fn nobody(shard: &Shard, model: &Model, api: Api) -> Fault {
+    let plan = &shard.plan;
+    if !model.pool.iter().any(|member| plan.backend(member.backend).provider.speaks(api)) {
+        return Fault::new(Kind::PathUnknown, format!("no backend of this model serves {}", api.name()));
+    }
+    let now = clock::now();
+    let wait = model.pool.iter().map(|member| match plan.cells.backend(member.backend).breaker.peek(now) {
+        Admission::Open { until } => until.since(now),
+        _ => RETRY_SOON,
+    });
+    Fault::new(Kind::NoBackend, "no backend of this model can take the request now")
+        .retry_after(wait.min().unwrap_or(RETRY_SOON).max(RETRY_SOON))
+}
+
+/// Members of one pool that are looked at.
+const POOL_MAX: usize = 64;
