@@ -1,5 +1,5 @@
 //! What clients are told when something fails: status, shape and fields, in the dialect of their path.
-#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
+#![allow(clippy::print_stdout)] // which of two allowed outcomes was seen
 
 mod support;
 
@@ -320,4 +320,27 @@ fn backend_failures_on_messages_are_in_its_dialect() {
     let answer = send(&gateway, &messages(K1, r#"{"model":"m","max_tokens":1,"messages":[]}"#));
     assert!((500..600).contains(&answer.status()), "{answer:?}");
     anthropic(&answer, answer.status(), "api_error");
+}
+
+/// O6: every refusal is counted under its code, and costs the key nothing.
+#[test]
+fn refusals_are_counted_by_code() {
+    let (_origin, gateway) = start();
+    let limited = [
+        (chat("wrong", "x", J), "invalid_api_key"),
+        (chat(K1, "x", "{"), "invalid_body"),
+        (chat(K1, "x", r#"{"model":"nobody"}"#), "model_not_found"),
+        (b"GET / HTTP/1.1\nHost: x\n\n".to_vec(), "malformed_request"),
+    ];
+    for (bytes, code) in limited {
+        let count = || gateway.metric("ringway_faults_total", &format!("\"{code}\""));
+        let before = count();
+        for _ in 0..3 {
+            send(&gateway, &bytes);
+        }
+        let counted = support::eventually(support::PATIENCE, || count() >= before + 3.0);
+        assert!(counted, "{code}: {before} and then {}", count());
+    }
+    let tokens = gateway.metric("ringway_key_tokens_total", "");
+    assert_eq!(tokens, 0.0, "refusals were charged");
 }

@@ -1,5 +1,4 @@
 //! The judges themselves: they must see what is wrong.
-#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
 
 mod support;
 

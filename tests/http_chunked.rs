@@ -1,5 +1,4 @@
 //! Bodies in chunks: the grammar of RFC 9112 section 7.1 and nothing beside it.
-#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
 
 mod support;
 

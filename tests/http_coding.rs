@@ -1,5 +1,4 @@
 //! Transfer-Encoding: `chunked`, once, alone, or a refusal.
-#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
 
 mod support;
 

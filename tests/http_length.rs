@@ -1,5 +1,4 @@
 //! Content-Length: one canonical number, or a refusal.
-#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
 
 mod support;
 

@@ -1,5 +1,4 @@
 //! Line structure of requests: what is not exactly HTTP/1.1 is refused, however it is cut.
-#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
 
 mod support;
 

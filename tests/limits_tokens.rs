@@ -1,5 +1,4 @@
 //! Limits per key hold under concurrency, and what was taken too much comes back.
-#![allow(clippy::print_stdout)] // what a table accepted, for whoever reads the log
 
 mod support;
 

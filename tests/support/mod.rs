@@ -3,7 +3,7 @@
 //! Black box: nothing here imports the gateway's code. Every wait is bounded by [`PATIENCE`] or a stated time; no
 //! judgement depends on how fast the machine is.
 // Each test file uses its own part of the harness.
-#![allow(dead_code, unreachable_pub, unused_imports)]
+#![allow(dead_code, unreachable_pub, clippy::print_stdout)]
 
 pub mod canary;
 pub mod client;
