@@ -1,5 +1,4 @@
 //! Answers of a backend that is trusted half at most: bad ones become a 502, cut ones stay cut, extra bytes reach nobody.
-
 #![allow(clippy::print_stdout)] // which of two allowed outcomes was seen
 
 mod support;

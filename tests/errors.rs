@@ -1,5 +1,4 @@
 //! What clients are told when something fails: status, shape and fields, in the dialect of their path.
-
 #![allow(clippy::print_stdout)] // which of two allowed outcomes was seen
 
 mod support;

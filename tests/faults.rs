@@ -1,5 +1,4 @@
 //! Faults: backends that die, clients that leave, processes that must end, machines that refuse.
-
 #![allow(clippy::print_stdout)] // which of two allowed outcomes was seen
 
 mod support;

@@ -1,5 +1,4 @@
 //! Expect, HEAD, upgrades, pipelines, and what goes from hop to hop only.
-
 #![allow(clippy::print_stdout)] // which of two allowed outcomes was seen
 
 mod support;

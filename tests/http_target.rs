@@ -1,5 +1,4 @@
 //! Request line, target and Host: one parsed path decides, and nothing else can.
-
 #![allow(clippy::print_stdout)] // which of two allowed outcomes was seen
 
 mod support;

@@ -1,5 +1,4 @@
 //! Limits and slow clients: every size and every wait has an end.
-
 #![allow(clippy::print_stdout)] // which of two allowed outcomes was seen
 
 mod support;

@@ -1,5 +1,4 @@
 //! Streams pass untouched, and how they end is never a matter of opinion.
-
 #![allow(clippy::print_stdout)] // which of two allowed outcomes was seen
 
 mod support;

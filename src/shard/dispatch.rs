@@ -1,8 +1,11 @@
 //! From a decided request to the head of its answer: pick a backend, get a connection, send, wait. The only place
 //! that tries again, and only before a byte of an answer has gone to the client.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
 
 use super::choose::{self, Picked, Tried};
 use super::connection::Client;
@@ -125,7 +128,8 @@ pub(super) async fn run(
         let (index, backend) = (picked.index, picked.backend);
         settle.record.attempts += 1;
         settle.record.backend = Some(backend);
-        let mut attempt = Attempt { client, settle, outgoing, model, total, fresh, sent: Sent::default() };
+        let mut attempt =
+            Attempt { client, settle, outgoing, model, total, fresh, sent: Sent::default(), early: None };
         let result = attempt.run(picked).await;
         let sent = attempt.sent;
         let refused = match result {
@@ -211,6 +215,8 @@ struct Attempt<'a> {
     /// Dial, although a connection may be idle: the last one taken was dead, and so may be the others.
     fresh: bool,
     sent: Sent,
+    /// What the backend answered before it had the whole request.
+    early: Option<(io::Result<usize>, Block)>,
 }
 
 impl Attempt<'_> {
@@ -226,7 +232,9 @@ impl Attempt<'_> {
         self.settle.record.overhead = sent.since(self.settle.started);
         let asks_usage = request.asks_usage;
         self.send(&mut connection, request.block).await?;
-        let (head, block, answered) = self.head(&mut connection).await?;
+        let was_early = self.early.is_some();
+        let (mut head, block, answered) = self.head(&mut connection).await?;
+        head.keep_alive &= !was_early;
         let mut answer = Answer {
             decode: Decode::new(head.framing),
             decoded: Decoded { ended: false, extra: false },
@@ -316,9 +324,28 @@ impl Attempt<'_> {
         let bytes = request.len();
         self.set_deadline(self.model.timeouts.first_token);
         self.sent.request_bytes = true;
-        let write = connection.writer.write_all(request, 0..bytes);
-        let (result, request) = match watch::with_client(self.client, write).await {
-            Ok(written) => written,
+        let (reader, mut write) =
+            (&mut connection.reader, pin!(connection.writer.write_all(request, 0..bytes)));
+        let mut early = None;
+        let written = poll_fn(|context| {
+            if let Poll::Ready(written) = write.as_mut().poll(context) {
+                return Poll::Ready(Some(written));
+            }
+            // An answer to a request that is still on its way: nobody waits for the rest of it.
+            match reader.poll_filled(context) {
+                Poll::Ready(filled) => {
+                    early = Some(filled);
+                    Poll::Ready(None)
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        let (result, request) = match watch::with_client(self.client, written).await {
+            Ok(Some(written)) => written,
+            Ok(None) => {
+                self.early = early;
+                return Ok(());
+            }
             Err(interrupt) => return Err(self.interrupted(interrupt)),
         };
         self.client.shard.blocks.put(request);
@@ -342,10 +369,11 @@ impl Attempt<'_> {
         let mut interim = 0;
         let mut answered = Nanos(0);
         loop {
-            let (read, mut block) = match watch::with_client(self.client, connection.reader.filled()).await {
-                Ok(filled) => filled,
-                Err(interrupt) => return Err(self.interrupted(interrupt)),
+            let filled = match self.early.take() {
+                Some(filled) => Ok(filled),
+                None => watch::with_client(self.client, connection.reader.filled()).await,
             };
+            let (read, mut block) = filled.map_err(|interrupt| self.interrupted(interrupt))?;
             if !self.sent.answer_bytes {
                 answered = clock::now();
             }

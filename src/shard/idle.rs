@@ -78,6 +78,11 @@ impl Idle {
         }
     }
 
+    /// Closes all of them.
+    pub(crate) fn close(&self) {
+        self.stacks.borrow_mut().iter_mut().for_each(Vec::clear);
+    }
+
     /// Closes what has been idle too long. The oldest lie at the bottom.
     pub(crate) fn sweep(&self, now: Nanos) {
         for stack in self.stacks.borrow_mut().iter_mut() {

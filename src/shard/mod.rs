@@ -11,6 +11,7 @@ mod dispatch;
 mod encode;
 mod exchange;
 mod idle;
+mod look;
 mod phases;
 mod relay;
 mod respond;
@@ -188,6 +189,7 @@ pub async fn run(seat: Seat) -> std::io::Result<()> {
         }
         shard.tick();
     }
+    shard.idle.close();
     shard.outbox.borrow_mut().flush();
     ticker.tick().await?; // one more turn of the ring, so that queued closes are submitted
     drop(presence);
@@ -198,8 +200,8 @@ pub async fn run(seat: Seat) -> std::io::Result<()> {
 async fn accept(shard: Rc<Shard>, acceptor: Acceptor, listener: usize) {
     let deadline = shard.deadlines.row();
     while !shard.is_closing() {
-        deadline.set(STOP_CHECK);
-        let _ = watch::until(&deadline, acceptor.ready()).await;
+        deadline.clear();
+        let _ = watch::while_open(&shard, &deadline, acceptor.ready()).await; // the accept says what is wrong
         for _ in 0..ACCEPT_BATCH {
             match acceptor.accept(listener) {
                 Ok(Some(client)) => place(&shard, client),
@@ -301,8 +303,6 @@ impl<F: Future> Future for Guarded<F> {
 
 /// Resolution of every deadline.
 const TICK: Duration = Duration::from_millis(10);
-/// How often an idle accept loop looks at its stop sign.
-const STOP_CHECK: Nanos = Nanos(50_000_000);
 /// Clients accepted before other tasks have their turn.
 const ACCEPT_BATCH: usize = 64;
 /// Rest after a failed accept.

@@ -10,6 +10,7 @@ use super::connection::Client;
 use super::decode::Decoded;
 use super::dispatch::Answer;
 use super::exchange::{Asked, Next};
+use super::look::{Found, Look, count_events};
 use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
 use super::settle::Settle;
 use super::watch::{self, Interrupt};
@@ -62,14 +63,6 @@ struct Relay<'a> {
     events: u64,
     /// Bytes read from the backend.
     read_bytes: u64,
-}
-
-/// How the payload is looked into.
-enum Look {
-    /// Whole events, one by one or many at once.
-    Events(Meter),
-    /// A body, in any pieces.
-    Body(BodyMeter),
 }
 
 /// Why an answer did not get to its end.
@@ -234,7 +227,7 @@ impl<'a> Relay<'a> {
                     self.mid_event = false;
                 }
                 if meter.done() {
-                    return Found::all(Span::new(payload.start, payload.start), false); // nothing for the client
+                    return Found::none(payload.start);
                 }
                 let boundary = start + sse::last_boundary(&block[start..payload.end]);
                 // At the end of the body there is no rest to wait for: what is left is read as the event it is.
@@ -448,35 +441,6 @@ impl<'a> Relay<'a> {
             Look::Body(meter) => self.settle.usage = meter.usage(),
         }
     }
-}
-
-/// What a look into new payload decided.
-struct Found {
-    /// What goes out now: one piece, or two around an event that is dropped.
-    pieces: [Span; 2],
-    /// The beginning of an event whose rest has not come.
-    held: Span,
-    first_token: bool,
-}
-
-impl Found {
-    fn all(payload: Span, first_token: bool) -> Self {
-        let end = Span::new(payload.end, payload.end);
-        Self { pieces: [payload, end], held: end, first_token }
-    }
-
-    fn pass_held(&mut self) {
-        self.pieces[1].end = self.held.end;
-        self.held.start = self.held.end;
-    }
-}
-
-/// Events in `bytes`, whole ones, from their line ends alone: an event is a line and a blank one, with its name on a
-/// line of its own in the dialects that name events. Engines send about one token per event, so this is what a stream
-/// without usage is taken to have cost.
-fn count_events(api: Option<Api>, bytes: &[u8]) -> u64 {
-    let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
-    lines / if matches!(api, Some(Api::Responses | Api::Messages)) { 3 } else { 2 }
 }
 
 fn cut(note: &'static str) -> Broken {

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
+use super::Shard;
 use super::connection::Client;
 use crate::net::deadline::Deadline;
 
@@ -26,6 +27,20 @@ pub(crate) async fn until<F: Future>(deadline: &Deadline, future: F) -> Result<F
             return Poll::Ready(Ok(output));
         }
         if deadline.is_due(context) { Poll::Ready(Err(Interrupt::Due)) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Waits for `future`, until the shard takes no more clients. `row` is only there to be woken by.
+pub(crate) async fn while_open<F: Future>(shard: &Shard, row: &Deadline, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        row.is_due(context);
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if shard.is_closing() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await
 }
