@@ -36,13 +36,14 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Keeps at most `kept` free blocks of each size; what comes back beyond that is freed.
+    /// Sizes are capacities, tail included: a power of two is what the allocator has without waste. Keeps at most
+    /// `kept` free blocks of each size; what comes back beyond that is freed.
     pub fn new(small_bytes: usize, large_bytes: usize, kept: usize) -> Self {
         Self {
             small: RefCell::new(Vec::with_capacity(kept)),
             large: RefCell::new(Vec::with_capacity(kept)),
-            small_bytes: small_bytes + TAIL_BYTES,
-            large_bytes: large_bytes + TAIL_BYTES,
+            small_bytes,
+            large_bytes,
             kept,
             allocated: Cell::new(0),
         }
