@@ -155,7 +155,7 @@ table! {
         target: Size = Size::kib(16),
         /// The body of a request.
         body: Size = Size::mib(32),
-        /// The part of a request's body held in memory; a larger body is streamed and cannot be retried.
+        /// What a client may send ahead of its answer, beside the request in work; more closes its connection.
         body_buffer: Size = Size::mib(1),
         /// One event of a stream that is looked into for usage; a longer one passes unread.
         event: Size = Size::kib(64),

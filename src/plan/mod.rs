@@ -123,7 +123,7 @@ pub struct Limits {
     pub target_bytes: usize,
     /// Request body.
     pub body_bytes: u64,
-    /// Part of a request body held in memory; a larger one is streamed.
+    /// What a client may send ahead of its answer, beside the request in work.
     pub body_buffer_bytes: usize,
     /// One SSE event that is looked into; a longer one passes unread.
     pub event_bytes: usize,
