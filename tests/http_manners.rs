@@ -71,7 +71,7 @@ fn pipelines_and_hops() {
     run("http_manners", &rows);
 }
 
-/// H18, H20, H21, H25: what the backend sees of fields that were not meant for it.
+/// H18, H20, H21: what the backend sees of fields that were not meant for it.
 #[test]
 fn fields_for_one_hop_stay_here() {
     let (origin, gateway) = start();

@@ -65,7 +65,6 @@ counters! {
     RetriesFailover Count "ringway_retries_failover_total" "Requests sent to another backend after one failed or refused.",
     RetriesOverBudget Count "ringway_retries_over_budget_total" "Retries not made because the retry budget was used up.",
     BlocksAllocated Count "ringway_blocks_allocated_total" "Buffer blocks taken from the allocator.",
-    BlocksReused Count "ringway_blocks_reused_total" "Buffer blocks taken from the shard's own stock.",
     BytesFromClients Count "ringway_bytes_from_clients_total" "Bytes read from clients.",
     BytesToClients Count "ringway_bytes_to_clients_total" "Bytes written to clients.",
     BytesFromBackends Count "ringway_bytes_from_backends_total" "Bytes read from backends.",

@@ -126,7 +126,10 @@ impl Client {
                 }
                 Ok(true) => {}
                 Ok(false) | Err(Interrupt::ClientGone | Interrupt::Stopping) => return Ok(None),
-                Err(Interrupt::Due) if !started => return Ok(None),
+                Err(Interrupt::Due) if !started => {
+                    self.shard.numbers.inc(Counter::KeepAliveExpired);
+                    return Ok(None);
+                }
                 Err(Interrupt::Due) => {
                     return Err(Fault::new(Kind::HeadTimeout, "the request head did not arrive in time"));
                 }

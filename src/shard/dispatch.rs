@@ -153,7 +153,11 @@ pub(super) async fn run(
         }
         let attempts = u32::from(settle.record.attempts);
         let again = retry::again(kind, sent, attempts, shard.plan.limits.attempts);
-        if !again || !(stale || shard.retries.borrow_mut().take()) {
+        if !again {
+            return refused.told();
+        }
+        if !stale && !shard.retries.borrow_mut().take() {
+            shard.numbers.inc(Counter::RetriesOverBudget);
             return refused.told();
         }
         fresh = stale;

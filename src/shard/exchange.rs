@@ -70,6 +70,14 @@ impl Asked {
     }
 }
 
+/// Debug builds only: `x-ringway-failpoint: panic` breaks this exchange, so that a test can see that only it breaks.
+#[cfg(debug_assertions)]
+fn failpoint(head: &RequestHead, bytes: &[u8]) {
+    let asked = fields::lines(head.fields.of(bytes))
+        .any(|line| line.name.eq_ignore_ascii_case(b"x-ringway-failpoint") && line.value == b"panic");
+    assert!(!asked, "the request asked for a panic");
+}
+
 fn has_anthropic_version(head: &RequestHead, bytes: &[u8]) -> bool {
     fields::lines(head.fields.of(bytes)).any(|line| line.name.eq_ignore_ascii_case(b"anthropic-version"))
 }
@@ -83,6 +91,8 @@ pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
     let name = asked.api.map_or("unknown", Api::name);
     let mut settle = Settle::new(&shard, name, client.address.ip());
     settle.record.request_bytes = head.len as u64;
+    #[cfg(debug_assertions)]
+    failpoint(&head, client.inbox());
 
     let admitted = match routed {
         Ok(api) => phases::on_head(&mut settle, &head, client.inbox(), api).map(|()| api),

@@ -78,6 +78,11 @@ impl Idle {
         }
     }
 
+    /// How many there are, over all backends.
+    pub(crate) fn count(&self) -> usize {
+        self.stacks.borrow().iter().map(Vec::len).sum()
+    }
+
     /// Closes all of them.
     pub(crate) fn close(&self) {
         self.stacks.borrow_mut().iter_mut().for_each(Vec::clear);

@@ -160,6 +160,7 @@ impl Shard {
             *self.date.borrow_mut() = respond::date(unix_ms);
             self.outbox.borrow_mut().flush();
             self.idle.sweep(now);
+            self.numbers.set(Counter::BackendIdle, self.idle.count() as u64);
             self.numbers.add(Counter::BlocksAllocated, self.blocks.take_allocated());
         }
     }

@@ -37,10 +37,7 @@ pub(super) async fn run(
 ) -> Next {
     client.forget_request();
     let mut relay = Relay::new(client, settle, asked, peek, answer);
-    relay.client.shard.numbers.inc(Counter::StreamsActive);
-    let result = relay.run().await;
-    relay.client.shard.numbers.dec(Counter::StreamsActive);
-    match result {
+    match relay.run().await {
         Ok(()) => relay.ended(),
         Err(broken) => relay.broken(broken).await,
     }
@@ -83,6 +80,7 @@ impl<'a> Relay<'a> {
         let timeouts = settle.record.model.map_or(plan.timeouts, |model| plan.model(model).timeouts);
         let api = asked.api.unwrap_or(Api::Chat);
         let look = if answer.head.event_stream {
+            settle.streams();
             Look::Events(Meter::new(api, peek.choices, answer.asks_usage))
         } else {
             Look::Body(BodyMeter::default())

@@ -7,6 +7,7 @@ use super::Shard;
 use crate::clock;
 use crate::dialect::usage::Usage;
 use crate::error::Kind;
+use crate::observe::Counter;
 use crate::observe::record::{Record, RequestId};
 use crate::policy::bucket::Room;
 use crate::units::{BackendId, KeyId, Nanos};
@@ -27,6 +28,8 @@ pub(crate) struct Settle {
     /// Room left in the key's buckets when it was admitted, for `x-ratelimit-*`.
     pub(crate) requests_room: Option<Room>,
     pub(crate) tokens_room: Option<Room>,
+    /// The answer is a stream that is being relayed.
+    streaming: bool,
     /// The key whose in-flight slot is held.
     slot: Option<KeyId>,
     /// Tokens taken from the key's bucket in advance.
@@ -37,6 +40,7 @@ impl Settle {
     /// Opens the record. Until somebody says how the exchange ended, it ended by a fault of ours.
     pub(crate) fn new(shard: &Rc<Shard>, api: &'static str, client: std::net::IpAddr) -> Self {
         let started = clock::now();
+        shard.numbers.inc(Counter::ExchangesActive);
         let record = Record {
             at_unix_ms: shard.unix_ms.get(),
             request_id: RequestId(u128::from(shard.random()) << 64 | u128::from(shard.random())),
@@ -71,9 +75,16 @@ impl Settle {
             output_estimate: 0,
             requests_room: None,
             tokens_room: None,
+            streaming: false,
             slot: None,
             reserved: None,
         }
+    }
+
+    /// The answer is a stream, and is being relayed from now on.
+    pub(crate) fn streams(&mut self) {
+        self.streaming = true;
+        self.shard.numbers.inc(Counter::StreamsActive);
     }
 
     /// The key's in-flight slot is ours from now on.
@@ -135,6 +146,10 @@ impl Settle {
 impl Drop for Settle {
     fn drop(&mut self) {
         self.release();
+        self.shard.numbers.dec(Counter::ExchangesActive);
+        if self.streaming {
+            self.shard.numbers.dec(Counter::StreamsActive);
+        }
         self.record.duration = clock::now().since(self.started);
         self.shard.outbox.borrow_mut().settle(&self.record);
     }
