@@ -118,7 +118,7 @@ impl Origin {
 
     /// An origin with its own script.
     pub fn scripted(script: impl Fn(&mut Talk) -> Next + Send + Sync + 'static) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, super::gateway::free_port()));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); // the kernel chooses: nobody can take it in between
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_reuse_address(true).expect("an option");
         socket.bind(&address.into()).expect("a port");
