@@ -357,13 +357,14 @@ fn f_18_who_does_not_read_slows_the_backend_and_then_ends() {
     let count = Arc::clone(&sent);
     let ended = Arc::new(AtomicBool::new(false));
     let ends = Arc::clone(&ended);
+    let most = 4 * support::sockets_hold(); // twice what the two connections take unread
     let origin = Origin::scripted(move |talk| {
         if talk.request.json()["stream"] != true {
             return support::origin::echo(talk);
         }
         talk.stream();
         let event = content(&"x".repeat(16 << 10));
-        for _ in 0..4096 {
+        for _ in 0..most / event.len() {
             if !talk.chunk(&event) {
                 ends.store(true, Ordering::SeqCst);
                 return Next::Close;
@@ -380,7 +381,7 @@ fn f_18_who_does_not_read_slows_the_backend_and_then_ends() {
     client.send(&chat(K1, "slow", ASK));
     client.read_until("xxx");
     let mut last = 0;
-    // Stops growing well before 64 MiB: what is in flight is socket buffers, and little of ours.
+    // Stops growing well before the end: what is in flight is socket buffers, and little of ours.
     let stopped = eventually(PATIENCE, || {
         std::thread::sleep(Duration::from_millis(200));
         let now = sent.load(Ordering::SeqCst);
@@ -388,10 +389,10 @@ fn f_18_who_does_not_read_slows_the_backend_and_then_ends() {
         last = now;
         same
     });
-    assert!(stopped && last < 48 << 20, "{last} bytes were taken for a client that does not read");
+    assert!(stopped && last < most / 2, "{last} bytes were taken for a client that does not read");
     let grown = gateway.resident().saturating_sub(before);
     println!("{last} bytes in flight, {grown} of them resident in the gateway");
-    // The stream has 64 MiB; the allocator takes memory in huge pages of 2 MiB, a few of them whatever it needs.
+    // The stream has tens of MiB; the allocator takes memory in huge pages of 2 MiB, a few of them whatever it needs.
     assert!(grown < 12 << 20, "{grown} bytes held for one slow client");
     assert!(
         eventually(PATIENCE, || ended.load(Ordering::SeqCst)),

@@ -36,6 +36,19 @@ pub fn eventually(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
     }
 }
 
+/// The bytes that a connection over loopback takes at most before its other side reads: the two buffers at their
+/// largest (the last figures of the kernel's `tcp_wmem` and `tcp_rmem`).
+pub fn sockets_hold() -> usize {
+    ["tcp_wmem", "tcp_rmem"]
+        .iter()
+        .map(|name| {
+            let text =
+                std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).expect("the kernel's figures");
+            text.split_whitespace().last().and_then(|most| most.parse::<usize>().ok()).expect("three figures")
+        })
+        .sum()
+}
+
 /// A text of 12 bytes that no other call of this process returns.
 pub fn nonce() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
