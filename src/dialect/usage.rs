@@ -48,16 +48,19 @@ struct Parts {
 }
 
 impl Usage {
-    /// Reads a usage object, braces included. `None` if it is no sound object or names no count.
+    /// Reads the usage object at the start of `bytes`; what follows it is not looked at. `None` if it names no count.
     ///
     /// OpenAI's counts (chat, completions, embeddings, Responses and its copies) include their parts. An object with
     /// `input_tokens` but neither a total nor input details is Anthropic's, whose parts are added up.
-    pub fn read(object: &[u8]) -> Option<Usage> {
+    ///
+    /// # Errors
+    /// It is no sound object; at the end of `bytes` if it is cut off.
+    pub fn read(bytes: &[u8]) -> Result<Option<Usage>, json::BadJson> {
         let mut parts = Parts::default();
         let (mut anthropic_names, mut openai_names) = (false, false);
-        for member in json::members(object) {
-            let member = member.ok()?;
-            let (key, value) = (member.key.of(object), member.value.of(object));
+        for member in json::leading_members(bytes) {
+            let member = member?;
+            let (key, value) = (member.key.of(bytes), member.value.of(bytes));
             match name(key) {
                 b"prompt_tokens" => (parts.input, openai_names) = (parts.count(value), true),
                 b"completion_tokens" => (parts.output, openai_names) = (parts.count(value), true),
@@ -78,8 +81,8 @@ impl Usage {
             }
         }
         parts.exclusive = anthropic_names && !openai_names;
-        parts.input.or(parts.output).or(parts.total)?;
-        Some(parts.normal())
+        let counts = parts.input.or(parts.output).or(parts.total);
+        Ok(counts.map(|_| parts.normal()))
     }
 
     /// Takes in a later report: it replaces this one, except that Anthropic's overwrites only what it names.
@@ -180,18 +183,22 @@ pub(super) fn last_in(bytes: &[u8]) -> (Option<Usage>, Option<usize>) {
     let (mut end, mut cut) = (bytes.len(), None);
     // Two looks each: at the object, and at its key once the object is cut away.
     for _ in 0..2 * TRIES_MAX {
-        match json::find_object(&bytes[..end], &USAGE) {
+        let cut_at = match json::find_object(&bytes[..end], &USAGE) {
             json::Found::Absent => break,
-            // Only the end of all bytes can cut; what ends where another key begins is no object.
-            json::Found::Incomplete(start) => {
-                cut = cut.or((end == bytes.len()).then_some(start));
-                end = start;
-            }
-            json::Found::Whole(object) => match Usage::read(object.of(bytes)) {
-                Some(usage) => return (Some(usage), cut),
-                None => end = object.start,
+            json::Found::Incomplete(key) => key,
+            json::Found::Opens { key, object } => match Usage::read(&bytes[object..end]) {
+                Ok(Some(usage)) => return (Some(usage), cut),
+                Ok(None) => {
+                    end = object;
+                    continue;
+                }
+                Err(bad) if bad.at == end - object => key,
+                Err(_) => break,
             },
-        }
+        };
+        // Only the end of all bytes can cut; what ends where another key begins is no object.
+        cut = cut.or((end == bytes.len()).then_some(cut_at));
+        end = cut_at;
     }
     (None, cut)
 }

@@ -5,6 +5,10 @@ fn counts(usage: Usage) -> [u64; 5] {
     [usage.input, usage.cached, usage.cache_write, usage.output, usage.reasoning]
 }
 
+fn read(object: &str) -> Usage {
+    Usage::read(object.as_bytes()).unwrap().unwrap()
+}
+
 #[test]
 fn every_family_becomes_the_same_normal_form() {
     let cases: &[(&str, [u64; 5])] = &[
@@ -46,7 +50,7 @@ fn every_family_becomes_the_same_normal_form() {
         ),
     ];
     for (object, expected) in cases {
-        let usage = Usage::read(object.as_bytes()).unwrap();
+        let usage = read(object);
         assert_eq!(counts(usage), *expected, "{object}");
         assert!(usage.seen && !usage.doubtful, "{object}");
     }
@@ -64,11 +68,11 @@ fn what_names_no_count_is_no_usage() {
         r#"{"prompt_tokens":"7"}"#,
         r#"{"prompt_tokens":-7}"#,
         r#"{"prompt_tokens":7"#,
-        r#"{"prompt_tokens":7}}"#,
+        r#"{"prompt_tokens":7]"#,
         r#"{"type":"string"}"#,
         r#"{"prompt_tokens_details":{"cached_tokens":4}}"#,
     ] {
-        assert_eq!(Usage::read(object.as_bytes()), None, "{object}");
+        assert!(!matches!(Usage::read(object.as_bytes()), Ok(Some(_))), "{object}");
     }
 }
 
@@ -91,18 +95,18 @@ fn absurd_counts_are_clamped_and_flagged() {
         ),
     ];
     for (object, expected) in cases {
-        let usage = Usage::read(object.as_bytes()).unwrap();
+        let usage = read(object);
         assert_eq!(counts(usage), *expected, "{object}");
     }
-    let flagged = |(object, _): &&(&str, _)| Usage::read(object.as_bytes()).unwrap().doubtful;
+    let flagged = |(object, _): &&(&str, _)| read(object).doubtful;
     assert_eq!(cases.iter().filter(flagged).count(), cases.len() - 1);
 }
 
 #[test]
 fn a_later_report_replaces_and_anthropics_overwrites_what_it_names() {
     let merged = |first: &str, second: &str| {
-        let mut usage = Usage::read(first.as_bytes()).unwrap();
-        usage.merge(Usage::read(second.as_bytes()).unwrap());
+        let mut usage = read(first);
+        usage.merge(read(second));
         counts(usage)
     };
     assert_eq!(

@@ -2,8 +2,7 @@
 
 use memchr::memmem;
 
-use super::{blanks, value};
-use crate::units::Span;
+use super::blanks;
 
 /// A key to look for, prepared once.
 #[derive(Clone, Debug)]
@@ -24,37 +23,35 @@ impl Finder {
 pub enum Found {
     /// No member of that key has an object for a value.
     Absent,
-    /// The object of the last one, braces included.
-    Whole(Span),
-    /// The last one is cut off by the end of the bytes. Its key starts here: search again from there with more.
+    /// The last one.
+    Opens {
+        /// Where its key starts.
+        key: usize,
+        /// Where its object starts.
+        object: usize,
+    },
+    /// The bytes end before the value of the last one. Its key starts here: search again from there with more.
     Incomplete(usize),
 }
 
 /// The last member in `bytes` with the finder's key and an object for a value, at any depth.
 ///
 /// `bytes` may start and end anywhere in a text. Text inside strings is no match: its quotes are escaped there. Members
-/// with the key and another value (`"usage": null`) are passed over. Cost: one vector search over the bytes, and one
-/// scan of the object found.
+/// with the key and another value (`"usage": null`) are passed over. The object is not read: `leading_members` does, and
+/// finds out whether it is whole. Cost: one vector search over the bytes.
 pub fn find_object(bytes: &[u8], finder: &Finder) -> Found {
     let length = finder.quoted.needle().len();
-    let mut last = None;
-    for start in finder.quoted.find_iter(bytes).filter(|&start| !is_escaped(bytes, start)) {
-        let colon = blanks(bytes, start + length);
-        let open = blanks(bytes, colon + 1);
-        match (bytes.get(colon), bytes.get(open)) {
-            (None, _) | (Some(b':'), None) => return Found::Incomplete(start),
-            (Some(b':'), Some(b'{')) => last = Some((start, open)),
+    let mut last = Found::Absent;
+    for key in finder.quoted.find_iter(bytes).filter(|&start| !is_escaped(bytes, start)) {
+        let colon = blanks(bytes, key + length);
+        let object = blanks(bytes, colon + 1);
+        match (bytes.get(colon), bytes.get(object)) {
+            (None, _) | (Some(b':'), None) => return Found::Incomplete(key),
+            (Some(b':'), Some(b'{')) => last = Found::Opens { key, object },
             _ => {}
         }
     }
-    let Some((start, open)) = last else {
-        return Found::Absent;
-    };
-    match value(bytes, open) {
-        Ok((span, _)) => Found::Whole(span),
-        Err(bad) if bad.at == bytes.len() => Found::Incomplete(start),
-        Err(_) => Found::Absent,
-    }
+    last
 }
 
 /// Whether the quote at `at` has an odd number of backslashes in front of it.

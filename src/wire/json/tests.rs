@@ -297,11 +297,24 @@ fn elements_of_arrays_come_one_by_one() {
     }
 }
 
+/// The object at the start of `bytes`, or the error in it.
+fn leading(bytes: &[u8]) -> Result<&[u8], BadJson> {
+    let mut object = leading_members(bytes);
+    match object.by_ref().find_map(Result::err) {
+        Some(bad) => Err(bad),
+        None => Ok(&bytes[..=object.close().unwrap()]),
+    }
+}
+
 #[test]
 fn the_last_object_of_a_key_is_found() {
     let usage = Finder::new("usage");
     let find = |text: &'static str| match find_object(text.as_bytes(), &usage) {
-        Found::Whole(span) => &text[span.start..span.end],
+        Found::Opens { object, .. } => match leading(&text.as_bytes()[object..]) {
+            Ok(found) => std::str::from_utf8(found).unwrap(),
+            Err(bad) if bad.at == text.len() - object => "cut",
+            Err(_) => "-",
+        },
         Found::Incomplete(_) => "cut",
         Found::Absent => "-",
     };
@@ -328,7 +341,8 @@ fn the_last_object_of_a_key_is_found() {
     ] {
         assert_eq!(find(text), found, "{text}");
     }
-    assert_eq!(find_object(b"xx\"usage\": {\"a\"", &usage), Found::Incomplete(2));
+    assert_eq!(find_object(b"xx\"usage\": {\"a\"", &usage), Found::Opens { key: 2, object: 11 });
+    assert_eq!(find_object(b"xx\"usage\": ", &usage), Found::Incomplete(2));
 }
 
 #[test]
@@ -352,8 +366,42 @@ fn mutated_texts_never_panic_and_never_look_sound_when_cut() {
                 }
             }
         }
-        if let Found::Whole(span) = find_object(&bytes, &finder) {
-            assert!(is_object(span.of(&bytes)), "seed {seed:#x} round {round}: {text}");
+        if let Found::Opens { object, .. } = find_object(&bytes, &finder)
+            && let Ok(found) = leading(&bytes[object..])
+        {
+            assert!(is_object(found), "seed {seed:#x} round {round}: {text}");
+        }
+    }
+}
+
+#[test]
+fn strings_end_at_their_quote_wherever_the_words_fall() {
+    let whole = |text: &[u8]| skip_string(text, 0);
+    for length in 0..3 * NEAR_BYTES {
+        let plain = vec![b'a'; length];
+        let quoted = [b"\"", &plain[..], b"\" tail \"\\\x00"].concat();
+        assert_eq!(whole(&quoted), Ok(length + 2), "{length} bytes");
+        assert!(whole(&quoted[..=length]).is_err_and(|bad| bad.at == length + 1), "{length} bytes, cut");
+        for at in 1..=length {
+            let with = |byte| {
+                let mut odd = quoted.clone();
+                odd[at] = byte;
+                whole(&odd)
+            };
+            assert_eq!(with(b'"'), Ok(at + 1), "at {at} of {length}");
+            for byte in [b' ', 0x7f, 0x80, 0xff] {
+                assert_eq!(with(byte), Ok(length + 2), "{byte:#x} at {at} of {length}");
+            }
+            for byte in [0, b'\n', 0x1f] {
+                assert_eq!(
+                    with(byte),
+                    bad(at, "a control byte in a string"),
+                    "{byte:#x} at {at} of {length}"
+                );
+            }
+            // An escaped quote does not end it; the next one does, behind the tail.
+            let escaped = if at == length { Ok(length + 9) } else { bad(at, "no such escape") };
+            assert_eq!(with(b'\\'), escaped, "at {at} of {length}");
         }
     }
 }
