@@ -131,72 +131,75 @@ pub enum Field {
 
 /// Which field `name` is, in any case.
 ///
-/// By length and first letter, so that most names cost one comparison or none. `_` counts as `-` only in the gateway's own
-/// `x-ringway-` prefix; `head` refuses the underscore spellings of the framing fields.
+/// `_` counts as `-` only in the gateway's own `x-ringway-` prefix; `head` refuses the underscore spellings of the
+/// framing fields.
 pub fn classify(name: &[u8]) -> Field {
-    let Some(&first) = name.first() else {
-        return Field::Other;
-    };
-    let is = |known: &str| first | 0x20 == known.as_bytes()[0] && name.eq_ignore_ascii_case(known.as_bytes());
+    // Folded as a whole, so that each comparison is one of a known number of bytes.
+    let mut lower = [0; KNOWN_BYTES];
+    let start = name.len().min(KNOWN_BYTES);
+    lower[..start].copy_from_slice(&name[..start]);
+    lower.make_ascii_lowercase();
     match name.len() {
-        2 if is("te") => Field::Te,
-        3 if is("via") => Field::Via,
-        4 if is("host") => Field::Host,
-        4 if is("date") => Field::Date,
-        6 if is("expect") => Field::Expect,
-        6 if is("server") => Field::Server,
-        6 if is("cookie") => Field::Cookie,
-        7 if is("api-key") => Field::ApiKey,
-        7 if is("upgrade") => Field::Upgrade,
-        7 if is("trailer") => Field::Trailer,
-        7 if is("alt-svc") => Field::AltSvc,
-        9 if is("x-api-key") => Field::ApiKey,
-        9 if is("forwarded") => Field::Forwarded,
-        9 if is("x-real-ip") => Field::XRealIp,
-        9 if is("ratelimit") => Field::RateLimit,
-        10 if is("connection") => Field::Connection,
-        10 if is("keep-alive") => Field::KeepAlive,
-        10 if is("request-id") => Field::RequestId,
-        10 if is("set-cookie") => Field::SetCookie,
-        11 if is("retry-after") => Field::RetryAfter,
-        12 if is("content-type") => Field::ContentType,
-        12 if is("x-request-id") => Field::XRequestId,
-        13 if is("authorization") => Field::Authorization,
-        14 if is("content-length") => Field::ContentLength,
-        14 if is("retry-after-ms") => Field::RateLimit,
-        14 if is("x-should-retry") => Field::ShouldRetry,
-        14 if is("openai-project") => Field::OpenAiOrganization,
-        14 if is("http2-settings") => Field::Http2Settings,
-        15 if is("accept-encoding") => Field::AcceptEncoding,
-        15 if is("x-forwarded-for") => Field::XForwardedFor,
-        16 if is("content-encoding") => Field::ContentEncoding,
-        16 if is("x-forwarded-host") => Field::XForwardedHost,
-        16 if is("proxy-connection") => Field::ProxyConnection,
-        17 if is("transfer-encoding") => Field::TransferEncoding,
-        17 if is("x-forwarded-proto") => Field::XForwardedProto,
-        18 if is("proxy-authenticate") => Field::ProxyAuthenticate,
-        19 if is("openai-organization") => Field::OpenAiOrganization,
-        19 if is("proxy-authorization") => Field::ProxyAuthorization,
-        25 if is("strict-transport-security") => Field::Hsts,
-        25 if is("anthropic-organization-id") => Field::OpenAiOrganization,
-        _ => family(name),
+        2 if is(&lower, b"te") => Field::Te,
+        3 if is(&lower, b"via") => Field::Via,
+        4 if is(&lower, b"host") => Field::Host,
+        4 if is(&lower, b"date") => Field::Date,
+        6 if is(&lower, b"expect") => Field::Expect,
+        6 if is(&lower, b"server") => Field::Server,
+        6 if is(&lower, b"cookie") => Field::Cookie,
+        7 if is(&lower, b"api-key") => Field::ApiKey,
+        7 if is(&lower, b"upgrade") => Field::Upgrade,
+        7 if is(&lower, b"trailer") => Field::Trailer,
+        7 if is(&lower, b"alt-svc") => Field::AltSvc,
+        9 if is(&lower, b"x-api-key") => Field::ApiKey,
+        9 if is(&lower, b"forwarded") => Field::Forwarded,
+        9 if is(&lower, b"x-real-ip") => Field::XRealIp,
+        9 if is(&lower, b"ratelimit") => Field::RateLimit,
+        10 if is(&lower, b"connection") => Field::Connection,
+        10 if is(&lower, b"keep-alive") => Field::KeepAlive,
+        10 if is(&lower, b"request-id") => Field::RequestId,
+        10 if is(&lower, b"set-cookie") => Field::SetCookie,
+        11 if is(&lower, b"retry-after") => Field::RetryAfter,
+        12 if is(&lower, b"content-type") => Field::ContentType,
+        12 if is(&lower, b"x-request-id") => Field::XRequestId,
+        13 if is(&lower, b"authorization") => Field::Authorization,
+        14 if is(&lower, b"content-length") => Field::ContentLength,
+        14 if is(&lower, b"retry-after-ms") => Field::RateLimit,
+        14 if is(&lower, b"x-should-retry") => Field::ShouldRetry,
+        14 if is(&lower, b"openai-project") => Field::OpenAiOrganization,
+        14 if is(&lower, b"http2-settings") => Field::Http2Settings,
+        15 if is(&lower, b"accept-encoding") => Field::AcceptEncoding,
+        15 if is(&lower, b"x-forwarded-for") => Field::XForwardedFor,
+        16 if is(&lower, b"content-encoding") => Field::ContentEncoding,
+        16 if is(&lower, b"x-forwarded-host") => Field::XForwardedHost,
+        16 if is(&lower, b"proxy-connection") => Field::ProxyConnection,
+        17 if is(&lower, b"transfer-encoding") => Field::TransferEncoding,
+        17 if is(&lower, b"x-forwarded-proto") => Field::XForwardedProto,
+        18 if is(&lower, b"proxy-authenticate") => Field::ProxyAuthenticate,
+        19 if is(&lower, b"openai-organization") => Field::OpenAiOrganization,
+        19 if is(&lower, b"proxy-authorization") => Field::ProxyAuthorization,
+        25 if is(&lower, b"strict-transport-security") => Field::Hsts,
+        25 if is(&lower, b"anthropic-organization-id") => Field::OpenAiOrganization,
+        _ => family(&lower),
     }
 }
 
-/// The fields known by their first letters.
-fn family(name: &[u8]) -> Field {
-    let starts = |known: &str| {
-        name.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known.as_bytes()))
-    };
-    match name.first().map(u8::to_ascii_lowercase) {
-        Some(b'x') if same_but_underscores(name.get(..10).unwrap_or_default(), b"x-ringway-") => {
-            Field::Ringway
-        }
-        Some(b'x') if starts("x-ratelimit-") => Field::RateLimit,
-        Some(b'x') if starts("x-forwarded-") => Field::XForwarded,
-        Some(b'a') if starts("anthropic-ratelimit-") => Field::RateLimit,
-        Some(b'r') if starts("ratelimit-") => Field::RateLimit,
-        Some(b'c') if starts("cf-") => Field::CfRay,
+/// At least the length of the longest name that is known.
+const KNOWN_BYTES: usize = 32;
+
+fn is<const N: usize>(lower: &[u8; KNOWN_BYTES], known: &[u8; N]) -> bool {
+    lower[..N] == known[..]
+}
+
+/// The fields known by their first letters, in lower case and filled up with zeros.
+fn family(lower: &[u8; KNOWN_BYTES]) -> Field {
+    match lower[0] {
+        b'x' if is(lower, b"x-ratelimit-") => Field::RateLimit,
+        b'x' if is(lower, b"x-forwarded-") => Field::XForwarded,
+        b'x' if same_but_underscores(&lower[..10], b"x-ringway-") => Field::Ringway,
+        b'a' if is(lower, b"anthropic-ratelimit-") => Field::RateLimit,
+        b'r' if is(lower, b"ratelimit-") => Field::RateLimit,
+        b'c' if is(lower, b"cf-") => Field::CfRay,
         _ => Field::Other,
     }
 }
