@@ -106,6 +106,20 @@ impl Chunked {
     pub fn step(&mut self, bytes: &[u8]) -> Result<(Piece, usize), BadChunk> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
+            // What every chunk of every server looks like, a line at a time; the rest, and what is cut, byte by byte.
+            let rest = &bytes[at..];
+            if self.state == State::DataCr && rest.starts_with(b"\r\n") {
+                self.state = State::Start;
+                at += 2;
+                continue;
+            }
+            if self.state == State::Start
+                && let Some((size, length)) = plain_size(rest)
+            {
+                (self.left, self.state) = (size, State::Data);
+                at += length;
+                continue;
+            }
             match self.state {
                 State::Data => {
                     let take = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
@@ -212,6 +226,21 @@ impl Chunked {
         }
     }
 }
+
+/// The size of a chunk that is not the last, and the length of its line, if it is a few digits and CRLF.
+fn plain_size(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut size = 0;
+    for (at, &byte) in bytes.iter().take(PLAIN_DIGITS + 1).enumerate() {
+        match char::from(byte).to_digit(16) {
+            Some(digit) => size = size << 4 | u64::from(digit),
+            None => return (size > 0 && bytes[at..].starts_with(b"\r\n")).then_some((size, at + 2)),
+        }
+    }
+    None
+}
+
+/// Digits of a plain size; more are read byte by byte.
+const PLAIN_DIGITS: usize = 8;
 
 /// HTAB, SP, visible and obs-text bytes (RFC 9110 section 5.5).
 fn is_text(byte: u8) -> bool {
