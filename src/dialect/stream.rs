@@ -1,13 +1,14 @@
 //! What an answer that streams says about itself: usage, its end, errors, its first token.
 //!
-//! Fed with whole events, as many as there are, after the bytes are known to pass on. Nothing is parsed per event: a
-//! few vector searches per block look for words that stand in almost no event, and only an event in which one is found
-//! is read. Inside JSON strings the quotes of those words are escaped, so generated text does not match.
+//! Fed with whole events, as many as there are, after the bytes are known to pass on. Nothing is parsed per event: one
+//! vector search per block looks for words that stand in almost no event, and only an event in which one is found is
+//! read. Inside JSON strings the quotes of those words are escaped, so generated text does not match.
+
+mod words;
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use self::words::{WORDS, Word};
 
 use super::Api;
 use super::usage::{self, Usage};
@@ -22,7 +23,6 @@ pub struct Meter {
     api: Api,
     /// Usage was asked for by the gateway, not by the client.
     asks_usage: bool,
-    choices: u64,
     /// Ends to be seen before the answer is complete.
     ends_missing: u64,
     usage: Usage,
@@ -49,16 +49,12 @@ pub struct Found {
 /// Bytes after which output counts as begun, whatever the events look like. Bounds the dearer search for its first.
 const FIRST_TOKEN_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes at the end of a block that hold the end of an answer, if the block does: a finish chunk, usage, `[DONE]`.
-const ENDING_BYTES: usize = 4 * 1024;
-
 impl Meter {
     /// The meter of a stream. `choices`: answers asked for (`Peek::choices`). `asks_usage`: `Edits::asks_usage`.
     pub fn new(api: Api, choices: u64, asks_usage: bool) -> Self {
         Self {
             api,
             asks_usage,
-            choices,
             ends_missing: match api {
                 Api::Chat | Api::Completions => choices.max(1),
                 _ => 1,
@@ -73,40 +69,38 @@ impl Meter {
 
     /// Takes in whole events: `events` begins and ends at event boundaries.
     pub fn events(&mut self, events: &[u8]) -> Found {
-        let words = &*WORDS;
         let mut found = Found::default();
-        each(events, &words.counts, |event| self.see_usage(event, events, &mut found));
-        match self.api {
-            Api::Responses => {
-                each(events, &words.status, |event| self.see_response_end(event.of(events)));
-                self.see_sequence(events);
+        // Behind the event in which a word was last found: each is read once for it.
+        let mut seen_to = [0; Word::COUNT];
+        for (word, span) in WORDS.of(self.api).find_iter(events) {
+            if word == Word::Finish {
+                self.ends_missing = self.ends_missing.saturating_sub(ends_a_choice(events, span).into());
+                continue;
             }
-            Api::Messages => each(events, &words.message_stop, |event| {
-                let event = Said::of(event.of(events));
-                if event.name() == Some(b"message_stop") {
-                    self.ends_missing = 0;
-                }
-            }),
-            _ => {
-                let looked = self.may_end_in(events);
-                for finder in [&words.finish, &words.finish_spaced] {
-                    // An empty reason, which some backends send on every chunk, ends nothing.
-                    let ends = finder
-                        .find_iter(looked)
-                        .filter(|at| looked.get(at + finder.needle().len()) != Some(&b'"'));
-                    self.ends_missing = self.ends_missing.saturating_sub(ends.count() as u64);
-                }
-                let skipped = events.len() - looked.len();
-                each(looked, &words.done, |event| {
-                    if !self.done && sse::is_done(event.of(looked)) {
-                        self.done = true;
-                        found.end = Some(skipped + event.end);
+            if span.start < seen_to[word as usize] || (word == Word::Error && !may_be_error(events, span)) {
+                continue;
+            }
+            let event = around(events, span.start);
+            seen_to[word as usize] = event.end;
+            match word {
+                Word::Count => self.see_usage(event, events, &mut found),
+                Word::Error => self.errored |= Said::of(event.of(events)).is_error(),
+                Word::Status => self.see_response_end(event.of(events)),
+                Word::MessageStop => {
+                    if Said::of(event.of(events)).name() == Some(b"message_stop") {
+                        self.ends_missing = 0;
                     }
-                });
+                }
+                Word::Done if sse::is_done(event.of(events)) => {
+                    self.done = true;
+                    found.end = Some(event.end);
+                    break;
+                }
+                Word::Done | Word::Finish => {}
             }
         }
-        if !self.errored {
-            self.errored = has_error(self.may_end_in(events));
+        if self.api == Api::Responses {
+            self.see_sequence(events);
         }
         found.first_token = self.see_first_token(events);
         found
@@ -135,13 +129,6 @@ impl Meter {
     /// The next `sequence_number` of a Responses stream, for an event of our own.
     pub fn sequence(&self) -> u64 {
         self.sequence
-    }
-
-    /// The part of a block in which an answer may end. One answer ends with its stream: little follows its last event,
-    /// and a block of many events need not be searched whole. Of several, each ends where it likes.
-    fn may_end_in<'b>(&self, events: &'b [u8]) -> &'b [u8] {
-        let from = if self.choices > 1 { 0 } else { events.len().saturating_sub(ENDING_BYTES) };
-        &events[from..]
     }
 
     fn see_usage(&mut self, event: Span, events: &[u8], found: &mut Found) {
@@ -203,71 +190,24 @@ impl Meter {
     }
 }
 
-/// The words that are searched for, prepared once per process.
-struct Words {
-    /// In every usage object of every dialect, and in hardly anything else.
-    counts: Finder<'static>,
-    /// A finish reason that is a string, as compact writers put it, and as those with a blank do.
-    finish: Finder<'static>,
-    finish_spaced: Finder<'static>,
-    done: Finder<'static>,
-    error: Finder<'static>,
-    /// Responses: in no delta event.
-    status: Finder<'static>,
-    sequence: Finder<'static>,
-    response_delta: Finder<'static>,
-    message_stop: Finder<'static>,
-    message_delta: Finder<'static>,
-    /// Names of delta members that hold output.
-    text: [Finder<'static>; 7],
-}
-
-static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
-    counts: Finder::new("_tokens\""),
-    finish: Finder::new("finish_reason\":\""),
-    finish_spaced: Finder::new("finish_reason\": \""),
-    done: Finder::new("[DONE]"),
-    error: Finder::new("error"),
-    status: Finder::new("\"status\""),
-    sequence: Finder::new("\"sequence_number\":"),
-    response_delta: Finder::new(".delta"),
-    message_stop: Finder::new("message_stop"),
-    message_delta: Finder::new("content_block_delta"),
-    text: ["content", "text", "tool_calls", "reasoning_content", "reasoning", "function_call", "refusal"]
-        .map(|name| Finder::new(&format!("\"{name}\"")).into_owned()),
-});
-
-/// Calls `see` for each event in which `word` is found.
-fn each(events: &[u8], word: &Finder<'_>, mut see: impl FnMut(Span)) {
-    let mut from = 0;
-    while let Some(at) = word.find(&events[from..]) {
-        let event = around(events, from + at);
-        see(event);
-        from = event.end;
-    }
-}
-
 /// The event that the byte at `at` belongs to.
 fn around(events: &[u8], at: usize) -> Span {
     let start = sse::last_boundary(&events[..at]);
     Span::new(start, sse::next_boundary(events, start).unwrap_or(events.len()))
 }
 
-/// Whether one of the events is an error. An event is read where the word is a JSON string (in generated text its
-/// quotes are escaped) or the value of an `event` line, and once at most.
-fn has_error(events: &[u8]) -> bool {
-    let mut read_to = 0;
-    WORDS.error.find_iter(events).any(|at| {
-        let (before, after) = (&events[..at], &events[at + WORDS.error.needle().len()..]);
-        let quoted = before.ends_with(b"\"") && after.starts_with(b"\"");
-        let line = before.strip_suffix(b" ").unwrap_or(before).ends_with(b"event:");
-        if at < read_to || !(quoted || line) {
-            return false;
-        }
-        let event = around(events, at);
-        read_to = event.end;
-        Said::of(event.of(events)).is_error()
-    })
+/// Whether a key's end, its colon and its value's quote are those of a finish reason that ends a choice. An empty reason,
+/// which some backends send on every chunk, ends nothing.
+fn ends_a_choice(events: &[u8], span: Span) -> bool {
+    events[..span.start].ends_with(b"\"finish_reaso") && events.get(span.end) != Some(&b'"')
+}
+
+/// Whether the word is a JSON string (in generated text its quotes are escaped) or the value of an `event` line: only
+/// then its event is worth reading.
+fn may_be_error(events: &[u8], span: Span) -> bool {
+    let (before, after) = (&events[..span.start], &events[span.end..]);
+    let quoted = before.ends_with(b"\"") && after.starts_with(b"\"");
+    quoted || before.strip_suffix(b" ").unwrap_or(before).ends_with(b"event:")
 }
 
 /// One event, read.

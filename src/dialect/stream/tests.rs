@@ -273,3 +273,22 @@ fn an_event_full_of_the_word_error_is_read_once() {
     meter.events([&event, TEXT, "data: {\"error\":1}\n\n"].concat().as_bytes());
     assert!(meter.errored());
 }
+
+#[test]
+fn only_the_finish_reason_itself_ends_a_choice() {
+    for event in [
+        "data: {\"choices\":[{\"native_finish_reason\":\"stop\",\"finish_reason\":null}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"function\":{\"name\":\"run\"},\"reason\":\"x\"},\"finish_reason\":\"\"}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"finish_reason\\\":\\\"stop\\\"\"}}]}\n\n",
+    ] {
+        let mut meter = chat();
+        meter.events(event.as_bytes());
+        assert!(!meter.finished(), "{event}");
+    }
+    let both = "data: {\"choices\":[{\"finish_reason\": \"stop\",\"native_finish_reason\": \"STOP\"}]}\n\n";
+    let mut two = Meter::new(Api::Chat, 2, false);
+    two.events(both.as_bytes());
+    assert!(!two.finished());
+    two.events(both.as_bytes());
+    assert!(two.finished());
+}

@@ -1,0 +1,155 @@
+//! The words that give away the few events worth reading, all of an API in one pass.
+
+use std::sync::LazyLock;
+
+use aho_corasick::packed::Searcher;
+use aho_corasick::{AhoCorasick, MatchKind};
+use memchr::memmem::Finder;
+
+use crate::dialect::Api;
+use crate::units::Span;
+
+/// A word that stands in almost no event. None is part of another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Word {
+    /// In every usage object of every dialect.
+    Count,
+    /// The end of a key that is a finish reason, with a string for a value.
+    Finish,
+    Done,
+    Error,
+    /// Responses: in no delta event.
+    Status,
+    MessageStop,
+}
+
+impl Word {
+    /// How many there are.
+    pub(super) const COUNT: usize = Word::MessageStop as usize + 1;
+}
+
+/// The patterns of an API. Their first four bytes are what the search stops at: a finish reason is looked for by its
+/// end, since every event has its beginning, before a null.
+type Patterns = &'static [(Word, &'static str)];
+
+const OPENAI: Patterns = &[
+    (Word::Count, "_tokens\""),
+    (Word::Finish, "n\":\""),
+    (Word::Finish, "n\": \""),
+    (Word::Done, "[DONE]"),
+    (Word::Error, "error"),
+];
+const RESPONSES: Patterns =
+    &[(Word::Count, "_tokens\""), (Word::Status, "\"status\""), (Word::Error, "error")];
+const MESSAGES: Patterns =
+    &[(Word::Count, "_tokens\""), (Word::MessageStop, "message_stop"), (Word::Error, "error")];
+
+/// Searches for several words at once.
+pub(super) struct Search {
+    patterns: Patterns,
+    engine: Engine,
+}
+
+enum Engine {
+    /// 16 or 32 bytes at a time.
+    Vector(Searcher),
+    /// On processors without those instructions.
+    Automaton(AhoCorasick),
+}
+
+impl Search {
+    fn new(patterns: Patterns) -> Self {
+        let texts = patterns.iter().map(|(_, text)| text);
+        let engine = match Searcher::new(texts.clone()) {
+            Some(searcher) => Engine::Vector(searcher),
+            None => Engine::Automaton(
+                AhoCorasick::builder()
+                    .match_kind(MatchKind::LeftmostFirst)
+                    .build(texts)
+                    .expect("a few short words make a small automaton"),
+            ),
+        };
+        Self { patterns, engine }
+    }
+
+    /// Every word in `bytes`, in order.
+    pub(super) fn find_iter(&self, bytes: &[u8]) -> impl Iterator<Item = (Word, Span)> {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let rest = aho_corasick::Span { start: from, end: bytes.len() };
+            let found = match &self.engine {
+                Engine::Vector(searcher) => searcher.find_in(bytes, rest),
+                Engine::Automaton(automaton) => automaton.find(aho_corasick::Input::new(bytes).span(rest)),
+            }?;
+            from = found.end();
+            Some((self.patterns[found.pattern().as_usize()].0, Span::new(found.start(), found.end())))
+        })
+    }
+}
+
+/// Everything that is searched for, prepared once per process.
+pub(super) struct Words {
+    openai: Search,
+    responses: Search,
+    messages: Search,
+    pub(super) sequence: Finder<'static>,
+    pub(super) response_delta: Finder<'static>,
+    pub(super) message_delta: Finder<'static>,
+    /// Names of delta members that hold output.
+    pub(super) text: [Finder<'static>; 7],
+}
+
+impl Words {
+    /// The words of the API's streams.
+    pub(super) fn of(&self, api: Api) -> &Search {
+        match api {
+            Api::Responses => &self.responses,
+            Api::Messages => &self.messages,
+            _ => &self.openai,
+        }
+    }
+}
+
+pub(super) static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
+    openai: Search::new(OPENAI),
+    responses: Search::new(RESPONSES),
+    messages: Search::new(MESSAGES),
+    sequence: Finder::new("\"sequence_number\":"),
+    response_delta: Finder::new(".delta"),
+    message_delta: Finder::new("content_block_delta"),
+    text: ["content", "text", "tool_calls", "reasoning_content", "reasoning", "function_call", "refusal"]
+        .map(|name| Finder::new(&format!("\"{name}\"")).into_owned()),
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_engines_find_every_word_at_every_place() {
+        for patterns in [OPENAI, RESPONSES, MESSAGES] {
+            let vector = Search::new(patterns);
+            assert!(cfg!(not(target_arch = "x86_64")) || matches!(vector.engine, Engine::Vector(_)));
+            let texts = patterns.iter().map(|(_, text)| text);
+            let engine = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(texts).unwrap();
+            let automaton = Search { patterns, engine: Engine::Automaton(engine) };
+            for &(word, text) in patterns {
+                for before in 0..100 {
+                    let bytes = format!("{}{text}{}{text}", "x".repeat(before), "y".repeat(before / 3));
+                    let second = Span::new(bytes.len() - text.len(), bytes.len());
+                    let expected = [(word, Span::new(before, before + text.len())), (word, second)];
+                    for search in [&vector, &automaton] {
+                        assert_eq!(search.find_iter(bytes.as_bytes()).collect::<Vec<_>>(), expected);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_of_text_holds_no_word() {
+        let event = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\
+                     \"delta\":{\"content\":\"hi\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n";
+        assert_eq!(WORDS.of(Api::Chat).find_iter(event.as_bytes()).count(), 0);
+    }
+}
