@@ -20,10 +20,12 @@ pub struct Deadlines {
     now: Cell<Nanos>,
 }
 
-/// One row of the table, given back on drop.
+/// One row of the table, given back on drop. It belongs to one task.
 pub struct Deadline {
     table: Rc<Deadlines>,
     row: usize,
+    /// The table knows whom to wake.
+    known: Cell<bool>,
 }
 
 impl Deadlines {
@@ -34,7 +36,7 @@ impl Deadlines {
             self.wakers.borrow_mut().push(None);
             self.due.borrow().len() - 1
         });
-        Deadline { table: Rc::clone(self), row }
+        Deadline { table: Rc::clone(self), row, known: Cell::new(false) }
     }
 
     /// The time of the last tick: good enough for deadlines, free to read.
@@ -99,12 +101,10 @@ impl Deadline {
             .await
     }
 
-    /// Whether the last tick reached it. Remembers whom to wake when it does.
+    /// Whether the last tick reached it. The first call says whom to wake when it does: a row is its task's for life.
     pub fn is_due(&self, context: &mut Context<'_>) -> bool {
-        let mut wakers = self.table.wakers.borrow_mut();
-        match &mut wakers[self.row] {
-            Some(waker) if waker.will_wake(context.waker()) => {}
-            slot => *slot = Some(context.waker().clone()),
+        if !self.known.replace(true) {
+            self.table.wakers.borrow_mut()[self.row] = Some(context.waker().clone());
         }
         self.at() <= self.table.now()
     }

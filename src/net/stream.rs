@@ -1,13 +1,14 @@
 //! A connected stream as two halves that never borrow each other: a reader that stays armed, a writer that owns
 //! what it writes.
 //!
-//! The reader keeps one boxed future for the life of the connection. A block goes in (`arm`), the read is submitted
-//! at the next poll, and the block comes out with what the kernel appended; arming allocates nothing. An armed reader
-//! may be polled or left alone: while a request waits for its backend it is the detector for a client that leaves,
-//! and in an idle backend connection it finds a closed one without a system call.
+//! Each half keeps one boxed future, its pump, for the life of the connection. A block goes in, the operation is
+//! submitted at the next poll, and the block comes out with what became of it: a wait is a poll of two words, and
+//! neither arming nor writing allocates. An armed reader may be polled or left alone: while a request waits for its
+//! backend it is the detector for a client that leaves, and in an idle backend connection it finds a closed one without
+//! a system call.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
@@ -26,119 +27,146 @@ use super::tls::{TlsReader, TlsWriter};
 /// A connected descriptor of either family.
 pub type Socket = UnixStream;
 
-/// The receiving half.
-pub struct Reader {
-    exchange: Rc<Exchange>,
-    pump: Pin<Box<dyn Future<Output = ()>>>,
-    armed: bool,
+/// What became of an operation, and the block it worked on.
+pub type Outcome<T> = (io::Result<T>, Block);
+
+/// A future that runs as long as its half: orders go in one at a time, outcomes come out.
+struct Pump<I, O> {
+    hatch: Rc<Hatch<I, O>>,
+    future: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// Where a reader's owner and its pump hand blocks over.
-#[derive(Default)]
-struct Exchange {
-    given: Cell<Option<Block>>,
-    filled: Cell<Option<(io::Result<usize>, Block)>>,
+/// Where a half and its pump hand things over. With its count it fits a cache line.
+struct Hatch<I, O>(Cell<Slot<I, O>>);
+
+enum Slot<I, O> {
+    /// Nothing is asked for.
+    Idle,
+    /// For the pump.
+    Order(I),
+    /// The pump works.
+    Busy,
+    /// For the owner.
+    Outcome(O),
 }
 
-impl Reader {
-    fn new<F, P>(pump: F) -> Self
-    where
-        F: FnOnce(Hatch) -> P,
-        P: Future<Output = ()> + 'static,
-    {
-        let exchange = Rc::new(Exchange::default());
-        let pump = Box::pin(pump(Hatch { exchange: Rc::clone(&exchange) }));
-        Self { exchange, pump, armed: false }
+impl<I, O> Pump<I, O> {
+    fn new<F: Future<Output = ()> + 'static>(run: impl FnOnce(Rc<Hatch<I, O>>) -> F) -> Self {
+        let hatch = Rc::new(Hatch(Cell::new(Slot::Idle)));
+        let future = Box::pin(run(Rc::clone(&hatch)));
+        Self { hatch, future }
     }
 
-    /// Gives the block that the next read appends to; it must have room. Nothing is submitted before a poll.
-    pub fn arm(&mut self, block: Block) {
-        debug_assert!(!self.armed && room(&block) > 0);
-        self.exchange.given.set(Some(block));
-        self.armed = true;
+    /// Gives an order; nothing is submitted before a poll.
+    fn give(&mut self, order: I) {
+        let before = self.hatch.0.replace(Slot::Order(order));
+        debug_assert!(matches!(before, Slot::Idle), "one order at a time");
     }
 
-    /// Whether a block is with the kernel (or given and not yet submitted).
-    pub fn is_armed(&self) -> bool {
-        self.armed
+    fn is_idle(&self) -> bool {
+        let slot = self.hatch.0.replace(Slot::Idle);
+        let idle = matches!(slot, Slot::Idle);
+        self.hatch.0.set(slot);
+        idle
     }
 
-    /// Submits the read if it is not, and takes what came: how many bytes were appended (0: the peer has closed)
-    /// and the block. Must be armed.
-    pub fn poll_filled(&mut self, context: &mut Context<'_>) -> Poll<(io::Result<usize>, Block)> {
-        debug_assert!(self.armed);
-        let ended = self.pump.as_mut().poll(context).is_ready();
-        debug_assert!(!ended, "a pump runs as long as its reader");
-        match self.exchange.filled.take() {
-            Some(filled) => {
-                self.armed = false;
-                Poll::Ready(filled)
+    /// Works on the order given.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<O> {
+        let ended = self.future.as_mut().poll(context).is_ready();
+        debug_assert!(!ended, "a pump runs as long as its half");
+        match self.hatch.0.replace(Slot::Idle) {
+            Slot::Outcome(outcome) => Poll::Ready(outcome),
+            working => {
+                self.hatch.0.set(working);
+                Poll::Pending
             }
-            None => Poll::Pending,
         }
     }
-
-    /// Submits the read without anybody waiting for it; whether it is still pending.
-    pub fn submit(&mut self) -> Poll<(io::Result<usize>, Block)> {
-        self.poll_filled(&mut Context::from_waker(Waker::noop()))
-    }
-
-    /// Waits for the armed read.
-    pub async fn filled(&mut self) -> (io::Result<usize>, Block) {
-        std::future::poll_fn(|context| self.poll_filled(context)).await
-    }
 }
 
-/// The pump's side of a reader.
-pub(super) struct Hatch {
-    exchange: Rc<Exchange>,
-}
-
-impl Hatch {
-    /// The next block to fill.
-    pub(super) async fn given(&self) -> Block {
-        std::future::poll_fn(|_| match self.exchange.given.take() {
-            Some(block) => Poll::Ready(block),
-            None => Poll::Pending, // the owner polls again after it armed
+impl<I, O> Hatch<I, O> {
+    /// The next order.
+    async fn order(&self) -> I {
+        poll_fn(|_| match self.0.replace(Slot::Busy) {
+            Slot::Order(order) => Poll::Ready(order),
+            none => {
+                self.0.set(none);
+                Poll::Pending // the owner polls again after it gave one
+            }
         })
         .await
     }
 
-    /// Hands a block back.
-    pub(super) fn filled(&self, result: io::Result<usize>, block: Block) {
-        self.exchange.filled.set(Some((result, block)));
+    fn put(&self, outcome: O) {
+        self.0.set(Slot::Outcome(outcome));
+    }
+}
+
+/// The receiving half.
+pub struct Reader(Pump<Block, Outcome<usize>>);
+
+impl Reader {
+    /// Gives the block that the next read appends to; it must have room. Nothing is submitted before a poll.
+    pub fn arm(&mut self, block: Block) {
+        debug_assert!(room(&block) > 0);
+        self.0.give(block);
+    }
+
+    /// Submits the read if it is not, and takes what came: how many bytes were appended (0: the peer has closed)
+    /// and the block. Must be armed.
+    pub fn poll_filled(&mut self, context: &mut Context<'_>) -> Poll<Outcome<usize>> {
+        self.0.poll(context)
+    }
+
+    /// Submits the read without anybody waiting for it; whether it is still pending.
+    pub fn submit(&mut self) -> Poll<Outcome<usize>> {
+        self.poll_filled(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Waits for the armed read.
+    pub async fn filled(&mut self) -> Outcome<usize> {
+        poll_fn(|context| self.poll_filled(context)).await
     }
 }
 
 /// The sending half.
 pub struct Writer {
     fd: RawFd,
-    sink: Sink,
+    pump: Pump<Order, Outcome<()>>,
 }
 
-enum Sink {
-    /// Bytes go out as they are.
-    Plain(OwnedWriteHalf<Socket>),
-    /// Bytes go out as TLS records.
-    Tls(Box<TlsWriter>),
+/// What a writer is asked for.
+enum Order {
+    /// A range of a block, all of it.
+    Range(Block, Range<usize>),
+    /// The end of our side.
+    Finish,
 }
 
 impl Writer {
-    /// Writes `range` of `block`, all of it, and gives the block back.
-    pub async fn write_all(&mut self, block: Block, range: Range<usize>) -> (io::Result<()>, Block) {
-        match &mut self.sink {
-            Sink::Plain(half) => write_all(half, block, range).await,
-            Sink::Tls(tls) => tls.write_all(block, range).await,
-        }
+    /// Gives the block of which `range` is to be written, all of it. Nothing is submitted before a poll, and the write
+    /// goes on as long as somebody polls it.
+    pub fn start(&mut self, block: Block, range: Range<usize>) {
+        self.pump.give(Order::Range(block, range));
     }
 
-    /// Ends our side: the peer reads what was written, then the end. TLS says so in a record of its own first.
+    /// Submits the write if it is not, and takes the block once all of it is written.
+    pub fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<Outcome<()>> {
+        self.pump.poll(context)
+    }
+
+    /// Writes `range` of `block`, all of it, and gives the block back.
+    pub async fn write_all(&mut self, block: Block, range: Range<usize>) -> Outcome<()> {
+        self.start(block, range);
+        poll_fn(|context| self.poll_sent(context)).await
+    }
+
+    /// Ends our side: the peer reads what was written, then the end. TLS says so in a record of its own first. Nothing
+    /// happens if a write is still under way.
     pub async fn finish(&mut self) {
-        match &mut self.sink {
-            Sink::Plain(half) => {
-                let _ = half.shutdown().await;
-            }
-            Sink::Tls(tls) => tls.finish().await,
+        if self.pump.is_idle() {
+            self.pump.give(Order::Finish);
+            poll_fn(|context| self.poll_sent(context)).await.0.ok();
         }
     }
 
@@ -154,7 +182,7 @@ pub(super) async fn write_all(
     half: &mut OwnedWriteHalf<Socket>,
     mut block: Block,
     range: Range<usize>,
-) -> (io::Result<()>, Block) {
+) -> Outcome<()> {
     let (mut start, end) = (range.start, range.end);
     while start < end {
         let (sent, slice) = half.write(block.slice(start..end)).await;
@@ -170,7 +198,7 @@ pub(super) async fn write_all(
 }
 
 /// Reads once, appending to `block`.
-pub(super) async fn read_some(half: &mut OwnedReadHalf<Socket>, block: Block) -> (io::Result<usize>, Block) {
+pub(super) async fn read_some(half: &mut OwnedReadHalf<Socket>, block: Block) -> Outcome<usize> {
     let (start, end) = (block.len(), block.len() + room(&block));
     let (read, slice) = half.read(SliceMut::new(block, start, end)).await;
     let mut block = slice.into_inner();
@@ -183,25 +211,41 @@ pub(super) async fn read_some(half: &mut OwnedReadHalf<Socket>, block: Block) ->
 /// The halves of a socket without TLS.
 pub fn plain(socket: Socket) -> (Reader, Writer) {
     let fd = socket.as_raw_fd();
-    let (mut read, write) = socket.into_split();
-    let reader = Reader::new(|hatch| async move {
+    let (mut read, mut write) = socket.into_split();
+    let reader = Pump::new(|hatch| async move {
         loop {
-            let block = hatch.given().await;
-            let (result, block) = read_some(&mut read, block).await;
-            hatch.filled(result, block);
+            let block = hatch.order().await;
+            hatch.put(read_some(&mut read, block).await);
         }
     });
-    (reader, Writer { fd, sink: Sink::Plain(write) })
+    let pump = Pump::new(|hatch| async move {
+        loop {
+            let outcome = match hatch.order().await {
+                Order::Range(block, range) => write_all(&mut write, block, range).await,
+                Order::Finish => (write.shutdown().await, Block::new()),
+            };
+            hatch.put(outcome);
+        }
+    });
+    (Reader(reader), Writer { fd, pump })
 }
 
 /// The halves of a socket whose TLS handshake is done.
-pub(super) fn secured(fd: RawFd, mut read: TlsReader, write: TlsWriter) -> (Reader, Writer) {
-    let reader = Reader::new(|hatch| async move {
+pub(super) fn secured(fd: RawFd, mut read: TlsReader, mut write: TlsWriter) -> (Reader, Writer) {
+    let reader = Pump::new(|hatch| async move {
         loop {
-            let block = hatch.given().await;
-            let (result, block) = read.read(block).await;
-            hatch.filled(result, block);
+            let block = hatch.order().await;
+            hatch.put(read.read(block).await);
         }
     });
-    (reader, Writer { fd, sink: Sink::Tls(Box::new(write)) })
+    let pump = Pump::new(|hatch| async move {
+        loop {
+            let outcome = match hatch.order().await {
+                Order::Range(block, range) => write.write_all(block, range).await,
+                Order::Finish => (write.finish().await, Block::new()),
+            };
+            hatch.put(outcome);
+        }
+    });
+    (Reader(reader), Writer { fd, pump })
 }

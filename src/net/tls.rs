@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::blocks::{Block, TAIL_BYTES, room};
-use super::stream::{Reader, Socket, Writer, read_some, secured, write_all};
+use super::stream::{Outcome, Reader, Socket, Writer, read_some, secured, write_all};
 
 /// Accepts TLS from a client. The caller bounds the time.
 ///
@@ -99,7 +99,7 @@ pub(super) struct TlsReader {
 impl TlsReader {
     /// Appends plaintext to `block`: what is there already, else what the next records bring. 0 after a
     /// `close_notify`; an end without one is an error, because a body delimited by it would be cut unseen.
-    pub(super) async fn read(&mut self, mut block: Block) -> (io::Result<usize>, Block) {
+    pub(super) async fn read(&mut self, mut block: Block) -> Outcome<usize> {
         loop {
             match self.take_plain(&mut block) {
                 Ok(Some(count)) => return (Ok(count), block),
@@ -142,7 +142,7 @@ pub(super) struct TlsWriter {
 
 impl TlsWriter {
     /// Encrypts `range` of `block` and writes the records.
-    pub(super) async fn write_all(&mut self, block: Block, range: Range<usize>) -> (io::Result<()>, Block) {
+    pub(super) async fn write_all(&mut self, block: Block, range: Range<usize>) -> Outcome<()> {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         if let Err(error) = self.encrypt(&block[range], &mut out) {
@@ -155,7 +155,7 @@ impl TlsWriter {
     }
 
     /// Says goodbye in a record, then ends our side.
-    pub(super) async fn finish(&mut self) {
+    pub(super) async fn finish(&mut self) -> io::Result<()> {
         self.session.borrow_mut().send_close_notify();
         let mut out = std::mem::take(&mut self.out);
         out.clear();
@@ -163,7 +163,7 @@ impl TlsWriter {
             let end = out.len();
             let _ = write_all(&mut self.half, out, 0..end).await;
         }
-        let _ = self.half.shutdown().await;
+        self.half.shutdown().await
     }
 
     fn encrypt(&mut self, plain: &[u8], out: &mut Block) -> io::Result<()> {
