@@ -5,9 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use super::watch::{self, Interrupt};
+use super::watch::{self, Bell, Interrupt};
 use super::{Shard, exchange, respond};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow, room};
@@ -33,6 +34,8 @@ pub(crate) struct Client {
     request_bytes: usize,
     /// What the armed read fills: the inbox itself, or a block beside it.
     armed: Armed,
+    /// Rings when the read beside the inbox is worth a look. Made at the first one.
+    bell: Option<(Arc<Bell>, Waker)>,
     /// The client sent FIN and may still be reading.
     half_closed: bool,
 }
@@ -55,7 +58,7 @@ pub(super) async fn serve(shard: Rc<Shard>, accepted: Accepted) {
         None => stream::plain(socket),
         Some(config) => {
             deadline.set(TLS_HANDSHAKE.min(shard.plan.timeouts.head));
-            match watch::until(&deadline, tls::accept(socket, config)).await {
+            match watch::until(&deadline, Box::pin(tls::accept(socket, config))).await {
                 Ok(Ok(halves)) => {
                     shard.numbers.add(Counter::TlsHandshakes, 1);
                     halves
@@ -74,6 +77,7 @@ pub(super) async fn serve(shard: Rc<Shard>, accepted: Accepted) {
         reader,
         request_bytes: 0,
         armed: Armed::Nothing,
+        bell: None,
         half_closed: false,
     };
     client.serve().await;
@@ -93,12 +97,24 @@ impl Client {
                     return self.linger().await;
                 }
             };
-            match exchange::run(self, head).await {
+            match self.exchange(head).await {
                 exchange::Next::Head => {}
                 exchange::Next::Close => return,
                 exchange::Next::Linger => return self.linger().await,
             }
             patience = self.shard.plan.timeouts.keep_alive;
+        }
+    }
+
+    /// One request and its answer. What came before the relay is gone by the time it runs: a stream spends its life there.
+    async fn exchange(&mut self, head: RequestHead) -> exchange::Next {
+        let mut relay = match exchange::begin(self, head).await {
+            Ok(relay) => relay,
+            Err(next) => return next,
+        };
+        match relay.run(self).await {
+            Ok(()) => relay.ended(self),
+            Err(next) => next,
         }
     }
 
@@ -174,13 +190,35 @@ impl Client {
         if self.armed == Armed::Nothing && !self.half_closed {
             self.reader.arm(self.shard.blocks.small());
             self.armed = Armed::Beside;
+            if let Some((bell, _)) = &self.bell {
+                bell.ring();
+            }
         }
+    }
+
+    /// Why a wait for something else has to end, if it has to: the shard stops, the client has gone, the deadline came.
+    pub(crate) fn poll_interrupt(&mut self, context: &mut Context<'_>) -> Poll<Interrupt> {
+        if self.shard.is_stopping() {
+            return Poll::Ready(Interrupt::Stopping);
+        }
+        if self.poll_gone(context).is_ready() {
+            return Poll::Ready(Interrupt::ClientGone);
+        }
+        if self.deadline.is_due(context) { Poll::Ready(Interrupt::Due) } else { Poll::Pending }
     }
 
     /// Ready when the client has gone. What it sends ahead meanwhile is kept, up to a bound.
     pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.armed != Armed::Nothing {
-            let Poll::Ready((read, block)) = self.reader.poll_filled(context) else { return Poll::Pending };
+            let (bell, waker) = self.bell.get_or_insert_with(|| {
+                let bell = Bell::of(context);
+                (Arc::clone(&bell), Waker::from(bell))
+            });
+            if !bell.has_rung() {
+                return Poll::Pending;
+            }
+            let filled = self.reader.poll_filled(&mut Context::from_waker(waker));
+            let Poll::Ready((read, block)) = filled else { return Poll::Pending };
             match self.received(read, block) {
                 Ok(1..) if self.inbox.len() < self.ahead_max() => self.watch(),
                 Ok(0) if !self.shard.plan.half_close_is_gone => self.half_closed = true,

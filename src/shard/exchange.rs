@@ -1,10 +1,12 @@
-//! One request and its answer: the order of things, from a complete head to the last byte.
+//! One request and its answer: the order of things, from a complete head to the opening of the answer.
 
 use super::connection::Client;
-use super::dispatch::{self, Outgoing};
+use super::dispatch::{self, Answer, Outgoing};
+use super::phases;
+use super::relay::Relay;
 use super::respond;
 use super::settle::Settle;
-use super::{phases, relay};
+use crate::dialect::request::Peek;
 use crate::dialect::{self, Api, Dialect, models};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
@@ -82,8 +84,9 @@ fn has_anthropic_version(head: &RequestHead, bytes: &[u8]) -> bool {
     fields::lines(head.fields.of(bytes)).any(|line| line.name.eq_ignore_ascii_case(b"anthropic-version"))
 }
 
-/// Serves the request whose head lies at the front of the client's inbox.
-pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
+/// Serves the request whose head lies at the front of the client's inbox, up to the head of a backend's answer; the
+/// rest is the relay's. `Err`: the client has been answered or has gone, and this becomes of its connection.
+pub(super) async fn begin(client: &mut Client, head: RequestHead) -> Result<Relay, Next> {
     let shard = client.shard.clone();
     let method = if head.method == Method::Head { Method::Get } else { head.method };
     let routed = dialect::route(method.name().as_bytes(), head.path.of(client.inbox()));
@@ -105,25 +108,27 @@ pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
             let next = respond::refuse(client, &mut settle, &asked, &fault, bodiless).await;
             client.keep_request(head.len);
             client.forget_request();
-            return next;
+            return Err(next);
         }
     };
     let body = match read_body(client, &head).await {
         Ok(body) => body,
         Err(fault) if fault.kind == Kind::ClientGone => {
             settle.failed(fault.kind, fault.kind.status());
-            return Next::Close;
+            return Err(Next::Close);
         }
-        Err(fault) => return respond::refuse(client, &mut settle, &asked, &fault, false).await,
+        Err(fault) => {
+            return Err(respond::refuse(client, &mut settle, &asked, &fault, false).await);
+        }
     };
     settle.record.request_bytes = body.end as u64;
     client.keep_request(body.end);
-    let next = match api {
-        Api::Models | Api::ModelById => list(client, &mut settle, &asked, &head).await,
+    let answered = match api {
+        Api::Models | Api::ModelById => Err(list(client, &mut settle, &asked, &head).await),
         _ => forward(client, &mut settle, &asked, &head, &body, api).await,
     };
     client.forget_request();
-    next
+    answered.map(|(peek, answer)| Relay::new(client, settle, asked, &peek, answer))
 }
 
 /// A request body that has been read whole.
@@ -246,7 +251,7 @@ fn entry(model: &Model) -> models::Entry<'_> {
     models::Entry { name: &model.name, created: model.created }
 }
 
-/// Sends the request to a backend and its answer to the client.
+/// Sends the request to a backend. Its answer's head, or what becomes of the connection of a client without one.
 async fn forward(
     client: &mut Client,
     settle: &mut Settle,
@@ -254,20 +259,20 @@ async fn forward(
     head: &RequestHead,
     body: &Body,
     api: Api,
-) -> Next {
+) -> Result<(Peek, Answer), Next> {
     let (model, peek) = match phases::on_body(settle, api, body.of(client.inbox())) {
         Ok(decided) => decided,
-        Err(fault) => return respond::refuse(client, settle, asked, &fault, true).await,
+        Err(fault) => return Err(respond::refuse(client, settle, asked, &fault, true).await),
     };
     client.watch();
     let outgoing = Outgoing { head, body, api, model, peek: &peek };
     match dispatch::run(client, settle, &outgoing).await {
-        Ok(answer) => relay::run(client, settle, asked, &peek, answer).await,
+        Ok(answer) => Ok((peek, answer)),
         Err(fault) if fault.kind == Kind::ClientGone => {
             settle.failed(fault.kind, fault.kind.status());
-            Next::Close
+            Err(Next::Close)
         }
-        Err(fault) => respond::refuse(client, settle, asked, &fault, true).await,
+        Err(fault) => Err(respond::refuse(client, settle, asked, &fault, true).await),
     }
 }
 

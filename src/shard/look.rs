@@ -2,15 +2,145 @@
 
 use crate::dialect::Api;
 use crate::dialect::stream::Meter;
-use crate::dialect::usage::BodyMeter;
+use crate::dialect::usage::{BodyMeter, Usage};
 use crate::units::Span;
+use crate::wire::sse;
 
-/// How the payload is looked into.
-pub(super) enum Look {
+/// How the payload of an answer is looked into, and what has been seen so far.
+pub(super) struct Look {
+    /// The client holds the beginning of an event, not its end.
+    mid_event: bool,
+    api: Api,
+    /// Longest beginning of an event that is held back.
+    event_bytes_max: usize,
+    events: u64,
+    passed_unread: u64,
+    meter: Kind,
+}
+
+enum Kind {
     /// Whole events, one by one or many at once.
     Events(Meter),
     /// A body, in any pieces.
     Body(BodyMeter),
+}
+
+impl Look {
+    pub(super) fn events(api: Api, meter: Meter, event_bytes_max: usize) -> Self {
+        Self {
+            mid_event: false,
+            api,
+            event_bytes_max,
+            events: 0,
+            passed_unread: 0,
+            meter: Kind::Events(meter),
+        }
+    }
+
+    pub(super) fn body(api: Api) -> Self {
+        let meter = Kind::Body(BodyMeter::default());
+        Self { mid_event: false, api, event_bytes_max: 0, events: 0, passed_unread: 0, meter }
+    }
+
+    /// Whether it is a stream of events.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.meter, Kind::Events(_))
+    }
+
+    /// Looks into new payload: what to pass on, what to hold back.
+    pub(super) fn take(&mut self, block: &[u8], payload: Span, ended: bool) -> Found {
+        let meter = match &mut self.meter {
+            Kind::Events(meter) => meter,
+            Kind::Body(meter) => {
+                meter.block(payload.of(block));
+                return Found::all(payload, true);
+            }
+        };
+        let mut start = payload.start;
+        if self.mid_event {
+            match sse::next_boundary(payload.of(block), 0) {
+                Some(end) => start += end,
+                None => return Found::all(payload, false),
+            }
+            self.mid_event = false;
+        }
+        if meter.done() {
+            return Found::none(payload.start);
+        }
+        let boundary = start + sse::last_boundary(&block[start..payload.end]);
+        // At the end of the body there is no rest to wait for: what is left is read as the event it is.
+        let whole = if ended { payload.end } else { boundary };
+        self.mid_event = boundary < whole;
+        let events = meter.events(&block[start..whole]);
+        self.events += count_events(self.api, &block[start..whole]);
+        let (whole, held_from) = match events.end {
+            Some(end) => (start + end, payload.end),
+            None => (whole, whole),
+        };
+        let pieces = match events.drop.filter(|drop| start + drop.end <= whole) {
+            Some(drop) => [Span::new(payload.start, start + drop.start), Span::new(start + drop.end, whole)],
+            None => [Span::new(payload.start, whole), Span::new(whole, whole)],
+        };
+        let held = Span::new(held_from, payload.end);
+        let mut found = Found { pieces, held, first_token: events.first_token };
+        if held.len() > self.event_bytes_max {
+            self.passed_unread += 1;
+            self.mid_event = true;
+            found.pass_held();
+        }
+        found
+    }
+
+    /// Whether a body that ends here, by a close, has come to its proper end.
+    pub(super) fn may_end(&self) -> bool {
+        match &self.meter {
+            Kind::Events(meter) => meter.finished() || meter.done(),
+            Kind::Body(_) => true,
+        }
+    }
+
+    /// What a finished stream lacks because its server sends no `[DONE]`. A last event without its blank line gets that
+    /// first, or the two would be read as one.
+    pub(super) fn missing_end(&self) -> Option<&'static [u8]> {
+        let Kind::Events(meter) = &self.meter else { return None };
+        let takes_done = matches!(self.api, Api::Chat | Api::Completions);
+        match meter.finished() && !meter.done() && takes_done {
+            true if self.mid_event => Some(b"\n\ndata: [DONE]\n\n"),
+            true => Some(b"data: [DONE]\n\n"),
+            false => None,
+        }
+    }
+
+    /// Whether the answer said itself that it failed.
+    pub(super) fn errored(&self) -> bool {
+        matches!(&self.meter, Kind::Events(meter) if meter.errored())
+    }
+
+    /// The sequence number of an event of our own, where one can be put in.
+    pub(super) fn next_sequence(&self) -> Option<u64> {
+        match &self.meter {
+            Kind::Events(meter) if !self.mid_event => Some(meter.sequence()),
+            _ => None,
+        }
+    }
+
+    /// What the backend reported so far.
+    pub(super) fn usage(&self) -> Usage {
+        match &self.meter {
+            Kind::Events(meter) => meter.usage(),
+            Kind::Body(meter) => meter.usage(),
+        }
+    }
+
+    /// Events passed on.
+    pub(super) fn event_count(&self) -> u64 {
+        self.events
+    }
+
+    /// Events that were too long to be read whole.
+    pub(super) fn unread_count(&self) -> u64 {
+        self.passed_unread
+    }
 }
 
 /// What a look into new payload decided.
@@ -23,18 +153,18 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn all(payload: Span, first_token: bool) -> Self {
+    fn all(payload: Span, first_token: bool) -> Self {
         let end = Span::new(payload.end, payload.end);
         Self { pieces: [payload, end], held: end, first_token }
     }
 
     /// Nothing for the client.
-    pub(super) fn none(at: usize) -> Self {
+    fn none(at: usize) -> Self {
         let none = Span::new(at, at);
         Self { pieces: [none, none], held: none, first_token: false }
     }
 
-    pub(super) fn pass_held(&mut self) {
+    fn pass_held(&mut self) {
         self.pieces[1].end = self.held.end;
         self.held.start = self.held.end;
     }
@@ -43,7 +173,7 @@ impl Found {
 /// Events in `bytes`, whole ones, from their line ends alone: an event is a line and a blank one, with its name on a
 /// line of its own in the dialects that name events. Engines send about one token per event, so this is what a stream
 /// without usage is taken to have cost.
-pub(super) fn count_events(api: Option<Api>, bytes: &[u8]) -> u64 {
+fn count_events(api: Api, bytes: &[u8]) -> u64 {
     let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
-    lines / if matches!(api, Some(Api::Responses | Api::Messages)) { 3 } else { 2 }
+    lines / if matches!(api, Api::Responses | Api::Messages) { 3 } else { 2 }
 }

@@ -6,60 +6,62 @@
 //! backend's chunk framing through would leave us owing it bytes. The tail of an event that was cut by a read waits
 //! for its rest; it could not be used by the client before.
 
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
 use super::connection::Client;
 use super::decode::Decoded;
 use super::dispatch::Answer;
 use super::exchange::{Asked, Next};
-use super::look::{Found, Look, count_events};
+use super::look::Look;
 use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
 use super::settle::Settle;
-use super::watch::{self, Interrupt};
+use super::watch::Interrupt;
 use crate::clock;
 use crate::dialect::request::Peek;
 use crate::dialect::stream::Meter;
-use crate::dialect::usage::BodyMeter;
 use crate::dialect::{Api, refusal};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow, room};
+use crate::net::stream::Outcome;
 use crate::observe::counters::Counter;
 use crate::units::{Nanos, Span};
 use crate::wire::framing;
 use crate::wire::head::Version;
-use crate::wire::sse;
 
-/// Relays an answer to its end and tells what becomes of the client's connection.
-pub(super) async fn run(
-    client: &mut Client,
-    settle: &mut Settle,
-    asked: &Asked,
-    peek: &Peek,
-    answer: Answer,
-) -> Next {
-    client.forget_request();
-    let mut relay = Relay::new(client, settle, asked, peek, answer);
-    match relay.run().await {
-        Ok(()) => relay.ended(),
-        Err(broken) => relay.broken(broken).await,
-    }
-}
-
-struct Relay<'a> {
-    client: &'a mut Client,
-    settle: &'a mut Settle,
-    asked: &'a Asked,
-    answer: Answer,
+/// An answer on its way to the client. Polled by hand: this is where a stream spends its life, and its state should be
+/// a few words side by side.
+pub(super) struct Relay {
+    turn: Turn,
+    /// After this write the answer is over.
+    last: bool,
+    /// The chunked coding is broken: what was written is all there is.
+    is_broken: bool,
     framing: Framing,
     keep_alive: bool,
-    look: Look,
+    /// Where the next read will append.
+    from: usize,
+    /// The block of the next read, if it is not the one being written.
+    next: Option<Block>,
     /// When the whole exchange is due.
     total: Nanos,
     between: Nanos,
-    /// The client holds the beginning of an event, not its end.
-    mid_event: bool,
-    /// Events passed on.
-    events: u64,
-    /// Bytes read from the backend.
+    write_stall: Nanos,
+    /// Bytes read from the backend, and written to the client, head and framing included.
     read_bytes: u64,
+    written_bytes: u64,
+    look: Look,
+    answer: Answer,
+    settle: Settle,
+    asked: Asked,
+}
+
+/// What is being waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Read,
+    Write,
 }
 
 /// Why an answer did not get to its end.
@@ -68,11 +70,11 @@ enum Broken {
     Backend(Fault),
 }
 
-impl<'a> Relay<'a> {
-    fn new(
-        client: &'a mut Client,
-        settle: &'a mut Settle,
-        asked: &'a Asked,
+impl Relay {
+    pub(super) fn new(
+        client: &Client,
+        mut settle: Settle,
+        asked: Asked,
         peek: &Peek,
         answer: Answer,
     ) -> Self {
@@ -81,58 +83,101 @@ impl<'a> Relay<'a> {
         let api = asked.api.unwrap_or(Api::Chat);
         let look = if answer.head.event_stream {
             settle.streams();
-            Look::Events(Meter::new(api, peek.choices, answer.asks_usage))
+            let meter = Meter::new(api, peek.choices, answer.asks_usage);
+            Look::events(api, meter, plan.limits.event_bytes)
         } else {
-            Look::Body(BodyMeter::default())
+            Look::body(api)
         };
-        let framing = match (answer.head.framing, &look, asked.version) {
+        let framing = match (answer.head.framing, look.is_stream(), asked.version) {
             (framing::Response::None, ..) => Framing::None,
-            (framing::Response::Length(length), Look::Body(_), _) => Framing::Length(length),
+            (framing::Response::Length(length), false, _) => Framing::Length(length),
             (_, _, Version::Http11) => Framing::Chunked,
             (_, _, Version::Http10) => Framing::Close,
         };
         let keep_alive = asked.keep_alive && framing != Framing::Close && !client.shard.is_draining();
-        let total = settle.started.plus(timeouts.total);
-        let between = timeouts.between_events;
+        settle.record.status = answer.head.status;
         Self {
-            client,
-            settle,
-            asked,
-            answer,
+            turn: Turn::Write,
+            last: false,
+            is_broken: false,
             framing,
             keep_alive,
-            look,
-            total,
-            between,
-            mid_event: false,
-            events: 0,
+            from: 0,
+            next: None,
+            total: settle.started.plus(timeouts.total),
+            between: timeouts.between_events,
+            write_stall: plan.timeouts.write_stall,
             read_bytes: 0,
+            written_bytes: 0,
+            look,
+            answer,
+            settle,
+            asked,
         }
     }
 
-    async fn run(&mut self) -> Result<(), Broken> {
-        self.settle.record.status = self.answer.head.status;
-        let mut block = self.open().await?;
-        while !self.answer.decoded.ended {
-            block = self.next(block).await?;
+    /// Relays the answer to its last byte. `Err`: it did not get there, and this becomes of the client's connection.
+    pub(super) async fn run(&mut self, client: &mut Client) -> Result<(), Next> {
+        self.open(client);
+        match poll_fn(|context| self.poll(client, context)).await {
+            Ok(()) => Ok(()),
+            Err(broken) => Err(self.broken(client, broken).await),
         }
-        self.client.shard.blocks.put(block);
-        Ok(())
     }
 
-    /// Sends the head with whatever payload came with it, in one write.
-    async fn open(&mut self) -> Result<Block, Broken> {
+    /// Per read one write, until the last.
+    fn poll(&mut self, client: &mut Client, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            match self.turn {
+                Turn::Read => match self.answer.connection.reader.poll_filled(context) {
+                    Poll::Ready(filled) => {
+                        if let Err(broken) = self.received(client, filled) {
+                            return Poll::Ready(Err(broken));
+                        }
+                    }
+                    Poll::Pending => match client.poll_interrupt(context) {
+                        Poll::Ready(interrupt) => {
+                            return Poll::Ready(Err(self.interrupted(client, interrupt)));
+                        }
+                        Poll::Pending => return Poll::Pending,
+                    },
+                },
+                Turn::Write => match client.writer.poll_sent(context) {
+                    Poll::Ready((Ok(()), block)) => {
+                        if self.is_broken {
+                            return Poll::Ready(Err(cut("the backend's chunked coding is broken")));
+                        }
+                        if self.last {
+                            client.shard.blocks.put(block);
+                            return Poll::Ready(Ok(()));
+                        }
+                        self.read_on(client, block);
+                    }
+                    Poll::Ready((Err(_), _)) => {
+                        return Poll::Ready(Err(Broken::Client(Interrupt::ClientGone)));
+                    }
+                    Poll::Pending if client.deadline.is_due(context) => {
+                        return Poll::Ready(Err(Broken::Client(Interrupt::Due)));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    /// Starts to write the head with whatever payload came with it.
+    fn open(&mut self, client: &mut Client) {
         let block = std::mem::take(&mut self.answer.block);
         let ended = self.answer.decoded.ended;
-        let found = self.look(&block, Span::new(self.answer.head.len, block.len()), ended);
-        self.first(found.first_token);
+        let found = self.look.take(&block, Span::new(self.answer.head.len, block.len()), ended);
+        self.first(client, found.first_token);
         self.release(ended);
         let ours = clock::now().since(self.answer.answered);
         self.settle.record.overhead = self.settle.record.overhead.plus(ours);
 
-        let mut out = self.client.shard.blocks.with_room(HEAD_ROOM + block.len());
-        let (asked, head) = (self.asked, &self.answer.head);
-        respond::answer_head(&mut out, self.settle, asked, head, &block, self.framing, self.keep_alive);
+        let mut out = client.shard.blocks.with_room(HEAD_ROOM + block.len());
+        let (asked, head) = (&self.asked, &self.answer.head);
+        respond::answer_head(&mut out, &self.settle, asked, head, &block, self.framing, self.keep_alive);
         let bytes: usize = found.pieces.iter().map(|piece| piece.len()).sum();
         if self.framing == Framing::Chunked && bytes > 0 {
             out.extend_from_slice(chunk_size(bytes, &mut [0; SIZE_BYTES]));
@@ -141,43 +186,30 @@ impl<'a> Relay<'a> {
             out.extend_from_slice(piece.of(&block));
         }
         self.close_chunk(&mut out, bytes > 0, ended);
-        let end = out.len();
-        let out = self.write(out, 0, end).await?;
-        self.client.shard.blocks.put(out);
-        Ok(self.carry(block, found.held))
+        self.last = ended;
+        if !ended {
+            let held = (!found.held.is_empty()).then(|| held_block(client, found.held.of(&block)));
+            self.next = Some(held.unwrap_or_else(|| empty_block(client, block.len())));
+        }
+        client.shard.blocks.put(block);
+        self.write(client, out, 0);
     }
 
-    /// Reads once and writes once.
-    async fn next(&mut self, block: Block) -> Result<Block, Broken> {
-        let from = block.len();
-        self.answer.connection.reader.arm(block);
-        self.client.deadline.set_at(self.client.deadline.now().plus(self.between).min(self.total));
-        let filled = watch::with_client(self.client, self.answer.connection.reader.filled()).await;
-        let (read, mut block) = filled.map_err(|interrupt| self.interrupted(interrupt))?;
-        let decoded = match read {
-            Ok(bytes @ 1..) => {
-                self.read_bytes += bytes as u64;
-                self.answer.decode.step(&mut block, from)
-            }
-            Ok(0) if self.may_end_here() => Ok(Decoded { ended: true, extra: true }),
-            _ => return Err(cut("the backend closed the connection in the middle of its answer")),
-        };
-        // What came before a broken chunk is the client's; then the answer ends as cut.
-        let is_broken = decoded.is_err();
-        self.answer.decoded = decoded.unwrap_or(Decoded { ended: false, extra: true });
+    /// Takes what a read brought, and starts to write what of it is for the client.
+    fn received(&mut self, client: &mut Client, (read, mut block): Outcome<usize>) -> Result<(), Broken> {
+        self.decode(read, &mut block)?;
         let ended = self.answer.decoded.ended;
-        let found = self.look(&block, Span::new(HEADROOM, block.len()), ended);
-        self.first(found.first_token);
+        self.last = ended;
+        let found = self.look.take(&block, Span::new(HEADROOM, block.len()), ended);
+        self.first(client, found.first_token);
         self.release(ended);
-        let next = self.send_in_place(block, found, ended).await?;
-        if is_broken { Err(cut("the backend's chunked coding is broken")) } else { Ok(next) }
-    }
-
-    /// Writes the payload from the block it was read into, and readies a block for the next read.
-    async fn send_in_place(&mut self, mut block: Block, found: Found, ended: bool) -> Result<Block, Broken> {
-        let next = (!found.held.is_empty()).then(|| self.held_block(found.held.of(&block)));
+        if !found.held.is_empty() {
+            self.next = Some(held_block(client, found.held.of(&block)));
+        }
         let [first, second] = found.pieces;
-        block.copy_within(second.start..second.end, first.end); // closes the gap of a dropped event
+        if !second.is_empty() {
+            block.copy_within(second.start..second.end, first.end); // closes the gap of a dropped event
+        }
         block.truncate(first.end + second.len());
         let bytes = block.len() - HEADROOM;
         let mut start = HEADROOM;
@@ -188,82 +220,61 @@ impl<'a> Relay<'a> {
             block[start..HEADROOM].copy_from_slice(size);
         }
         self.close_chunk(&mut block, bytes > 0, ended);
+        self.write(client, block, start);
+        Ok(())
+    }
+
+    /// Turns what a read brought into payload. What came before a broken chunk is the client's; then the answer ends
+    /// as cut.
+    fn decode(&mut self, read: io::Result<usize>, block: &mut Block) -> Result<(), Broken> {
+        let decoded = match read {
+            Ok(bytes @ 1..) => {
+                self.read_bytes += bytes as u64;
+                self.answer.decode.step(block, self.from)
+            }
+            Ok(0) if self.answer.decode.ends_by_close() && self.look.may_end() => {
+                Ok(Decoded { ended: true, extra: true })
+            }
+            _ => return Err(cut("the backend closed the connection in the middle of its answer")),
+        };
+        self.is_broken = decoded.is_err();
+        self.answer.decoded = decoded.unwrap_or(Decoded { ended: false, extra: true });
+        Ok(())
+    }
+
+    /// Starts to write `block` from `start` on. An empty write is done at its first poll.
+    fn write(&mut self, client: &mut Client, block: Block, start: usize) {
         let end = block.len();
-        if end > start {
-            block = self.write(block, start, end).await?;
-        }
-        let blocks = &self.client.shard.blocks;
-        Ok(match next {
+        self.written_bytes += (end - start) as u64;
+        client.deadline.set(self.write_stall);
+        client.writer.start(block, start..end);
+        self.turn = Turn::Write;
+    }
+
+    /// Arms the next read: with the tail of an event if one was held, else with the block that was written.
+    fn read_on(&mut self, client: &mut Client, written: Block) {
+        let blocks = &client.shard.blocks;
+        let block = match self.next.take() {
             Some(next) => {
-                blocks.put(block);
+                blocks.put(written);
                 next
             }
             // A stream that comes in drops gives its large block back; one that comes in gulps gets one.
-            None if blocks.is_large(&block) == (bytes > LARGE_FROM) => ready(block),
+            None if blocks.is_large(&written) == (written.len() > LARGE_FROM) => ready(written),
             None => {
-                blocks.put(block);
-                self.carry_block(bytes)
+                let block = empty_block(client, written.len());
+                blocks.put(written);
+                block
             }
-        })
-    }
-
-    /// Looks into new payload: what to pass on, what to hold back.
-    fn look(&mut self, block: &[u8], payload: Span, ended: bool) -> Found {
-        let bytes = payload.of(block);
-        match &mut self.look {
-            Look::Body(meter) => {
-                meter.block(bytes);
-                Found::all(payload, true)
-            }
-            Look::Events(meter) => {
-                let mut start = payload.start;
-                if self.mid_event {
-                    match sse::next_boundary(bytes, 0) {
-                        Some(end) => start += end,
-                        None => return Found::all(payload, false),
-                    }
-                    self.mid_event = false;
-                }
-                if meter.done() {
-                    return Found::none(payload.start);
-                }
-                let boundary = start + sse::last_boundary(&block[start..payload.end]);
-                // At the end of the body there is no rest to wait for: what is left is read as the event it is.
-                let whole = if ended { payload.end } else { boundary };
-                self.mid_event = boundary < whole;
-                let events = meter.events(&block[start..whole]);
-                self.events += count_events(self.asked.api, &block[start..whole]);
-                let (whole, held_from) = match events.end {
-                    Some(end) => (start + end, payload.end),
-                    None => (whole, whole),
-                };
-                let mut found = match events.drop.filter(|drop| start + drop.end <= whole) {
-                    Some(drop) => Found {
-                        pieces: [
-                            Span::new(payload.start, start + drop.start),
-                            Span::new(start + drop.end, whole),
-                        ],
-                        held: Span::new(held_from, payload.end),
-                        first_token: events.first_token,
-                    },
-                    None => Found {
-                        pieces: [Span::new(payload.start, whole), Span::new(whole, whole)],
-                        held: Span::new(held_from, payload.end),
-                        first_token: events.first_token,
-                    },
-                };
-                if found.held.len() > self.client.shard.plan.limits.event_bytes {
-                    self.client.shard.numbers.inc(Counter::EventsPassedUnread);
-                    self.mid_event = true;
-                    found.pass_held();
-                }
-                found
-            }
-        }
+        };
+        self.from = block.len();
+        self.answer.connection.reader.arm(block);
+        client.deadline.set_at(client.deadline.now().plus(self.between).min(self.total));
+        self.turn = Turn::Read;
     }
 
     /// Notes the first token: the prompt is prefilled, and this is how long it took.
-    fn first(&mut self, first_token: bool) {
+    fn first(&mut self, client: &Client, first_token: bool) {
         let answer = &mut self.answer;
         if !first_token || !answer.lease.first_token() || !self.settle.record.stream {
             return;
@@ -271,17 +282,8 @@ impl<'a> Relay<'a> {
         let now = clock::now();
         self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
         let ratio = now.since(answer.sent).seconds() / answer.expected_seconds;
-        let cells = self.client.shard.plan.cells.backend(answer.lease.backend);
+        let cells = client.shard.plan.cells.backend(answer.lease.backend);
         cells.ewma.observe(ratio as f32, now);
-    }
-
-    /// Whether a close of the connection is a proper end of this answer.
-    fn may_end_here(&self) -> bool {
-        self.answer.decode.ends_by_close()
-            && match &self.look {
-                Look::Events(meter) => meter.finished() || meter.done(),
-                Look::Body(_) => true,
-            }
     }
 
     /// The last bytes are about to go out: what the exchange held of the key's limits goes first.
@@ -300,13 +302,7 @@ impl<'a> Relay<'a> {
         if !ended {
             return;
         }
-        if let Look::Events(meter) = &self.look
-            && meter.finished()
-            && !meter.done()
-            && matches!(self.asked.api, Some(Api::Chat | Api::Completions))
-        {
-            // A last event without its blank line gets that first, or the two would be read as one.
-            let event = if self.mid_event { &b"\n\ndata: [DONE]\n\n"[..] } else { b"data: [DONE]\n\n" };
+        if let Some(event) = self.look.missing_end() {
             if self.framing == Framing::Chunked {
                 out.extend_from_slice(chunk_size(event.len(), &mut [0; SIZE_BYTES]));
             }
@@ -320,39 +316,13 @@ impl<'a> Relay<'a> {
         }
     }
 
-    async fn write(&mut self, block: Block, start: usize, end: usize) -> Result<Block, Broken> {
-        self.settle.record.answer_bytes += (end - start) as u64;
-        self.client.write(block, start..end).await.map_err(Broken::Client)
-    }
-
-    /// A block for the next read, with the held tail of an event in front.
-    fn carry(&self, block: Block, held: Span) -> Block {
-        let next =
-            if held.is_empty() { self.carry_block(block.len()) } else { self.held_block(held.of(&block)) };
-        self.client.shard.blocks.put(block);
-        next
-    }
-
-    fn carry_block(&self, last_bytes: usize) -> Block {
-        let blocks = &self.client.shard.blocks;
-        ready(if last_bytes > LARGE_FROM { blocks.large() } else { blocks.small() })
-    }
-
-    fn held_block(&self, held: &[u8]) -> Block {
-        let mut block = ready(self.client.shard.blocks.large());
-        block.extend_from_slice(held);
-        let short = room(&block) < held.len();
-        grow(&mut block, if short { held.len() } else { 1 });
-        block
-    }
-
-    fn interrupted(&self, interrupt: Interrupt) -> Broken {
+    fn interrupted(&self, client: &Client, interrupt: Interrupt) -> Broken {
         match interrupt {
             Interrupt::ClientGone => Broken::Client(interrupt),
             Interrupt::Stopping => {
                 Broken::Backend(Fault::new(Kind::Draining, "the gateway is shutting down"))
             }
-            Interrupt::Due if self.client.deadline.at() >= self.total => {
+            Interrupt::Due if client.deadline.at() >= self.total => {
                 Broken::Backend(Fault::new(Kind::TotalTimeout, "the answer took too long"))
             }
             Interrupt::Due => Broken::Backend(Fault::new(Kind::EventTimeout, "the backend went silent")),
@@ -360,14 +330,14 @@ impl<'a> Relay<'a> {
     }
 
     /// Both sides are done: the true usage is known, the backend's connection may serve another exchange.
-    fn ended(mut self) -> Next {
+    pub(super) fn ended(mut self, client: &Client) -> Next {
         self.count();
         self.answer.lease.first_token();
         let Answer { connection, lease, head, decode, decoded, .. } = self.answer;
-        let shard = &self.client.shard;
-        match &self.look {
-            Look::Events(meter) if meter.errored() => self.settle.failed(Kind::BackendFailed, head.status),
-            _ => self.settle.done(head.status),
+        let shard = &client.shard;
+        match self.look.errored() {
+            true => self.settle.failed(Kind::BackendFailed, head.status),
+            false => self.settle.done(head.status),
         }
         if head.keep_alive && !decoded.extra && !decode.ends_by_close() {
             let most = shard.plan.timeouts.backend_idle;
@@ -380,7 +350,7 @@ impl<'a> Relay<'a> {
     }
 
     /// The answer does not get to its end: the client must be able to tell, and pays for what it got.
-    async fn broken(&mut self, broken: Broken) -> Next {
+    async fn broken(&mut self, client: &mut Client, broken: Broken) -> Next {
         self.count();
         let status = self.settle.record.status;
         let fault = match broken {
@@ -393,21 +363,18 @@ impl<'a> Relay<'a> {
         self.settle.failed(fault.kind, status);
         let backend = self.settle.record.backend;
         if let Some(backend) = backend {
-            super::dispatch::report(&self.client.shard, backend, &fault);
+            super::dispatch::report(&client.shard, backend, &fault);
         }
-        let sequence = match &self.look {
-            Look::Events(meter) if !self.mid_event => meter.sequence(),
+        let Some(sequence) = self.look.next_sequence() else {
             // No proper end exists: leave the body short, or where only the close ends it, break the connection.
-            _ => {
-                self.client.writer.reset_on_close();
-                return Next::Close;
-            }
+            client.writer.reset_on_close();
+            return Next::Close;
         };
         let api = self.asked.api.unwrap_or(Api::Chat);
         let id = self.settle.record.request_id.hex();
-        let mut record = self.client.shard.blocks.large();
+        let mut record = client.shard.blocks.large();
         refusal::in_stream(api, &fault, &id, sequence, &mut record);
-        let mut out = self.client.shard.blocks.large();
+        let mut out = client.shard.blocks.large();
         if self.framing == Framing::Chunked {
             out.extend_from_slice(chunk_size(record.len(), &mut [0; SIZE_BYTES]));
         }
@@ -416,33 +383,46 @@ impl<'a> Relay<'a> {
             out.extend_from_slice(b"\r\n0\r\n\r\n");
         }
         let end = out.len();
-        let sent = self.write(out, 0, end).await;
+        self.settle.record.answer_bytes += end as u64;
+        let sent = client.write(out, 0..end).await;
         if sent.is_ok() && self.keep_alive { Next::Head } else { Next::Close }
     }
 
-    /// Takes over what the meters counted.
+    /// Takes over what was counted on the way.
     fn count(&mut self) {
-        let numbers = &self.client.shard.numbers;
+        self.settle.record.answer_bytes = self.written_bytes;
+        let numbers = &self.settle.shard.numbers;
         numbers.add(Counter::BytesFromBackends, self.read_bytes);
-        numbers.add(Counter::BytesToClients, self.settle.record.answer_bytes);
-        numbers.add(Counter::EventsRelayed, self.events);
+        numbers.add(Counter::BytesToClients, self.written_bytes);
+        numbers.add(Counter::EventsRelayed, self.look.event_count());
+        numbers.add(Counter::EventsPassedUnread, self.look.unread_count());
         self.see_usage();
     }
 
     /// Hands what the answer has used so far to the settlement.
     fn see_usage(&mut self) {
-        match &mut self.look {
-            Look::Events(meter) => {
-                self.settle.usage = meter.usage();
-                self.settle.output_estimate = self.events;
-            }
-            Look::Body(meter) => self.settle.usage = meter.usage(),
-        }
+        self.settle.usage = self.look.usage();
+        self.settle.output_estimate = self.look.event_count();
     }
 }
 
 fn cut(note: &'static str) -> Broken {
     Broken::Backend(Fault::new(Kind::BackendCut, note))
+}
+
+/// A block for the next read, sized by what the last one brought.
+fn empty_block(client: &Client, last_bytes: usize) -> Block {
+    let blocks = &client.shard.blocks;
+    ready(if last_bytes > LARGE_FROM { blocks.large() } else { blocks.small() })
+}
+
+/// A block for the next read, with the held tail of an event in front.
+fn held_block(client: &Client, held: &[u8]) -> Block {
+    let mut block = ready(client.shard.blocks.large());
+    block.extend_from_slice(held);
+    let short = room(&block) < held.len();
+    grow(&mut block, if short { held.len() } else { 1 });
+    block
 }
 
 /// An empty block with room for a chunk size in front of what will be read.

@@ -2,7 +2,9 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use super::Shard;
 use super::connection::Client;
@@ -17,6 +19,41 @@ pub(crate) enum Interrupt {
     Due,
     /// The gateway stops and cuts what still runs.
     Stopping,
+}
+
+/// A waker between an operation and the task that waits for it among other things: the task is woken all the same, and
+/// need not look at the operation unless this has rung.
+pub(crate) struct Bell {
+    rung: AtomicBool,
+    task: Waker,
+}
+
+impl Bell {
+    /// A bell of the task that is being polled, rung already: whoever has it looks at once.
+    pub(crate) fn of(context: &Context<'_>) -> Arc<Self> {
+        Arc::new(Self { rung: AtomicBool::new(true), task: context.waker().clone() })
+    }
+
+    /// Makes the task look at the next poll.
+    pub(crate) fn ring(&self) {
+        self.rung.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has rung since this was last asked.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+        self.task.wake_by_ref();
+    }
 }
 
 /// Waits for `future`, at most until `deadline`.
@@ -52,13 +89,7 @@ pub(crate) async fn with_client<F: Future>(client: &mut Client, future: F) -> Re
         if let Poll::Ready(output) = future.as_mut().poll(context) {
             return Poll::Ready(Ok(output));
         }
-        if client.shard.is_stopping() {
-            return Poll::Ready(Err(Interrupt::Stopping));
-        }
-        if client.poll_gone(context).is_ready() {
-            return Poll::Ready(Err(Interrupt::ClientGone));
-        }
-        if client.deadline.is_due(context) { Poll::Ready(Err(Interrupt::Due)) } else { Poll::Pending }
+        client.poll_interrupt(context).map(Err)
     })
     .await
 }
