@@ -7,11 +7,12 @@
 //! - [`route`]: path and method to [`Api`].
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`stream`]: the meter over an answer; [`usage`]: the one normal form of token counts.
-//! - [`embeddings`]: vectors in the form the client asked for, where the backend chose another.
+//! - [`one_shot`], [`embeddings`]: whole answers in the form the client asked for, where the backend chose another.
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
 pub mod embeddings;
 pub mod models;
+pub mod one_shot;
 pub mod refusal;
 pub mod request;
 pub mod route;
