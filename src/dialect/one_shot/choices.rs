@@ -7,6 +7,7 @@
 //! data: [DONE]
 //! ```
 
+use super::super::request::CHOICES_MAX;
 use super::super::{Api, Unfit};
 use super::{Change, Events, Object, json};
 use crate::wire::json::Kind;
@@ -38,14 +39,23 @@ pub(super) fn stream(
     }
     let choices = body.of_kind("choices", Kind::Array)?.ok_or(Unfit("there are no 'choices'"))?;
     let chunks = Chunks { api, body: &body };
-    let mut count = 0;
-    for element in json::elements(choices) {
+    let mut told = Vec::new();
+    for (position, element) in json::elements(choices).enumerate() {
+        if position as u64 == CHOICES_MAX {
+            return Err(Unfit("there are too many choices"));
+        }
         let choice = Object::read(element?.0.of(choices))?;
-        chunks.choice(&choice, count, events)?;
-        count += 1;
+        let index =
+            choice.of_kind("index", Kind::Number)?.and_then(json::unsigned).unwrap_or(position as u64);
+        told.push((index, choice));
     }
-    if count == 0 {
+    if told.is_empty() {
         return Err(Unfit("there are no 'choices'"));
+    }
+    // The SDK for Python takes the first chunk for the one of index 0.
+    told.sort_by_key(|&(index, _)| index);
+    for (position, (index, choice)) in told.iter().enumerate() {
+        chunks.choice(choice, *index, position == 0, events)?;
     }
     if include_usage && let Some(usage) = body.of_kind("usage", Kind::Object)? {
         chunks.open(events)?;
@@ -79,9 +89,15 @@ impl Chunks<'_> {
         Ok(())
     }
 
-    /// Both chunks of a choice, `position` in the list. The first has all it says, log probabilities included, the second
-    /// why it ended: at the end of the stream, where it is looked for.
-    fn choice(&self, choice: &Object<'_>, position: u64, events: &mut Events<'_>) -> Result<(), Unfit> {
+    /// Both chunks of a choice. The first has all it says, log probabilities included, the second why it ended: at the
+    /// end of the stream, where it is looked for. The first of all has what else the body says (`is_first`).
+    fn choice(
+        &self,
+        choice: &Object<'_>,
+        index: u64,
+        is_first: bool,
+        events: &mut Events<'_>,
+    ) -> Result<(), Unfit> {
         let (content, empty) = match self.api {
             Api::Chat => ("message", ",\"delta\":{}"),
             _ => ("text", ",\"text\":\"\""),
@@ -89,11 +105,11 @@ impl Chunks<'_> {
         let ends = [choice.get("finish_reason")?, choice.get("stop_reason")?]; // the second is vLLM's
 
         self.open(events)?;
-        if position == 0 {
+        if is_first {
             events.members(self.body, &ELSEWHERE);
         }
         events.text(",\"choices\":[{");
-        index(choice, position, events)?;
+        events.index("index", index);
         if self.api == Api::Chat {
             let message = choice.of_kind(content, Kind::Object)?.ok_or(Unfit("a choice has no message"))?;
             delta(&Object::read(message)?, events)?;
@@ -108,7 +124,7 @@ impl Chunks<'_> {
 
         self.open(events)?;
         events.text(",\"choices\":[{");
-        index(choice, position, events)?;
+        events.index("index", index);
         events.text(empty);
         events.member("finish_reason", ends[0].map_or(b"null", |reason| reason.text));
         if let Some(reason) = ends[1] {
@@ -117,14 +133,6 @@ impl Chunks<'_> {
         events.text("}]");
         events.close()
     }
-}
-
-fn index(choice: &Object<'_>, position: u64, events: &mut Events<'_>) -> Result<(), Unfit> {
-    match choice.of_kind("index", Kind::Number)? {
-        Some(index) => events.member("index", index),
-        None => events.index("index", position),
-    }
-    Ok(())
 }
 
 /// The message as it is, but for the calls of tools: in a stream each has to say which one it is. An index that a

@@ -171,6 +171,7 @@ fn calls_of_tools_get_their_position_as_index() {
 fn each_choice_keeps_its_index() {
     let chunks = objects(&told(Api::Chat, TWO, true));
     assert_eq!(chunks.len(), 5);
+    assert_eq!(chunks[0]["choices"][0]["index"], 0, "whatever the order in the body");
     let choices = joined(&chunks);
     assert_eq!(choices[0]["message"], json!({ "role": "assistant", "content": "a" }));
     assert_eq!(choices[0]["finish_reason"], "stop");
@@ -283,17 +284,18 @@ fn what_is_not_the_answer_of_the_api_is_refused() {
 #[test]
 fn a_body_of_many_small_parts_does_not_swell() {
     let cases = [
-        (Api::Chat, "{\"id\":\"ID\",\"choices\":[", "{\"message\":{}},", "{\"message\":{}}]}"),
+        (Api::Chat, "{\"id\":\"ID\",\"choices\":[", "{\"message\":{}},", 100, "{\"message\":{}}]}"),
         (
             Api::Responses,
             "{\"status\":\"completed\",\"output\":[{\"id\":\"ID\",\"type\":\"message\",\"content\":[",
             "{},",
+            10_000,
             "{}]}]}",
         ),
     ];
-    for (api, start, many, end) in cases {
+    for (api, start, part, count, end) in cases {
         let id = "i".repeat(10_000);
-        let body = [start.replace("ID", &id), many.repeat(10_000), end.to_owned()].concat();
+        let body = [start.replace("ID", &id), part.repeat(count), end.to_owned()].concat();
         let mut out = Vec::new();
         assert_eq!(
             stream(api, body.as_bytes(), true, &mut out),
@@ -302,6 +304,9 @@ fn a_body_of_many_small_parts_does_not_swell() {
         );
         assert!(out.is_empty() && out.capacity() < 4 * bytes_max(body.len()));
     }
+    let choices = ["{\"message\":{}}"; 129].join(",");
+    let refused = stream(Api::Chat, format!("{{\"choices\":[{choices}]}}").as_bytes(), true, &mut Vec::new());
+    assert_eq!(refused, Err(Unfit("there are too many choices")));
     let members = "\"a\":0,".repeat(MEMBERS_MAX);
     let body = format!("{{{members}\"choices\":[{{\"message\":{{}}}}]}}");
     let refused = stream(Api::Chat, body.as_bytes(), true, &mut Vec::new());
