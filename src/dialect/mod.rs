@@ -2,14 +2,17 @@
 //!
 //! Which endpoint a path names, what of a request decides about routing and billing, what of an answer is usage, an
 //! end or an error, and how the gateway itself speaks to a client in the client's own dialect. Everything else in a
-//! body passes byte for byte: nothing here rebuilds a document.
+//! body passes byte for byte: what is converted keeps its values as they were written.
 //!
 //! - [`route`]: path and method to [`Api`].
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`stream`]: the meter over an answer; [`usage`]: the one normal form of token counts.
+//! - [`one_shot`], [`embeddings`]: whole answers in the form the client asked for, where the backend chose another.
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
+pub mod embeddings;
 pub mod models;
+pub mod one_shot;
 pub mod refusal;
 pub mod request;
 pub mod route;
@@ -17,6 +20,8 @@ pub mod stream;
 pub mod usage;
 
 pub use route::{Api, ApiSet, route};
+
+use crate::wire::json;
 
 /// A family of endpoints that share their errors and headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +37,16 @@ impl Dialect {
     pub fn of_request(path: &[u8], has_anthropic_version: bool) -> Self {
         let messages = path.strip_prefix(b"/v1").unwrap_or(path).starts_with(b"/messages");
         if messages || has_anthropic_version { Dialect::Anthropic } else { Dialect::OpenAi }
+    }
+}
+
+/// Why a body is not one that a conversion takes. Nobody's fault and nothing to retry: the body passes as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unfit(pub &'static str);
+
+impl From<json::BadJson> for Unfit {
+    fn from(bad: json::BadJson) -> Self {
+        Unfit(bad.reason)
     }
 }
 

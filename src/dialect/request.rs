@@ -33,6 +33,8 @@ pub struct Peek {
     pub choices: u64,
     /// Answers that are computed and billed: `best_of` if it is more than `n`.
     pub generations: u64,
+    /// Embeddings only: whether vectors are wanted as base64 (`encoding_format`).
+    pub base64: bool,
 }
 
 /// The member that asks for usage in a stream.
@@ -58,8 +60,8 @@ pub const CHOICES_MAX: u64 = 128;
 /// Largest output cap. Engines hold it in 32 bits.
 pub const OUTPUT_CAP_MAX: u64 = u32::MAX as u64;
 
-/// The members that are routed or billed by.
-const NAMES: [&str; 8] = [
+/// The members that are routed, billed or converted by. The last is read of embeddings only.
+const NAMES: [&str; 9] = [
     "model",
     "stream",
     "stream_options",
@@ -68,6 +70,7 @@ const NAMES: [&str; 8] = [
     "max_output_tokens",
     "n",
     "best_of",
+    "encoding_format",
 ];
 
 /// Looks through the body of a request to `api`.
@@ -78,19 +81,20 @@ const NAMES: [&str; 8] = [
 ///
 /// Cost: one pass over the body, no allocation.
 pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
+    let names = if api == Api::Embeddings { &NAMES[..] } else { &NAMES[..NAMES.len() - 1] };
     let mut members = json::members(body);
     let mut values = [None; NAMES.len()];
     for member in &mut members {
         let member =
             member.map_err(|bad| refused(format!("invalid JSON at byte {}: {}", bad.at, bad.reason)))?;
-        if let Some(index) = watched(member.key.of(body), &NAMES)?
+        if let Some(index) = watched(member.key.of(body), names)?
             && values[index].replace(member).is_some()
         {
             return Err(refused(format!("'{}' is given twice", NAMES[index])));
         }
     }
     let object_end = members.close().unwrap_or(body.len());
-    let [model, stream, options, max_tokens, max_completion, max_output, n, best_of] =
+    let [model, stream, options, max_tokens, max_completion, max_output, n, best_of, encoding] =
         values.map(|member| member.filter(|member| member.kind != json::Kind::Null));
 
     let model = model.ok_or_else(|| refused("'model' is missing"))?.value;
@@ -123,6 +127,8 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
         },
         choices,
         generations: choices.max(best_of),
+        // An encoding that is no string is for the backend to refuse.
+        base64: encoding.is_some_and(|encoding| json::key_is(encoding.value.of(body), "base64")),
     })
 }
 

@@ -25,4 +25,4 @@ pub enum Step<T> {
 }
 
 #[cfg(test)]
-mod noise;
+pub(crate) mod noise;

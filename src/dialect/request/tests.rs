@@ -214,3 +214,26 @@ fn usage_is_not_asked_for_where_it_comes_anyway_or_is_rejected() {
     }
     assert_eq!(edited(Api::Chat, streaming, None, false), streaming);
 }
+
+#[test]
+fn base64_is_seen_where_vectors_are_asked_for() {
+    for (encoding, asked) in [
+        (r#""base64""#, true),
+        (r#""base6\u0034""#, true),
+        (r#""float""#, false),
+        (r#""BASE64""#, false),
+        ("null", false),
+        ("64", false),
+        (r#"["base64"]"#, false),
+    ] {
+        let body = format!(r#"{{"model":"m","input":["encoding_format"],"encoding_format":{encoding}}}"#);
+        assert_eq!(peeked(Api::Embeddings, &body).base64, asked, "{body}");
+        assert!(!peeked(Api::Chat, &body).base64, "{body}");
+    }
+    assert!(!peeked(Api::Embeddings, r#"{"model":"m"}"#).base64);
+
+    let twice = r#"{"model":"m","encoding_format":"float","encoding_format":"base64"}"#;
+    let fault = peek(Api::Embeddings, twice.as_bytes()).expect_err(twice);
+    assert_eq!(fault.note, "'encoding_format' is given twice");
+    assert!(!peeked(Api::Chat, twice).base64, "elsewhere it is just a member");
+}
