@@ -143,6 +143,12 @@ impl Breaker {
         }
     }
 
+    /// Whether it is open because the backend asked for a pause, not because it failed.
+    pub fn is_held(&self, now: Nanos) -> bool {
+        let word = Word::unpack(self.word.load(Ordering::Relaxed));
+        word.state != State::Closed && word.openings == 0 && now.millis() < word.until_ms
+    }
+
     /// An answer came. Ends a row of failures and closes a half-open breaker. An open one stays open until its time:
     /// the answer belongs to a request sent before, and does not outdo a `Retry-After`.
     pub fn success(&self, now: Nanos) {
@@ -247,6 +253,16 @@ mod tests {
         assert_eq!(breaker.admit(seconds(11)), Admission::Open { until: seconds(41) });
         breaker.success(seconds(12));
         assert_eq!(breaker.admit(seconds(11)), Admission::Closed);
+    }
+
+    #[test]
+    fn a_pause_that_was_asked_for_is_no_failure() {
+        let held = Breaker::default();
+        held.hold(seconds(20));
+        assert!(held.is_held(seconds(10)) && !held.is_held(seconds(20)));
+        let failed = open();
+        failed.hold(seconds(20));
+        assert!(!failed.is_held(seconds(10)) && !Breaker::default().is_held(seconds(10)));
     }
 
     #[test]

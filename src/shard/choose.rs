@@ -110,12 +110,24 @@ pub(super) fn nobody(shard: &Shard, model: &Model, api: Api) -> Fault {
         return Fault::new(Kind::PathUnknown, format!("no backend of this model serves {}", api.name()));
     }
     let now = clock::now();
-    let wait = model.pool.iter().map(|member| match plan.cells.backend(member.backend).breaker.peek(now) {
+    let breakers = || model.pool.iter().map(|member| &plan.cells.backend(member.backend).breaker);
+    let wait = breakers().map(|breaker| match breaker.peek(now) {
         Admission::Open { until } => until.since(now),
         _ => RETRY_SOON,
     });
-    Fault::new(Kind::NoBackend, "no backend of this model can take the request now")
-        .retry_after(wait.min().unwrap_or(RETRY_SOON).max(RETRY_SOON))
+    let wait = wait.min().unwrap_or(RETRY_SOON).max(RETRY_SOON);
+    // One that only asked for a pause can be waited for: the client is told what it would be told there.
+    match breakers().any(|breaker| breaker.is_held(now)) {
+        true => busy().retry_after(wait),
+        false => {
+            Fault::new(Kind::NoBackend, "no backend of this model can take the request now").retry_after(wait)
+        }
+    }
+}
+
+/// Every backend that is well has as much as it wants.
+pub(super) fn busy() -> Fault {
+    Fault::new(Kind::BackendBusy, "every backend of this model is at its limit")
 }
 
 /// Members of one pool that are looked at.

@@ -14,7 +14,7 @@ use super::exchange::Body;
 use super::idle::Connection;
 use super::settle::{Lease, Settle};
 use super::watch::{self, Interrupt};
-use super::{Shard, encode};
+use super::{Shard, convert, encode};
 use crate::clock;
 use crate::dialect::Api;
 use crate::dialect::request::Peek;
@@ -24,7 +24,7 @@ use crate::net::blocks::{Block, grow};
 use crate::net::stream::{self as sockets, Reader, Writer};
 use crate::net::{dial, tls};
 use crate::observe::counters::Counter;
-use crate::plan::{Backend, Model, Target};
+use crate::plan::{Backend, Limits, Model, Target};
 use crate::policy::breaker;
 use crate::policy::retry::{self, Sent};
 use crate::units::{BackendId, ModelId, Nanos};
@@ -66,8 +66,7 @@ impl Answer {
         match status {
             429 | 503 => {
                 let wait = self.head.retry_after.and_then(|span| seconds(span.of(&self.block)));
-                let fault = Fault::new(Kind::BackendBusy, "every backend of this model is at its limit");
-                Some(fault.retry_after(wait.unwrap_or(RETRY_SOON)))
+                Some(choose::busy().retry_after(wait.unwrap_or(RETRY_SOON)))
             }
             500 | 502 | 504 | 529 => {
                 Some(Fault::new(Kind::BackendFailed, format!("the backend answered {status}")))
@@ -98,11 +97,26 @@ impl Answer {
 
     /// Whether the client learns more from the backend's own words than from ours.
     fn speaks_for_itself(&self) -> bool {
-        let json = self.head.content_type.is_some_and(|span| {
+        self.is_json() && matches!(self.head.status, 500 | 502 | 504 | 529)
+    }
+
+    /// Whether the body is JSON by its label.
+    pub(super) fn is_json(&self) -> bool {
+        self.head.content_type.is_some_and(|span| {
             let value = span.of(&self.block);
             value.len() >= 16 && value[..16].eq_ignore_ascii_case(b"application/json")
-        });
-        json && matches!(self.head.status, 500 | 502 | 504 | 529)
+        })
+    }
+
+    /// Whether what has come is enough to begin with: of a stream the first event, which may be an error; of a body
+    /// that will be converted all of it. What is longer than the limits is passed as it is.
+    fn is_open(&self, converts: bool, limits: &Limits) -> bool {
+        let payload = &self.block[self.head.len..];
+        match self.head.event_stream {
+            _ if self.decoded.ended => true,
+            true => sse::last_boundary(payload) > 0 || payload.len() > limits.event_bytes,
+            false => !converts || payload.len() as u64 > limits.body_bytes,
+        }
     }
 }
 
@@ -255,23 +269,20 @@ impl Attempt<'_> {
         Ok(answer)
     }
 
-    /// Decodes what came with the head; of a stream, waits for the first event, which may be an error.
+    /// Decodes what came with the head, and waits for as much as the answer is opened with.
     async fn open(&mut self, answer: &mut Answer) -> Result<(), Fault> {
         let limits = self.client.shard.plan.limits;
+        let converts = convert::wanted(answer, self.outgoing.peek).is_some();
         let mut from = answer.head.len;
         loop {
             let cut = |_| Fault::new(Kind::BackendMalformed, "the backend's chunked coding is broken");
             answer.decoded = answer.decode.step(&mut answer.block, from).map_err(cut)?;
-            let payload = &answer.block[answer.head.len..];
-            let opened = !answer.head.event_stream
-                || answer.decoded.ended
-                || sse::last_boundary(payload) > 0
-                || payload.len() > limits.event_bytes;
-            if opened {
+            if answer.is_open(converts, &limits) {
                 return Ok(());
             }
             let mut block = std::mem::take(&mut answer.block);
-            grow(&mut block, 1);
+            let room_wanted = if converts { block.len() } else { 1 };
+            grow(&mut block, room_wanted);
             from = block.len();
             answer.connection.reader.arm(block);
             let (read, block) = match watch::with_client(self.client, answer.connection.reader.filled()).await
@@ -285,7 +296,7 @@ impl Attempt<'_> {
                 Ok(0) | Err(_) => {
                     return Err(Fault::new(
                         Kind::BackendCut,
-                        "the backend's stream ended before its first event",
+                        "the backend's answer ended before it could be passed on",
                     ));
                 }
                 Ok(bytes) => self.client.shard.numbers.add(Counter::BytesFromBackends, bytes as u64),

@@ -1,6 +1,7 @@
 //! One request and its answer: the order of things, from a complete head to the opening of the answer.
 
 use super::connection::Client;
+use super::convert;
 use super::dispatch::{self, Answer, Outgoing};
 use super::phases;
 use super::relay::Relay;
@@ -267,7 +268,10 @@ async fn forward(
     client.watch();
     let outgoing = Outgoing { head, body, api, model, peek: &peek };
     match dispatch::run(client, settle, &outgoing).await {
-        Ok(answer) => Ok((peek, answer)),
+        Ok(mut answer) => {
+            convert::apply(&client.shard, &mut answer, &peek);
+            Ok((peek, answer))
+        }
         Err(fault) if fault.kind == Kind::ClientGone => {
             settle.failed(fault.kind, fault.kind.status());
             Err(Next::Close)

@@ -6,6 +6,7 @@
 
 mod choose;
 mod connection;
+mod convert;
 mod decode;
 mod dispatch;
 mod encode;

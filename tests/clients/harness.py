@@ -33,8 +33,9 @@ TOKENS = 12  # of every answer that is not told otherwise
 
 # Lawful habits of servers; each has a simulator and the model `quirk-NAME`.
 QUIRKS = [
-    "no-done", "usage-in-finish", "ignore-stream-options", "models-500", "model-suffix", "mixed-case-headers",
-    "crlf-events", "no-space", "keepalive-comments", "split-writes", "separate-head", "close-idle:0.05",
+    "no-done", "usage-in-finish", "ignore-stream-options", "ignore-stream", "float-vectors", "models-500",
+    "model-suffix", "mixed-case-headers", "crlf-events", "no-space", "keepalive-comments", "split-writes",
+    "separate-head", "close-idle:0.05",
 ]
 
 # Faults on demand: the model `fault-NAME` always has this one.

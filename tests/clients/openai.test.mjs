@@ -155,6 +155,13 @@ for (const quirk of process.env.RINGWAY_QUIRKS.split(",")) {
     const chunks = await all(await client.chat.completions.create({
       model: quirky, messages, stream: true, seed: 3, stream_options: { include_usage: true } }));
     assert.equal(textOf(chunks), whole.choices[0].message.content);
+    const packed = await client.embeddings.create({ model: quirky, input: ["one", "two"] });
+    const plain = await client.embeddings.create({ model: quirky, input: ["one", "two"], encoding_format: "float" });
+    assert.equal(packed.data[1].embedding.length, 384);
+    packed.data[1].embedding.forEach((value, index) =>
+      assert.ok(Math.abs(value - plain.data[1].embedding[index]) < 1e-6));
+    const final = await client.responses.stream({ model: quirky, input: "x" }).finalResponse();
+    assert.equal(final.usage.output_tokens, tokens);
   });
 }
 

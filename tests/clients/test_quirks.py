@@ -82,6 +82,21 @@ def test_responses(client, model):
         assert stream.get_final_response().usage.output_tokens == TOKENS
 
 
+def test_completions(client, model):
+    chunks = list(client.completions.create(model=model, prompt="Once", stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks)
+
+
+def test_embeddings(client, model):
+    """The SDK asks for base64 by itself, and would take anything."""
+    packed = client.embeddings.with_raw_response.create(model=model, input=["one", "two"], encoding_format="base64")
+    assert all(isinstance(item["embedding"], str) for item in json.loads(packed.text)["data"])
+    plain = client.embeddings.create(model=model, input=["one", "two"], encoding_format="float")
+    assert packed.parse().usage == plain.usage
+    unasked = client.embeddings.create(model=model, input=["one", "two"])
+    assert unasked.data[1].embedding == pytest.approx(plain.data[1].embedding)
+
+
 def test_messages(gateway, model):
     with anthropic.Anthropic(base_url=gateway.url, api_key=KEY, max_retries=0, timeout=20) as client:
         with client.messages.stream(model=model, max_tokens=100, messages=HELLO) as stream:

@@ -239,13 +239,14 @@ impl Server {
     }
 
     async fn generate(&self, reply: Reply<'_>, api: Api, body: &Value, model: String) -> Ending {
-        let stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
+        let asked = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
+        let stream = asked && !self.quirks.has(Quirk::IgnoreStream);
         if body.get(api.required()).is_none_or(Value::is_null) {
             let why = format!("member `{}` is missing", api.required());
             return reply.page(error_page(400, "BadRequestError", &why)).await;
         }
         let options = body.get("stream_options").filter(|options| !options.is_null());
-        if options.is_some() && !stream {
+        if options.is_some() && !asked {
             let why = "Stream options can only be defined when `stream=True`.";
             return reply.page(error_page(400, "BadRequestError", why)).await;
         }

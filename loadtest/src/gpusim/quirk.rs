@@ -12,6 +12,10 @@ pub enum Quirk {
     UsageInFinish,
     /// `stream_options` has no effect: no usage unless another quirk sends it.
     IgnoreStreamOptions,
+    /// `stream` has no effect: a whole body is the answer.
+    IgnoreStream,
+    /// `encoding_format` has no effect: vectors are arrays of numbers.
+    FloatVectors,
     /// `GET /v1/models` answers 500.
     Models500,
     /// The answer names the model with `@main` appended.
@@ -45,6 +49,8 @@ impl FromStr for Quirk {
             "no-done" => Self::NoDone,
             "usage-in-finish" => Self::UsageInFinish,
             "ignore-stream-options" => Self::IgnoreStreamOptions,
+            "ignore-stream" => Self::IgnoreStream,
+            "float-vectors" => Self::FloatVectors,
             "models-500" => Self::Models500,
             "model-suffix" => Self::ModelSuffix,
             "mixed-case-headers" => Self::MixedCaseHeaders,
@@ -59,7 +65,7 @@ impl FromStr for Quirk {
 }
 
 /// Every quirk's form, for help and error texts.
-pub const KNOWN: &str = "no-done, usage-in-finish, ignore-stream-options, models-500, model-suffix, \
+pub const KNOWN: &str = "no-done, usage-in-finish, ignore-stream-options, ignore-stream, float-vectors, models-500, model-suffix, \
      mixed-case-headers, crlf-events, no-space, keepalive-comments, split-writes, separate-head, close-idle:SECONDS";
 
 /// The quirks of one simulator.

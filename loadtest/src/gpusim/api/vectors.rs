@@ -3,6 +3,7 @@
 use super::{Server, error_page};
 use crate::chance::Chance;
 use crate::gpusim::engine::Job;
+use crate::gpusim::quirk::Quirk;
 use crate::gpusim::reply::{Ending, Page, Reply};
 use crate::gpusim::text::Prompt;
 use base64::Engine as _;
@@ -21,7 +22,8 @@ impl Server {
             one => vec![one],
         };
         let size = body.get("dimensions").and_then(Value::as_u64).unwrap_or(VECTOR_SIZE).min(VECTOR_SIZE_MAX);
-        let base64 = body.get("encoding_format").and_then(Value::as_str) == Some("base64");
+        let base64 = body.get("encoding_format").and_then(Value::as_str) == Some("base64")
+            && !self.quirks.has(Quirk::FloatVectors);
         let prompts: Vec<Prompt> = inputs.into_iter().map(Prompt::of_value).collect();
         let reply = match self.read_all(reply, &prompts).await {
             Ok(reply) => reply,

@@ -1,0 +1,100 @@
+//! Answers that are not in the shape that was asked for: read whole, told anew. Rare, so dear is fine; what cannot be
+//! converted passes as it came.
+
+use super::Shard;
+use super::decode::Decoded;
+use super::dispatch::Answer;
+use super::respond::number;
+use crate::dialect::request::Peek;
+use crate::dialect::{Api, embeddings, one_shot};
+use crate::net::blocks::Block;
+use crate::observe::counters::Counter;
+use crate::wire::Step;
+use crate::wire::fields::{self, Field};
+use crate::wire::head::{self, HeadLimits, Method};
+
+/// What an answer lacks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Conversion {
+    /// A stream was asked for, a whole body came.
+    ToStream,
+    /// Vectors in base64 were asked for, arrays of numbers may have come.
+    ToBase64,
+}
+
+/// The conversion that this answer may need, by its head alone.
+pub(super) fn wanted(answer: &Answer, peek: &Peek) -> Option<Conversion> {
+    let is_plain = answer.head.status == 200
+        && !answer.head.event_stream
+        && answer.head.content_encoding.is_none()
+        && answer.is_json();
+    match peek.api {
+        Api::Embeddings if is_plain && peek.base64 => Some(Conversion::ToBase64),
+        Api::Chat | Api::Completions | Api::Responses | Api::Messages if is_plain && peek.stream => {
+            Some(Conversion::ToStream)
+        }
+        _ => None,
+    }
+}
+
+/// Converts the answer if it should be, and if all of it has come. Its block then holds a head and a body as a backend
+/// would have sent them that does what it is asked.
+pub(super) fn apply(shard: &Shard, answer: &mut Answer, peek: &Peek) {
+    let Some(conversion) = wanted(answer, peek).filter(|_| answer.decoded.ended) else { return };
+    let payload = &answer.block[answer.head.len..];
+    let mut body = shard.blocks.with_room(2 * payload.len());
+    let converted = match conversion {
+        // The chunk with the usage is dropped on its way if the client did not ask for it, as in any stream.
+        Conversion::ToStream => {
+            let usage = peek.usage_asked || answer.asks_usage;
+            one_shot::stream(peek.api, payload, usage, &mut body).is_ok()
+        }
+        Conversion::ToBase64 => embeddings::floats_to_base64(payload, &mut body).unwrap_or(false),
+    };
+    if converted && retell(shard, answer, conversion, &body) {
+        shard.numbers.inc(Counter::AnswersConverted);
+    }
+    shard.blocks.put(body);
+}
+
+/// Puts the new body behind a head that fits it. False if that head would be too long.
+fn retell(shard: &Shard, answer: &mut Answer, conversion: Conversion, body: &[u8]) -> bool {
+    let mut told = shard.blocks.with_room(answer.head.len + HEAD_ROOM + body.len());
+    told.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: ");
+    told.extend_from_slice(match conversion {
+        Conversion::ToStream => b"text/event-stream; charset=utf-8",
+        Conversion::ToBase64 => b"application/json",
+    });
+    told.extend_from_slice(b"\r\ncontent-length: ");
+    number(&mut told, body.len() as u64);
+    told.extend_from_slice(b"\r\n");
+    for line in fields::lines(answer.head.fields.of(&answer.block)) {
+        let is_ours = matches!(
+            fields::classify(line.name),
+            Field::ContentType | Field::ContentLength | Field::TransferEncoding
+        );
+        if !is_ours {
+            told.extend_from_slice(line.raw);
+        }
+    }
+    told.extend_from_slice(b"\r\n");
+    let limits = shard.plan.limits;
+    let limits =
+        HeadLimits { bytes: limits.head_bytes + HEAD_ROOM, lines: limits.head_lines + 1, target_bytes: 0 };
+    let Ok(Step::Done(head)) = head::response(&told, &mut 0, &limits, Method::Post) else {
+        shard.blocks.put(told);
+        return false;
+    };
+    told.extend_from_slice(body);
+    // Its version decided too what its `Connection` line means.
+    let (keep_alive, keep_alive_timeout) = (answer.head.keep_alive, answer.head.keep_alive_timeout);
+    answer.head = head;
+    (answer.head.keep_alive, answer.head.keep_alive_timeout) = (keep_alive, keep_alive_timeout);
+    answer.decoded = Decoded { ended: true, ..answer.decoded };
+    let block: Block = std::mem::replace(&mut answer.block, told);
+    shard.blocks.put(block);
+    true
+}
+
+/// Room for the lines of our own.
+const HEAD_ROOM: usize = 256;
