@@ -23,6 +23,7 @@ pub struct Config {
     top: String,
     shards: String,
     tables: String,
+    files: Vec<(String, String)>,
 }
 
 impl Config {
@@ -55,6 +56,12 @@ impl Config {
     pub fn tables(mut self, text: &str) -> Self {
         self.tables.push_str(text);
         self.tables.push('\n');
+        self
+    }
+
+    /// Adds a file beside the configuration.
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
         self
     }
 
@@ -148,6 +155,9 @@ impl Gateway {
         std::fs::create_dir_all(&folder).expect("a temporary folder");
         let file = folder.join("ringway.toml");
         std::fs::write(&file, config.text(port, admin)).expect("a configuration file");
+        for (name, text) in &config.files {
+            std::fs::write(folder.join(name), text).expect("a file beside it");
+        }
         let binary = env!("CARGO_BIN_EXE_ringway");
         let mut command = match wrapper {
             Wrapper::Plain => Command::new(binary),
@@ -287,7 +297,8 @@ impl Drop for Gateway {
         let said = self.said();
         if std::thread::panicking() {
             let tail: Vec<&str> = said.lines().rev().take(30).collect();
-            eprintln!("--- the gateway's last words, newest first\n{}", tail.join("\n"));
+            let state = ended.map_or("runs".to_owned(), |status| format!("ended, {status}"));
+            eprintln!("--- the gateway {state}; its last words, newest first\n{}", tail.join("\n"));
             return;
         }
         assert!(self.stopped || ended.is_none(), "the gateway ended by itself ({ended:?}):\n{said}");

@@ -12,6 +12,7 @@ pub mod origin;
 pub mod sse;
 pub mod strict;
 pub mod table;
+pub mod tls;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
