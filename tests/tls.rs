@@ -180,6 +180,48 @@ fn long_streams_pass() {
     assert_eq!(sse::judge(&stream.text()), (numbers(400_000), Ending::Finished));
 }
 
+/// A cut answer ends without a goodbye; a whole one says it.
+#[test]
+fn only_a_whole_answer_ends_with_a_goodbye() {
+    let (origin, gateway, authority) = start(|config| config);
+    origin.case("cut", |talk| {
+        talk.stream();
+        talk.chunk(sse::content("one"));
+        let two = sse::content("two");
+        talk.chunk(&two[..two.len() / 2]);
+        talk.pause(Duration::from_millis(50));
+        Next::Reset
+    });
+    for version in VERSIONS {
+        let tunnel = Tunnel::into_tls(gateway.port, authority.client(version));
+        let mut client = Client::connect(tunnel.port);
+        let head = chat_head(K1, "bye");
+        client.send(format!("{head}Connection: close\r\nContent-Length: 27\r\n\r\n{J}").as_bytes());
+        let whole = client.finish(&[], PATIENCE);
+        assert_eq!((whole.answers.len(), whole.end), (1, End::Fin), "{whole:?}");
+
+        // Only the end of the connection ends this stream.
+        let mut client = Client::connect(tunnel.port);
+        let head = chat_head(K1, "old").replace("HTTP/1.1", "HTTP/1.0");
+        client.send(format!("{head}Content-Length: {}\r\n\r\n{ASK}", ASK.len()).as_bytes());
+        let whole = client.finish(&[], PATIENCE);
+        assert_eq!((whole.answers.len(), whole.end), (1, End::Fin), "{whole:?}");
+        assert_eq!(sse::judge(&whole.answers[0].text()).1, Ending::Finished);
+
+        let mut client = Client::connect(tunnel.port);
+        let head = chat_head(K1, "cut");
+        let length = ASK.len();
+        client.send(format!("{head}X-Case: cut\r\nContent-Length: {length}\r\n\r\n{ASK}").as_bytes());
+        let outcome = client.finish(&[], Duration::from_secs(3));
+        let stream = outcome.answers.first().or(outcome.cut.as_ref()).expect("a stream");
+        match sse::judge(&stream.text()) {
+            (text, Ending::Failed(_)) => assert_eq!(text, "one"),
+            (text, Ending::Cut) => assert_eq!((text.as_str(), outcome.end), ("one", End::Reset)),
+            other => panic!("a cut stream looks finished: {other:?}"),
+        }
+    }
+}
+
 /// A client that leaves stops the backend's work, whether it says goodbye or not.
 #[test]
 fn a_client_that_leaves_is_noticed() {

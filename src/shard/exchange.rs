@@ -262,7 +262,13 @@ async fn forward(
     client.watch();
     let outgoing = Outgoing { head, body, api, model, peek: &peek };
     match dispatch::run(client, settle, &outgoing).await {
-        Ok(answer) => relay::run(client, settle, asked, &peek, answer).await,
+        Ok(answer) => {
+            let next = relay::run(client, settle, asked, &peek, answer).await;
+            if next == Next::Close && settle.record.fault.is_none() {
+                respond::goodbye(client).await;
+            }
+            next
+        }
         Err(fault) if fault.kind == Kind::ClientGone => {
             settle.failed(fault.kind, fault.kind.status());
             Next::Close

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::connection::Client;
 use super::exchange::{Asked, Next};
 use super::settle::Settle;
-use super::watch::Interrupt;
+use super::watch::{self, Interrupt};
 use crate::dialect::{Dialect, refusal};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
@@ -143,6 +143,9 @@ async fn send(client: &mut Client, settle: &mut Settle, out: Block, next: Next) 
     match client.write(out, 0..end).await {
         Ok(out) => {
             client.shard.blocks.put(out);
+            if next == Next::Close {
+                goodbye(client).await;
+            }
             next
         }
         Err(interrupt) => {
@@ -150,6 +153,12 @@ async fn send(client: &mut Client, settle: &mut Settle, out: Block, next: Next) 
             Next::Close
         }
     }
+}
+
+/// Ends our side after a whole answer. Over TLS that is what tells it from one that was cut (RFC 9112 section 9.8).
+pub(super) async fn goodbye(client: &mut Client) {
+    client.deadline.set(client.shard.plan.timeouts.write_stall);
+    let _ = watch::until(&client.deadline, client.writer.finish()).await; // a client that stalls is left
 }
 
 /// The fault of a write to, or a wait for, a client that was interrupted.
