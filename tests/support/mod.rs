@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, clippy::print_stdout)]
 
 pub mod canary;
+pub mod capture;
 pub mod client;
 pub mod gateway;
 pub mod origin;

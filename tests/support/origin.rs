@@ -244,6 +244,7 @@ fn serve(line: &Arc<Line>, shared: &Arc<Shared>) {
             }
             Ok(Step::Done(request, taken)) => {
                 let raw: Vec<u8> = held.drain(..taken).collect();
+                super::capture::keep(&request, &raw);
                 line.requests.fetch_add(1, Ordering::SeqCst);
                 let case = request.one("x-case");
                 if request.target() != "/health" {
