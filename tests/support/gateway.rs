@@ -224,10 +224,7 @@ impl Gateway {
 
     /// The sum of all samples of a metric whose labels hold `part`, 0 if there are none.
     pub fn metric(&self, name: &str, part: &str) -> f64 {
-        let (_, text) = self.ask_admin("/metrics").expect("metrics");
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(part));
-        let own = lines.filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')));
-        own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        sum(&self.ask_admin("/metrics").expect("metrics").1, name, part)
     }
 
     /// Open file descriptors.
@@ -304,6 +301,13 @@ impl Drop for Gateway {
         assert!(self.stopped || ended.is_none(), "the gateway ended by itself ({ended:?}):\n{said}");
         assert!(self.panics_expected || !said.contains("panicked"), "a panic:\n{said}");
     }
+}
+
+/// The sum of all samples of a metric on a page whose labels hold `part`, 0 if there are none.
+pub fn sum(page: &str, name: &str, part: &str) -> f64 {
+    let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(part));
+    let own = lines.filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')));
+    own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// Collects what a pipe says, at most 16 MiB.

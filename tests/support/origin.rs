@@ -400,6 +400,9 @@ pub fn echo(talk: &mut Talk) -> Next {
     talk.answer("200 OK", "Content-Type: application/json\r\n", &completion(&nonce))
 }
 
+/// Tokens that a [`completion`] has used.
+pub const TOKENS: usize = 5;
+
 /// A chat completion that says `text` and has used 3 + 2 tokens.
 pub fn completion(text: &str) -> String {
     format!(
