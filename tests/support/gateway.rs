@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -184,8 +186,11 @@ impl Gateway {
         let pid = child.id();
         let mut gateway =
             Self { port, admin, child, pid, folder, said, readers, panics_expected: false, stopped: false };
+        // Its own word first: somebody else may answer on the port that it cannot have.
         let ready = eventually(Duration::from_secs(30), || {
-            gateway.ended().is_some() || gateway.ask_admin("/readyz").is_some_and(|answer| answer.0 == 200)
+            gateway.ended().is_some()
+                || gateway.said().contains("  admin ")
+                    && gateway.ask_admin("/readyz").is_some_and(|answer| answer.0 == 200)
         });
         if gateway.ended().is_some() || !ready {
             gateway.stopped = true;
@@ -328,14 +333,20 @@ fn child_of(parent: u32) -> Option<u32> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// A port nobody listens on. Below the ephemeral range, so that no outgoing connection takes it in the meantime,
-/// and in a range of this process's own, so that tests which run side by side do not pick the same one.
+/// A port nobody listens on. Below the ephemeral range, so that no outgoing connection takes it in the meantime.
+/// A name in the kernel keeps it ours as long as this process lives: two gateways could both listen on one port, each
+/// with a share of the other's clients.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    static KEPT: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     let base = 20_000 + (std::process::id() % 1_000) as u16 * 12;
     for _ in 0..2_000 {
         let port = 20_000 + (base - 20_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let name = UnixAddr::from_abstract_name(format!("ringway-test-{port}")).expect("a short name");
+        if let Ok(ours) = UnixListener::bind_addr(&name)
+            && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+        {
+            KEPT.lock().expect("not poisoned").push(ours);
             return port;
         }
     }
