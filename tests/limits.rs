@@ -245,6 +245,42 @@ fn coded_bodies_are_refused() {
     assert!(origin.seen().is_empty());
 }
 
+/// K15: forms are not read. A boundary is a header value like any other, and a body of parts is no JSON.
+#[test]
+fn forms_are_not_read() {
+    let (origin, gateway) = start("");
+    let before = gateway.cpu();
+    let form = |boundary: &str, body: &str| {
+        let head = chat_head(K1, "form").replace("application/json", "multipart/form-data");
+        let head = head.replace("form-data", &format!("form-data; boundary={boundary}"));
+        format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let long = "-".repeat(40 << 10);
+    let part = "Content-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n";
+    let bodies = [
+        ("x", format!("--x\r\n{part}--x--\r\n")),
+        ("x", format!("--wrong\r\n{part}--x")),
+        ("\"", format!("--\"\r\n{part}")),
+        ("", part.to_owned()),
+        (&long, format!("--{long}\r\n{part}").repeat(100)),
+    ];
+    let mut client = gateway.connect();
+    for (boundary, body) in &bodies {
+        client.send(form(boundary, body).as_bytes());
+        let answer = client.answer().expect("an answer on a connection that stays");
+        assert_eq!(answer.status(), 400, "{boundary:.9}: {answer:?}");
+    }
+    let mut endless = gateway.connect();
+    endless.send(form(&"-".repeat(10 << 20), J).as_bytes());
+    let outcome = endless.finish(&[], PATIENCE);
+    assert!(outcome.answers.iter().all(|answer| answer.status() == 431), "{outcome:?}");
+    assert_ne!(outcome.end, End::Open);
+    assert!(origin.seen().is_empty());
+    assert!(gateway.cpu() - before < Duration::from_secs(2), "{:?} of CPU", gateway.cpu() - before);
+    client.send(form("x", J).as_bytes());
+    assert_eq!(client.answer().expect("an answer").status(), 200, "the bytes decide, not their label");
+}
+
 /// K16, short: slow heads, slow bodies and slow readers by the thousand do not hurt who behaves.
 #[test]
 fn slow_clients_do_not_hurt_others() {

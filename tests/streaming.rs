@@ -391,6 +391,30 @@ fn odd_lines_pass() {
     identical("openai-compatible", &body, ASK);
 }
 
+/// L27: a coding nobody asked for passes byte for byte, for the client knows it. One event and `[DONE]`, in gzip.
+#[test]
+fn a_coded_stream_passes() {
+    const CODED: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\x1d\xcc\x31\x0a\x80\x30\x0c\x46\xe1\xbd\xa7\x90\x7f\xee\xe0\x9c\x59\x57\x3d\x40\x11\x09\x36\xd2\x82\xa4\x62\x33\x08\xd2\xbb\x2b\xae\xef\x83\x17\xd9\x98\xba\x07\x5b\x2a\x79\x93\x0a\x0a\x0f\xb2\x46\xb9\x41\xbd\x47\x94\xc3\x18\xf4\x71\x51\x13\x35\x10\x18\xcd\x63\xcf\x9a\x6b\x5a\x2f\xe1\x5a\xf4\x8b\xd5\xca\x89\xb6\x34\xe7\xe2\xff\x0b\xc3\x3c\x8d\x8b\x73\x2f\x1f\x86\xee\xcb\x5e\0\0\0";
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n";
+    let origin = Origin::start();
+    let gateway = gateway_for(&origin, "openai-compatible");
+    for pieces in [Pieces::Whole, Pieces::Bytes, Pieces::Halves(50)] {
+        origin.case("coded", move |talk| {
+            talk.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n"));
+            send(talk, CODED, pieces);
+            talk.end()
+        });
+        let message = whole(ask(&gateway, "coded", ASK));
+        assert_eq!(message.one("content-encoding"), "gzip", "{pieces:?}");
+        assert_eq!(message.body.escape_ascii().to_string(), CODED.escape_ascii().to_string(), "{pieces:?}");
+        assert!(origin.take(|_| true).iter().all(|seen| seen.request.one("accept-encoding") == "identity"));
+    }
+    // It cannot be read, so what it used is estimated, and marked so.
+    let estimated = || gateway.metric("ringway_key_estimated_total", "");
+    assert!(support::eventually(PATIENCE, || estimated() == 3.0), "{} of 3", estimated());
+    assert!(gateway.metric("ringway_key_tokens_total", "") >= 3.0);
+}
+
 /// An event reaches the client when it comes, not when the next one does.
 #[test]
 fn events_are_not_held_back() {

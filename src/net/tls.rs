@@ -41,6 +41,7 @@ async fn handshake(socket: Socket, mut session: Connection) -> io::Result<(Reade
     let fd = socket.as_raw_fd();
     let (mut read, mut write) = socket.into_split();
     let mut cipher: Block = Vec::with_capacity(CIPHER_BYTES);
+    let mut fed = 0;
     let mut out: Block = Vec::new();
     session.set_buffer_limit(None); // bounded by what one `write_all` is given
     while session.is_handshaking() {
@@ -48,30 +49,49 @@ async fn handshake(socket: Socket, mut session: Connection) -> io::Result<(Reade
             out = flush(&mut write, &mut session, out).await?;
             continue;
         }
-        cipher.clear();
-        let (count, block) = read_some(&mut read, cipher).await;
-        cipher = block;
-        if count? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        if fed == cipher.len() {
+            fed = 0;
+            cipher.clear();
+            let (count, block) = read_some(&mut read, cipher).await;
+            cipher = block;
+            if count? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
-        if let Err(error) = decrypt(&mut session, &cipher) {
-            let _ = flush(&mut write, &mut session, out).await; // the alert that says why
-            return Err(error);
+        match decrypt(&mut session, &cipher[fed..]) {
+            Ok(taken) => fed += taken,
+            Err(error) => {
+                let _ = flush(&mut write, &mut session, out).await; // the alert that says why
+                return Err(error);
+            }
         }
     }
     out = flush(&mut write, &mut session, out).await?; // a last flight, session tickets
     let session = Rc::new(RefCell::new(session));
-    let reader = TlsReader { half: read, session: Rc::clone(&session), cipher };
+    let reader = TlsReader { half: read, session: Rc::clone(&session), cipher, fed };
     Ok(secured(fd, reader, TlsWriter { half: write, session, out }))
 }
 
-/// Feeds ciphertext to the session, all of it.
-fn decrypt(session: &mut Connection, mut cipher: &[u8]) -> io::Result<()> {
-    while !cipher.is_empty() {
-        session.read_tls(&mut cipher)?;
-        session.process_new_packets().map_err(io::Error::other)?;
+/// Feeds ciphertext to the session until it has all of it, or holds as much plaintext as it takes; how many bytes
+/// are done with. All plaintext of earlier calls has to be read first.
+///
+/// Errors: a record that cannot be read.
+fn decrypt(session: &mut Connection, cipher: &[u8]) -> io::Result<usize> {
+    let mut rest = cipher;
+    while !rest.is_empty() {
+        let taken = session.read_tls(&mut rest)?;
+        let state = session.process_new_packets().map_err(io::Error::other)?;
+        if state.peer_has_closed() {
+            return Ok(cipher.len()); // what follows a goodbye is ignored (RFC 8446 section 6.1)
+        }
+        if taken == 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if state.plaintext_bytes_to_read() >= PLAIN_MAX {
+            break;
+        }
     }
-    Ok(())
+    Ok(cipher.len() - rest.len())
 }
 
 /// Sends what the session wants to send.
@@ -94,6 +114,8 @@ pub(super) struct TlsReader {
     half: OwnedReadHalf<Socket>,
     session: Rc<RefCell<Connection>>,
     cipher: Block,
+    /// Bytes of `cipher` that the session has.
+    fed: usize,
 }
 
 impl TlsReader {
@@ -106,18 +128,24 @@ impl TlsReader {
                 Ok(None) => {}
                 Err(error) => return (Err(error), block),
             }
-            self.cipher.clear();
-            let (count, cipher) = read_some(&mut self.half, std::mem::take(&mut self.cipher)).await;
-            self.cipher = cipher;
-            let fed = match count {
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => decrypt(&mut self.session.borrow_mut(), &self.cipher),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = fed {
+            if self.fed == self.cipher.len()
+                && let Err(error) = self.refill().await
+            {
                 return (Err(error), block);
             }
+            match decrypt(&mut self.session.borrow_mut(), &self.cipher[self.fed..]) {
+                Ok(taken) => self.fed += taken,
+                Err(error) => return (Err(error), block),
+            }
         }
+    }
+
+    async fn refill(&mut self) -> io::Result<()> {
+        self.fed = 0;
+        self.cipher.clear();
+        let (count, cipher) = read_some(&mut self.half, std::mem::take(&mut self.cipher)).await;
+        self.cipher = cipher;
+        if count? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
     fn take_plain(&mut self, block: &mut Block) -> io::Result<Option<usize>> {
@@ -178,3 +206,5 @@ impl TlsWriter {
 
 /// One TLS record with its overhead fits (RFC 8446 section 5.2).
 const CIPHER_BYTES: usize = 16 * 1024 + 512 + TAIL_BYTES;
+/// Plaintext of one full record. rustls refuses ciphertext while more than this waits to be read.
+const PLAIN_MAX: usize = 16 * 1024;

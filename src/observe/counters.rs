@@ -133,9 +133,7 @@ impl ShardNumbers {
         self.counters[gauge as usize].store(value, Ordering::Relaxed);
     }
 
-    /// Counts a fault that has no record (a head that never became an exchange); [`Self::settle`] counts the
-    /// fault of a record itself.
-    pub fn fault(&self, kind: Kind) {
+    fn fault(&self, kind: Kind) {
         bump(&self.faults[kind as usize], 1);
     }
 

@@ -92,13 +92,13 @@ impl Client {
                 Ok(Some(head)) => head,
                 Ok(None) => return,
                 Err(fault) => {
-                    self.shard.numbers.fault(fault.kind);
                     respond::unread(self, &fault).await;
                     return self.linger().await;
                 }
             };
             match self.exchange(head).await {
                 exchange::Next::Head => {}
+                exchange::Next::Finish => return self.finish().await,
                 exchange::Next::Close => return,
                 exchange::Next::Linger => return self.linger().await,
             }
@@ -276,9 +276,15 @@ impl Client {
         self.shard.plan.limits.body_buffer_bytes + AHEAD_BYTES
     }
 
+    /// Ends our side. Over TLS that is what tells a whole answer from a cut one (RFC 9112 section 9.8).
+    async fn finish(&mut self) {
+        self.deadline.set(self.shard.plan.timeouts.write_stall);
+        let _ = watch::until(&self.deadline, self.writer.finish()).await; // a client that stalls is left
+    }
+
     /// Ends our side and reads on for a while, so that the client sees the answer before a reset.
     async fn linger(&mut self) {
-        self.writer.finish().await;
+        self.finish().await;
         self.deadline.set(LINGER);
         let mut left = LINGER_BYTES;
         while left > 0 {

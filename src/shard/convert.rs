@@ -24,10 +24,8 @@ pub(super) enum Conversion {
 
 /// The conversion that this answer may need, by its head alone.
 pub(super) fn wanted(answer: &Answer, peek: &Peek) -> Option<Conversion> {
-    let is_plain = answer.head.status == 200
-        && !answer.head.event_stream
-        && answer.head.content_encoding.is_none()
-        && answer.is_json();
+    let is_plain =
+        answer.head.status == 200 && !answer.head.event_stream && !answer.is_coded() && answer.is_json();
     match peek.api {
         Api::Embeddings if is_plain && peek.base64 => Some(Conversion::ToBase64),
         Api::Chat | Api::Completions | Api::Responses | Api::Messages if is_plain && peek.stream => {

@@ -88,6 +88,7 @@ impl Answer {
     fn opens_with_error(&self, api: Api) -> bool {
         let payload = &self.block[self.head.len..];
         self.head.event_stream
+            && !self.is_coded()
             && sse::events(payload).find(|event| !event.of(payload).starts_with(b":")).is_some_and(|event| {
                 let mut meter = Meter::new(api, 1, false);
                 meter.events(event.of(payload));
@@ -108,12 +109,18 @@ impl Answer {
         })
     }
 
+    /// Whether the body is in a content coding, which nobody asked for: it cannot be looked into.
+    pub(super) fn is_coded(&self) -> bool {
+        let coding = self.head.content_encoding.map(|span| span.of(&self.block));
+        coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+    }
+
     /// Whether what has come is enough to begin with: of a stream the first event, which may be an error; of a body
     /// that will be converted all of it. What is longer than the limits is passed as it is.
     fn is_open(&self, converts: bool, limits: &Limits) -> bool {
         let payload = &self.block[self.head.len..];
         match self.head.event_stream {
-            _ if self.decoded.ended => true,
+            _ if self.decoded.ended || self.is_coded() => true,
             true => sse::last_boundary(payload) > 0 || payload.len() > limits.event_bytes,
             false => !converts || payload.len() as u64 > limits.body_bytes,
         }

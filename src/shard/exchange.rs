@@ -22,7 +22,9 @@ use crate::wire::{fields, framing};
 pub(super) enum Next {
     /// Another request may come.
     Head,
-    /// It is over, and everything the client sent has been read.
+    /// It is over: the client has its answer, and everything it sent has been read.
+    Finish,
+    /// It is over without a proper end: the client has gone, or must see that its answer is cut.
     Close,
     /// It is over, but the client may still be sending.
     Linger,

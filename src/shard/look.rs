@@ -23,6 +23,8 @@ enum Kind {
     Events(Meter),
     /// A body, in any pieces.
     Body(BodyMeter),
+    /// Bytes in a content coding that we did not ask for, so many so far.
+    Coded(u64),
 }
 
 impl Look {
@@ -42,9 +44,8 @@ impl Look {
         Self { mid_event: false, api, event_bytes_max: 0, events: 0, passed_unread: 0, meter }
     }
 
-    /// Whether it is a stream of events.
-    pub(super) fn is_stream(&self) -> bool {
-        matches!(self.meter, Kind::Events(_))
+    pub(super) fn coded(api: Api) -> Self {
+        Self { meter: Kind::Coded(0), ..Self::body(api) }
     }
 
     /// Looks into new payload: what to pass on, what to hold back.
@@ -53,6 +54,10 @@ impl Look {
             Kind::Events(meter) => meter,
             Kind::Body(meter) => {
                 meter.block(payload.of(block));
+                return Found::all(payload, true);
+            }
+            Kind::Coded(bytes) => {
+                *bytes += payload.len() as u64;
                 return Found::all(payload, true);
             }
         };
@@ -95,7 +100,7 @@ impl Look {
     pub(super) fn may_end(&self) -> bool {
         match &self.meter {
             Kind::Events(meter) => meter.finished() || meter.done(),
-            Kind::Body(_) => true,
+            Kind::Body(_) | Kind::Coded(_) => true,
         }
     }
 
@@ -129,12 +134,21 @@ impl Look {
         match &self.meter {
             Kind::Events(meter) => meter.usage(),
             Kind::Body(meter) => meter.usage(),
+            Kind::Coded(_) => Usage::default(),
         }
     }
 
     /// Events passed on.
     pub(super) fn event_count(&self) -> u64 {
         self.events
+    }
+
+    /// Output tokens, for when the backend's own count cannot be had.
+    pub(super) fn output_estimate(&self) -> u64 {
+        match self.meter {
+            Kind::Coded(bytes) => bytes.div_ceil(CODED_BYTES_PER_TOKEN),
+            _ => self.events,
+        }
     }
 
     /// Events that were too long to be read whole.
@@ -177,3 +191,6 @@ fn count_events(api: Api, bytes: &[u8]) -> u64 {
     let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
     lines / if matches!(api, Api::Responses | Api::Messages) { 3 } else { 2 }
 }
+
+/// Of a stream whose writer flushes every event: about what one takes compressed. Taste, to the charged one's good.
+const CODED_BYTES_PER_TOKEN: u64 = 32;

@@ -81,14 +81,19 @@ impl Relay {
         let plan = &client.shard.plan;
         let timeouts = settle.record.model.map_or(plan.timeouts, |model| plan.model(model).timeouts);
         let api = asked.api.unwrap_or(Api::Chat);
-        let look = if answer.head.event_stream {
+        let is_stream = answer.head.event_stream;
+        if is_stream {
             settle.streams();
-            let meter = Meter::new(api, peek.choices, answer.asks_usage);
-            Look::events(api, meter, plan.limits.event_bytes)
-        } else {
-            Look::body(api)
+        }
+        let look = match answer.is_coded() {
+            true => Look::coded(api),
+            false if is_stream => {
+                let meter = Meter::new(api, peek.choices, answer.asks_usage);
+                Look::events(api, meter, plan.limits.event_bytes)
+            }
+            false => Look::body(api),
         };
-        let framing = match (answer.head.framing, look.is_stream(), asked.version) {
+        let framing = match (answer.head.framing, is_stream, asked.version) {
             (framing::Response::None, ..) => Framing::None,
             (framing::Response::Length(length), false, _) => Framing::Length(length),
             (_, _, Version::Http11) => Framing::Chunked,
@@ -346,7 +351,7 @@ impl Relay {
             let idle = theirs.map_or(most, |theirs| theirs.min(most));
             shard.idle.put(lease.backend, connection, shard.blocks.large(), shard.deadlines.now(), idle);
         }
-        if self.keep_alive { Next::Head } else { Next::Close }
+        if self.keep_alive { Next::Head } else { Next::Finish }
     }
 
     /// The answer does not get to its end: the client must be able to tell, and pays for what it got.
@@ -402,7 +407,9 @@ impl Relay {
     /// Hands what the answer has used so far to the settlement.
     fn see_usage(&mut self) {
         self.settle.usage = self.look.usage();
-        self.settle.output_estimate = self.look.event_count();
+        if self.answer.head.status < 300 {
+            self.settle.output_estimate = self.look.output_estimate();
+        }
     }
 }
 

@@ -92,7 +92,7 @@ pub(super) async fn local(
     if !asked.head_only {
         out.extend_from_slice(body);
     }
-    send(client, settle, out, if keep_alive { Next::Head } else { Next::Close }).await
+    send(client, settle, out, if keep_alive { Next::Head } else { Next::Finish }).await
 }
 
 /// Tells the client why not. The connection goes on only if the request has been read to its end.
@@ -122,7 +122,7 @@ pub(super) async fn refuse(
     client.shard.blocks.put(body);
     let next = match (keep_alive, request_read) {
         (true, _) => Next::Head,
-        (false, true) => Next::Close,
+        (false, true) => Next::Finish,
         (false, false) => Next::Linger,
     };
     send(client, settle, out, next).await

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -23,6 +25,7 @@ pub struct Config {
     top: String,
     shards: String,
     tables: String,
+    files: Vec<(String, String)>,
 }
 
 impl Config {
@@ -55,6 +58,12 @@ impl Config {
     pub fn tables(mut self, text: &str) -> Self {
         self.tables.push_str(text);
         self.tables.push('\n');
+        self
+    }
+
+    /// Adds a file beside the configuration.
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
         self
     }
 
@@ -148,6 +157,9 @@ impl Gateway {
         std::fs::create_dir_all(&folder).expect("a temporary folder");
         let file = folder.join("ringway.toml");
         std::fs::write(&file, config.text(port, admin)).expect("a configuration file");
+        for (name, text) in &config.files {
+            std::fs::write(folder.join(name), text).expect("a file beside it");
+        }
         let binary = env!("CARGO_BIN_EXE_ringway");
         let mut command = match wrapper {
             Wrapper::Plain => Command::new(binary),
@@ -174,8 +186,11 @@ impl Gateway {
         let pid = child.id();
         let mut gateway =
             Self { port, admin, child, pid, folder, said, readers, panics_expected: false, stopped: false };
+        // Its own word first: somebody else may answer on the port that it cannot have.
         let ready = eventually(Duration::from_secs(30), || {
-            gateway.ended().is_some() || gateway.ask_admin("/readyz").is_some_and(|answer| answer.0 == 200)
+            gateway.ended().is_some()
+                || gateway.said().contains("  admin ")
+                    && gateway.ask_admin("/readyz").is_some_and(|answer| answer.0 == 200)
         });
         if gateway.ended().is_some() || !ready {
             gateway.stopped = true;
@@ -214,10 +229,7 @@ impl Gateway {
 
     /// The sum of all samples of a metric whose labels hold `part`, 0 if there are none.
     pub fn metric(&self, name: &str, part: &str) -> f64 {
-        let (_, text) = self.ask_admin("/metrics").expect("metrics");
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(part));
-        let own = lines.filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')));
-        own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        sum(&self.ask_admin("/metrics").expect("metrics").1, name, part)
     }
 
     /// Open file descriptors.
@@ -287,12 +299,20 @@ impl Drop for Gateway {
         let said = self.said();
         if std::thread::panicking() {
             let tail: Vec<&str> = said.lines().rev().take(30).collect();
-            eprintln!("--- the gateway's last words, newest first\n{}", tail.join("\n"));
+            let state = ended.map_or("runs".to_owned(), |status| format!("ended, {status}"));
+            eprintln!("--- the gateway {state}; its last words, newest first\n{}", tail.join("\n"));
             return;
         }
         assert!(self.stopped || ended.is_none(), "the gateway ended by itself ({ended:?}):\n{said}");
         assert!(self.panics_expected || !said.contains("panicked"), "a panic:\n{said}");
     }
+}
+
+/// The sum of all samples of a metric on a page whose labels hold `part`, 0 if there are none.
+pub fn sum(page: &str, name: &str, part: &str) -> f64 {
+    let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(part));
+    let own = lines.filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')));
+    own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// Collects what a pipe says, at most 16 MiB.
@@ -313,14 +333,20 @@ fn child_of(parent: u32) -> Option<u32> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// A port nobody listens on. Below the ephemeral range, so that no outgoing connection takes it in the meantime,
-/// and in a range of this process's own, so that tests which run side by side do not pick the same one.
+/// A port nobody listens on. Below the ephemeral range, so that no outgoing connection takes it in the meantime.
+/// A name in the kernel keeps it ours as long as this process lives: two gateways could both listen on one port, each
+/// with a share of the other's clients.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    static KEPT: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     let base = 20_000 + (std::process::id() % 1_000) as u16 * 12;
     for _ in 0..2_000 {
         let port = 20_000 + (base - 20_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let name = UnixAddr::from_abstract_name(format!("ringway-test-{port}")).expect("a short name");
+        if let Ok(ours) = UnixListener::bind_addr(&name)
+            && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+        {
+            KEPT.lock().expect("not poisoned").push(ours);
             return port;
         }
     }

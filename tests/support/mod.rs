@@ -6,12 +6,14 @@
 #![allow(dead_code, unreachable_pub, clippy::print_stdout)]
 
 pub mod canary;
+pub mod capture;
 pub mod client;
 pub mod gateway;
 pub mod origin;
 pub mod sse;
 pub mod strict;
 pub mod table;
+pub mod tls;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

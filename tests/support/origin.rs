@@ -244,6 +244,7 @@ fn serve(line: &Arc<Line>, shared: &Arc<Shared>) {
             }
             Ok(Step::Done(request, taken)) => {
                 let raw: Vec<u8> = held.drain(..taken).collect();
+                super::capture::keep(&request, &raw);
                 line.requests.fetch_add(1, Ordering::SeqCst);
                 let case = request.one("x-case");
                 if request.target() != "/health" {
@@ -398,6 +399,9 @@ pub fn echo(talk: &mut Talk) -> Next {
     }
     talk.answer("200 OK", "Content-Type: application/json\r\n", &completion(&nonce))
 }
+
+/// Tokens that a [`completion`] has used.
+pub const TOKENS: usize = 5;
 
 /// A chat completion that says `text` and has used 3 + 2 tokens.
 pub fn completion(text: &str) -> String {

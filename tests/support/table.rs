@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::canary::{Canaries, PREFIX};
 use super::client::{Client, End, Outcome};
-use super::gateway::{Config, Gateway, K1, K2};
-use super::origin::{Origin, Seen};
+use super::gateway::{Config, Gateway, K1, K2, sum};
+use super::origin::{Origin, Seen, TOKENS};
+use super::strict::Message;
 use super::{J, PATIENCE, chat_head, eventually, models_head, nonce};
 
 /// Where the nonce of an execution goes.
@@ -182,10 +183,13 @@ pub fn run_on(name: &str, rows: &[Row], change: impl Fn(Config) -> Config) {
     for row in rows {
         let mut verdicts = BTreeMap::<String, Cut>::new();
         let mut bad = Vec::new();
-        for batch in cuts(row).chunks(BATCH) {
+        let cuts = cuts(row);
+        let mut ledger = Ledger::open(&gateway);
+        for batch in cuts.chunks(BATCH) {
             executions += batch.len();
-            bad.extend(execute(row, batch, &gateway, &origin, &mut verdicts));
+            bad.extend(execute(row, batch, &gateway, &origin, &mut verdicts, &mut ledger));
         }
+        bad.extend(ledger.close(&gateway, cuts.len() * row.served_count));
         if verdicts.len() > 1 {
             bad.push(format!("O7: the verdict depends on the cut: {verdicts:?}"));
         }
@@ -239,6 +243,7 @@ fn execute(
     gateway: &Gateway,
     origin: &Origin,
     verdicts: &mut BTreeMap<String, Cut>,
+    ledger: &mut Ledger,
 ) -> Vec<String> {
     let mut bad = Vec::new();
     let mut runs = Vec::new();
@@ -265,7 +270,7 @@ fn execute(
     }
     let mut wanted = BTreeMap::new();
     for (cut, nonce, _, client) in runs {
-        let (verdict, complaint) = judge(row, client);
+        let (verdict, complaint) = judge(row, client, ledger);
         bad.extend(complaint.map(|text| format!("{cut:?}: {text}")));
         wanted.insert(nonce, cut);
         verdicts.entry(verdict).or_insert(cut);
@@ -275,7 +280,7 @@ fn execute(
 }
 
 /// Reads everything on one connection: the verdict in short, and what is wrong with it.
-fn judge(row: &Row, mut client: Client) -> (String, Option<String>) {
+fn judge(row: &Row, mut client: Client, ledger: &mut Ledger) -> (String, Option<String>) {
     let mut heads = row.heads.clone();
     heads.resize(row.answers.len(), false);
     let mut early = Vec::new();
@@ -291,8 +296,7 @@ fn judge(row: &Row, mut client: Client) -> (String, Option<String>) {
         heads = vec![false];
     }
     let Outcome { answers, cut, error, end, .. } = client.finish(&heads, PATIENCE);
-    let statuses =
-        |answers: &[super::strict::Message]| -> Vec<u16> { answers.iter().map(|a| a.status()).collect() };
+    let statuses = |answers: &[Message]| -> Vec<u16> { answers.iter().map(|a| a.status()).collect() };
     let mut seen = statuses(&early);
     let mut complaint = error.map(|error| format!("O2: {error}"));
     if cut.is_some() {
@@ -312,6 +316,7 @@ fn judge(row: &Row, mut client: Client) -> (String, Option<String>) {
         complaint = Some(format!("O5: expected FIN, got {end:?} after {seen:?}"));
     }
     for answer in early.iter().chain(&answers).filter(|answer| answer.status() >= 400) {
+        ledger.refused(answer);
         if let Some(leak) = leak(&answer.text()) {
             complaint = Some(format!("O8: {leak:?} in {answer:?}"));
         }
@@ -323,6 +328,51 @@ fn judge(row: &Row, mut client: Client) -> (String, Option<String>) {
         }
     }
     (format!("{seen:?} {end:?}"), complaint)
+}
+
+/// O6: what the gateway wrote down about a row. The canaries have another key, and are never refused.
+struct Ledger {
+    tokens: f64,
+    page: String,
+    refused: BTreeMap<String, usize>,
+}
+
+impl Ledger {
+    fn open(gateway: &Gateway) -> Self {
+        let (_, page) = gateway.ask_admin("/metrics").expect("metrics");
+        let tokens = sum(&page, "ringway_key_tokens_total", "key=\"one\"");
+        Self { tokens, page, refused: BTreeMap::new() }
+    }
+
+    fn refused(&mut self, answer: &Message) {
+        let code = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
+        let code = code.and_then(|body| Some(body["error"]["code"].as_str()?.to_owned()));
+        *self.refused.entry(code.unwrap_or_default()).or_default() += 1;
+    }
+
+    /// Every refusal under its code, nothing charged for it, and every answer charged with what it used.
+    fn close(&self, gateway: &Gateway, served: usize) -> Vec<String> {
+        let wanted = self.tokens + (served * TOKENS) as f64;
+        let mut bad = Vec::new();
+        // An exchange is settled after its last byte has gone out.
+        eventually(PATIENCE, || {
+            let (_, page) = gateway.ask_admin("/metrics").expect("metrics");
+            bad.clear();
+            let tokens = sum(&page, "ringway_key_tokens_total", "key=\"one\"");
+            if tokens != wanted {
+                bad.push(format!("O6: {} tokens before, {tokens} after {served} answers", self.tokens));
+            }
+            for (code, count) in &self.refused {
+                let of = |page| sum(page, "ringway_faults_total", &format!("code=\"{code}\""));
+                let grown = of(&page) - of(&self.page);
+                if grown != *count as f64 {
+                    bad.push(format!("O6: {count} refusals as {code:?}, {grown} of them counted"));
+                }
+            }
+            bad.is_empty()
+        });
+        bad
+    }
 }
 
 /// What an error for a client must not hold.
