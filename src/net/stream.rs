@@ -187,44 +187,83 @@ pub(super) async fn write_all(
     while start < end {
         let (sent, slice) = half.write(block.slice(start..end)).await;
         block = slice.into_inner();
-        match sent {
-            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), block),
-            Ok(sent) => start += sent,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        match sent_on(sent, start) {
+            Ok(next) => start = next,
             Err(error) => return (Err(error), block),
         }
     }
     (Ok(()), block)
 }
 
-/// Reads once, appending to `block`.
-pub(super) async fn read_some(half: &mut OwnedReadHalf<Socket>, block: Block) -> Outcome<usize> {
-    let (start, end) = (block.len(), block.len() + room(&block));
-    let (read, slice) = half.read(SliceMut::new(block, start, end)).await;
-    let mut block = slice.into_inner();
-    if read.is_err() {
-        block.truncate(start);
+/// Where the next send starts after one from `start` on.
+fn sent_on(sent: io::Result<usize>, start: usize) -> io::Result<usize> {
+    match sent {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        Ok(sent) => Ok(start + sent),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(start),
+        Err(error) => Err(error),
     }
-    (read, block)
 }
 
-/// The halves of a socket without TLS.
+/// Reads once, appending to `block`.
+pub(super) async fn read_some(half: &mut OwnedReadHalf<Socket>, block: Block) -> Outcome<usize> {
+    let start = block.len();
+    let (count, slice) = half.read(room_of(block)).await;
+    filled(count, slice, start)
+}
+
+/// The room behind what a block holds.
+fn room_of(block: Block) -> SliceMut<Block> {
+    let (start, end) = (block.len(), block.len() + room(&block));
+    SliceMut::new(block, start, end)
+}
+
+/// A block after a read into its room, which began at `start`.
+fn filled(count: io::Result<usize>, slice: SliceMut<Block>, start: usize) -> Outcome<usize> {
+    let mut block = slice.into_inner();
+    if count.is_err() {
+        block.truncate(start);
+    }
+    (count, block)
+}
+
+/// The halves of a socket without TLS. Its pumps do themselves what `read_some` and `write_all` do for TLS: a future
+/// less to go through at every wait.
 pub fn plain(socket: Socket) -> (Reader, Writer) {
     let fd = socket.as_raw_fd();
     let (mut read, mut write) = socket.into_split();
     let reader = Pump::new(|hatch| async move {
         loop {
-            let block = hatch.order().await;
-            hatch.put(read_some(&mut read, block).await);
+            let block: Block = hatch.order().await;
+            let start = block.len();
+            let (count, slice) = read.read(room_of(block)).await;
+            hatch.put(filled(count, slice, start));
         }
     });
     let pump = Pump::new(|hatch| async move {
         loop {
-            let outcome = match hatch.order().await {
-                Order::Range(block, range) => write_all(&mut write, block, range).await,
-                Order::Finish => (write.shutdown().await, Block::new()),
+            let (mut slice, end) = match hatch.order().await {
+                Order::Range(block, range) => (block.slice(range.clone()), range.end),
+                Order::Finish => {
+                    let ended = write.shutdown().await;
+                    hatch.put((ended, Block::new()));
+                    continue;
+                }
             };
-            hatch.put(outcome);
+            let outcome = loop {
+                if slice.begin() == end {
+                    break Ok(());
+                }
+                let (sent, back) = write.write(slice).await;
+                match sent_on(sent, back.begin()) {
+                    Ok(start) => slice = back.into_inner().slice(start..end),
+                    Err(error) => {
+                        slice = back;
+                        break Err(error);
+                    }
+                }
+            };
+            hatch.put((outcome, slice.into_inner()));
         }
     });
     (Reader(reader), Writer { fd, pump })

@@ -40,16 +40,17 @@ pub(super) struct Outgoing<'a> {
     pub(super) peek: &'a Peek,
 }
 
-/// The opening of a backend's answer, and the connection on which the rest comes.
+/// The opening of a backend's answer, and the connection on which the rest comes. What each event needs comes first.
+#[repr(C)]
 pub(super) struct Answer {
     pub(super) connection: Connection,
+    /// How the rest of the body is framed, and whether the block holds all of it.
+    pub(super) decode: Decode,
+    pub(super) decoded: Decoded,
     pub(super) lease: Lease,
     pub(super) head: ResponseHead,
     /// The head, then payload: what came with it, of a stream at least the first event.
     pub(super) block: Block,
-    /// How the rest of the body is framed, and whether the block holds all of it.
-    pub(super) decode: Decode,
-    pub(super) decoded: Decoded,
     /// Usage was asked for on our own behalf.
     pub(super) asks_usage: bool,
     /// When the request was sent, and when the answer's first byte came.

@@ -30,28 +30,29 @@ use crate::units::{Nanos, Span};
 use crate::wire::framing;
 use crate::wire::head::Version;
 
-/// An answer on its way to the client. Polled by hand: this is where a stream spends its life, and its state should be
-/// a few words side by side.
+/// An answer on its way to the client. Polled by hand, and laid out in the order of heat: this is where a stream spends
+/// its life, and each event finds the caches cold. From the end of `look` to the front of `answer` is what one takes.
+#[repr(C)]
 pub(super) struct Relay {
+    look: Look,
     turn: Turn,
     /// After this write the answer is over.
     last: bool,
     /// The chunked coding is broken: what was written is all there is.
     is_broken: bool,
-    framing: Framing,
     keep_alive: bool,
+    framing: Framing,
     /// Where the next read will append.
     from: usize,
     /// The block of the next read, if it is not the one being written.
     next: Option<Block>,
+    /// Bytes read from the backend, and written to the client, head and framing included.
+    read_bytes: u64,
+    written_bytes: u64,
     /// When the whole exchange is due.
     total: Nanos,
     between: Nanos,
     write_stall: Nanos,
-    /// Bytes read from the backend, and written to the client, head and framing included.
-    read_bytes: u64,
-    written_bytes: u64,
-    look: Look,
     answer: Answer,
     settle: Settle,
     asked: Asked,
