@@ -11,7 +11,7 @@ use support::client::{Client, End};
 use support::gateway::{Config, Gateway, K1, K2, free_port};
 use support::origin::{Next, Origin, Talk};
 use support::sse::{self, Ending, content, judge};
-use support::{J, PATIENCE, chat, chat_head, eventually};
+use support::{J, PATIENCE, ask, case_request, chat, eventually};
 
 const ASK: &str = r#"{"model":"m","messages":[],"stream":true}"#;
 const QUIET: &str = "health = { enabled = false }";
@@ -22,17 +22,6 @@ fn two(bad: u16, good: u16) -> Config {
         .backend("good", good, QUIET)
         .model("m", &["bad", "good"], "")
         .key("one", K1, "")
-}
-
-fn ask(gateway: &Gateway, body: &str, nonce: &str) -> support::strict::Message {
-    let mut client = gateway.connect();
-    client.send(&chat(K1, nonce, body));
-    client.answer().unwrap_or_else(|error| panic!("{nonce}: {error}"))
-}
-
-fn case_request(key: &str, case: &str, body: &str) -> Vec<u8> {
-    let head = chat_head(key, case);
-    format!("{head}X-Case: {case}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 #[test]

@@ -12,20 +12,9 @@ use support::client::Client;
 use support::gateway::{Config, Gateway, K1, Wrapper};
 use support::origin::{Next, Origin};
 use support::sse::{self, Ending, content, judge};
-use support::{J, PATIENCE, chat, chat_head, eventually};
+use support::{J, PATIENCE, ask, case_request, chat, chat_head, eventually};
 
 const ASK: &str = r#"{"model":"m","messages":[],"stream":true}"#;
-
-fn ask(gateway: &Gateway, body: &str, nonce: &str) -> support::strict::Message {
-    let mut client = gateway.connect();
-    client.send(&chat(K1, nonce, body));
-    client.answer().unwrap_or_else(|error| panic!("{nonce}: {error}"))
-}
-
-fn case_request(key: &str, case: &str, body: &str) -> Vec<u8> {
-    let head = chat_head(key, case);
-    format!("{head}X-Case: {case}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
-}
 
 #[test]
 fn f_28_sigterm_lets_streams_finish_and_exits_0() {

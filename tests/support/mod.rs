@@ -70,6 +70,19 @@ pub fn chat(key: &str, nonce: &str, body: &str) -> Vec<u8> {
     format!("{}Content-Length: {}\r\n\r\n{body}", chat_head(key, nonce), body.len()).into_bytes()
 }
 
+/// The answer to a chat request over a connection of its own.
+pub fn ask(gateway: &gateway::Gateway, body: &str, nonce: &str) -> strict::Message {
+    let mut client = gateway.connect();
+    client.send(&chat(gateway::K1, nonce, body));
+    client.answer().unwrap_or_else(|error| panic!("{nonce}: {error}"))
+}
+
+/// A chat request that asks the origin for its script of that name.
+pub fn case_request(key: &str, case: &str, body: &str) -> Vec<u8> {
+    let head = chat_head(key, case);
+    format!("{head}X-Case: {case}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
 /// The head of a request for the list of models up to the blank line.
 pub fn models_head(key: &str) -> String {
     format!("GET /v1/models HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {key}\r\n")
