@@ -174,7 +174,7 @@ fn all_busy_is_a_429_with_the_least_wait() {
         assert_eq!(answer.status(), 429, "turn {turn}: {answer:?}");
         let wait: u64 =
             answer.one("retry-after").parse().unwrap_or_else(|_| panic!("turn {turn}: {answer:?}"));
-        assert!((1..=20).contains(&wait), "turn {turn}: {answer:?}");
+        assert!((1..=21).contains(&wait), "turn {turn}: {answer:?}"); // a millisecond over 20 s is rounded up
     }
 }
 
