@@ -73,7 +73,7 @@ pub(super) fn pick<'a>(
         let index = balance::pick(views, prompt_tokens, shard.random())?;
         let member = &model.pool[index];
         let cells = plan.cells.backend(member.backend);
-        if !matches!(cells.breaker.admit(clock::now()), Admission::Open { .. })
+        if !matches!(cells.breaker.admit(now), Admission::Open { .. })
             && let Some(lease) = Lease::take(shard, member.backend, prompt_tokens, kv_tokens)
         {
             let expected_seconds = views[index].first_token_seconds(prompt_tokens);

@@ -87,7 +87,7 @@ fn take_request(settle: &mut Settle) -> Result<(), Fault> {
     let Some(key) = settle.record.key else { return Ok(()) };
     let plan = &settle.shard.plan;
     let Some(rate) = &plan.key(key).requests else { return Ok(()) };
-    match plan.cells.key(key).requests.take(rate, 1, clock::now()) {
+    match plan.cells.key(key).requests.take(rate, 1, settle.started) {
         Ok(room) => {
             settle.requests_room = Some(room);
             Ok(())

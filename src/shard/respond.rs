@@ -194,10 +194,10 @@ fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
     if let Some(key) = settle.record.key {
         let key = plan.key(key);
         if let (Some(rate), Some(room)) = (&key.requests, &settle.requests_room) {
-            limit_lines(out, "requests", rate, room);
+            limit_lines(out, &REQUEST_LIMITS, rate, room);
         }
         if let (Some(rate), Some(room)) = (&key.tokens, &settle.tokens_room) {
-            limit_lines(out, "tokens", rate, room);
+            limit_lines(out, &TOKEN_LIMITS, rate, room);
         }
     }
     if plan.debug_headers {
@@ -205,20 +205,12 @@ fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
     }
 }
 
-fn limit_lines(out: &mut Block, what: &str, rate: &Rate, room: &Room) {
-    for (part, value) in [("limit", rate.per_minute), ("remaining", room.remaining)] {
-        out.extend_from_slice(b"x-ratelimit-");
-        out.extend_from_slice(part.as_bytes());
-        out.push(b'-');
-        out.extend_from_slice(what.as_bytes());
-        out.extend_from_slice(b": ");
+fn limit_lines(out: &mut Block, names: &[&[u8]; 3], rate: &Rate, room: &Room) {
+    let values = [rate.per_minute, room.remaining, room.reset.0.div_ceil(1_000_000)];
+    for (name, value) in names.iter().zip(values) {
+        out.extend_from_slice(name);
         number(out, value);
-        out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"x-ratelimit-reset-");
-    out.extend_from_slice(what.as_bytes());
-    out.extend_from_slice(b": ");
-    number(out, room.reset.0.div_ceil(1_000_000));
     out.extend_from_slice(b"ms\r\n");
 }
 
@@ -266,6 +258,14 @@ pub(super) fn chunk_size(bytes: usize, digits: &mut [u8; SIZE_BYTES]) -> &[u8] {
     }
 }
 
+/// The names of a limit, of what is left of it, and of the time until it is whole again.
+const REQUEST_LIMITS: [&[u8]; 3] = [
+    b"x-ratelimit-limit-requests: ",
+    b"\r\nx-ratelimit-remaining-requests: ",
+    b"\r\nx-ratelimit-reset-requests: ",
+];
+const TOKEN_LIMITS: [&[u8]; 3] =
+    [b"x-ratelimit-limit-tokens: ", b"\r\nx-ratelimit-remaining-tokens: ", b"\r\nx-ratelimit-reset-tokens: "];
 /// The interim answer that asks for the body (RFC 9110 section 15.2.1).
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A head of ours fits.
