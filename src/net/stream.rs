@@ -2,10 +2,9 @@
 //! what it writes.
 //!
 //! Each half keeps one boxed future, its pump, for the life of the connection. A block goes in, the operation is
-//! submitted at the next poll, and the block comes out with what became of it: a wait is a poll of two words, and
-//! neither arming nor writing allocates. An armed reader may be polled or left alone: while a request waits for its
-//! backend it is the detector for a client that leaves, and in an idle backend connection it finds a closed one without
-//! a system call.
+//! submitted at the next poll, and the block comes out with what became of it; neither arming nor writing allocates.
+//! An armed reader may be polled or left alone: while a request waits for its backend it is the detector for a client
+//! that leaves, and in an idle backend connection it finds a closed one without a system call.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
