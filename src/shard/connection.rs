@@ -19,7 +19,7 @@ use crate::net::tls;
 use crate::observe::counters::Counter;
 use crate::units::Nanos;
 use crate::wire::Step;
-use crate::wire::head::{self, HeadLimits, RequestHead};
+use crate::wire::head::{self, RequestHead};
 
 /// The client's side of every exchange on one connection.
 pub(crate) struct Client {
@@ -121,12 +121,7 @@ impl Client {
     /// The next request head in the inbox, `None` when the client is done. `patience` is for its first byte; from
     /// then on the whole head has the head deadline, however slowly it drips.
     async fn read_head(&mut self, patience: Nanos) -> Result<Option<RequestHead>, Fault> {
-        let limits = self.shard.plan.limits;
-        let limits = HeadLimits {
-            bytes: limits.head_bytes,
-            lines: limits.head_lines,
-            target_bytes: limits.target_bytes,
-        };
+        let limits = self.shard.head_limits();
         let mut scanned = 0;
         let mut started = !self.inbox.is_empty();
         self.deadline.set(if started { self.shard.plan.timeouts.head } else { patience });

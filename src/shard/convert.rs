@@ -2,7 +2,6 @@
 //! converted passes as it came.
 
 use super::Shard;
-use super::decode::Decoded;
 use super::dispatch::Answer;
 use super::respond::number;
 use crate::dialect::request::Peek;
@@ -76,9 +75,8 @@ fn retell(shard: &Shard, answer: &mut Answer, conversion: Conversion, body: &[u8
         }
     }
     told.extend_from_slice(b"\r\n");
-    let limits = shard.plan.limits;
-    let limits =
-        HeadLimits { bytes: limits.head_bytes + HEAD_ROOM, lines: limits.head_lines + 1, target_bytes: 0 };
+    let limits = shard.head_limits();
+    let limits = HeadLimits { bytes: limits.bytes + HEAD_ROOM, lines: limits.lines + 1, ..limits };
     let Ok(Step::Done(head)) = head::response(&told, &mut 0, &limits, Method::Post) else {
         shard.blocks.put(told);
         return false;
@@ -88,7 +86,6 @@ fn retell(shard: &Shard, answer: &mut Answer, conversion: Conversion, body: &[u8
     let (keep_alive, keep_alive_timeout) = (answer.head.keep_alive, answer.head.keep_alive_timeout);
     answer.head = head;
     (answer.head.keep_alive, answer.head.keep_alive_timeout) = (keep_alive, keep_alive_timeout);
-    answer.decoded = Decoded { ended: true, ..answer.decoded };
     let block: Block = std::mem::replace(&mut answer.block, told);
     shard.blocks.put(block);
     true

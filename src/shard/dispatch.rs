@@ -21,14 +21,14 @@ use crate::dialect::request::Peek;
 use crate::dialect::stream::Meter;
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow};
-use crate::net::stream::{self as sockets, Reader, Writer};
+use crate::net::stream::{self as sockets, Outcome, Reader, Writer};
 use crate::net::{dial, tls};
 use crate::observe::counters::Counter;
 use crate::plan::{Backend, Limits, Model, Target};
 use crate::policy::breaker;
 use crate::policy::retry::{self, Sent};
 use crate::units::{BackendId, ModelId, Nanos};
-use crate::wire::head::{self, HeadLimits, Method, RequestHead, ResponseHead};
+use crate::wire::head::{self, Method, RequestHead, ResponseHead};
 use crate::wire::{Step, sse};
 
 /// A request that has been decided: what to send, to whichever backend of the model.
@@ -242,7 +242,7 @@ struct Attempt<'a> {
     fresh: bool,
     sent: Sent,
     /// What the backend answered before it had the whole request.
-    early: Option<(io::Result<usize>, Block)>,
+    early: Option<Outcome<usize>>,
 }
 
 impl Attempt<'_> {
@@ -386,8 +386,7 @@ impl Attempt<'_> {
     /// Waits for the head of the final answer; interim ones are passed over.
     async fn head(&mut self, connection: &mut Connection) -> Result<(ResponseHead, Block, Nanos), Fault> {
         let shard = self.client.shard.clone();
-        let limits = shard.plan.limits;
-        let limits = HeadLimits { bytes: limits.head_bytes, lines: limits.head_lines, target_bytes: 0 };
+        let limits = shard.head_limits();
         let mut scanned = 0;
         let mut interim = 0;
         let mut answered = Nanos(0);

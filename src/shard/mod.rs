@@ -42,6 +42,7 @@ use crate::observe::counters::{Counter, ShardNumbers};
 use crate::plan::{Control, Plan, ShardTuning};
 use crate::policy::retry::RetryBudget;
 use crate::units::{Nanos, ShardId};
+use crate::wire::head::HeadLimits;
 
 use idle::Idle;
 
@@ -120,6 +121,12 @@ impl Shard {
 
     pub(crate) fn tuning(&self) -> &ShardTuning {
         &self.plan.shards[self.id.index()]
+    }
+
+    /// The bounds of a head, from either side.
+    pub(crate) fn head_limits(&self) -> HeadLimits {
+        let limits = &self.plan.limits;
+        HeadLimits { bytes: limits.head_bytes, lines: limits.head_lines, target_bytes: limits.target_bytes }
     }
 
     /// The next random word (xorshift64*): ids, jitter, choices; never a secret.
