@@ -60,15 +60,7 @@ fn answers_and_streams_pass_in_both_versions() {
     for version in VERSIONS {
         let tunnel = Tunnel::into_tls(gateway.port, authority.client(version));
         let mut client = Client::connect(tunnel.port);
-        for turn in 0..3 {
-            let nonce = format!("whole-{turn}");
-            client.send(&chat(K1, &nonce, J));
-            assert_eq!(client.answer().expect("an answer").text(), completion(&nonce));
-            client.send(&chat(K1, &format!("stream-{turn}"), ASK));
-            let stream = client.answer().expect("a stream");
-            let text = format!("stream-{turn}-0 stream-{turn}-1 stream-{turn}-2 ");
-            assert_eq!(sse::judge(&stream.text()), (text, Ending::Finished), "{stream:?}");
-        }
+        support::check_answers_and_streams(&mut client, 3);
         let agreed = tunnel.agreed();
         assert_eq!(agreed.len(), 1, "one connection for all");
         assert_eq!(agreed[0].version, Some(version.version));

@@ -49,15 +49,7 @@ fn case(gateway: &Gateway, name: &str, body: &str) -> support::client::Outcome {
 fn answers_and_streams_pass() {
     let (origin, tunnel, gateway) = start();
     let mut client = gateway.connect();
-    for turn in 0..5 {
-        let nonce = format!("whole-{turn}");
-        client.send(&chat(K1, &nonce, J));
-        assert_eq!(client.answer().expect("an answer").text(), completion(&nonce));
-        client.send(&chat(K1, &format!("stream-{turn}"), ASK));
-        let stream = client.answer().expect("a stream");
-        let text = format!("stream-{turn}-0 stream-{turn}-1 stream-{turn}-2 ");
-        assert_eq!(sse::judge(&stream.text()), (text, Ending::Finished), "{stream:?}");
-    }
+    support::check_answers_and_streams(&mut client, 5);
     assert_eq!(origin.faults(), Vec::<String>::new());
     let agreed = tunnel.agreed();
     assert_eq!(agreed.len(), 1, "a connection is kept: {agreed:?}");

@@ -6,11 +6,9 @@ use std::path::PathBuf;
 
 use support::gateway::{Config, Gateway, K1};
 use support::origin::{Origin, completion};
-use support::sse::{self, Ending};
 use support::tls::Tunnel;
 use support::{J, PATIENCE, chat, chat_head, eventually};
 
-const ASK: &str = r#"{"model":"m","stream":true}"#;
 const QUIET: &str = "health = { enabled = false }";
 
 /// A path that no file has yet, and no other test; short, because a socket's path may have 107 bytes.
@@ -41,15 +39,7 @@ fn answers_and_streams_pass() {
     let config = place.backend(Config::new().key("one", K1, ""), "b1", "", QUIET);
     let gateway = Gateway::start(&config.model("m", &["b1"], ""));
     let mut client = gateway.connect();
-    for turn in 0..5 {
-        let nonce = format!("whole-{turn}");
-        client.send(&chat(K1, &nonce, J));
-        assert_eq!(client.answer().expect("an answer").text(), completion(&nonce));
-        client.send(&chat(K1, &format!("stream-{turn}"), ASK));
-        let stream = client.answer().expect("a stream");
-        let text = format!("stream-{turn}-0 stream-{turn}-1 stream-{turn}-2 ");
-        assert_eq!(sse::judge(&stream.text()), (text, Ending::Finished), "{stream:?}");
-    }
+    support::check_answers_and_streams(&mut client, 5);
     assert_eq!(origin.lines().len(), 1, "a connection is kept");
     assert_eq!(origin.faults(), Vec::<String>::new());
     let request = &origin.seen()[0].request;

@@ -77,6 +77,20 @@ pub fn ask(gateway: &gateway::Gateway, body: &str, nonce: &str) -> strict::Messa
     client.answer().unwrap_or_else(|error| panic!("{nonce}: {error}"))
 }
 
+/// Asks `turns` times for an answer and for a stream on one connection to an echoing origin; all have to be whole.
+pub fn check_answers_and_streams(client: &mut client::Client, turns: usize) {
+    for turn in 0..turns {
+        let nonce = format!("whole-{turn}");
+        client.send(&chat(gateway::K1, &nonce, J));
+        assert_eq!(client.answer().expect("an answer").text(), origin::completion(&nonce));
+        let body = r#"{"model":"m","messages":[],"stream":true}"#;
+        client.send(&chat(gateway::K1, &format!("stream-{turn}"), body));
+        let stream = client.answer().expect("a stream");
+        let text = format!("stream-{turn}-0 stream-{turn}-1 stream-{turn}-2 ");
+        assert_eq!(sse::judge(&stream.text()), (text, sse::Ending::Finished), "{stream:?}");
+    }
+}
+
 /// A chat request that asks the origin for its script of that name.
 pub fn case_request(key: &str, case: &str, body: &str) -> Vec<u8> {
     let head = chat_head(key, case);
