@@ -42,7 +42,13 @@ pub enum Found {
 pub fn find_object(bytes: &[u8], finder: &Finder) -> Found {
     let length = finder.quoted.needle().len();
     let mut last = Found::Absent;
-    for key in finder.quoted.find_iter(bytes).filter(|&start| !is_escaped(bytes, start)) {
+    let mut from = 0;
+    while let Some(next) = finder.quoted.find(&bytes[from..]) {
+        let key = from + next;
+        from = key + length;
+        if is_escaped(bytes, key) {
+            continue;
+        }
         let colon = blanks(bytes, key + length);
         let object = blanks(bytes, colon + 1);
         match (bytes.get(colon), bytes.get(object)) {
