@@ -1,14 +1,16 @@
 //! The one monotonic clock, and the wall clock. Every other room is told the time.
 
-use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
 
 use crate::units::Nanos;
 
-/// Time since the first call in this process. One vDSO read, about 30 ns.
+/// Time since the machine started, without the time it was suspended (`CLOCK_MONOTONIC`). One vDSO read, about 30 ns.
 pub fn now() -> Nanos {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    Nanos::from(EPOCH.get_or_init(Instant::now).elapsed())
+    // It fails for clocks that a kernel lacks; every kernel has this one.
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(Nanos(0), |time| Nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64))
 }
 
 /// Milliseconds since 1970 by the wall clock, for records and `Date`; never for a timeout.
