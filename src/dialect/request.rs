@@ -200,9 +200,13 @@ impl<'a> Edits<'a> {
 
 /// The index of the name that `key` spells. Refuses a spelling that only some readers take for it.
 fn watched(key: &[u8], names: &[&'static str]) -> Result<Option<usize>, Fault> {
-    let plain = key.iter().all(|&byte| byte.is_ascii() && byte != b'\\');
+    let text = &key[1..key.len() - 1];
+    if let Some(index) = names.iter().position(|name| name.as_bytes() == text) {
+        return Ok(Some(index));
+    }
+    let plain = text.iter().all(|&byte| byte.is_ascii() && byte != b'\\');
     let caseless = |name: &&str| match plain {
-        true => key.len() == name.len() + 2 && key[1..key.len() - 1].eq_ignore_ascii_case(name.as_bytes()),
+        true => text.eq_ignore_ascii_case(name.as_bytes()),
         false => json::key_is_caseless(key, name),
     };
     match names.iter().position(caseless) {

@@ -14,11 +14,10 @@ impl RequestId {
     /// The 32 digits, for a header line written without formatting.
     pub fn hex(self) -> [u8; 32] {
         let mut digits = [0; 32];
-        for (index, digit) in digits.iter_mut().enumerate() {
-            let nibble = (self.0 >> (124 - 4 * index)) as usize & 15;
-            *digit = b"0123456789abcdef"[nibble];
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(self.0.to_be_bytes()) {
+            *pair = [byte >> 4, byte & 15];
         }
-        digits
+        digits.map(|nibble| nibble + if nibble < 10 { b'0' } else { b'a' - 10 })
     }
 }
 

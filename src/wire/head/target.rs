@@ -73,6 +73,7 @@ fn check_path(text: &[u8]) -> Result<usize, &'static str> {
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
         match byte {
+            _ if PCHAR[byte as usize] => at += 1,
             b'?' => break,
             b'/' => {
                 check_segment(&text[at + 1..])?;
@@ -86,7 +87,6 @@ fn check_path(text: &[u8]) -> Result<usize, &'static str> {
                 }
                 at += 3;
             }
-            _ if PCHAR[byte as usize] => at += 1,
             _ => return Err("the path holds a byte that must be percent-encoded"),
         }
     }
@@ -155,9 +155,9 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
             &rest[close + 1..]
         }
         _ => {
-            let name = text.iter().position(|&byte| byte == b':').unwrap_or(text.len());
             let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-            if name == 0 || !text[..name].iter().all(plain) {
+            let name = text.iter().position(|byte| !plain(byte)).unwrap_or(text.len());
+            if name == 0 {
                 return false;
             }
             &text[name..]
