@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::Shard;
-use super::dispatch::{Outgoing, RETRY_SOON};
+use super::dispatch::Outgoing;
 use super::settle::{Lease, Settle};
 use crate::clock;
 use crate::dialect::Api;
@@ -130,5 +130,7 @@ pub(super) fn busy() -> Fault {
     Fault::new(Kind::BackendBusy, "every backend of this model is at its limit")
 }
 
+/// Advice when nothing better is known.
+pub(super) const RETRY_SOON: Nanos = Nanos(1_000_000_000);
 /// Members of one pool that are looked at.
 const POOL_MAX: usize = 64;

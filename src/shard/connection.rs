@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::settle::Settle;
 use super::watch::{self, Bell, Interrupt};
 use super::{Shard, exchange, respond};
 use crate::error::{Fault, Kind};
@@ -96,7 +97,7 @@ impl Client {
                     return self.linger().await;
                 }
             };
-            match self.exchange(head).await {
+            match self.exchange(&head).await {
                 exchange::Next::Head => {}
                 exchange::Next::Finish => return self.finish().await,
                 exchange::Next::Close => return,
@@ -107,15 +108,21 @@ impl Client {
     }
 
     /// One request and its answer. What came before the relay is gone by the time it runs: a stream spends its life there.
-    async fn exchange(&mut self, head: RequestHead) -> exchange::Next {
-        let mut relay = match exchange::begin(self, head).await {
+    async fn exchange(&mut self, head: &RequestHead) -> exchange::Next {
+        let mut settle = Settle::new(&self.shard, self.address.ip());
+        let mut answer = None;
+        let mut relay = match exchange::begin(self, &mut settle, head, &mut answer).await {
             Ok(relay) => relay,
             Err(next) => return next,
         };
-        match relay.run(self).await {
-            Ok(()) => relay.ended(self),
-            Err(next) => next,
+        let next = match relay.run(self).await {
+            Ok(()) => relay.ended(),
+            Err(next) => return next,
+        };
+        if let Some(answer) = answer {
+            answer.keep_connection(&self.shard);
         }
+        next
     }
 
     /// The next request head in the inbox, `None` when the client is done. `patience` is for its first byte; from

@@ -2,7 +2,7 @@
 //! converted passes as it came.
 
 use super::Shard;
-use super::dispatch::Answer;
+use super::answer::Answer;
 use super::respond::number;
 use crate::dialect::request::Peek;
 use crate::dialect::{Api, embeddings, one_shot};

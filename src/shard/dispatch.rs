@@ -7,29 +7,29 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::choose::{self, Picked, Tried};
+use super::answer::Answer;
+use super::choose::{self, Picked, RETRY_SOON, Tried};
 use super::connection::Client;
 use super::decode::{Decode, Decoded};
 use super::exchange::Body;
 use super::idle::Connection;
-use super::settle::{Lease, Settle};
+use super::settle::Settle;
 use super::watch::{self, Interrupt};
 use super::{Shard, convert, encode};
 use crate::clock;
 use crate::dialect::Api;
 use crate::dialect::request::Peek;
-use crate::dialect::stream::Meter;
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow};
 use crate::net::stream::{self as sockets, Outcome, Reader, Writer};
 use crate::net::{dial, tls};
 use crate::observe::counters::Counter;
-use crate::plan::{Backend, Limits, Model, Target};
+use crate::plan::{Backend, Model, Target};
 use crate::policy::breaker;
 use crate::policy::retry::{self, Sent};
 use crate::units::{BackendId, ModelId, Nanos};
+use crate::wire::Step;
 use crate::wire::head::{self, Method, RequestHead, ResponseHead};
-use crate::wire::{Step, sse};
 
 /// A request that has been decided: what to send, to whichever backend of the model.
 pub(super) struct Outgoing<'a> {
@@ -40,102 +40,16 @@ pub(super) struct Outgoing<'a> {
     pub(super) peek: &'a Peek,
 }
 
-/// The opening of a backend's answer, and the connection on which the rest comes. What each event needs comes first.
-#[repr(C)]
-pub(super) struct Answer {
-    pub(super) connection: Connection,
-    /// How the rest of the body is framed, and whether the block holds all of it.
-    pub(super) decode: Decode,
-    pub(super) decoded: Decoded,
-    pub(super) lease: Lease,
-    pub(super) head: ResponseHead,
-    /// The head, then payload: what came with it, of a stream at least the first event.
-    pub(super) block: Block,
-    /// Usage was asked for on our own behalf.
-    pub(super) asks_usage: bool,
-    /// When the request was sent, and when the answer's first byte came.
-    pub(super) sent: Nanos,
-    pub(super) answered: Nanos,
-    /// Expected seconds to the first token, for the backend's slowness.
-    pub(super) expected_seconds: f64,
-}
-
-impl Answer {
-    /// Whether the answer is a refusal or a failure that another backend may not share.
-    fn refusal(&self, api: Api) -> Option<Fault> {
-        let status = self.head.status;
-        match status {
-            429 | 503 => {
-                let wait = self.head.retry_after.and_then(|span| seconds(span.of(&self.block)));
-                Some(choose::busy().retry_after(wait.unwrap_or(RETRY_SOON)))
-            }
-            500 | 502 | 504 | 529 => {
-                Some(Fault::new(Kind::BackendFailed, format!("the backend answered {status}")))
-            }
-            401 | 403 | 407 => Some(Fault::new(
-                Kind::BackendDenied,
-                "the backend refused the gateway's own credential; tell the operator",
-            )),
-            300..=399 => {
-                Some(Fault::new(Kind::BackendMalformed, "the backend redirects, which is not followed"))
-            }
-            _ if self.opens_with_error(api) => {
-                Some(Fault::new(Kind::BackendFailed, "the backend's stream began with an error"))
-            }
-            _ => None,
-        }
-    }
-
-    fn opens_with_error(&self, api: Api) -> bool {
-        let payload = &self.block[self.head.len..];
-        self.head.event_stream
-            && !self.is_coded()
-            && sse::events(payload).find(|event| !event.of(payload).starts_with(b":")).is_some_and(|event| {
-                let mut meter = Meter::new(api, 1, false);
-                meter.events(event.of(payload));
-                meter.errored()
-            })
-    }
-
-    /// Whether the client learns more from the backend's own words than from ours.
-    fn speaks_for_itself(&self) -> bool {
-        self.is_json() && matches!(self.head.status, 500 | 502 | 504 | 529)
-    }
-
-    /// Whether the body is JSON by its label.
-    pub(super) fn is_json(&self) -> bool {
-        self.head.content_type.is_some_and(|span| {
-            let value = span.of(&self.block);
-            value.len() >= 16 && value[..16].eq_ignore_ascii_case(b"application/json")
-        })
-    }
-
-    /// Whether the body is in a content coding, which nobody asked for: it cannot be looked into.
-    pub(super) fn is_coded(&self) -> bool {
-        let coding = self.head.content_encoding.map(|span| span.of(&self.block));
-        coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
-    }
-
-    /// Whether what has come is enough to begin with: of a stream the first event, which may be an error; of a body
-    /// that will be converted all of it. What is longer than the limits is passed as it is.
-    fn is_open(&self, converts: bool, limits: &Limits) -> bool {
-        let payload = &self.block[self.head.len..];
-        match self.head.event_stream {
-            _ if self.decoded.ended || self.is_coded() => true,
-            true => sse::last_boundary(payload) > 0 || payload.len() > limits.event_bytes,
-            false => !converts || payload.len() as u64 > limits.body_bytes,
-        }
-    }
-}
-
-/// Sends the request to a backend of its model; to another if the first cannot take it.
+/// Sends the request to a backend of its model; to another if the first cannot take it. The answer is put into `place`,
+/// where it stays: it is too large to be handed from function to function.
 ///
 /// Errors: the fault of the last attempt, or `NoBackend` if there was nobody to ask.
-pub(super) async fn run(
+pub(super) async fn run<'p>(
     client: &mut Client,
     settle: &mut Settle,
     outgoing: &Outgoing<'_>,
-) -> Result<Answer, Fault> {
+    place: &'p mut Option<Answer>,
+) -> Result<&'p mut Answer, Fault> {
     let shard = client.shard.clone();
     let model = shard.plan.model(outgoing.model);
     let total = settle.started.plus(model.timeouts.total);
@@ -143,27 +57,30 @@ pub(super) async fn run(
     let mut tried = Tried::default();
     let mut last: Option<Refused> = None;
     let mut fresh = false;
-    loop {
+    let fault = loop {
         let Some(picked) = choose::pick(&shard, settle, outgoing, model, &tried) else {
-            return last.map_or_else(|| Err(choose::nobody(&shard, model, outgoing.api)), Refused::told);
+            break last
+                .map_or_else(|| Some(choose::nobody(&shard, model, outgoing.api)), |last| last.told(place));
         };
         let (index, backend) = (picked.index, picked.backend);
         settle.record.attempts += 1;
         settle.record.backend = Some(backend);
         let mut attempt =
             Attempt { client, settle, outgoing, model, total, fresh, sent: Sent::default(), early: None };
-        let result = attempt.run(picked).await;
+        let opened = attempt.run(picked, place).await;
         let sent = attempt.sent;
-        let refused = match result {
-            Ok(answer) => match answer.refusal(outgoing.api) {
-                None => {
-                    shard.plan.cells.backend(backend).breaker.success(shard.deadlines.now());
-                    return Ok(answer);
-                }
-                Some(fault) => Refused { answer: answer.speaks_for_itself().then_some(answer), fault },
-            },
-            Err(fault) => Refused { answer: None, fault },
+        let refusal = match opened {
+            Ok(answer) => answer.refusal(outgoing.api),
+            Err(fault) => {
+                *place = None;
+                Some(fault)
+            }
         };
+        let Some(fault) = refusal else {
+            shard.plan.cells.backend(backend).breaker.success(shard.deadlines.now());
+            break None;
+        };
+        let refused = Refused { answer: place.take().filter(Answer::speaks_for_itself), fault };
         let kind = refused.fault.kind;
         // The backend is well, the kept connection was not: no failure of its own, and no draw on the budget, since
         // the next attempt dials and so this happens once per exchange.
@@ -176,11 +93,11 @@ pub(super) async fn run(
         let attempts = u32::from(settle.record.attempts);
         let again = retry::again(kind, sent, attempts, shard.plan.limits.attempts);
         if !again {
-            return refused.told();
+            break refused.told(place);
         }
         if !stale && !shard.retries.borrow_mut().take() {
             shard.numbers.inc(Counter::RetriesOverBudget);
-            return refused.told();
+            break refused.told(place);
         }
         fresh = stale;
         if stale {
@@ -190,6 +107,10 @@ pub(super) async fn run(
             tried.add(index);
         }
         last = Some(refused.or_sooner(last));
+    };
+    match (fault, place) {
+        (None, Some(answer)) => Ok(answer),
+        (fault, _) => Err(fault.unwrap_or_else(|| Fault::new(Kind::Internal, "the answer was lost"))),
     }
 }
 
@@ -200,9 +121,10 @@ struct Refused {
 }
 
 impl Refused {
-    /// What the client is told if nobody else can be asked.
-    fn told(self) -> Result<Answer, Fault> {
-        self.answer.ok_or(self.fault)
+    /// What the client is told if nobody else can be asked: the fault, or nothing if `place` has the answer.
+    fn told(self, place: &mut Option<Answer>) -> Option<Fault> {
+        *place = self.answer;
+        place.is_none().then_some(self.fault)
     }
 
     /// Of two refusals, the one that lets the client come back sooner.
@@ -246,7 +168,11 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn run(&mut self, picked: Picked<'_>) -> Result<Answer, Fault> {
+    async fn run<'p>(
+        &mut self,
+        picked: Picked<'_>,
+        place: &'p mut Option<Answer>,
+    ) -> Result<&'p mut Answer, Fault> {
         let shard = self.client.shard.clone();
         let backend = shard.plan.backend(picked.backend);
         let request =
@@ -261,7 +187,7 @@ impl Attempt<'_> {
         let was_early = self.early.is_some();
         let (mut head, block, answered) = self.head(&mut connection).await?;
         head.keep_alive &= !was_early;
-        let mut answer = Answer {
+        let answer = place.insert(Answer {
             decode: Decode::new(head.framing),
             decoded: Decoded { ended: false, extra: false },
             connection,
@@ -272,8 +198,8 @@ impl Attempt<'_> {
             sent,
             answered,
             expected_seconds: picked.expected_seconds,
-        };
-        self.open(&mut answer).await?;
+        });
+        self.open(answer).await?;
         Ok(answer)
     }
 
@@ -446,12 +372,6 @@ fn gone() -> Fault {
     Fault::new(Kind::ClientGone, "the client left before its answer")
 }
 
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is rare enough to be taken as unknown.
-fn seconds(value: &[u8]) -> Option<Nanos> {
-    let seconds: u64 = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
-    Some(Nanos(seconds.min(86_400) * 1_000_000_000))
-}
-
 /// Connects to a backend: every address in turn, TLS on top where it is asked for.
 async fn open(backend: &Backend, busy_poll_us: u32) -> Result<(Reader, Writer), Fault> {
     let failed =
@@ -486,8 +406,6 @@ async fn first_to_accept(addresses: &[SocketAddr], busy_poll_us: u32) -> io::Res
 
 /// Interim answers (1xx) before the final one.
 const INTERIM_MAX: u32 = 16;
-/// Advice when nothing better is known.
-pub(super) const RETRY_SOON: Nanos = Nanos(1_000_000_000);
 /// The longest a backend's own `Retry-After` keeps it out of the pool.
 const HOLD_MAX: Nanos = Nanos(300_000_000_000);
 /// When passive failures take a backend out of the pool (by taste).

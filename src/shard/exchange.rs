@@ -1,8 +1,9 @@
 //! One request and its answer: the order of things, from a complete head to the opening of the answer.
 
+use super::answer::Answer;
 use super::connection::Client;
 use super::convert;
-use super::dispatch::{self, Answer, Outgoing};
+use super::dispatch::{self, Outgoing};
 use super::phases;
 use super::relay::Relay;
 use super::respond;
@@ -87,48 +88,52 @@ fn has_anthropic_version(head: &RequestHead, bytes: &[u8]) -> bool {
     fields::lines(head.fields.of(bytes)).any(|line| line.name.eq_ignore_ascii_case(b"anthropic-version"))
 }
 
-/// Serves the request whose head lies at the front of the client's inbox, up to the head of a backend's answer; the
-/// rest is the relay's. `Err`: the client has been answered or has gone, and this becomes of its connection.
-pub(super) async fn begin(client: &mut Client, head: RequestHead) -> Result<Relay, Next> {
-    let shard = client.shard.clone();
+/// Serves the request whose head lies at the front of the client's inbox, up to the head of a backend's answer, which
+/// is put into `place`; the rest is the relay's. `Err`: the client has been answered or has gone, and this becomes of
+/// its connection.
+pub(super) async fn begin<'p>(
+    client: &mut Client,
+    settle: &'p mut Settle,
+    head: &RequestHead,
+    place: &'p mut Option<Answer>,
+) -> Result<Relay<'p>, Next> {
     let method = if head.method == Method::Head { Method::Get } else { head.method };
     let routed = dialect::route(method.name().as_bytes(), head.path.of(client.inbox()));
-    let asked = Asked::new(&head, client.inbox(), routed.as_ref().ok().copied());
-    let name = asked.api.map_or("unknown", Api::name);
-    let mut settle = Settle::new(&shard, name, client.address.ip());
+    let asked = Asked::new(head, client.inbox(), routed.as_ref().ok().copied());
+    settle.record.api = asked.api.map_or("unknown", Api::name);
     settle.record.request_bytes = head.len as u64;
     #[cfg(debug_assertions)]
-    failpoint(&head, client.inbox());
+    failpoint(head, client.inbox());
 
     let admitted = match routed {
-        Ok(api) => phases::on_head(&mut settle, &head, client.inbox(), api).map(|()| api),
+        Ok(api) => phases::on_head(settle, head, client.inbox(), api).map(|()| api),
         Err(fault) => Err(fault),
     };
     let api = match admitted {
         Ok(api) => api,
         Err(fault) => {
             let bodiless = matches!(head.framing, framing::Request::None | framing::Request::Length(0));
-            let next = respond::refuse(client, &mut settle, &asked, &fault, bodiless).await;
+            let next = respond::refuse(client, settle, &asked, &fault, bodiless).await;
             client.keep_request(head.len);
             client.forget_request();
             return Err(next);
         }
     };
-    let body = match read_body(client, &head).await {
+    let body = match read_body(client, head).await {
         Ok(body) => body,
         Err(fault) if fault.kind == Kind::ClientGone => {
             settle.failed(fault.kind, fault.kind.status());
             return Err(Next::Close);
         }
         Err(fault) => {
-            return Err(respond::refuse(client, &mut settle, &asked, &fault, false).await);
+            return Err(respond::refuse(client, settle, &asked, &fault, false).await);
         }
     };
     settle.record.request_bytes = body.end as u64;
     client.keep_request(body.end);
     let answered = match api {
-        Api::Models | Api::ModelById => Err(list(client, &mut settle, &asked, &head).await),
-        _ => forward(client, &mut settle, &asked, &head, &body, api).await,
+        Api::Models | Api::ModelById => Err(list(client, settle, &asked, head).await),
+        _ => forward(client, settle, &asked, head, &body, api, place).await,
     };
     client.forget_request();
     answered.map(|(peek, answer)| Relay::new(client, settle, asked, &peek, answer))
@@ -255,23 +260,24 @@ fn entry(model: &Model) -> models::Entry<'_> {
 }
 
 /// Sends the request to a backend. Its answer's head, or what becomes of the connection of a client without one.
-async fn forward(
+async fn forward<'p>(
     client: &mut Client,
     settle: &mut Settle,
     asked: &Asked,
     head: &RequestHead,
     body: &Body,
     api: Api,
-) -> Result<(Peek, Answer), Next> {
+    place: &'p mut Option<Answer>,
+) -> Result<(Peek, &'p mut Answer), Next> {
     let (model, peek) = match phases::on_body(settle, api, body.of(client.inbox())) {
         Ok(decided) => decided,
         Err(fault) => return Err(respond::refuse(client, settle, asked, &fault, true).await),
     };
     client.watch();
     let outgoing = Outgoing { head, body, api, model, peek: &peek };
-    match dispatch::run(client, settle, &outgoing).await {
-        Ok(mut answer) => {
-            convert::apply(&client.shard, &mut answer, &peek);
+    match dispatch::run(client, settle, &outgoing, place).await {
+        Ok(answer) => {
+            convert::apply(&client.shard, answer, &peek);
             Ok((peek, answer))
         }
         Err(fault) if fault.kind == Kind::ClientGone => {

@@ -4,6 +4,7 @@
 //! `dispatch` -> `relay` -> `settle`. Control flow lives in exchange, dispatch and relay; what they call returns a
 //! value. A shard takes no lock, spawns no thread and never waits for the coordinator.
 
+mod answer;
 mod choose;
 mod connection;
 mod convert;

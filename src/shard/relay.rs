@@ -10,9 +10,9 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
+use super::answer::Answer;
 use super::connection::Client;
 use super::decode::Decoded;
-use super::dispatch::Answer;
 use super::exchange::{Asked, Next};
 use super::look::Look;
 use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
@@ -33,7 +33,7 @@ use crate::wire::head::Version;
 /// An answer on its way to the client. Polled by hand, and laid out in the order of heat: this is where a stream spends
 /// its life, and each event finds the caches cold. From the end of `look` to the front of `answer` is what one takes.
 #[repr(C)]
-pub(super) struct Relay {
+pub(super) struct Relay<'a> {
     look: Look,
     turn: Turn,
     /// After this write the answer is over.
@@ -53,8 +53,8 @@ pub(super) struct Relay {
     total: Nanos,
     between: Nanos,
     write_stall: Nanos,
-    answer: Answer,
-    settle: Settle,
+    answer: &'a mut Answer,
+    settle: &'a mut Settle,
     asked: Asked,
 }
 
@@ -71,13 +71,13 @@ enum Broken {
     Backend(Fault),
 }
 
-impl Relay {
+impl<'a> Relay<'a> {
     pub(super) fn new(
         client: &Client,
-        mut settle: Settle,
+        settle: &'a mut Settle,
         asked: Asked,
         peek: &Peek,
-        answer: Answer,
+        answer: &'a mut Answer,
     ) -> Self {
         let plan = &client.shard.plan;
         let timeouts = settle.record.model.map_or(plan.timeouts, |model| plan.model(model).timeouts);
@@ -183,7 +183,7 @@ impl Relay {
 
         let mut out = client.shard.blocks.with_room(HEAD_ROOM + block.len());
         let (asked, head) = (&self.asked, &self.answer.head);
-        respond::answer_head(&mut out, &self.settle, asked, head, &block, self.framing, self.keep_alive);
+        respond::answer_head(&mut out, self.settle, asked, head, &block, self.framing, self.keep_alive);
         let bytes: usize = found.pieces.iter().map(|piece| piece.len()).sum();
         if self.framing == Framing::Chunked && bytes > 0 {
             out.extend_from_slice(chunk_size(bytes, &mut [0; SIZE_BYTES]));
@@ -335,22 +335,14 @@ impl Relay {
         }
     }
 
-    /// Both sides are done: the true usage is known, the backend's connection may serve another exchange.
-    pub(super) fn ended(mut self, client: &Client) -> Next {
+    /// Both sides are done: the true usage is known.
+    pub(super) fn ended(&mut self) -> Next {
         self.count();
         self.answer.lease.first_token();
-        let Answer { connection, lease, head, decode, decoded, .. } = self.answer;
-        let shard = &client.shard;
+        let status = self.answer.head.status;
         match self.look.errored() {
-            true => self.settle.failed(Kind::BackendFailed, head.status),
-            false => self.settle.done(head.status),
-        }
-        if head.keep_alive && !decoded.extra && !decode.ends_by_close() {
-            let most = shard.plan.timeouts.backend_idle;
-            let theirs =
-                head.keep_alive_timeout.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
-            let idle = theirs.map_or(most, |theirs| theirs.min(most));
-            shard.idle.put(lease.backend, connection, shard.blocks.large(), shard.deadlines.now(), idle);
+            true => self.settle.failed(Kind::BackendFailed, status),
+            false => self.settle.done(status),
         }
         if self.keep_alive { Next::Head } else { Next::Finish }
     }
@@ -358,6 +350,7 @@ impl Relay {
     /// The answer does not get to its end: the client must be able to tell, and pays for what it got.
     async fn broken(&mut self, client: &mut Client, broken: Broken) -> Next {
         self.count();
+        self.see_usage();
         let status = self.settle.record.status;
         let fault = match broken {
             Broken::Client(interrupt) => {
@@ -402,7 +395,6 @@ impl Relay {
         numbers.add(Counter::BytesToClients, self.written_bytes);
         numbers.add(Counter::EventsRelayed, self.look.event_count());
         numbers.add(Counter::EventsPassedUnread, self.look.unread_count());
-        self.see_usage();
     }
 
     /// Hands what the answer has used so far to the settlement.

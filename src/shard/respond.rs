@@ -130,7 +130,7 @@ pub(super) async fn refuse(
 
 /// Refuses a head that could not be read; nothing is known about who sent it.
 pub(super) async fn unread(client: &mut Client, fault: &Fault) {
-    let mut settle = Settle::new(&client.shard.clone(), "unread", client.address.ip());
+    let mut settle = Settle::new(&client.shard, client.address.ip());
     let asked = Asked::unreadable();
     refuse(client, &mut settle, &asked, fault, false).await;
 }

@@ -38,7 +38,7 @@ pub(crate) struct Settle {
 
 impl Settle {
     /// Opens the record. Until somebody says how the exchange ended, it ended by a fault of ours.
-    pub(crate) fn new(shard: &Rc<Shard>, api: &'static str, client: std::net::IpAddr) -> Self {
+    pub(crate) fn new(shard: &Rc<Shard>, client: std::net::IpAddr) -> Self {
         let started = clock::now();
         shard.numbers.inc(Counter::ExchangesActive);
         let record = Record {
@@ -46,7 +46,7 @@ impl Settle {
             request_id: RequestId(u128::from(shard.random()) << 64 | u128::from(shard.random())),
             shard: shard.id,
             client: Some(client),
-            api,
+            api: "unread",
             key: None,
             model: None,
             backend: None,

@@ -1,0 +1,122 @@
+//! The opening of a backend's answer: what it is, and whether it is one to pass on.
+
+use super::Shard;
+use super::choose::{self, RETRY_SOON};
+use super::decode::{Decode, Decoded};
+use super::idle::Connection;
+use super::settle::Lease;
+use crate::dialect::Api;
+use crate::dialect::stream::Meter;
+use crate::error::{Fault, Kind};
+use crate::net::blocks::Block;
+use crate::plan::Limits;
+use crate::units::Nanos;
+use crate::wire::head::ResponseHead;
+use crate::wire::sse;
+
+/// The opening of a backend's answer, and the connection on which the rest comes. What each event needs comes first.
+#[repr(C)]
+pub(super) struct Answer {
+    pub(super) connection: Connection,
+    /// How the rest of the body is framed, and whether the block holds all of it.
+    pub(super) decode: Decode,
+    pub(super) decoded: Decoded,
+    pub(super) lease: Lease,
+    pub(super) head: ResponseHead,
+    /// The head, then payload: what came with it, of a stream at least the first event.
+    pub(super) block: Block,
+    /// Usage was asked for on our own behalf.
+    pub(super) asks_usage: bool,
+    /// When the request was sent, and when the answer's first byte came.
+    pub(super) sent: Nanos,
+    pub(super) answered: Nanos,
+    /// Expected seconds to the first token, for the backend's slowness.
+    pub(super) expected_seconds: f64,
+}
+
+impl Answer {
+    /// Whether the answer is a refusal or a failure that another backend may not share.
+    pub(super) fn refusal(&self, api: Api) -> Option<Fault> {
+        let status = self.head.status;
+        match status {
+            429 | 503 => {
+                let wait = self.head.retry_after.and_then(|span| seconds(span.of(&self.block)));
+                Some(choose::busy().retry_after(wait.unwrap_or(RETRY_SOON)))
+            }
+            500 | 502 | 504 | 529 => {
+                Some(Fault::new(Kind::BackendFailed, format!("the backend answered {status}")))
+            }
+            401 | 403 | 407 => Some(Fault::new(
+                Kind::BackendDenied,
+                "the backend refused the gateway's own credential; tell the operator",
+            )),
+            300..=399 => {
+                Some(Fault::new(Kind::BackendMalformed, "the backend redirects, which is not followed"))
+            }
+            _ if self.opens_with_error(api) => {
+                Some(Fault::new(Kind::BackendFailed, "the backend's stream began with an error"))
+            }
+            _ => None,
+        }
+    }
+
+    fn opens_with_error(&self, api: Api) -> bool {
+        let payload = &self.block[self.head.len..];
+        self.head.event_stream
+            && !self.is_coded()
+            && sse::events(payload).find(|event| !event.of(payload).starts_with(b":")).is_some_and(|event| {
+                let mut meter = Meter::new(api, 1, false);
+                meter.events(event.of(payload));
+                meter.errored()
+            })
+    }
+
+    /// The answer has been read to its end: its connection may serve another exchange.
+    pub(super) fn keep_connection(self, shard: &Shard) {
+        if !self.head.keep_alive || self.decoded.extra || self.decode.ends_by_close() {
+            return;
+        }
+        let most = shard.plan.timeouts.backend_idle;
+        let theirs = self.head.keep_alive_timeout;
+        let theirs = theirs.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
+        let idle = theirs.map_or(most, |theirs| theirs.min(most));
+        let (backend, block) = (self.lease.backend, shard.blocks.large());
+        shard.idle.put(backend, self.connection, block, shard.deadlines.now(), idle);
+    }
+
+    /// Whether the client learns more from the backend's own words than from ours.
+    pub(super) fn speaks_for_itself(&self) -> bool {
+        self.is_json() && matches!(self.head.status, 500 | 502 | 504 | 529)
+    }
+
+    /// Whether the body is JSON by its label.
+    pub(super) fn is_json(&self) -> bool {
+        self.head.content_type.is_some_and(|span| {
+            let value = span.of(&self.block);
+            value.len() >= 16 && value[..16].eq_ignore_ascii_case(b"application/json")
+        })
+    }
+
+    /// Whether the body is in a content coding, which nobody asked for: it cannot be looked into.
+    pub(super) fn is_coded(&self) -> bool {
+        let coding = self.head.content_encoding.map(|span| span.of(&self.block));
+        coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+    }
+
+    /// Whether what has come is enough to begin with: of a stream the first event, which may be an error; of a body
+    /// that will be converted all of it. What is longer than the limits is passed as it is.
+    pub(super) fn is_open(&self, converts: bool, limits: &Limits) -> bool {
+        let payload = &self.block[self.head.len..];
+        match self.head.event_stream {
+            _ if self.decoded.ended || self.is_coded() => true,
+            true => sse::last_boundary(payload) > 0 || payload.len() > limits.event_bytes,
+            false => !converts || payload.len() as u64 > limits.body_bytes,
+        }
+    }
+}
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is rare enough to be taken as unknown.
+fn seconds(value: &[u8]) -> Option<Nanos> {
+    let seconds: u64 = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
+    Some(Nanos(seconds.min(86_400) * 1_000_000_000))
+}
