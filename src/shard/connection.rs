@@ -107,7 +107,8 @@ impl Client {
         }
     }
 
-    /// One request and its answer. What came before the relay is gone by the time it runs: a stream spends its life there.
+    /// One request and its answer. What only `begin` needs is gone by the time the relay runs: a stream spends its life
+    /// there. What both need lies here and is lent, for it is large.
     async fn exchange(&mut self, head: &RequestHead) -> exchange::Next {
         let mut settle = Settle::new(&self.shard, self.address.ip());
         let mut answer = None;

@@ -31,7 +31,7 @@ use crate::wire::framing;
 use crate::wire::head::Version;
 
 /// An answer on its way to the client. Polled by hand, and laid out in the order of heat: this is where a stream spends
-/// its life, and each event finds the caches cold. From the end of `look` to the front of `answer` is what one takes.
+/// its life, and each event finds the caches cold. One takes the end of `look`, what follows it, and the answer's front.
 #[repr(C)]
 pub(super) struct Relay<'a> {
     look: Look,
