@@ -1,5 +1,6 @@
 //! What we say to a client in our own words: heads of answers, refusals, local answers.
 
+use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::connection::Client;
@@ -32,8 +33,10 @@ pub(super) enum Framing {
 
 /// The value of `Date`.
 pub(super) fn date(unix_ms: u64) -> [u8; DATE_BYTES] {
-    let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(unix_ms));
-    text.as_bytes().try_into().expect("an IMF-fixdate has 29 bytes")
+    let mut text = [0; DATE_BYTES];
+    let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_millis(unix_ms));
+    write!(&mut text[..], "{date}").expect("an IMF-fixdate has 29 bytes");
+    text
 }
 
 /// Pushes a decimal number.
