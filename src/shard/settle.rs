@@ -37,7 +37,8 @@ pub(crate) struct Settle {
 }
 
 impl Settle {
-    /// Opens the record. Until somebody says how the exchange ended, it ended by a fault of ours.
+    /// Opens the record. Until somebody says how the exchange ended, it ended by a fault of ours; until somebody says
+    /// what was asked, its head was not read.
     pub(crate) fn new(shard: &Rc<Shard>, client: std::net::IpAddr) -> Self {
         let started = clock::now();
         shard.numbers.inc(Counter::ExchangesActive);
