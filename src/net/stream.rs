@@ -5,6 +5,10 @@
 //! submitted at the next poll, and the block comes out with what became of it; neither arming nor writing allocates.
 //! An armed reader may be polled or left alone: while a request waits for its backend it is the detector for a client
 //! that leaves, and in an idle backend connection it finds a closed one without a system call.
+//!
+//! A write goes to the socket at once, by a plain `send`, and only what the socket has no room for goes through the
+//! runtime. A write submitted to the ring is done at the next turn of the loop and wakes its task once more; done here
+//! it costs the same in the kernel, half as many turns and wake-ups, and leaves earlier (`bench/compare`).
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -18,7 +22,8 @@ use std::task::{Context, Poll, Waker};
 use monoio::buf::{IoBuf, SliceMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
 use monoio::net::UnixStream;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 
 use super::blocks::{Block, room};
 use super::tls::{TlsReader, TlsWriter};
@@ -131,6 +136,10 @@ impl Reader {
 /// The sending half.
 pub struct Writer {
     fd: RawFd,
+    /// What is written is what the socket gets: there is no TLS.
+    plain: bool,
+    /// What was given and has not been tried.
+    fresh: Option<(Block, Range<usize>)>,
     pump: Pump<Order, Outcome<()>>,
 }
 
@@ -143,14 +152,23 @@ enum Order {
 }
 
 impl Writer {
-    /// Gives the block of which `range` is to be written, all of it. Nothing is submitted before a poll, and the write
+    /// Gives the block of which `range` is to be written, all of it. Nothing is sent before a poll, and the write
     /// goes on as long as somebody polls it.
     pub fn start(&mut self, block: Block, range: Range<usize>) {
-        self.pump.give(Order::Range(block, range));
+        debug_assert!(self.fresh.is_none(), "one write at a time");
+        self.fresh = Some((block, range));
     }
 
-    /// Submits the write if it is not, and takes the block once all of it is written.
+    /// Sends what the socket takes, and takes the block back once all of it is written.
     pub fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<Outcome<()>> {
+        if let Some((block, range)) = self.fresh.take() {
+            let sent = if self.plain { send_now(self.fd, &block[range.clone()]) } else { Ok(0) };
+            match sent {
+                Ok(sent) if sent == range.len() => return Poll::Ready((Ok(()), block)),
+                Ok(sent) => self.pump.give(Order::Range(block, range.start + sent..range.end)),
+                Err(error) => return Poll::Ready((Err(error), block)),
+            }
+        }
         self.pump.poll(context)
     }
 
@@ -163,9 +181,9 @@ impl Writer {
     /// Ends our side: the peer reads what was written, then the end. TLS says so in a record of its own first. Nothing
     /// happens if a write is still under way.
     pub async fn finish(&mut self) {
-        if self.pump.is_idle() {
+        if self.fresh.is_none() && self.pump.is_idle() {
             self.pump.give(Order::Finish);
-            poll_fn(|context| self.poll_sent(context)).await.0.ok();
+            poll_fn(|context| self.pump.poll(context)).await.0.ok();
         }
     }
 
@@ -176,12 +194,32 @@ impl Writer {
     }
 }
 
-/// Writes `range` of `block` to a socket, however many sends that takes.
-pub(super) async fn write_all(
+/// Sends what the socket has room for, which may be nothing.
+fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
+    match send(fd, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+        sent => Ok(sent?),
+    }
+}
+
+/// Writes `range` of `block` to the socket `fd`, whose half this is: at once what it takes, then the rest.
+pub(super) async fn send_all(
+    fd: RawFd,
     half: &mut OwnedWriteHalf<Socket>,
-    mut block: Block,
+    block: Block,
     range: Range<usize>,
 ) -> Outcome<()> {
+    match send_now(fd, &block[range.clone()]) {
+        Ok(sent) => write_all(half, block, range.start + sent..range.end).await,
+        Err(error) => (Err(error), block),
+    }
+}
+
+/// Writes `range` of `block` to a socket, however many sends that takes.
+async fn write_all(half: &mut OwnedWriteHalf<Socket>, mut block: Block, range: Range<usize>) -> Outcome<()> {
     let (mut start, end) = (range.start, range.end);
     while start < end {
         let (sent, slice) = half.write(block.slice(start..end)).await;
@@ -226,8 +264,8 @@ fn filled(count: io::Result<usize>, slice: SliceMut<Block>, start: usize) -> Out
     (count, block)
 }
 
-/// The halves of a socket without TLS. Its pumps do themselves what `read_some` and `write_all` do for TLS: a future
-/// less to go through at every wait.
+/// The halves of a socket without TLS. The reader's pump does itself what `read_some` does for TLS: a future less to go
+/// through at every wait.
 pub fn plain(socket: Socket) -> (Reader, Writer) {
     let fd = socket.as_raw_fd();
     let (mut read, mut write) = socket.into_split();
@@ -241,31 +279,14 @@ pub fn plain(socket: Socket) -> (Reader, Writer) {
     });
     let pump = Pump::new(|hatch| async move {
         loop {
-            let (mut slice, end) = match hatch.order().await {
-                Order::Range(block, range) => (block.slice(range.clone()), range.end),
-                Order::Finish => {
-                    let ended = write.shutdown().await;
-                    hatch.put((ended, Block::new()));
-                    continue;
-                }
+            let outcome = match hatch.order().await {
+                Order::Range(block, range) => write_all(&mut write, block, range).await,
+                Order::Finish => (write.shutdown().await, Block::new()),
             };
-            let outcome = loop {
-                if slice.begin() == end {
-                    break Ok(());
-                }
-                let (sent, back) = write.write(slice).await;
-                match sent_on(sent, back.begin()) {
-                    Ok(start) => slice = back.into_inner().slice(start..end),
-                    Err(error) => {
-                        slice = back;
-                        break Err(error);
-                    }
-                }
-            };
-            hatch.put((outcome, slice.into_inner()));
+            hatch.put(outcome);
         }
     });
-    (Reader(reader), Writer { fd, pump })
+    (Reader(reader), Writer { fd, plain: true, fresh: None, pump })
 }
 
 /// The halves of a socket whose TLS handshake is done.
@@ -285,5 +306,5 @@ pub(super) fn secured(fd: RawFd, mut read: TlsReader, mut write: TlsWriter) -> (
             hatch.put(outcome);
         }
     });
-    (Reader(reader), Writer { fd, pump })
+    (Reader(reader), Writer { fd, plain: false, fresh: None, pump })
 }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::blocks::{Block, TAIL_BYTES, room};
-use super::stream::{Outcome, Reader, Socket, Writer, read_some, secured, write_all};
+use super::stream::{Outcome, Reader, Socket, Writer, read_some, secured, send_all};
 
 /// Accepts TLS from a client. The caller bounds the time.
 ///
@@ -46,7 +46,7 @@ async fn handshake(socket: Socket, mut session: Connection) -> io::Result<(Reade
     session.set_buffer_limit(None); // bounded by what one `write_all` is given
     while session.is_handshaking() {
         if session.wants_write() {
-            out = flush(&mut write, &mut session, out).await?;
+            out = flush(fd, &mut write, &mut session, out).await?;
             continue;
         }
         if fed == cipher.len() {
@@ -61,15 +61,15 @@ async fn handshake(socket: Socket, mut session: Connection) -> io::Result<(Reade
         match decrypt(&mut session, &cipher[fed..]) {
             Ok(taken) => fed += taken,
             Err(error) => {
-                let _ = flush(&mut write, &mut session, out).await; // the alert that says why
+                let _ = flush(fd, &mut write, &mut session, out).await; // the alert that says why
                 return Err(error);
             }
         }
     }
-    out = flush(&mut write, &mut session, out).await?; // a last flight, session tickets
+    out = flush(fd, &mut write, &mut session, out).await?; // a last flight, session tickets
     let session = Rc::new(RefCell::new(session));
     let reader = TlsReader { half: read, session: Rc::clone(&session), cipher, fed };
-    Ok(secured(fd, reader, TlsWriter { half: write, session, out }))
+    Ok(secured(fd, reader, TlsWriter { fd, half: write, session, out }))
 }
 
 /// Feeds ciphertext to the session until it has all of it, or holds as much plaintext as it takes; how many bytes
@@ -96,6 +96,7 @@ fn decrypt(session: &mut Connection, cipher: &[u8]) -> io::Result<usize> {
 
 /// Sends what the session wants to send.
 async fn flush(
+    fd: RawFd,
     half: &mut OwnedWriteHalf<Socket>,
     session: &mut Connection,
     mut out: Block,
@@ -105,7 +106,7 @@ async fn flush(
         session.write_tls(&mut out)?;
     }
     let end = out.len();
-    let (sent, out) = write_all(half, out, 0..end).await;
+    let (sent, out) = send_all(fd, half, out, 0..end).await;
     sent.map(|()| out)
 }
 
@@ -163,6 +164,7 @@ impl TlsReader {
 
 /// The sending half of a TLS connection.
 pub(super) struct TlsWriter {
+    fd: RawFd,
     half: OwnedWriteHalf<Socket>,
     session: Rc<RefCell<Connection>>,
     out: Block,
@@ -177,7 +179,7 @@ impl TlsWriter {
             return (Err(error), block);
         }
         let end = out.len();
-        let (sent, out) = write_all(&mut self.half, out, 0..end).await;
+        let (sent, out) = send_all(self.fd, &mut self.half, out, 0..end).await;
         self.out = out;
         (sent, block)
     }
@@ -189,7 +191,7 @@ impl TlsWriter {
         out.clear();
         if self.encrypt(&[], &mut out).is_ok() {
             let end = out.len();
-            let _ = write_all(&mut self.half, out, 0..end).await;
+            let _ = send_all(self.fd, &mut self.half, out, 0..end).await;
         }
         self.half.shutdown().await
     }
