@@ -6,7 +6,8 @@ use super::settle::Settle;
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::plan::{Backend, Member};
-use crate::wire::fields::{self, Field, Named};
+use crate::wire::fields::{self, Field};
+use crate::wire::head::RequestHead;
 use crate::wire::json;
 
 /// A request ready to be sent.
@@ -34,7 +35,7 @@ pub(super) fn request(
 
     let mut out = settle.shard.blocks.with_room(lines.len() + body_bytes + HEAD_ROOM);
     request_line(&mut out, outgoing, inbox, backend);
-    let hops = client_lines(&mut out, lines, outgoing.head.connection_named);
+    let hops = client_lines(&mut out, lines, outgoing.head);
     if hops >= HOPS_MAX {
         return Err(Fault::new(Kind::HeadMalformed, "the request passed through this gateway in a loop"));
     }
@@ -62,21 +63,17 @@ fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, inbox: &[u8], backend:
 }
 
 /// Copies the end-to-end lines; how often `Via` names us.
-fn client_lines(out: &mut Block, lines: &[u8], connection_named: bool) -> usize {
-    let named = connection_named.then(|| Named::of(lines));
-    let mut hops = 0;
-    for line in fields::lines(lines) {
-        let field = fields::classify(line.name);
-        if field == Field::Via {
-            hops += memchr::memmem::find_iter(line.value, b"ringway").count();
-        }
-        let dropped =
-            !fields::to_backend(field) || named.as_ref().is_some_and(|named| named.contains(line.name));
-        if !dropped {
-            out.extend_from_slice(line.raw);
-        }
+fn client_lines(out: &mut Block, lines: &[u8], head: &RequestHead) -> usize {
+    if head.connection_named {
+        fields::pass_unnamed(head.dropped, lines, out);
+    } else {
+        head.dropped.pass(lines, out);
     }
-    hops
+    if !head.via {
+        return 0;
+    }
+    let via = fields::lines(lines).filter(|line| fields::classify(line.name) == Field::Via);
+    via.map(|line| memchr::memmem::find_iter(line.value, b"ringway").count()).sum()
 }
 
 /// Our own lines fit.

@@ -177,8 +177,11 @@ impl<'a> Relay<'a> {
         let ended = self.answer.decoded.ended;
         let found = self.look.take(&block, Span::new(self.answer.head.len, block.len()), ended);
         self.first(client, found.first_token);
-        self.release(ended);
-        let ours = clock::now().since(self.answer.answered);
+        let now = clock::now();
+        if ended {
+            self.release(now);
+        }
+        let ours = now.since(self.answer.answered);
         self.settle.record.overhead = self.settle.record.overhead.plus(ours);
 
         let mut out = client.shard.blocks.with_room(HEAD_ROOM + block.len());
@@ -208,7 +211,9 @@ impl<'a> Relay<'a> {
         self.last = ended;
         let found = self.look.take(&block, Span::new(HEADROOM, block.len()), ended);
         self.first(client, found.first_token);
-        self.release(ended);
+        if ended {
+            self.release(clock::now());
+        }
         if !found.held.is_empty() {
             self.next = Some(held_block(client, found.held.of(&block)));
         }
@@ -293,11 +298,9 @@ impl<'a> Relay<'a> {
     }
 
     /// The last bytes are about to go out: what the exchange held of the key's limits goes first.
-    fn release(&mut self, ended: bool) {
-        if ended {
-            self.see_usage();
-            self.settle.release();
-        }
+    fn release(&mut self, now: Nanos) {
+        self.see_usage();
+        self.settle.release(now);
     }
 
     /// Ends a chunk, and after the last one the body. A finished stream whose server sends no `[DONE]` gets one.

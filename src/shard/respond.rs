@@ -7,12 +7,13 @@ use super::connection::Client;
 use super::exchange::{Asked, Next};
 use super::settle::Settle;
 use super::watch::Interrupt;
+use crate::clock;
 use crate::dialect::{Dialect, refusal};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::observe::Counter;
 use crate::policy::bucket::{Rate, Room};
-use crate::wire::fields::{self, Field, Named};
+use crate::wire::fields::{self, Field};
 use crate::wire::head::{ResponseHead, Version};
 
 /// Length of an IMF-fixdate (RFC 9110 section 5.6.7).
@@ -56,24 +57,30 @@ pub(super) fn answer_head(
 ) {
     status_line(out, head.status);
     let lines = head.fields.of(bytes);
-    let named = head.connection_named.then(|| Named::of(lines));
-    for line in fields::lines(lines) {
-        match fields::classify(line.name) {
-            Field::XRequestId | Field::RequestId => {
-                out.extend_from_slice(b"x-upstream-request-id: ");
-                out.extend_from_slice(line.value);
-                out.extend_from_slice(b"\r\n");
-            }
-            field if !fields::to_client(field) => {}
-            _ if named.as_ref().is_some_and(|named| named.contains(line.name)) => {}
-            _ => out.extend_from_slice(line.raw),
-        }
+    if head.connection_named {
+        fields::pass_unnamed(head.dropped, lines, out);
+    } else {
+        head.dropped.pass(lines, out);
+    }
+    if head.has_id {
+        backend_ids(out, lines);
     }
     if !head.date {
         date_line(out, settle);
     }
     own_lines(out, settle, asked.dialect);
     framing_lines(out, asked.version, framing, keep_alive);
+}
+
+/// The backend's own ids of the answer, under a name that is not ours.
+fn backend_ids(out: &mut Block, lines: &[u8]) {
+    for line in fields::lines(lines) {
+        if let Field::XRequestId | Field::RequestId = fields::classify(line.name) {
+            out.extend_from_slice(b"x-upstream-request-id: ");
+            out.extend_from_slice(line.value);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
 }
 
 /// Answers with a body of our own making; the request has been read.
@@ -140,7 +147,7 @@ pub(super) async fn unread(client: &mut Client, fault: &Fault) {
 
 async fn send(client: &mut Client, settle: &mut Settle, out: Block, next: Next) -> Next {
     let end = out.len();
-    settle.release();
+    settle.release(clock::now());
     settle.record.answer_bytes += end as u64;
     settle.shard.numbers.add(Counter::BytesToClients, end as u64);
     match client.write(out, 0..end).await {

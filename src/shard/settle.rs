@@ -130,7 +130,7 @@ impl Settle {
 
     /// Gives back what is held of the key's limits, charged with what is known. Called before the last bytes of an
     /// answer go out: a client that sends one request after another must never meet its own last one.
-    pub(crate) fn release(&mut self) {
+    pub(crate) fn release(&mut self, now: Nanos) {
         let charged = self.count();
         let plan = &self.shard.plan;
         if let Some(key) = self.slot.take() {
@@ -139,19 +139,20 @@ impl Settle {
         if let (Some(reserved), Some(key)) = (self.reserved.take(), self.record.key)
             && let Some(rate) = &plan.key(key).tokens
         {
-            plan.cells.key(key).tokens.settle(rate, reserved, charged, clock::now());
+            plan.cells.key(key).tokens.settle(rate, reserved, charged, now);
         }
     }
 }
 
 impl Drop for Settle {
     fn drop(&mut self) {
-        self.release();
+        let now = clock::now();
+        self.release(now);
         self.shard.numbers.dec(Counter::ExchangesActive);
         if self.streaming {
             self.shard.numbers.dec(Counter::StreamsActive);
         }
-        self.record.duration = clock::now().since(self.started);
+        self.record.duration = now.since(self.started);
         self.shard.outbox.borrow_mut().settle(&self.record);
     }
 }

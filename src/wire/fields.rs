@@ -1,6 +1,6 @@
 //! Header lines of a head that `head` has already accepted: which field is it, and may it travel?
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::framing::trim;
 
@@ -41,6 +41,41 @@ impl<'a> Iterator for Lines<'a> {
         let colon = memchr(b':', text).unwrap_or(text.len());
         let value = text.get(colon + 1..).unwrap_or_default();
         Some(Line { name: &text[..colon], value: trim(value), raw })
+    }
+}
+
+/// The lines of a head that go no further, a bit by the index of the line; all of them fit (`head::LINES_MAX`).
+///
+/// Decided where the head is read, which has to know every field anyway: passing the rest on takes no second look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Dropped(u128);
+
+impl Dropped {
+    /// Line `index` stays here.
+    pub(super) fn add(&mut self, index: usize) {
+        self.0 |= 1 << index;
+    }
+
+    /// Whether line `index` stays here.
+    pub fn contains(self, index: usize) -> bool {
+        self.0 >> index & 1 == 1
+    }
+
+    /// Appends the lines that travel, byte for byte. `fields` are those of the head that this was read with.
+    pub fn pass(self, fields: &[u8], out: &mut Vec<u8>) {
+        let (mut bits, mut kept, mut start) = (self.0, 0, 0);
+        for end in memchr_iter(b'\n', fields).map(|at| at + 1) {
+            if bits == 0 {
+                break;
+            }
+            if bits & 1 == 1 {
+                out.extend_from_slice(&fields[kept..start]);
+                kept = end;
+            }
+            bits >>= 1;
+            start = end;
+        }
+        out.extend_from_slice(&fields[kept..]);
     }
 }
 
@@ -134,12 +169,26 @@ pub enum Field {
 /// `_` counts as `-` only in the gateway's own `x-ringway-` prefix; `head` refuses the underscore spellings of the
 /// framing fields.
 pub fn classify(name: &[u8]) -> Field {
-    // Folded as a whole, so that each comparison is one of a known number of bytes.
-    let mut lower = [0; KNOWN_BYTES];
+    let mut front = [0; KNOWN_BYTES];
     let start = name.len().min(KNOWN_BYTES);
-    lower[..start].copy_from_slice(&name[..start]);
-    lower.make_ascii_lowercase();
-    match name.len() {
+    front[..start].copy_from_slice(&name[..start]);
+    known(front, name.len())
+}
+
+/// The same for the first `length` bytes of `line`, which a colon follows: no copy of a length known only at run time.
+pub(super) fn classify_line(line: &[u8], length: usize) -> Field {
+    match line.first_chunk() {
+        Some(front) => known(*front, length),
+        None => classify(&line[..length]),
+    }
+}
+
+/// Which field has a name of `length` bytes with this front. What stands in `front` behind the name begins with a zero
+/// or a colon, which no known name holds.
+fn known(front: [u8; KNOWN_BYTES], length: usize) -> Field {
+    // Folded as a whole, so that each comparison is one of a known number of bytes.
+    let lower = front.map(|byte| byte.to_ascii_lowercase());
+    match length {
         2 if is(&lower, b"te") => Field::Te,
         3 if is(&lower, b"via") => Field::Via,
         4 if is(&lower, b"host") => Field::Host,
@@ -280,25 +329,21 @@ fn hop_by_hop(field: Field) -> bool {
     )
 }
 
-/// The field names listed in the `Connection` lines of a head: lines with these names go no further (RFC 9110
-/// section 7.6.1). Worth asking only if the head says `connection_named`.
-#[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
-    fields: &'a [u8],
+/// Appends the lines that travel, but for those whose names are listed in the `Connection` lines of the head: they go no
+/// further (RFC 9110 section 7.6.1). For heads that say `connection_named`; the cost grows with the square of the lines.
+pub fn pass_unnamed(dropped: Dropped, fields: &[u8], out: &mut Vec<u8>) {
+    for (index, line) in lines(fields).enumerate() {
+        if !dropped.contains(index) && !is_named(fields, line.name) {
+            out.extend_from_slice(line.raw);
+        }
+    }
 }
 
-impl<'a> Named<'a> {
-    /// The names listed in `fields`, the `fields` span of an accepted head.
-    pub fn of(fields: &'a [u8]) -> Self {
-        Self { fields }
-    }
-
-    /// Whether `name` is listed, in any case. Cost: one pass over the head.
-    pub fn contains(self, name: &[u8]) -> bool {
-        lines(self.fields)
-            .filter(|line| line.name.eq_ignore_ascii_case(b"connection"))
-            .any(|line| elements(line.value).any(|element| element.eq_ignore_ascii_case(name)))
-    }
+/// Whether a `Connection` line lists `name`, in any case.
+fn is_named(fields: &[u8], name: &[u8]) -> bool {
+    lines(fields)
+        .filter(|line| line.name.eq_ignore_ascii_case(b"connection"))
+        .any(|line| elements(line.value).any(|element| element.eq_ignore_ascii_case(name)))
 }
 
 /// The non-empty elements of a comma-separated value (RFC 9110 section 5.6.1).
@@ -337,101 +382,4 @@ static TOKEN: [bool; 256] = {
 };
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_come_with_trimmed_values_and_whole_raws() {
-        let fields = b"Host: gw.test\r\nX:\t a: b \t\r\nEmpty:\r\n";
-        let seen: Vec<_> = lines(fields).map(|line| (line.name, line.value, line.raw.len())).collect();
-        assert_eq!(seen, [(&b"Host"[..], &b"gw.test"[..], 15), (b"X", b"a: b", 12), (b"Empty", b"", 8)]);
-        assert_eq!(lines(fields).map(|line| line.raw).collect::<Vec<_>>().concat(), fields);
-    }
-
-    #[test]
-    fn lines_of_garbage_end_without_panic() {
-        for bytes in [&b""[..], b"\r\n", b"\n", b"no colon", b":", b"a:b", b"\n\n:\r"] {
-            assert!(lines(bytes).count() <= bytes.len());
-        }
-    }
-
-    #[test]
-    fn names_are_known_in_any_case() {
-        for (name, field) in [
-            ("TE", Field::Te),
-            ("Content-Length", Field::ContentLength),
-            ("cOnNeCtIoN", Field::Connection),
-            ("X-Api-Key", Field::ApiKey),
-            ("api-key", Field::ApiKey),
-            ("Strict-Transport-Security", Field::Hsts),
-            ("x-ratelimit-limit-requests", Field::RateLimit),
-            ("Anthropic-RateLimit-Tokens-Reset", Field::RateLimit),
-            ("retry-after-ms", Field::RateLimit),
-            ("retry-after", Field::RetryAfter),
-            ("CF-RAY", Field::CfRay),
-            ("openai-organization", Field::OpenAiOrganization),
-            ("OpenAI-Project", Field::OpenAiOrganization),
-            ("x-forwarded-port", Field::XForwarded),
-            ("HTTP2-Settings", Field::Http2Settings),
-            ("x-should-retry", Field::ShouldRetry),
-            ("X-Ringway-Backend", Field::Ringway),
-            ("X_RINGWAY-backend", Field::Ringway),
-            ("x_ringway_a_b", Field::Ringway),
-        ] {
-            assert_eq!(classify(name.as_bytes()), field, "{name}");
-        }
-        for name in
-            ["", "x", "hosts", "content_length", "x-ringway", "cf", "ratelimi", "anthropic-version", "tE "]
-        {
-            assert_eq!(classify(name.as_bytes()), Field::Other, "{name}");
-        }
-    }
-
-    #[test]
-    fn what_is_between_two_neighbours_stays_there() {
-        let names = "Connection Keep-Alive Proxy-Connection Proxy-Authenticate Proxy-Authorization TE Trailer \
-                     Transfer-Encoding Upgrade HTTP2-Settings Content-Length Host Authorization x-api-key \
-                     x-request-id openai-organization x-ringway-backend cf-ray";
-        for name in names.split_whitespace() {
-            let field = classify(name.as_bytes());
-            assert!(!to_backend(field) && !to_client(field), "{name}");
-        }
-        for name in
-            ["Expect", "Accept-Encoding", "X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Real-IP"]
-        {
-            assert!(!to_backend(classify(name.as_bytes())), "{name}");
-        }
-        for name in
-            ["Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "x-ratelimit-limit-tokens", "request-id"]
-        {
-            assert!(!to_client(classify(name.as_bytes())), "{name}");
-        }
-        for name in [
-            "Content-Type",
-            "User-Agent",
-            "Accept",
-            "anthropic-version",
-            "Via",
-            "traceparent",
-            "x-stainless-os",
-        ] {
-            assert!(to_backend(classify(name.as_bytes())), "{name}");
-        }
-        for name in
-            ["Content-Type", "Date", "Retry-After", "x-should-retry", "Cache-Control", "openai-processing-ms"]
-        {
-            assert!(to_client(classify(name.as_bytes())), "{name}");
-        }
-    }
-
-    #[test]
-    fn connection_names_are_found_on_every_line_and_in_any_case() {
-        let named = Named::of(b"Connection: close, x-foo\r\nX-Foo: 1\r\nconnection:,X-BAR ,\r\n");
-        for name in ["X-Foo", "x-bar", "CLOSE"] {
-            assert!(named.contains(name.as_bytes()), "{name}");
-        }
-        for name in ["x-fo", "", "connection", "1"] {
-            assert!(!named.contains(name.as_bytes()), "{name}");
-        }
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ mod target;
 use httparse::Header;
 use memchr::memchr3;
 
+use super::fields::{self, Field};
 use crate::error::Kind;
 use crate::units::Span;
 pub use request::{RequestHead, request};
@@ -30,7 +31,7 @@ pub struct HeadLimits {
     pub target_bytes: usize,
 }
 
-/// The most header lines any limit can allow: the size of the table on the stack.
+/// The most header lines any limit can allow: the size of the table on the stack; a bit each in `fields::Dropped`.
 pub const LINES_MAX: usize = 100;
 
 /// What the client wants done: the closed set of methods the gateway implements.
@@ -186,6 +187,12 @@ fn with_headers(
         Err(httparse::Error::HeaderValue) => Err(malformed("a field value holds a control byte")),
         _ => Err(malformed("a header line is malformed")),
     }
+}
+
+/// Which field a line of the head at the start of `bytes` has.
+fn field_of(bytes: &[u8], header: &Header<'_>) -> Field {
+    let name = span_of(header.name.as_bytes(), bytes);
+    fields::classify_line(&bytes[name.start..], name.len())
 }
 
 /// Where `part`, a slice of `whole`, lies in it; an empty part may come from anywhere and lies at 0.

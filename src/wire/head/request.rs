@@ -4,12 +4,13 @@ use httparse::Header;
 use memchr::{memchr, memrchr};
 
 use super::{
-    Flaw, HeadLimits, Method, Version, end, malformed, once, scan, span_of, target, version, with_headers,
+    Flaw, HeadLimits, Method, Version, end, field_of, malformed, once, scan, span_of, target, version,
+    with_headers,
 };
 use crate::error::{Fault, Kind};
 use crate::units::Span;
 use crate::wire::Step;
-use crate::wire::fields::{self, Field};
+use crate::wire::fields::{self, Dropped, Field};
 use crate::wire::framing::{self, Coding};
 
 /// An accepted request head. All spans are of the buffer it was read from.
@@ -45,8 +46,12 @@ pub struct RequestHead {
     pub content_type: Option<Span>,
     /// Value of the `Content-Encoding` line.
     pub content_encoding: Option<Span>,
-    /// Whether `Connection` names fields that would otherwise travel: forwarding must ask `fields::Named`.
+    /// Whether `Connection` names fields that would otherwise travel: forwarding must use `fields::pass_unnamed`.
     pub connection_named: bool,
+    /// The lines that do not travel, whatever `Connection` names.
+    pub dropped: Dropped,
+    /// Whether there is a `Via` line.
+    pub via: bool,
 }
 
 /// Reads the request head at the start of `bytes`.
@@ -83,7 +88,7 @@ fn read_request(bytes: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Resul
 
     let mut seen = Seen::default();
     with_headers(&bytes[fields.start..len], limits.lines, |headers| {
-        headers.iter().try_for_each(|header| seen.note(bytes, header))
+        headers.iter().enumerate().try_for_each(|(index, header)| seen.note(bytes, index, header))
     })?;
 
     let framing = seen.framing(line.version)?;
@@ -106,6 +111,8 @@ fn read_request(bytes: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Resul
         content_type: seen.content_type,
         content_encoding: seen.content_encoding,
         connection_named: seen.connection_named,
+        dropped: seen.dropped,
+        via: seen.via,
     }))
 }
 
@@ -211,15 +218,21 @@ struct Seen {
     api_key: Option<Span>,
     content_type: Option<Span>,
     content_encoding: Option<Span>,
+    dropped: Dropped,
+    via: bool,
 }
 
 impl Seen {
     /// Takes one line in. A second line of a field that decides something is refused, even with an equal value
     /// (stricter than the RFC for `Content-Length`): which one counts must not depend on who reads.
-    fn note(&mut self, bytes: &[u8], header: &Header<'_>) -> Result<(), Flaw> {
+    fn note(&mut self, bytes: &[u8], index: usize, header: &Header<'_>) -> Result<(), Flaw> {
         let (name, value) = (header.name.as_bytes(), header.value);
         let span = span_of(value, bytes);
-        match fields::classify(name) {
+        let field = field_of(bytes, header);
+        if !fields::to_backend(field) {
+            self.dropped.add(index);
+        }
+        match field {
             Field::Host => once(&mut self.host, span, "two Host lines"),
             Field::ContentLength => {
                 let length =
@@ -239,6 +252,10 @@ impl Seen {
             Field::ApiKey => once(&mut self.api_key, span, "two API key lines"),
             Field::ContentType => once(&mut self.content_type, span, "two Content-Type lines"),
             Field::ContentEncoding => once(&mut self.content_encoding, span, "two Content-Encoding lines"),
+            Field::Via => {
+                self.via = true;
+                Ok(())
+            }
             Field::Other if is_framing_in_disguise(name) => {
                 Err(malformed("a framing field is written with an underscore"))
             }

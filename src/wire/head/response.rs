@@ -3,11 +3,13 @@
 use httparse::Header;
 use memchr::memchr;
 
-use super::{Flaw, HeadLimits, Method, Version, end, malformed, once, span_of, version, with_headers};
+use super::{
+    Flaw, HeadLimits, Method, Version, end, field_of, malformed, once, span_of, version, with_headers,
+};
 use crate::error::{Fault, Kind};
 use crate::units::Span;
 use crate::wire::Step;
-use crate::wire::fields::{self, Field};
+use crate::wire::fields::{self, Dropped, Field};
 use crate::wire::framing::{self, Coding};
 
 /// An accepted head of an answer. All spans are of the buffer it was read from.
@@ -37,8 +39,12 @@ pub struct ResponseHead {
     pub date: bool,
     /// Whether the body is a stream of server-sent events.
     pub event_stream: bool,
-    /// Whether `Connection` names fields that would otherwise travel: forwarding must ask `fields::Named`.
+    /// Whether `Connection` names fields that would otherwise travel: forwarding must use `fields::pass_unnamed`.
     pub connection_named: bool,
+    /// The lines that do not travel as they are, whatever `Connection` names.
+    pub dropped: Dropped,
+    /// Whether the backend gave the answer an id of its own (`X-Request-Id` or `request-id`).
+    pub has_id: bool,
 }
 
 /// Reads the head at the start of `bytes` of an answer to a request with method `to`.
@@ -79,7 +85,7 @@ fn read(
 
     let mut seen = Seen::default();
     with_headers(&bytes[fields.start..len], limits.lines, |headers| {
-        headers.iter().try_for_each(|header| seen.note(bytes, header))
+        headers.iter().enumerate().try_for_each(|(index, header)| seen.note(bytes, index, header))
     })?;
 
     let framing = seen.framing(version)?;
@@ -106,6 +112,8 @@ fn read(
         date: seen.date,
         event_stream: seen.content_type.is_some_and(|value| is_event_stream(value.of(bytes))),
         connection_named: seen.connection_named,
+        dropped: seen.dropped,
+        has_id: seen.has_id,
     }))
 }
 
@@ -147,14 +155,20 @@ struct Seen {
     content_encoding: Option<Span>,
     retry_after: Option<Span>,
     date: bool,
+    dropped: Dropped,
+    has_id: bool,
 }
 
 impl Seen {
     /// Takes one line in. Two lines are refused where they frame the body; elsewhere the first counts.
-    fn note(&mut self, bytes: &[u8], header: &Header<'_>) -> Result<(), Flaw> {
+    fn note(&mut self, bytes: &[u8], index: usize, header: &Header<'_>) -> Result<(), Flaw> {
         let value = header.value;
         let span = span_of(value, bytes);
-        match fields::classify(header.name.as_bytes()) {
+        let field = field_of(bytes, header);
+        if !fields::to_client(field) {
+            self.dropped.add(index);
+        }
+        match field {
             Field::ContentLength => {
                 let length =
                     framing::length(value).ok_or_else(|| malformed("the Content-Length is not a number"))?;
@@ -169,6 +183,7 @@ impl Seen {
             Field::ContentEncoding => _ = self.content_encoding.get_or_insert(span),
             Field::RetryAfter => _ = self.retry_after.get_or_insert(span),
             Field::Date => self.date = true,
+            Field::XRequestId | Field::RequestId => self.has_id = true,
             _ => {}
         }
         Ok(())

@@ -1,0 +1,124 @@
+use super::*;
+
+#[test]
+fn lines_come_with_trimmed_values_and_whole_raws() {
+    let fields = b"Host: gw.test\r\nX:\t a: b \t\r\nEmpty:\r\n";
+    let seen: Vec<_> = lines(fields).map(|line| (line.name, line.value, line.raw.len())).collect();
+    assert_eq!(seen, [(&b"Host"[..], &b"gw.test"[..], 15), (b"X", b"a: b", 12), (b"Empty", b"", 8)]);
+    assert_eq!(lines(fields).map(|line| line.raw).collect::<Vec<_>>().concat(), fields);
+}
+
+#[test]
+fn lines_of_garbage_end_without_panic() {
+    for bytes in [&b""[..], b"\r\n", b"\n", b"no colon", b":", b"a:b", b"\n\n:\r"] {
+        assert!(lines(bytes).count() <= bytes.len());
+    }
+}
+
+#[test]
+fn names_are_known_in_any_case() {
+    for (name, field) in [
+        ("TE", Field::Te),
+        ("Content-Length", Field::ContentLength),
+        ("cOnNeCtIoN", Field::Connection),
+        ("X-Api-Key", Field::ApiKey),
+        ("api-key", Field::ApiKey),
+        ("Strict-Transport-Security", Field::Hsts),
+        ("x-ratelimit-limit-requests", Field::RateLimit),
+        ("Anthropic-RateLimit-Tokens-Reset", Field::RateLimit),
+        ("retry-after-ms", Field::RateLimit),
+        ("retry-after", Field::RetryAfter),
+        ("CF-RAY", Field::CfRay),
+        ("openai-organization", Field::OpenAiOrganization),
+        ("OpenAI-Project", Field::OpenAiOrganization),
+        ("x-forwarded-port", Field::XForwarded),
+        ("HTTP2-Settings", Field::Http2Settings),
+        ("x-should-retry", Field::ShouldRetry),
+        ("X-Ringway-Backend", Field::Ringway),
+        ("X_RINGWAY-backend", Field::Ringway),
+        ("x_ringway_a_b", Field::Ringway),
+    ] {
+        assert_eq!(classify(name.as_bytes()), field, "{name}");
+    }
+    for name in
+        ["", "x", "hosts", "content_length", "x-ringway", "cf", "ratelimi", "anthropic-version", "tE "]
+    {
+        assert_eq!(classify(name.as_bytes()), Field::Other, "{name}");
+    }
+}
+
+#[test]
+fn a_name_in_its_line_is_known_as_by_itself() {
+    for name in [
+        "TE",
+        "Content-Length",
+        "X-RateLimit-Limit-Requests",
+        "x-ratelimit",
+        "cf",
+        "CF-Ray",
+        "x-ringway",
+        "x",
+    ] {
+        for behind in ["", ": 1\r\n", ":-ray: requests\r\nand so on, for many bytes\r\n"] {
+            let line = format!("{name}{behind}");
+            assert_eq!(classify_line(line.as_bytes(), name.len()), classify(name.as_bytes()), "{line}");
+        }
+    }
+}
+
+#[test]
+fn lines_that_are_not_dropped_are_passed_on_as_they_are() {
+    let lines = ["A: 1\r\n", "Bb:2\r\n", "C:\t \r\n"];
+    for bits in 0..8u128 {
+        let mut out = b"before ".to_vec();
+        Dropped(bits).pass(lines.concat().as_bytes(), &mut out);
+        let kept = lines.iter().enumerate().filter(|(index, _)| !Dropped(bits).contains(*index));
+        let wanted: String = kept.map(|(_, line)| *line).collect();
+        assert_eq!(out, format!("before {wanted}").into_bytes(), "{bits:b}");
+    }
+    let mut out = Vec::new();
+    Dropped(u128::MAX).pass(b"", &mut out);
+    assert!(out.is_empty());
+}
+
+#[test]
+fn what_is_between_two_neighbours_stays_there() {
+    let names = "Connection Keep-Alive Proxy-Connection Proxy-Authenticate Proxy-Authorization TE Trailer \
+                 Transfer-Encoding Upgrade HTTP2-Settings Content-Length Host Authorization x-api-key \
+                 x-request-id openai-organization x-ringway-backend cf-ray";
+    for name in names.split_whitespace() {
+        let field = classify(name.as_bytes());
+        assert!(!to_backend(field) && !to_client(field), "{name}");
+    }
+    for name in ["Expect", "Accept-Encoding", "X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Real-IP"]
+    {
+        assert!(!to_backend(classify(name.as_bytes())), "{name}");
+    }
+    for name in
+        ["Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "x-ratelimit-limit-tokens", "request-id"]
+    {
+        assert!(!to_client(classify(name.as_bytes())), "{name}");
+    }
+    for name in
+        ["Content-Type", "User-Agent", "Accept", "anthropic-version", "Via", "traceparent", "x-stainless-os"]
+    {
+        assert!(to_backend(classify(name.as_bytes())), "{name}");
+    }
+    for name in
+        ["Content-Type", "Date", "Retry-After", "x-should-retry", "Cache-Control", "openai-processing-ms"]
+    {
+        assert!(to_client(classify(name.as_bytes())), "{name}");
+    }
+}
+
+#[test]
+fn connection_names_are_found_on_every_line_and_in_any_case() {
+    let fields =
+        b"Connection: close, x-foo\r\nX-Foo: 1\r\nX-Fo: 2\r\nconnection:,X-BAR ,\r\nx-bar:3\r\nA:4\r\n";
+    let mut dropped = Dropped::default();
+    dropped.add(0);
+    dropped.add(3);
+    let mut out = Vec::new();
+    pass_unnamed(dropped, fields, &mut out);
+    assert_eq!(out, b"X-Fo: 2\r\nA:4\r\n");
+}
