@@ -14,11 +14,22 @@ impl RequestId {
     /// The 32 digits, for a header line written without formatting.
     pub fn hex(self) -> [u8; 32] {
         let mut digits = [0; 32];
-        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(self.0.to_be_bytes()) {
-            *pair = [byte >> 4, byte & 15];
+        for (eight, shift) in digits.as_chunks_mut().0.iter_mut().zip([96, 64, 32, 0]) {
+            *eight = hex((self.0 >> shift) as u32);
         }
-        digits.map(|nibble| nibble + if nibble < 10 { b'0' } else { b'a' - 10 })
+        digits
     }
+}
+
+/// Eight digits at once: a nibble into each byte of a word, then all of them to their letters.
+fn hex(word: u32) -> [u8; 8] {
+    const LOW: u64 = u64::from_ne_bytes([1; 8]);
+    let mut nibbles = u64::from(word);
+    nibbles = (nibbles << 16 | nibbles) & 0x0000_ffff_0000_ffff;
+    nibbles = (nibbles << 8 | nibbles) & 0x00ff_00ff_00ff_00ff;
+    nibbles = (nibbles << 4 | nibbles) & 0x0f0f_0f0f_0f0f_0f0f;
+    let is_letter = (nibbles + 6 * LOW) >> 4 & LOW;
+    (nibbles + LOW * u64::from(b'0') + is_letter * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 impl fmt::Display for RequestId {

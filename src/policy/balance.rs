@@ -108,6 +108,9 @@ pub fn score(view: &View, prompt_tokens: u64, slowness: f64) -> f64 {
 ///
 /// Cost: no allocation, two passes; `bench/policy.rs`.
 pub fn pick(views: &[View], prompt_tokens: u64, random: u64) -> Option<usize> {
+    if let [only] = views {
+        return only.eligible.then_some(0);
+    }
     let median = median_ratio(views);
     let score = |view: &View| score(view, prompt_tokens, slowness(view, median));
     let eligible = || views.iter().enumerate().filter(|(_, view)| view.eligible);
