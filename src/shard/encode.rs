@@ -64,11 +64,7 @@ fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, inbox: &[u8], backend:
 
 /// Copies the end-to-end lines; how often `Via` names us.
 fn client_lines(out: &mut Block, lines: &[u8], head: &RequestHead) -> usize {
-    if head.connection_named {
-        fields::pass_unnamed(head.dropped, lines, out);
-    } else {
-        head.dropped.pass(lines, out);
-    }
+    fields::pass(lines, head.dropped, head.connection_named, out);
     if !head.via {
         return 0;
     }

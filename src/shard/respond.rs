@@ -57,11 +57,7 @@ pub(super) fn answer_head(
 ) {
     status_line(out, head.status);
     let lines = head.fields.of(bytes);
-    if head.connection_named {
-        fields::pass_unnamed(head.dropped, lines, out);
-    } else {
-        head.dropped.pass(lines, out);
-    }
+    fields::pass(lines, head.dropped, head.connection_named, out);
     if head.has_id {
         backend_ids(out, lines);
     }

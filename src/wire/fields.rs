@@ -57,12 +57,12 @@ impl Dropped {
     }
 
     /// Whether line `index` stays here.
-    pub fn contains(self, index: usize) -> bool {
+    fn contains(self, index: usize) -> bool {
         self.0 >> index & 1 == 1
     }
 
-    /// Appends the lines that travel, byte for byte. `fields` are those of the head that this was read with.
-    pub fn pass(self, fields: &[u8], out: &mut Vec<u8>) {
+    /// Appends all other lines.
+    fn pass(self, fields: &[u8], out: &mut Vec<u8>) {
         let (mut bits, mut kept, mut start) = (self.0, 0, 0);
         for end in memchr_iter(b'\n', fields).map(|at| at + 1) {
             if bits == 0 {
@@ -329,9 +329,17 @@ fn hop_by_hop(field: Field) -> bool {
     )
 }
 
-/// Appends the lines that travel, but for those whose names are listed in the `Connection` lines of the head: they go no
-/// further (RFC 9110 section 7.6.1). For heads that say `connection_named`; the cost grows with the square of the lines.
-pub fn pass_unnamed(dropped: Dropped, fields: &[u8], out: &mut Vec<u8>) {
+/// Appends the lines that travel, byte for byte: `fields`, `dropped` and `connection_named` are those of one head.
+pub fn pass(fields: &[u8], dropped: Dropped, connection_named: bool, out: &mut Vec<u8>) {
+    match connection_named {
+        false => dropped.pass(fields, out),
+        true => pass_unnamed(dropped, fields, out),
+    }
+}
+
+/// The same but for lines whose names are listed in the `Connection` lines: they go no further (RFC 9110 section
+/// 7.6.1). Rare, so the cost may grow with the square of the lines.
+fn pass_unnamed(dropped: Dropped, fields: &[u8], out: &mut Vec<u8>) {
     for (index, line) in lines(fields).enumerate() {
         if !dropped.contains(index) && !is_named(fields, line.name) {
             out.extend_from_slice(line.raw);

@@ -46,7 +46,7 @@ pub struct RequestHead {
     pub content_type: Option<Span>,
     /// Value of the `Content-Encoding` line.
     pub content_encoding: Option<Span>,
-    /// Whether `Connection` names fields that would otherwise travel: forwarding must use `fields::pass_unnamed`.
+    /// Whether `Connection` names fields that would otherwise travel; `fields::pass` asks.
     pub connection_named: bool,
     /// The lines that do not travel, whatever `Connection` names.
     pub dropped: Dropped,

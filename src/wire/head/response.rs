@@ -39,7 +39,7 @@ pub struct ResponseHead {
     pub date: bool,
     /// Whether the body is a stream of server-sent events.
     pub event_stream: bool,
-    /// Whether `Connection` names fields that would otherwise travel: forwarding must use `fields::pass_unnamed`.
+    /// Whether `Connection` names fields that would otherwise travel; `fields::pass` asks.
     pub connection_named: bool,
     /// The lines that do not travel as they are, whatever `Connection` names.
     pub dropped: Dropped,
