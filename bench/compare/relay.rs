@@ -1,8 +1,9 @@
 //! The floor: an HTTP/1.1 relay on monoio with two head parses and no features.
 //!
-//! A gateway on the same runtime cannot be cheaper than this and still be a gateway, so its distance from
-//! here is what its own code costs. One thread, one task per client connection, which owns one kept backend
-//! connection; what one read brings is one write. Nothing is rewritten, retried, limited in time or counted.
+//! A gateway's distance from here is what its own code costs, less what it moves in a better way: writes go through
+//! the ring here, and straight to the socket in `ringway::net::stream`. One thread, one task per client connection,
+//! which owns one kept backend connection; what one read brings is one write. Nothing is rewritten, retried,
+//! limited in time or counted.
 //! It refuses, by closing, what a floor need not carry: a chunked request body, `Expect`, `Upgrade`, bytes
 //! sent ahead of the answer, a head above 16 KiB, and an answer that ends with its connection.
 //!
