@@ -1,10 +1,11 @@
 //! THE WALK. One shard: a pinned thread with its own ring, connections, kept backend connections and blocks.
 //!
 //! accept (`mod`) -> read head (`connection`) -> `exchange` -> `phases::on_head` -> body -> `phases::on_body` ->
-//! `dispatch` -> `relay` -> `settle`. Control flow lives in exchange, dispatch and relay; what they call returns a
-//! value. A shard takes no lock, spawns no thread and never waits for the coordinator.
+//! `dispatch` (`choose`, `attempt`) -> `relay` -> `settle`. Control flow lives in exchange, dispatch and relay; what
+//! they call returns a value. A shard takes no lock, spawns no thread and never waits for the coordinator.
 
 mod answer;
+mod attempt;
 mod choose;
 mod connection;
 mod convert;

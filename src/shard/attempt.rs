@@ -1,0 +1,282 @@
+//! One try with one backend: get a connection, send, wait for the opening of the answer.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
+
+use super::answer::Answer;
+use super::choose::Picked;
+use super::connection::Client;
+use super::decode::{Decode, Decoded};
+use super::dispatch::Outgoing;
+use super::idle::Connection;
+use super::settle::Settle;
+use super::watch::{self, Interrupt};
+use super::{Shard, convert, encode};
+use crate::clock;
+use crate::error::{Fault, Kind};
+use crate::net::blocks::{Block, grow};
+use crate::net::stream::{self as sockets, Outcome, Reader, Writer};
+use crate::net::{dial, tls};
+use crate::observe::counters::Counter;
+use crate::plan::{Backend, Model, Target};
+use crate::policy::retry::Sent;
+use crate::units::Nanos;
+use crate::wire::Step;
+use crate::wire::head::{self, Method, ResponseHead};
+
+/// One try with one backend.
+pub(super) struct Attempt<'a> {
+    pub(super) client: &'a mut Client,
+    pub(super) settle: &'a mut Settle,
+    pub(super) outgoing: &'a Outgoing<'a>,
+    pub(super) model: &'a Model,
+    pub(super) total: Nanos,
+    /// Dial, although a connection may be idle: the last one taken was dead, and so may be the others.
+    pub(super) fresh: bool,
+    pub(super) sent: Sent,
+    /// What the backend answered before it had the whole request.
+    pub(super) early: Option<Outcome<usize>>,
+}
+
+impl Attempt<'_> {
+    pub(super) async fn run<'p>(
+        &mut self,
+        picked: Picked<'_>,
+        place: &'p mut Option<Answer>,
+    ) -> Result<&'p mut Answer, Fault> {
+        let shard = self.client.shard.clone();
+        let backend = shard.plan.backend(picked.backend);
+        let request =
+            encode::request(self.settle, self.outgoing, self.client.inbox(), picked.member, backend)?;
+        self.sent.body_held = true;
+        let mut connection = self.connect(&shard, backend).await?;
+        self.sent.reused = connection.reused;
+        let sent = clock::now();
+        self.settle.record.overhead = sent.since(self.settle.started);
+        let asks_usage = request.asks_usage;
+        self.send(&mut connection, request.block).await?;
+        let was_early = self.early.is_some();
+        let (mut head, block, answered) = self.head(&mut connection).await?;
+        head.keep_alive &= !was_early;
+        let answer = place.insert(Answer {
+            decode: Decode::new(head.framing),
+            decoded: Decoded { ended: false, extra: false },
+            connection,
+            lease: picked.lease,
+            head,
+            block,
+            asks_usage,
+            sent,
+            answered,
+            expected_seconds: picked.expected_seconds,
+        });
+        self.open(answer).await?;
+        Ok(answer)
+    }
+
+    /// Decodes what came with the head, and waits for as much as the answer is opened with.
+    async fn open(&mut self, answer: &mut Answer) -> Result<(), Fault> {
+        let limits = self.client.shard.plan.limits;
+        let converts = convert::wanted(answer, self.outgoing.peek).is_some();
+        let mut from = answer.head.len;
+        loop {
+            let cut = |_| Fault::new(Kind::BackendMalformed, "the backend's chunked coding is broken");
+            answer.decoded = answer.decode.step(&mut answer.block, from).map_err(cut)?;
+            if answer.is_open(converts, &limits) {
+                return Ok(());
+            }
+            let mut block = std::mem::take(&mut answer.block);
+            let room_wanted = if converts { block.len() } else { 1 };
+            grow(&mut block, room_wanted);
+            from = block.len();
+            answer.connection.reader.arm(block);
+            let (read, block) = match watch::with_client(self.client, answer.connection.reader.filled()).await
+            {
+                Ok(filled) => filled,
+                Err(interrupt) => return Err(self.interrupted(interrupt)),
+            };
+            answer.block = block;
+            match read {
+                Ok(0) if answer.decode.ends_by_close() => answer.decoded.ended = true,
+                Ok(0) | Err(_) => {
+                    return Err(Fault::new(
+                        Kind::BackendCut,
+                        "the backend's answer ended before it could be passed on",
+                    ));
+                }
+                Ok(bytes) => self.client.shard.numbers.add(Counter::BytesFromBackends, bytes as u64),
+            }
+            if answer.decoded.ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A kept connection, or a new one.
+    async fn connect(&mut self, shard: &Shard, backend: &Backend) -> Result<Connection, Fault> {
+        let (kept, stale) = if self.fresh { (None, 0) } else { shard.idle.take(backend.id) };
+        if stale > 0 {
+            shard.numbers.add(Counter::BackendStale, stale);
+        }
+        if let Some(kept) = kept {
+            shard.numbers.add(Counter::BackendReused, 1);
+            return Ok(kept);
+        }
+        shard.numbers.add(Counter::BackendDials, 1);
+        self.set_deadline(self.model.timeouts.connect);
+        let dialled =
+            watch::with_client(self.client, Box::pin(open(backend, shard.tuning().busy_poll_us))).await;
+        let fault = match dialled {
+            Ok(Ok(connection)) => {
+                let mut connection = Connection::new(connection);
+                connection.reader.arm(shard.blocks.large());
+                return Ok(connection);
+            }
+            Ok(Err(fault)) => fault,
+            Err(Interrupt::Due) => Fault::new(Kind::ConnectTimeout, "the backend did not accept in time"),
+            Err(interrupt) => self.interrupted(interrupt),
+        };
+        shard.numbers.add(Counter::BackendDialFailures, 1);
+        Err(fault)
+    }
+
+    async fn send(&mut self, connection: &mut Connection, request: Block) -> Result<(), Fault> {
+        let bytes = request.len();
+        self.set_deadline(self.model.timeouts.first_token);
+        self.sent.request_bytes = true;
+        let (reader, mut write) =
+            (&mut connection.reader, pin!(connection.writer.write_all(request, 0..bytes)));
+        let mut early = None;
+        let written = poll_fn(|context| {
+            if let Poll::Ready(written) = write.as_mut().poll(context) {
+                return Poll::Ready(Some(written));
+            }
+            // An answer to a request that is still on its way: nobody waits for the rest of it.
+            match reader.poll_filled(context) {
+                Poll::Ready(filled) => {
+                    early = Some(filled);
+                    Poll::Ready(None)
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        let (result, request) = match watch::with_client(self.client, written).await {
+            Ok(Some(written)) => written,
+            Ok(None) => {
+                self.early = early;
+                return Ok(());
+            }
+            Err(interrupt) => return Err(self.interrupted(interrupt)),
+        };
+        self.client.shard.blocks.put(request);
+        self.client.shard.numbers.add(Counter::BytesToBackends, bytes as u64);
+        // A backend that refuses early may close its side while we send: its answer is worth reading.
+        match result {
+            Ok(()) => Ok(()),
+            Err(_) if connection.reused => {
+                Err(Fault::new(Kind::BackendClosed, "the backend closed a kept connection"))
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits for the head of the final answer; interim ones are passed over.
+    async fn head(&mut self, connection: &mut Connection) -> Result<(ResponseHead, Block, Nanos), Fault> {
+        let shard = self.client.shard.clone();
+        let limits = shard.head_limits();
+        let mut scanned = 0;
+        let mut interim = 0;
+        let mut answered = Nanos(0);
+        loop {
+            let filled = match self.early.take() {
+                Some(filled) => Ok(filled),
+                None => watch::with_client(self.client, connection.reader.filled()).await,
+            };
+            let (read, mut block) = filled.map_err(|interrupt| self.interrupted(interrupt))?;
+            if !self.sent.answer_bytes {
+                answered = clock::now();
+            }
+            match read {
+                Ok(0) | Err(_) => {
+                    let note = "the backend closed the connection before its answer";
+                    let kind =
+                        if self.sent.answer_bytes { Kind::BackendMalformed } else { Kind::BackendClosed };
+                    return Err(Fault::new(kind, note));
+                }
+                Ok(bytes) => shard.numbers.add(Counter::BytesFromBackends, bytes as u64),
+            }
+            self.sent.answer_bytes = true;
+            while let Step::Done(head) = head::response(&block, &mut scanned, &limits, Method::Post)? {
+                if head.status >= 200 {
+                    return Ok((head, block, answered));
+                }
+                interim += 1;
+                if interim > INTERIM_MAX {
+                    return Err(Fault::new(Kind::BackendMalformed, "the backend sends interim answers only"));
+                }
+                block.drain(..head.len);
+                scanned = 0;
+            }
+            grow(&mut block, 1);
+            connection.reader.arm(block);
+        }
+    }
+
+    fn set_deadline(&self, after: Nanos) {
+        let at = self.client.deadline.now().plus(after);
+        self.client.deadline.set_at(at.min(self.total));
+    }
+
+    fn interrupted(&self, interrupt: Interrupt) -> Fault {
+        match interrupt {
+            Interrupt::ClientGone => gone(),
+            Interrupt::Stopping => Fault::new(Kind::Draining, "the gateway is shutting down"),
+            Interrupt::Due if self.client.deadline.at() >= self.total => {
+                Fault::new(Kind::TotalTimeout, "the exchange took too long")
+            }
+            Interrupt::Due => Fault::new(Kind::FirstTokenTimeout, "the backend did not answer in time"),
+        }
+    }
+}
+
+fn gone() -> Fault {
+    Fault::new(Kind::ClientGone, "the client left before its answer")
+}
+
+/// Connects to a backend: every address in turn, TLS on top where it is asked for.
+async fn open(backend: &Backend, busy_poll_us: u32) -> Result<(Reader, Writer), Fault> {
+    let failed =
+        |error: io::Error| Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", error.kind()));
+    let socket = match &backend.target {
+        Target::Unix(path) => dial::unix(path).await.map_err(failed)?,
+        Target::Tcp { .. } => {
+            let addresses = backend.addresses.load_full();
+            first_to_accept(&addresses, busy_poll_us).await.map_err(failed)?
+        }
+    };
+    match &backend.tls {
+        None => Ok(sockets::plain(socket)),
+        Some(tls) => {
+            tls::connect(socket, tls.config.clone(), tls.server_name.clone()).await.map_err(|error| {
+                Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", error.kind()))
+            })
+        }
+    }
+}
+
+async fn first_to_accept(addresses: &[SocketAddr], busy_poll_us: u32) -> io::Result<sockets::Socket> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match dial::tcp(*address, busy_poll_us).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Interim answers (1xx) before the final one.
+const INTERIM_MAX: u32 = 16;
