@@ -159,6 +159,8 @@ kinds! {
     BackendBusy => Backend 429 "upstream_rate_limited" Yes,
     /// The backend answered 5xx.
     BackendFailed => Backend 502 "upstream_error" Yes,
+    /// The prompt does not fit the backend's model.
+    ContextExceeded => Client 400 "context_length_exceeded" Never,
     /// The backend refused our own credential.
     BackendDenied => Backend 502 "upstream_auth_failed" Yes,
 

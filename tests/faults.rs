@@ -83,9 +83,12 @@ fn f_04_a_kept_connection_that_dies_is_replaced_unseen() {
 
 #[test]
 fn f_05_a_stream_that_dies_after_its_head_is_never_an_empty_success() {
-    for next in [Next::Close, Next::Reset] {
+    let until_close = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let ways = [until_close, chunked].into_iter().flat_map(|head| [(head, Next::Close), (head, Next::Reset)]);
+    for (head, next) in ways {
         let origin = Origin::scripted(move |talk| {
-            talk.stream();
+            talk.send(head);
             talk.pause(Duration::from_millis(20));
             next
         });
@@ -95,10 +98,10 @@ fn f_05_a_stream_that_dies_after_its_head_is_never_an_empty_success() {
         let outcome = client.finish(&[], Duration::from_secs(2));
         match outcome.answers.first().or(outcome.cut.as_ref()) {
             Some(answer) if answer.status() == 200 => {
-                assert!(matches!(judge(&answer.text()).1, Ending::Failed(_)), "{next:?}: {answer:?}");
+                assert!(matches!(judge(&answer.text()).1, Ending::Failed(_)), "{head} {next:?}: {answer:?}");
             }
-            Some(answer) => assert_eq!(answer.status(), 502, "{next:?}: {answer:?}"),
-            None => assert_ne!(outcome.end, End::Open, "{next:?}"),
+            Some(answer) => assert_eq!(answer.status(), 502, "{head} {next:?}: {answer:?}"),
+            None => assert_ne!(outcome.end, End::Open, "{head} {next:?}"),
         }
     }
 }

@@ -129,12 +129,14 @@ table! {
         body: Time = Time::seconds(30),
         /// TCP and TLS to a backend.
         connect: Time = Time::seconds(2),
-        /// From the request sent to the first byte of the answer.
+        /// From the request sent to the first byte of the answer; to its first content if a fallback is left to ask.
         first_token: Time = Time::seconds(120),
         /// Between two reads of an answer.
         between_events: Time = Time::seconds(60),
         /// The whole exchange.
         total: Time = Time::minutes(30),
+        /// The longest wait before a backend that was busy or failed is asked once more; "0s" never asks it again.
+        retry_wait: Time = Time::seconds(0),
         /// An idle connection of a client.
         keep_alive: Time = Time::seconds(60),
         /// An idle connection to a backend; shorter than the backend's own (uvicorn closes after 5 seconds).
@@ -159,7 +161,7 @@ table! {
         body_buffer: Size = Size::mib(1),
         /// One event of a stream that is looked into for usage; a longer one passes unread.
         event: Size = Size::kib(64),
-        /// Backends tried for one exchange, the first included.
+        /// Attempts for one exchange and model, the first included.
         attempts: u32 = 3,
     }
 
@@ -219,6 +221,8 @@ table! {
         between_events: Option<Time> = None,
         /// As in [timeouts].
         total: Option<Time> = None,
+        /// As in [timeouts].
+        retry_wait: Option<Time> = None,
     }
 }
 
@@ -294,6 +298,9 @@ pub struct Model {
     /// Other names for it.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Models that answer in its place, in this order, before the first content has gone out: names or aliases.
+    #[serde(default)]
+    pub fallbacks: Vec<String>,
     /// Deadlines that differ from `[timeouts]`.
     #[serde(default)]
     pub timeouts: ModelTimeouts,

@@ -41,6 +41,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         connect: millis(1_000),
         first_token: millis(1_000),
         between_events: millis(1_000),
+        retry_wait: Nanos(0),
         total: millis(1_000),
         keep_alive: millis(1_000),
         backend_idle: millis(1_000),
@@ -75,6 +76,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             id: ModelId::new(0),
             name: "llama".into(),
             aliases: Box::new(["gpt-4o".into()]),
+            fallbacks: Box::new([]),
             pool: (0..targets.len())
                 .map(|row| Member { backend: BackendId::new(row), model_json: None, weight: 1 })
                 .collect(),

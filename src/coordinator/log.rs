@@ -20,7 +20,7 @@ use serde::{Serialize, Serializer};
 use crate::config::AccessLog;
 use crate::observe::{Record, RequestId, ShardInbox};
 use crate::plan::Plan;
-use crate::units::Nanos;
+use crate::units::{ModelId, Nanos};
 
 /// Records that wait in one shard: about 20 ms of a very busy one.
 pub const RECORDS_MAX: usize = 8_192;
@@ -173,6 +173,7 @@ struct Line<'a> {
     api: &'static str,
     key: Option<&'a str>,
     model: Option<&'a str>,
+    fallback_for: Option<&'a str>,
     backend: Option<&'a str>,
     status: u16,
     error: Option<&'static str>,
@@ -197,6 +198,8 @@ fn as_hex<S: Serializer>(id: &RequestId, serializer: S) -> Result<S::Ok, S::Erro
 /// Appends one line. Names are the plan's; JSON escapes whatever is in them, so a line stays a line.
 fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record) {
     let tokens = |count: u64| record.usage_known.then_some(count);
+    let name =
+        |model: Option<ModelId>| model.and_then(|id| plan.models.get(id.index())).map(|model| &*model.name);
     let millis = |time: Nanos| time.micros() as f64 / 1e3;
     let line = Line {
         time: rfc3339(record.at_unix_ms),
@@ -205,7 +208,8 @@ fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record) {
         client: record.client,
         api: record.api,
         key: record.key.and_then(|key| plan.keys.get(key.index())).map(|key| &*key.name),
-        model: record.model.and_then(|model| plan.models.get(model.index())).map(|model| &*model.name),
+        model: name(record.model),
+        fallback_for: name(record.fallback_for),
         backend: record.backend.and_then(|id| plan.backends.get(id.index())).map(|backend| &*backend.name),
         status: record.status,
         error: record.fault.map(|kind| kind.code()),

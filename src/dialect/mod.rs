@@ -8,11 +8,13 @@
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`stream`]: the meter over an answer; [`usage`]: the one normal form of token counts.
 //! - [`one_shot`], [`embeddings`]: whole answers in the form the client asked for, where the backend chose another.
+//! - [`overflow`]: the one refusal of a backend that another model need not share.
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
 pub mod embeddings;
 pub mod models;
 pub mod one_shot;
+pub mod overflow;
 pub mod refusal;
 pub mod request;
 pub mod route;

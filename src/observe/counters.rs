@@ -64,6 +64,8 @@ counters! {
     BackendIdle Gauge "ringway_backend_idle" "Idle backend connections kept now.",
     RetriesStale Count "ringway_retries_stale_total" "Requests sent again because a kept connection had been closed.",
     RetriesFailover Count "ringway_retries_failover_total" "Requests sent to another backend after one failed or refused.",
+    RetriesWaited Count "ringway_retries_waited_total" "Requests sent to the same backends again after a wait.",
+    Fallbacks Count "ringway_fallbacks_total" "Exchanges handed on to another model because one could not answer.",
     RetriesOverBudget Count "ringway_retries_over_budget_total" "Retries not made because the retry budget was used up.",
     BlocksAllocated Count "ringway_blocks_allocated_total" "Buffer blocks taken from the allocator.",
     BytesFromClients Count "ringway_bytes_from_clients_total" "Bytes read from clients.",

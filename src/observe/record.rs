@@ -56,8 +56,10 @@ pub struct Record {
     pub api: &'static str,
     /// Whose key, once it is known.
     pub key: Option<KeyId>,
-    /// Which model, once it is known.
+    /// Which model, once it is known: the one that was asked last, and that the tokens are counted for.
     pub model: Option<ModelId>,
+    /// The model that the client asked for, if that one is its fallback.
+    pub fallback_for: Option<ModelId>,
     /// The backend of the last attempt; `None` if no backend was called.
     pub backend: Option<BackendId>,
     /// Status sent, or that would have been sent had the client stayed (499).
@@ -115,6 +117,7 @@ pub(crate) mod tests {
             client: Some(IpAddr::from([192, 0, 2, 7])),
             api: "chat",
             key: Some(KeyId::new(0)),
+            fallback_for: None,
             model: Some(ModelId::new(0)),
             backend: Some(BackendId::new(0)),
             status: 200,

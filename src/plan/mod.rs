@@ -96,12 +96,14 @@ pub struct Timeouts {
     pub body: Nanos,
     /// TCP and TLS to a backend.
     pub connect: Nanos,
-    /// From the request sent to the first byte of an answer.
+    /// From the request sent to the first byte of an answer; where a fallback is left, to its first content.
     pub first_token: Nanos,
     /// Between two reads of an answer.
     pub between_events: Nanos,
     /// The whole exchange.
     pub total: Nanos,
+    /// The longest wait before a backend that was busy or failed is asked once more; zero never asks it again.
+    pub retry_wait: Nanos,
     /// An idle client connection.
     pub keep_alive: Nanos,
     /// An idle backend connection; shorter than the backend's own.
@@ -127,7 +129,7 @@ pub struct Limits {
     pub body_buffer_bytes: usize,
     /// One SSE event that is looked into; a longer one passes unread.
     pub event_bytes: usize,
-    /// Backends tried for one exchange, the first included.
+    /// Attempts for one exchange and model, the first included.
     pub attempts: u32,
 }
 
@@ -208,6 +210,8 @@ pub struct Model {
     pub aliases: Box<[Box<str>]>,
     /// The backends that serve it.
     pub pool: Box<[Member]>,
+    /// Who answers in its place when its pool cannot, in this order. Theirs are not followed.
+    pub fallbacks: Box<[ModelId]>,
     /// Its own deadlines.
     pub timeouts: Timeouts,
     /// Unix seconds shown as `created`.

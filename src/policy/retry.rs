@@ -1,6 +1,7 @@
 //! May a failed attempt be made again?
 
-use crate::error::{Kind, Retry};
+use crate::error::{Kind, Retry, Side};
+use crate::units::Nanos;
 
 /// How far a failed attempt got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,6 +31,37 @@ pub fn again(kind: Kind, sent: Sent, attempts: u32, attempts_max: u32) -> bool {
         }
 }
 
+/// Whether another model may answer where the one that was asked failed with `kind`, before any byte of an answer has
+/// gone to the client.
+///
+/// More than [`again`] allows: the work may have been done, or the request itself may be what broke the backend, so it
+/// is not sent to that model's other backends; to name a fallback is to ask for this.
+pub fn falls_back(kind: Kind) -> bool {
+    match kind {
+        Kind::TotalTimeout => false,
+        Kind::NoBackend | Kind::ContextExceeded => true,
+        _ => kind.side() == Side::Backend,
+    }
+}
+
+/// How long to wait before the same backend is asked once more: what it asked for itself, or else 250 ms that double
+/// with each of the `attempts` made, and up to a quarter more so that those who failed together do not come together.
+///
+/// `None` if waiting does not help: only refusals and failures pass.
+pub fn wait(kind: Kind, asked: Option<Nanos>, attempts: u32, random: u64) -> Option<Nanos> {
+    if !matches!(kind.retry(), Retry::Yes) || matches!(kind, Kind::BackendDenied | Kind::TlsFailed) {
+        return None;
+    }
+    let doubled = FIRST_WAIT.0 << attempts.saturating_sub(1).min(DOUBLINGS_MAX);
+    let wait = asked.unwrap_or(Nanos(doubled));
+    Some(wait.plus(Nanos(random % (wait.0 / 4 + 1))))
+}
+
+/// The wait after a first failure. Taste.
+const FIRST_WAIT: Nanos = Nanos(250_000_000);
+/// Four seconds are the longest wait of our own choice.
+const DOUBLINGS_MAX: u32 = 4;
+
 /// Retries of one shard, bound to a share of its requests: when everything fails, attempts stay below
 /// `1.1 × requests + 10`, and a dead pool is not hit by a storm of retries.
 #[derive(Clone, Debug)]
@@ -55,6 +87,11 @@ impl RetryBudget {
     /// A request came in and earns a tenth of a retry.
     pub fn earn(&mut self) {
         self.tenths = (self.tenths + 1).min(SAVED_MAX * RETRY);
+    }
+
+    /// A retry that was spent had nobody to go to.
+    pub fn give_back(&mut self) {
+        self.tenths = (self.tenths + RETRY).min(SAVED_MAX * RETRY);
     }
 
     /// Spends one retry if there is one.
@@ -85,6 +122,42 @@ mod tests {
         assert!(!again(Kind::BackendClosed, Sent { reused: true, answer_bytes: true, ..HELD }, 1, 3));
         for kind in [Kind::FirstTokenTimeout, Kind::BackendCut, Kind::ClientGone, Kind::BodyMalformed] {
             assert!(!again(kind, Sent { reused: true, ..HELD }, 1, 3), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_answers_for_backends_that_failed_and_for_prompts_that_do_not_fit() {
+        for kind in [
+            Kind::NoBackend,
+            Kind::BackendBusy,
+            Kind::BackendClosed,
+            Kind::BackendCut,
+            Kind::FirstTokenTimeout,
+            Kind::ContextExceeded,
+        ] {
+            assert!(falls_back(kind), "{kind:?}");
+        }
+        for kind in
+            [Kind::ClientGone, Kind::TotalTimeout, Kind::HeadMalformed, Kind::PathUnknown, Kind::Draining]
+        {
+            assert!(!falls_back(kind), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn waits_are_what_was_asked_for_or_double_with_a_little_more() {
+        let second = Nanos(1_000_000_000);
+        assert_eq!(wait(Kind::BackendBusy, Some(second), 1, 0), Some(second));
+        assert_eq!(wait(Kind::BackendFailed, None, 1, 0), Some(FIRST_WAIT));
+        assert_eq!(wait(Kind::BackendFailed, None, 3, 0), Some(second));
+        assert_eq!(wait(Kind::BackendFailed, None, 99, 0), Some(Nanos(4_000_000_000)));
+        for random in [1, 250_000_000, u64::MAX] {
+            let wait = wait(Kind::BackendBusy, Some(second), 1, random).unwrap();
+            assert!((second..=Nanos(1_250_000_000)).contains(&wait), "{wait:?}");
+        }
+        for kind in [Kind::FirstTokenTimeout, Kind::BackendDenied, Kind::BackendClosed, Kind::ContextExceeded]
+        {
+            assert_eq!(wait(kind, None, 1, 0), None, "{kind:?}");
         }
     }
 

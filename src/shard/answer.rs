@@ -5,8 +5,9 @@ use super::choose::{self, RETRY_SOON};
 use super::decode::{Decode, Decoded};
 use super::idle::Connection;
 use super::settle::Lease;
-use crate::dialect::Api;
+use crate::dialect::request::Peek;
 use crate::dialect::stream::Meter;
+use crate::dialect::{Api, overflow};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::plan::Limits;
@@ -35,8 +36,8 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Whether the answer is a refusal or a failure that another backend may not share.
-    pub(super) fn refusal(&self, api: Api) -> Option<Fault> {
+    /// Whether the answer is a refusal or a failure that another backend may not share; with `holds`, or another model.
+    pub(super) fn refusal(&self, api: Api, holds: bool) -> Option<Fault> {
         let status = self.head.status;
         match status {
             429 | 503 => {
@@ -53,22 +54,41 @@ impl Answer {
             300..=399 => {
                 Some(Fault::new(Kind::BackendMalformed, "the backend redirects, which is not followed"))
             }
-            _ if self.opens_with_error(api) => {
+            400 | 413 if holds && overflow::is_context_overflow(&self.block[self.head.len..]) => {
+                Some(Fault::new(Kind::ContextExceeded, "the prompt does not fit the model"))
+            }
+            _ if self.head.event_stream && !self.is_coded() && self.opening(api) == Opening::Error => {
                 Some(Fault::new(Kind::BackendFailed, "the backend's stream began with an error"))
             }
             _ => None,
         }
     }
 
-    fn opens_with_error(&self, api: Api) -> bool {
+    /// How far what has come of a stream goes. Comments, pings, roles and other preambles are no content.
+    fn opening(&self, api: Api) -> Opening {
         let payload = &self.block[self.head.len..];
-        self.head.event_stream
-            && !self.is_coded()
-            && sse::events(payload).find(|event| !event.of(payload).starts_with(b":")).is_some_and(|event| {
-                let mut meter = Meter::new(api, 1, false);
-                meter.events(event.of(payload));
-                meter.errored()
-            })
+        let mut meter = Meter::new(api, 1, false);
+        for event in sse::events(payload) {
+            let found = meter.events(event.of(payload));
+            if meter.errored() {
+                return Opening::Error;
+            }
+            if found.first_token || meter.done() {
+                return Opening::Content;
+            }
+        }
+        Opening::Preamble
+    }
+
+    /// Whether an answer whose connection closes now has come to its proper end. A stream says so itself.
+    pub(super) fn may_end(&self, peek: &Peek) -> bool {
+        let payload = &self.block[self.head.len..];
+        let is_whole = || {
+            let mut meter = Meter::new(peek.api, peek.choices, false);
+            meter.events(payload);
+            meter.finished() || meter.done()
+        };
+        self.decode.ends_by_close() && (!self.head.event_stream || self.is_coded() || is_whole())
     }
 
     /// The answer has been read to its end: its connection may serve another exchange.
@@ -86,7 +106,7 @@ impl Answer {
 
     /// Whether the client learns more from the backend's own words than from ours.
     pub(super) fn speaks_for_itself(&self) -> bool {
-        self.is_json() && matches!(self.head.status, 500 | 502 | 504 | 529)
+        self.is_json() && matches!(self.head.status, 400 | 413 | 500 | 502 | 504 | 529)
     }
 
     /// Whether the body is JSON by its label.
@@ -104,16 +124,34 @@ impl Answer {
     }
 
     /// Whether what has come is enough to begin with: of a stream the first event, which may be an error; of a body
-    /// that will be converted all of it. What is longer than the limits is passed as it is.
-    pub(super) fn is_open(&self, converts: bool, limits: &Limits) -> bool {
+    /// that will be converted all of it. With `holds` of a stream the first content, and of a body all of it: while
+    /// the client has nothing, another model can still answer. What is longer than the limits is passed as it is.
+    pub(super) fn is_open(&self, api: Api, converts: bool, holds: bool, limits: &Limits) -> bool {
         let payload = &self.block[self.head.len..];
         match self.head.event_stream {
             _ if self.decoded.ended || self.is_coded() => true,
-            true => sse::last_boundary(payload) > 0 || payload.len() > limits.event_bytes,
-            false => !converts || payload.len() as u64 > limits.body_bytes,
+            true if payload.len() > limits.event_bytes => true,
+            true if holds => self.opening(api) != Opening::Preamble,
+            true => sse::last_boundary(payload) > 0,
+            false if converts => payload.len() as u64 > limits.body_bytes,
+            false => !holds || payload.len() > HOLD_BYTES_MAX,
         }
     }
 }
+
+/// What the events that have come amount to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Opening {
+    /// Nothing yet.
+    Preamble,
+    /// An error before any content.
+    Error,
+    /// Content, or the end of an answer without any.
+    Content,
+}
+
+/// Bytes of a body that is held. One that is longer was generated, and is on its way. Taste.
+const HOLD_BYTES_MAX: usize = 256 * 1024;
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is rare enough to be taken as unknown.
 fn seconds(value: &[u8]) -> Option<Nanos> {

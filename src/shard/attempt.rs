@@ -36,6 +36,8 @@ pub(super) struct Attempt<'a> {
     pub(super) total: Nanos,
     /// Dial, although a connection may be idle: the last one taken was dead, and so may be the others.
     pub(super) fresh: bool,
+    /// Wait for the first content: should none come, there is another model to ask.
+    pub(super) holds: bool,
     pub(super) sent: Sent,
     /// What the backend answered before it had the whole request.
     pub(super) early: Option<Outcome<usize>>,
@@ -85,7 +87,7 @@ impl Attempt<'_> {
         loop {
             let cut = |_| Fault::new(Kind::BackendMalformed, "the backend's chunked coding is broken");
             answer.decoded = answer.decode.step(&mut answer.block, from).map_err(cut)?;
-            if answer.is_open(converts, &limits) {
+            if answer.is_open(self.outgoing.api, converts, self.holds, &limits) {
                 return Ok(());
             }
             let mut block = std::mem::take(&mut answer.block);
@@ -100,7 +102,7 @@ impl Attempt<'_> {
             };
             answer.block = block;
             match read {
-                Ok(0) if answer.decode.ends_by_close() => answer.decoded.ended = true,
+                Ok(0) if answer.may_end(self.outgoing.peek) => answer.decoded.ended = true,
                 Ok(0) | Err(_) => {
                     return Err(Fault::new(
                         Kind::BackendCut,
@@ -242,7 +244,8 @@ impl Attempt<'_> {
     }
 }
 
-fn gone() -> Fault {
+/// The fault of an exchange whose client has left.
+pub(super) fn gone() -> Fault {
     Fault::new(Kind::ClientGone, "the client left before its answer")
 }
 

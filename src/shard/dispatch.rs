@@ -1,103 +1,182 @@
-//! From a decided request to the head of its answer: pick a backend, get a connection, send, wait. The only place
-//! that tries again, and only before a byte of an answer has gone to the client.
+//! From a decided request to the opening of its answer: who is asked, in which order, and after which wait. The only
+//! place that tries again, and only before a byte of an answer has gone to the client.
 
-use super::Shard;
 use super::answer::Answer;
-use super::attempt::Attempt;
+use super::attempt::{self, Attempt};
 use super::choose::{self, RETRY_SOON, Tried};
 use super::connection::Client;
 use super::exchange::Body;
 use super::settle::Settle;
+use super::watch::{self, Interrupt};
+use super::{Shard, phases};
 use crate::clock;
 use crate::dialect::Api;
 use crate::dialect::request::Peek;
 use crate::error::{Fault, Kind};
 use crate::observe::counters::Counter;
+use crate::plan::Model;
 use crate::policy::breaker;
 use crate::policy::retry::{self, Sent};
 use crate::units::{BackendId, ModelId, Nanos};
 use crate::wire::head::RequestHead;
 
-/// A request that has been decided: what to send, to whichever backend of the model.
+/// A request that has been decided: what to send, to whichever backend of whichever model.
 pub(super) struct Outgoing<'a> {
     pub(super) head: &'a RequestHead,
     pub(super) body: &'a Body,
     pub(super) api: Api,
-    pub(super) model: ModelId,
     pub(super) peek: &'a Peek,
 }
 
-/// Sends the request to a backend of its model; to another if the first cannot take it. The answer is put into `place`,
-/// where it stays: it is too large to be handed from function to function.
+/// Sends the request to a backend of `model`; to another if the first cannot take it, and to the model's fallbacks if
+/// none can. The answer is put into `place`, where it stays: it is too large to be handed from function to function.
 ///
 /// Errors: the fault of the last attempt, or `NoBackend` if there was nobody to ask.
 pub(super) async fn run<'p>(
     client: &mut Client,
     settle: &mut Settle,
     outgoing: &Outgoing<'_>,
+    model: ModelId,
     place: &'p mut Option<Answer>,
 ) -> Result<&'p mut Answer, Fault> {
     let shard = client.shard.clone();
-    let model = shard.plan.model(outgoing.model);
-    let total = settle.started.plus(model.timeouts.total);
     shard.retries.borrow_mut().earn();
-    let mut tried = Tried::default();
-    let mut last: Option<Refused> = None;
-    let mut fresh = false;
-    let fault = loop {
-        let Some(picked) = choose::pick(&shard, settle, outgoing, model, &tried) else {
-            break last
-                .map_or_else(|| Some(choose::nobody(&shard, model, outgoing.api)), |last| last.told(place));
-        };
-        let (index, backend) = (picked.index, picked.backend);
-        settle.record.attempts += 1;
-        settle.record.backend = Some(backend);
-        let mut attempt =
-            Attempt { client, settle, outgoing, model, total, fresh, sent: Sent::default(), early: None };
-        let opened = attempt.run(picked, place).await;
-        let sent = attempt.sent;
-        let refusal = match opened {
-            Ok(answer) => answer.refusal(outgoing.api),
-            Err(fault) => {
-                *place = None;
-                Some(fault)
-            }
-        };
-        let Some(fault) = refusal else {
-            shard.plan.cells.backend(backend).breaker.success(shard.deadlines.now());
-            break None;
-        };
-        let refused = Refused { answer: place.take().filter(Answer::speaks_for_itself), fault };
-        let kind = refused.fault.kind;
-        // The backend is well, the kept connection was not: no failure of its own, and no draw on the budget, since
-        // the next attempt dials and so this happens once per exchange.
-        let stale = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
-        if stale {
-            shard.plan.cells.backend(backend).breaker.abandon(clock::now());
-        } else {
-            report(&shard, backend, &refused.fault);
+    let asked = shard.plan.model(model);
+    let key = settle.record.key;
+    let mut fallbacks = asked.fallbacks.iter().filter(|id| phases::may_use(&shard, key, **id)).peekable();
+    let total = settle.started.plus(asked.timeouts.total);
+    let mut chain = Chain { client, settle, outgoing, total, refused: None };
+    let mut model = asked;
+    loop {
+        match chain.ask(model, fallbacks.peek().is_some(), place).await {
+            Ok(()) => break,
+            Err(kind) if !retry::falls_back(kind) => break,
+            Err(_) => {}
         }
-        let attempts = u32::from(settle.record.attempts);
-        let again = retry::again(kind, sent, attempts, shard.plan.limits.attempts);
-        if !again {
-            break refused.told(place);
-        }
-        if !stale && !shard.retries.borrow_mut().take() {
-            shard.numbers.inc(Counter::RetriesOverBudget);
-            break refused.told(place);
-        }
-        fresh = stale;
-        if stale {
-            shard.numbers.add(Counter::RetriesStale, 1);
-        } else {
-            shard.numbers.add(Counter::RetriesFailover, 1);
-            tried.add(index);
-        }
-        last = Some(refused.or_sooner(last));
+        let Some(next) = fallbacks.next() else { break };
+        shard.numbers.inc(Counter::Fallbacks);
+        model = shard.plan.model(*next);
+        chain.settle.record.fallback_for = Some(asked.id);
+        chain.settle.record.model = Some(model.id);
+    }
+    let fault = match place {
+        Some(_) => None,
+        None => chain.refused.and_then(|refused| refused.told(place)),
     };
     match (fault, place) {
         (None, Some(answer)) => Ok(answer),
         (fault, _) => Err(fault.unwrap_or_else(|| Fault::new(Kind::Internal, "the answer was lost"))),
+    }
+}
+
+/// One request on its way through the backends of its model, and through the fallbacks' after them.
+struct Chain<'a> {
+    client: &'a mut Client,
+    settle: &'a mut Settle,
+    outgoing: &'a Outgoing<'a>,
+    total: Nanos,
+    /// What the client is told if nobody answers.
+    refused: Option<Refused>,
+}
+
+impl Chain<'_> {
+    /// Asks the backends of one model, each once and after a wait once more, until one answers into `place`.
+    /// `holds`: another model comes after this one, so an answer is held until it is sure to be one.
+    ///
+    /// Errors: why the last of them did not answer.
+    async fn ask(&mut self, model: &Model, holds: bool, place: &mut Option<Answer>) -> Result<(), Kind> {
+        let shard = self.client.shard.clone();
+        let mut tried = Tried::default();
+        let mut failed: Option<(Kind, Option<Nanos>)> = None;
+        let (mut attempts, mut fresh, mut waited) = (0, false, false);
+        loop {
+            // A stale connection is no failure: it draws nothing, and happens once since the next attempt dials.
+            if failed.is_some() && !fresh && !shard.retries.borrow_mut().take() {
+                shard.numbers.inc(Counter::RetriesOverBudget);
+                return Err(failed.map_or(Kind::NoBackend, |(kind, _)| kind));
+            }
+            let Some(picked) = choose::pick(&shard, self.settle, self.outgoing, model, &tried) else {
+                let Some((kind, asked)) = failed else {
+                    let fault = choose::nobody(&shard, model, self.outgoing.api);
+                    let kind = fault.kind;
+                    self.refused.get_or_insert(Refused { fault, answer: None });
+                    return Err(kind);
+                };
+                shard.retries.borrow_mut().give_back();
+                let wait = retry::wait(kind, asked, attempts, shard.random());
+                match wait.filter(|wait| !waited && *wait <= model.timeouts.retry_wait) {
+                    Some(wait) => self.wait(wait).await?,
+                    None => return Err(kind),
+                }
+                shard.numbers.inc(Counter::RetriesWaited);
+                (tried, waited) = (Tried::default(), true);
+                continue;
+            };
+            waited = false;
+            let (index, backend) = (picked.index, picked.backend);
+            attempts += 1;
+            self.settle.record.attempts += 1;
+            self.settle.record.backend = Some(backend);
+            let mut attempt = Attempt {
+                client: self.client,
+                settle: self.settle,
+                outgoing: self.outgoing,
+                model,
+                total: self.total,
+                fresh,
+                holds,
+                sent: Sent::default(),
+                early: None,
+            };
+            let opened = attempt.run(picked, place).await;
+            let sent = attempt.sent;
+            let refusal = match opened {
+                Ok(answer) => answer.refusal(self.outgoing.api, holds),
+                Err(fault) => {
+                    *place = None;
+                    Some(fault)
+                }
+            };
+            let Some(fault) = refusal else {
+                shard.plan.cells.backend(backend).breaker.success(shard.deadlines.now());
+                return Ok(());
+            };
+            let refused = Refused { answer: place.take().filter(Answer::speaks_for_itself), fault };
+            let (kind, asked) = (refused.fault.kind, refused.fault.retry_after);
+            // The backend is well, the kept connection was not.
+            fresh = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
+            match fresh {
+                true => shard.plan.cells.backend(backend).breaker.abandon(clock::now()),
+                false => report(&shard, backend, &refused.fault),
+            }
+            let again = retry::again(kind, sent, attempts, shard.plan.limits.attempts);
+            self.refused = Some(if again { refused.or_sooner(self.refused.take()) } else { refused });
+            if !again {
+                return Err(kind);
+            }
+            match fresh {
+                true => shard.numbers.inc(Counter::RetriesStale),
+                false => tried.add(index),
+            }
+            failed = Some((kind, asked));
+        }
+    }
+
+    /// Waits before the same backends are asked once more.
+    ///
+    /// Errors: the client left, or there is no time left.
+    async fn wait(&mut self, wait: Nanos) -> Result<(), Kind> {
+        let until = self.client.deadline.now().plus(wait);
+        self.client.deadline.set_at(until.min(self.total));
+        let fault = match watch::with_client(self.client, std::future::pending::<()>()).await {
+            Ok(()) | Err(Interrupt::Due) if until < self.total => return Ok(()),
+            Ok(()) | Err(Interrupt::Due) => Fault::new(Kind::TotalTimeout, "the exchange took too long"),
+            Err(Interrupt::ClientGone) => attempt::gone(),
+            Err(Interrupt::Stopping) => Fault::new(Kind::Draining, "the gateway is shutting down"),
+        };
+        let kind = fault.kind;
+        self.refused = Some(Refused { fault, answer: None });
+        Err(kind)
     }
 }
 
@@ -134,6 +213,7 @@ pub(super) fn report(shard: &Shard, backend: BackendId, fault: &Fault) {
     match fault.kind {
         Kind::BackendBusy => breaker.hold(now.plus(fault.retry_after.unwrap_or(RETRY_SOON).min(HOLD_MAX))),
         Kind::ClientGone | Kind::Draining | Kind::HeadMalformed => breaker.abandon(now),
+        Kind::ContextExceeded => breaker.success(now),
         _ => {
             breaker.failure(now, &BREAKER, shard.random());
         }

@@ -274,8 +274,8 @@ async fn forward<'p>(
         Err(fault) => return Err(respond::refuse(client, settle, asked, &fault, true).await),
     };
     client.watch();
-    let outgoing = Outgoing { head, body, api, model, peek: &peek };
-    match dispatch::run(client, settle, &outgoing, place).await {
+    let outgoing = Outgoing { head, body, api, peek: &peek };
+    match dispatch::run(client, settle, &outgoing, model, place).await {
         Ok(answer) => {
             convert::apply(&client.shard, answer, &peek);
             Ok((peek, answer))

@@ -26,7 +26,7 @@ use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow, room};
 use crate::net::stream::Outcome;
 use crate::observe::counters::Counter;
-use crate::units::{Nanos, Span};
+use crate::units::{ModelId, Nanos, Span};
 use crate::wire::framing;
 use crate::wire::head::Version;
 
@@ -80,7 +80,11 @@ impl<'a> Relay<'a> {
         answer: &'a mut Answer,
     ) -> Self {
         let plan = &client.shard.plan;
-        let timeouts = settle.record.model.map_or(plan.timeouts, |model| plan.model(model).timeouts);
+        let timeouts =
+            |model: Option<ModelId>| model.map_or(plan.timeouts, |model| plan.model(model).timeouts);
+        let record = &settle.record;
+        let total = timeouts(record.fallback_for.or(record.model)).total;
+        let between = timeouts(record.model).between_events;
         let api = asked.api.unwrap_or(Api::Chat);
         let is_stream = answer.head.event_stream;
         if is_stream {
@@ -110,8 +114,8 @@ impl<'a> Relay<'a> {
             keep_alive,
             from: 0,
             next: None,
-            total: settle.started.plus(timeouts.total),
-            between: timeouts.between_events,
+            total: settle.started.plus(total),
+            between,
             write_stall: plan.timeouts.write_stall,
             read_bytes: 0,
             written_bytes: 0,

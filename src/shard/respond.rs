@@ -227,6 +227,10 @@ fn debug_lines(out: &mut Block, settle: &Settle) {
         out.extend_from_slice(b"\r\nx-ringway-backend: ");
         out.extend_from_slice(settle.shard.plan.backend(backend).name.as_bytes());
     }
+    if let (Some(_), Some(model)) = (settle.record.fallback_for, settle.record.model) {
+        out.extend_from_slice(b"\r\nx-ringway-fallback: ");
+        out.extend_from_slice(settle.shard.plan.model(model).name.as_bytes());
+    }
     out.extend_from_slice(b"\r\nx-ringway-attempts: ");
     number(out, settle.record.attempts.into());
     out.extend_from_slice(b"\r\n");

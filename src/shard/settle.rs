@@ -50,6 +50,7 @@ impl Settle {
             api: "unread",
             key: None,
             model: None,
+            fallback_for: None,
             backend: None,
             status: Kind::Internal.status(),
             fault: Some(Kind::Internal),

@@ -38,11 +38,11 @@ pub(super) fn at_most<T: PartialOrd + Display>(
 }
 
 /// The shortest deadline: timers tick in milliseconds.
-const TIME_MIN: Time = Time(Nanos(1_000_000));
+pub(super) const TIME_MIN: Time = Time(Nanos(1_000_000));
 /// The longest deadline.
 const TIME_MAX: Time = Time::seconds(7 * 86_400);
 
-/// Deadlines: connect < first_token <= total, between_events <= total, body <= total.
+/// Deadlines: connect < first_token <= total, and at most total: between_events, retry_wait, body.
 pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Timeouts {
     let each = [
         ("head", timeouts.head),
@@ -58,7 +58,9 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
     for (key, time) in each {
         within(&["timeouts", key], time, TIME_MIN, TIME_MAX, report);
     }
-    within(&["timeouts", "drain"], timeouts.drain, Time::seconds(0), TIME_MAX, report);
+    for (key, time) in [("drain", timeouts.drain), ("retry_wait", timeouts.retry_wait)] {
+        within(&["timeouts", key], time, Time::seconds(0), TIME_MAX, report);
+    }
     let plan = plan::Timeouts {
         head: timeouts.head.0,
         body: timeouts.body.0,
@@ -66,6 +68,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         first_token: timeouts.first_token.0,
         between_events: timeouts.between_events.0,
         total: timeouts.total.0,
+        retry_wait: timeouts.retry_wait.0,
         keep_alive: timeouts.keep_alive.0,
         backend_idle: timeouts.backend_idle.0,
         write_stall: timeouts.write_stall.0,
@@ -79,7 +82,11 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
 /// What holds between the deadlines of an exchange, for all or for one model.
 pub(super) fn timeout_relations(path: &[&str], timeouts: &plan::Timeouts, report: &mut Report<'_>) {
     let total = Time(timeouts.total);
-    for (key, nanos) in [("first_token", timeouts.first_token), ("between_events", timeouts.between_events)] {
+    for (key, nanos) in [
+        ("first_token", timeouts.first_token),
+        ("between_events", timeouts.between_events),
+        ("retry_wait", timeouts.retry_wait),
+    ] {
         at_most(&[path, &[key]].concat(), Time(nanos), &[path, &["total"]].concat(), total, report);
     }
     if timeouts.connect >= timeouts.first_token {
@@ -92,10 +99,16 @@ pub(super) fn timeout_relations(path: &[&str], timeouts: &plan::Timeouts, report
     }
 }
 
-/// One deadline that differs for a model.
-pub(super) fn model_timeout(path: &[&str], time: Option<Time>, into: &mut Nanos, report: &mut Report<'_>) {
+/// One deadline of at least `least` that differs for a model.
+pub(super) fn model_timeout(
+    path: &[&str],
+    time: Option<Time>,
+    least: Time,
+    into: &mut Nanos,
+    report: &mut Report<'_>,
+) {
     if let Some(time) = time {
-        within(path, time, TIME_MIN, TIME_MAX, report);
+        within(path, time, least, TIME_MAX, report);
         *into = time.0;
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::bounds::{model_timeout, timeout_relations, within};
+use super::bounds::{TIME_MIN, model_timeout, timeout_relations, within};
 use super::{MODEL_SIGNS, Source, check_name, file, row};
 use crate::config::problem::Report;
+use crate::config::quantity::Time;
 use crate::plan::{Member, Model, Timeouts};
 use crate::units::{BackendId, ModelId};
 use crate::wire::json;
@@ -14,6 +15,9 @@ pub(super) type Names = HashMap<Box<str>, ModelId>;
 
 /// The largest weight.
 pub(super) const WEIGHT_MAX: u32 = 10_000;
+
+/// Fallbacks of one model: a client waits for each.
+const FALLBACKS_MAX: usize = 8;
 
 /// One row per model, by name; and every name a client may ask for.
 pub(super) fn compile(
@@ -29,7 +33,6 @@ pub(super) fn compile(
         .enumerate()
         .map(|(index, name)| (name.as_str().into(), ModelId::new(index)))
         .collect();
-    let mut used = HashSet::new();
     let mut models = Vec::new();
     for (index, (name, model)) in file.model.iter().enumerate() {
         check_name(&["model", name], name, MODEL_SIGNS, report);
@@ -43,16 +46,27 @@ pub(super) fn compile(
                 report.problem(&path, format!("\"{alias}\" is a name of model \"{other}\" already"));
             }
         }
-        let pool = pool(file, name, model, report);
-        used.extend(pool.iter().map(|member| member.backend));
         models.push(Model {
             id,
             name: name.as_str().into(),
             aliases: model.aliases.iter().map(|alias| alias.as_str().into()).collect(),
-            pool: pool.into(),
+            pool: [].into(),
+            fallbacks: [].into(),
             timeouts: own_timeouts(name, &model.timeouts, timeouts, report),
             created,
         });
+    }
+    for (index, (name, model)) in file.model.iter().enumerate() {
+        models[index].fallbacks = fallbacks(name, model, &names, report).into();
+    }
+    let stand_in: HashSet<ModelId> =
+        models.iter().flat_map(|model| model.fallbacks.iter().copied()).collect();
+    let mut used = HashSet::new();
+    for (row, (name, model)) in models.iter_mut().zip(&file.model) {
+        // A client that asks by an alias, or for a model that this one stands in for, means the public name.
+        let named = !model.aliases.is_empty() || stand_in.contains(&row.id);
+        row.pool = pool(file, name, model, named, report).into();
+        used.extend(row.pool.iter().map(|member| member.backend));
     }
     for (index, name) in file.backend.keys().enumerate() {
         if !used.contains(&BackendId::new(index)) {
@@ -62,7 +76,40 @@ pub(super) fn compile(
     (models, names)
 }
 
-fn pool(file: &file::File, name: &str, model: &file::Model, report: &mut Report<'_>) -> Vec<Member> {
+/// The models that stand in for one, by what the operator calls them.
+fn fallbacks(name: &str, model: &file::Model, names: &Names, report: &mut Report<'_>) -> Vec<ModelId> {
+    let mut found: Vec<ModelId> = Vec::new();
+    for (at, fallback) in model.fallbacks.iter().enumerate() {
+        let at = format!("[{at}]");
+        let path = ["model", name, "fallbacks", &at];
+        match names.get(fallback.as_str()) {
+            None => report.problem(&path, format!("there is no [model.\"{fallback}\"] and no such alias")),
+            Some(id) if Some(id) == names.get(name) => {
+                report.problem(&path, format!("{fallback} is the model itself; expected another"));
+            }
+            Some(id) if found.contains(id) => {
+                report.problem(&path, format!("{fallback} is listed twice; expected each model once"));
+            }
+            Some(id) => found.push(*id),
+        }
+    }
+    if found.len() > FALLBACKS_MAX {
+        report.problem(
+            &["model", name, "fallbacks"],
+            format!("has {} models; expected at most {FALLBACKS_MAX}", found.len()),
+        );
+    }
+    found
+}
+
+/// The pool of a model; `named`: its backends are told the public name even where they have no name of their own for it.
+fn pool(
+    file: &file::File,
+    name: &str,
+    model: &file::Model,
+    named: bool,
+    report: &mut Report<'_>,
+) -> Vec<Member> {
     let mut pool: Vec<Member> = Vec::new();
     if model.backends.is_empty() {
         report.problem(
@@ -92,8 +139,7 @@ fn pool(file: &file::File, name: &str, model: &file::Model, report: &mut Report<
             report.problem(&[&path[..], &["model"]].concat(), "expected the backend's name for the model");
         }
         let weight = member.weight.or(file.backend[&member.name].weight).unwrap_or(1);
-        // A client that asks by an alias means the public name; the backend knows nothing of aliases.
-        let own = member.model.as_deref().or((!model.aliases.is_empty()).then_some(name));
+        let own = member.model.as_deref().or(named.then_some(name));
         let model_json = own.map(|own| {
             let mut json = Vec::new();
             json::quote(&mut json, own);
@@ -116,9 +162,10 @@ fn known(file: &file::File) -> String {
 fn own_timeouts(name: &str, own: &file::ModelTimeouts, all: &Timeouts, report: &mut Report<'_>) -> Timeouts {
     let at = |key| ["model", name, "timeouts", key];
     let mut timeouts = *all;
-    model_timeout(&at("first_token"), own.first_token, &mut timeouts.first_token, report);
-    model_timeout(&at("between_events"), own.between_events, &mut timeouts.between_events, report);
-    model_timeout(&at("total"), own.total, &mut timeouts.total, report);
+    model_timeout(&at("first_token"), own.first_token, TIME_MIN, &mut timeouts.first_token, report);
+    model_timeout(&at("between_events"), own.between_events, TIME_MIN, &mut timeouts.between_events, report);
+    model_timeout(&at("total"), own.total, TIME_MIN, &mut timeouts.total, report);
+    model_timeout(&at("retry_wait"), own.retry_wait, Time::seconds(0), &mut timeouts.retry_wait, report);
     if timeouts != *all {
         timeout_relations(&["model", name, "timeouts"], &timeouts, report);
     }

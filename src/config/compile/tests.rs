@@ -147,6 +147,16 @@ backends = [{ name = "b", weight = 5 }]
 }
 
 #[test]
+fn a_model_that_stands_in_for_others_is_called_by_its_own_name() {
+    let after = "[model.n]\nbackends = [\"a\"]\naliases = [\"fast\"]\n[model.o]\nbackends = [\"a\"]\nfallbacks = [\"fast\", \"m\"]";
+    let plan = based("", after).unwrap().plan;
+    let [m, n, o] = &plan.models[..] else { panic!("three rows") };
+    assert_eq!(*o.fallbacks, [n.id, m.id]);
+    assert_eq!(m.pool[0].model_json.as_deref(), Some(&b"\"m\""[..]), "the client's bytes name another model");
+    assert_eq!(o.pool[0].model_json, None);
+}
+
+#[test]
 fn a_model_has_its_own_deadlines() {
     let after = "[model.n]\nbackends = [\"a\"]\ntimeouts = { first_token = \"5s\" }";
     let plan = based("", after).unwrap().plan;
