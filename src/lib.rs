@@ -14,7 +14,7 @@
 //! | [`net`] | sockets: the only room that knows the runtime's I/O | units, error |
 //! | [`observe`] | numbers go up: counters, histograms, records | units, error |
 //! | [`shard`] | the walk of a request, one copy per core | plan, net, observe |
-//! | [`coordinator`] | the control plane: health, names, metrics, log, drain | config, observe |
+//! | [`coordinator`] | the control plane: health, names, metrics, log, reload, drain | config, observe |
 //! | [`cli`] | the commands | all |
 //!
 //! `wire`, `dialect`, `provider` and `policy` are pure: no socket, clock, thread, file or environment. `shard` and
@@ -33,6 +33,8 @@
 //! - A cut answer never looks finished: an error record at an event boundary, or a broken transport.
 //! - A limit holds at the limit, on every shard: one atomic cell each.
 //! - A client that leaves closes its backend connection at once.
+//! - An exchange keeps the plan it began with. A new one comes into force whole or not at all; a revoked key alone
+//!   reaches back.
 //! - Nothing on a shard waits for the coordinator, takes a lock, or resolves a name.
 //! - Every queue, buffer, loop and retry has a bound and a counter.
 #![deny(unsafe_code)] // `net::busy_poll` is the one exception, with its reason; `tidy` holds it

@@ -129,6 +129,7 @@ fn run(driver: Driver) {
         listeners: vec![listener],
         spill,
         bell,
+        hatch: Arc::default(),
         outbox,
         control: Arc::clone(&control),
     };
@@ -153,7 +154,7 @@ fn run(driver: Driver) {
     let started = Instant::now();
     while started.elapsed() < WARM_UP {
         assert_eq!(exchange(&mut stream, request.as_bytes(), &mut block), "HTTP/1.1 200 OK");
-        inbox.merge_into(&mut totals);
+        inbox.merge_into(&mut totals, Some);
     }
     let before = TAKEN.load(Ordering::Relaxed);
     for _ in 0..100 {

@@ -48,14 +48,15 @@ pub fn main() -> ExitCode {
 
 /// Loads the configuration, says what is worth a look, and serves.
 fn start(named: Option<PathBuf>) -> ExitCode {
-    let compiled = match config::locate(named).and_then(|path| config::load(&path, &Process)) {
-        Ok(compiled) => compiled,
+    let loaded = config::locate(named).and_then(|path| Ok((config::load(&path, &Process)?, path)));
+    let (compiled, path) = match loaded {
+        Ok(loaded) => loaded,
         Err(problems) => return complain(&problems.to_string()),
     };
     for note in &compiled.notes {
         complain(&format!("note: {note}"));
     }
-    match serve::run(compiled) {
+    match serve::run(path, compiled) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("ringway: {error}")),
     }

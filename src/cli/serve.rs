@@ -3,33 +3,37 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::config::file;
 use crate::config::{Compiled, Settings};
+use crate::coordinator::reload::{Source, Turn};
 use crate::coordinator::{self, Ended, log};
 use crate::net::listen::{self, Spill};
 use crate::net::runtime::{Driver, ShardRuntime};
 use crate::observe::{self, Rows, ShardInbox};
-use crate::plan::{Control, Listener, Plan, Target};
+use crate::plan::{Control, Hatch, Listener, Plan, Target};
 use crate::shard::{self, Seat};
 use crate::units::ShardId;
 
-/// Serves until told to stop. Prints what runs on standard output.
+/// Serves the configuration that was read from `path` until told to stop. Prints what runs on standard output.
 ///
 /// Errors: an address that is taken, no driver, a thread that the machine refuses; nothing has been served then. Or
 /// shards that did not end when they should, or did when they should not.
-pub fn run(compiled: Compiled) -> io::Result<()> {
+pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     raise_descriptor_limit();
     let Compiled { plan, settings, .. } = compiled;
+    let started_with = settings.clone();
     for lost in coordinator::resolve::initial(&plan, RESOLVE_PATIENCE) {
         super::complain(&format!("note: {} cannot be resolved yet: {}", lost.host, lost.reason));
     }
     let plan = Arc::new(plan);
     let control = Arc::new(Control::new(plan.shards.len()));
-    let (seats, inboxes) = seats(&plan, &control, log::records_max(&settings.access_log))?;
+    let hatches: Hatches = plan.shards.iter().map(|_| Arc::default()).collect();
+    let (seats, inboxes) = seats(&plan, &control, &hatches, log::records_max(&settings.access_log))?;
     let (threads, driver) = start(seats, only(settings.driver))?;
     let Settings { admin, access_log, .. } = settings;
     let coordinator = coordinator::start(
@@ -41,6 +45,7 @@ pub fn run(compiled: Compiled) -> io::Result<()> {
             drain_grace: DRAIN_GRACE,
             version: env!("CARGO_PKG_VERSION"),
             driver: driver.clone(),
+            source: Some(Source { path, settings: started_with, hatches, say }),
         },
         inboxes,
         control,
@@ -56,10 +61,14 @@ pub fn run(compiled: Compiled) -> io::Result<()> {
     }
 }
 
+/// One per shard: where it finds the plans after the first.
+type Hatches = Vec<Arc<Hatch<Turn>>>;
+
 /// One seat per shard, with its listeners open, and the coordinator's end of each.
 fn seats(
     plan: &Arc<Plan>,
     control: &Arc<Control>,
+    hatches: &Hatches,
     records_max: Option<usize>,
 ) -> io::Result<(Vec<Seat>, Vec<ShardInbox>)> {
     let (spill, bells) = Spill::new(plan.shards.len())?;
@@ -72,7 +81,8 @@ fn seats(
         inboxes.push(inbox);
         let listeners = plan.listeners.iter().map(bind).collect::<io::Result<_>>()?;
         let (plan, spill, control) = (Arc::clone(plan), Arc::clone(&spill), Arc::clone(control));
-        seats.push(Seat { id, plan, listeners, spill, bell, outbox, control });
+        let hatch = Arc::clone(&hatches[index]);
+        seats.push(Seat { id, plan, listeners, spill, bell, outbox, hatch, control });
     }
     Ok((seats, inboxes))
 }
@@ -154,6 +164,11 @@ fn announce(plan: &Plan, admin: Option<SocketAddr>, driver: &str) {
             Target::Unix(path) => println!("  backend    {} at unix:{}", backend.name, path.display()),
         }
     }
+}
+
+/// What the coordinator has to say while it runs.
+fn say(words: &str) {
+    super::complain(&format!("ringway: {words}"));
 }
 
 /// As many descriptors as the machine allows: two per stream.

@@ -1,8 +1,10 @@
 //! What a configuration refers to outside of its file: variables, files, the machine. Passed in, so that tests
 //! choose it and the compiler stays pure.
 
+use std::cell::RefCell;
 use std::io::{self, Read};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
@@ -77,6 +79,63 @@ impl Environment for Process {
     }
 }
 
+/// The environment of this process, with a note of every file that is asked for and of its state just before.
+#[derive(Default, Debug)]
+pub struct Noting(RefCell<Vec<(PathBuf, Option<Stamp>)>>);
+
+impl Noting {
+    /// The files that were asked for, in that order.
+    pub fn files(self) -> Vec<(PathBuf, Option<Stamp>)> {
+        self.0.into_inner()
+    }
+}
+
+impl Environment for Noting {
+    fn variable(&self, name: &str) -> Option<String> {
+        Process.variable(name)
+    }
+
+    fn file(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        self.0.borrow_mut().push((path.to_owned(), Stamp::of(path)));
+        Process.file(path, bytes_max)
+    }
+
+    fn machine(&self) -> Machine {
+        Process.machine()
+    }
+
+    fn roots(&self) -> Vec<CertificateDer<'static>> {
+        Process.roots()
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        Process.unix_seconds()
+    }
+}
+
+/// What tells one state of a file from another without reading it. Links are followed, so a link that is pointed to
+/// another file is a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified_ns: i128,
+}
+
+impl Stamp {
+    /// The state of a file now; `None` if it is not there.
+    pub fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Self {
+            device: found.dev(),
+            inode: found.ino(),
+            bytes: found.len(),
+            modified_ns: i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec()),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +159,19 @@ mod tests {
         let path = Path::new("/proc/self/status");
         assert_eq!(Process.file(path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert!(Process.file(path, 1 << 20).is_ok());
+    }
+
+    #[test]
+    fn files_are_noted_with_what_tells_their_states_apart() {
+        let path = std::env::temp_dir().join(format!("ringway-noting-{}", std::process::id()));
+        std::fs::write(&path, "one").unwrap();
+        let noting = Noting::default();
+        assert_eq!(noting.file(&path, 9).unwrap(), b"one");
+        assert!(noting.file(Path::new("/nowhere"), 9).is_err());
+        let files = noting.files();
+        assert_eq!(files, [(path.clone(), Stamp::of(&path)), ("/nowhere".into(), None)]);
+        std::fs::write(&path, "other").unwrap();
+        assert_ne!(Stamp::of(&path), files[0].1);
+        std::fs::remove_file(&path).unwrap();
     }
 }

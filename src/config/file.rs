@@ -60,6 +60,8 @@ table! {
         health: Health = Health::default(),
         /// One line per finished exchange.
         access_log: AccessLog = AccessLog::default(),
+        /// Taking up a new configuration while the gateway runs.
+        reload: Reload = Reload::default(),
         /// What the gateway says about itself, on standard error.
         log: Log = Log::default(),
         /// The servers that answer, by the name that labels and logs show.
@@ -205,6 +207,12 @@ table! {
     AccessLog {
         /// "off", "stdout", or the path of a file.
         to: String = "off".to_owned(),
+    }
+
+    /// Taking up a new configuration while the gateway runs. SIGHUP and `POST /reload` always do.
+    Reload {
+        /// Take up a change of the file, or of a certificate, key or secret that it names, without being asked.
+        watch: bool = false,
     }
 
     /// What the gateway says about itself, on standard error.

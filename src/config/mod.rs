@@ -20,7 +20,7 @@ mod url;
 use std::path::{Path, PathBuf};
 
 pub use compile::{AccessLog, Compiled, Settings, compile};
-pub use environment::{Environment, Process};
+pub use environment::{Environment, Noting, Process, Stamp};
 pub use problem::{Problem, Problems};
 pub use read::{Written, read};
 

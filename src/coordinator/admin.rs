@@ -1,6 +1,6 @@
-//! What operators ask for, on a listener of its own: `/healthz`, `/readyz`, `/metrics`, `/status`.
+//! What operators ask for, on a listener of its own: `/healthz`, `/readyz`, `/metrics`, `/status`, `POST /reload`.
 //!
-//! Nothing changes state here and no answer holds a secret. Every connection gets one answer and a few seconds;
+//! No answer holds a secret. Every connection gets one answer and a few seconds;
 //! a slow or hostile scraper costs one of a few slots and no more.
 
 use std::io;
@@ -13,14 +13,15 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::aggregate::Watch;
+use super::aggregate::Current;
+use super::reload::{Request, Told};
 use super::{metrics, status};
 use crate::observe::prometheus;
 
@@ -48,13 +49,14 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// The routes.
-pub(super) fn router(watch: Arc<Watch>) -> Router {
+pub(super) fn router(current: Current, reloads: mpsc::Sender<Request>) -> Router {
     Router::new()
         .route("/healthz", get(async || answer(StatusCode::OK, TEXT, "ok\n".to_owned())))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .route("/status", get(status_page))
-        .with_state(watch)
+        .with_state(current)
+        .route("/reload", post(async move || reload(&reloads).await))
 }
 
 /// Accepts for as long as the process runs.
@@ -93,22 +95,44 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answe
     (status, lines, body)
 }
 
-async fn readyz(State(watch): State<Arc<Watch>>) -> impl IntoResponse {
-    match watch.ready() {
+async fn readyz(State(current): State<Current>) -> impl IntoResponse {
+    match current.load().ready() {
         Ok(()) => answer(StatusCode::OK, TEXT, "ready\n".to_owned()),
         Err(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
     }
 }
 
-async fn metrics_page(State(watch): State<Arc<Watch>>) -> impl IntoResponse {
+async fn metrics_page(State(current): State<Current>) -> impl IntoResponse {
+    let watch = current.load();
     watch.merge();
     answer(StatusCode::OK, prometheus::CONTENT_TYPE, metrics::page(&watch))
 }
 
-async fn status_page(State(watch): State<Arc<Watch>>) -> impl IntoResponse {
+async fn status_page(State(current): State<Current>) -> impl IntoResponse {
+    let watch = current.load();
     watch.merge();
     match serde_json::to_string(&status::read(&watch)) {
         Ok(body) => answer(StatusCode::OK, JSON, body),
         Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+    }
+}
+
+/// Answers once the reload has been done or refused.
+async fn reload(reloads: &mpsc::Sender<Request>) -> Answer {
+    let (asked, told) = oneshot::channel();
+    let answered = match reloads.send(asked).await {
+        Ok(()) => told.await.ok(),
+        Err(_) => None,
+    };
+    match answered {
+        Some(Ok(Told { generation, notes })) => {
+            let body = serde_json::json!({ "generation": generation, "notes": notes });
+            answer(StatusCode::OK, JSON, body.to_string())
+        }
+        Some(Err(reason)) => {
+            let body = serde_json::json!({ "error": reason });
+            answer(StatusCode::UNPROCESSABLE_ENTITY, JSON, body.to_string())
+        }
+        None => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the gateway is ending\n".to_owned()),
     }
 }

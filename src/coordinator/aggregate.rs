@@ -1,37 +1,51 @@
 //! What the coordinator knows, and the ticks that gather it from the shards.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Settings;
 use super::log::{Log, LogNumbers};
+use super::reload::ReloadNumbers;
 use crate::clock;
-use crate::observe::{ShardInbox, Totals, Usage};
+use crate::observe::{Before, ShardInbox, ShardOutbox, Totals, Usage};
 use crate::plan::cells::Health;
 use crate::plan::{Control, Plan, Target};
 use crate::policy::breaker::Admission;
 use crate::units::{BackendId, Nanos, ShardId};
 
-/// Everything the duties share. One thread uses it, so its locks are never waited for.
+/// What is watched now. A reload replaces it whole; whoever looks loads it anew each time.
+pub(super) type Current = Arc<ArcSwap<Watch>>;
+
+/// Everything the duties share, under one plan. One thread uses it, so its locks are never waited for.
 pub(super) struct Watch {
     pub(super) plan: Arc<Plan>,
-    pub(super) settings: Settings,
+    pub(super) settings: Arc<Settings>,
     /// By position, not by `ShardId`: tests may leave some out.
-    pub(super) shards: Vec<ShardInbox>,
+    pub(super) shards: Vec<Arc<ShardInbox>>,
+    /// What shards may still say under plans before this one.
+    older: Mutex<Vec<Older>>,
     pub(super) control: Arc<Control>,
     /// `None` with the access log off.
     pub(super) log: Option<Arc<LogNumbers>>,
     /// By `BackendId`.
-    pub(super) probes: Box<[ProbeReport]>,
+    pub(super) probes: Box<[Arc<ProbeReport>]>,
     /// Lookups of backend names that failed; the last good answer was kept.
-    pub(super) resolve_failures: AtomicU64,
+    pub(super) resolve_failures: Arc<AtomicU64>,
+    pub(super) reloads: Arc<ReloadNumbers>,
     pub(super) started: Nanos,
     pub(super) started_unix_ms: u64,
     totals: Mutex<Totals>,
+}
+
+/// The end of one shard under a plan that is not in force any more: exchanges that began under it may still run.
+struct Older {
+    plan: Arc<Plan>,
+    inbox: Arc<ShardInbox>,
 }
 
 /// What probing a backend has shown.
@@ -62,24 +76,66 @@ impl Watch {
             .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         Self {
             totals: Mutex::new(Totals::new(plan.models.len())),
-            probes: plan.backends.iter().map(|_| ProbeReport::default()).collect(),
-            resolve_failures: AtomicU64::new(0),
+            older: Mutex::default(),
+            probes: plan.backends.iter().map(|_| Arc::default()).collect(),
+            resolve_failures: Arc::default(),
+            reloads: Arc::default(),
             started: clock::now(),
             started_unix_ms,
             plan,
-            settings,
-            shards,
+            settings: Arc::new(settings),
+            shards: shards.into_iter().map(Arc::new).collect(),
             control,
             log,
         }
+    }
+
+    /// What is watched once `plan` is in force, and each shard's end of it, in the order of `shards`.
+    pub(super) fn next(&self, plan: Arc<Plan>) -> (Self, Vec<ShardOutbox>) {
+        let before = before(&self.plan, &plan);
+        let (outboxes, shards) =
+            self.shards.iter().map(|inbox| inbox.next(&before)).unzip::<_, _, Vec<_>, Vec<_>>();
+        let mut older = std::mem::take(&mut *lock(&self.older));
+        older.extend(self.shards.iter().map(|inbox| Older { plan: self.plan.clone(), inbox: inbox.clone() }));
+        let probes = before.backends.iter().map(|id| match id {
+            Some(id) => self.probes[id.index()].clone(),
+            None => Arc::default(),
+        });
+        let next = Self {
+            totals: Mutex::new(self.totals().next(&before)),
+            older: Mutex::new(older),
+            probes: probes.collect(),
+            resolve_failures: self.resolve_failures.clone(),
+            reloads: self.reloads.clone(),
+            started: self.started,
+            started_unix_ms: self.started_unix_ms,
+            plan,
+            settings: self.settings.clone(),
+            shards: shards.into_iter().map(Arc::new).collect(),
+            control: self.control.clone(),
+            log: self.log.clone(),
+        };
+        (next, outboxes)
     }
 
     /// Takes in the histograms that shards have handed over.
     pub(super) fn merge(&self) {
         let mut totals = self.totals();
         for shard in &self.shards {
-            shard.merge_into(&mut totals);
+            shard.merge_into(&mut totals, Some);
         }
+        for Older { plan, inbox } in lock(&self.older).iter() {
+            inbox.merge_into(&mut totals, |id| self.plan.model_named(&plan.model(id).name).map(|row| row.id));
+        }
+    }
+
+    /// Every shard's end, each with the plan whose rows its records name. Those that have nothing more to say are
+    /// forgotten on the way.
+    pub(super) fn ends(&self) -> Vec<(Arc<Plan>, Arc<ShardInbox>)> {
+        let mut older = lock(&self.older);
+        older.retain(|older| !older.inbox.is_over());
+        let older = older.iter().map(|older| (older.plan.clone(), older.inbox.clone()));
+        older.chain(self.shards.iter().map(|inbox| (self.plan.clone(), inbox.clone()))).collect()
     }
 
     /// Everything measured so far, as of the last merge.
@@ -98,7 +154,7 @@ impl Watch {
 
     /// The numbers of one shard.
     pub(super) fn shard(&self, shard: ShardId) -> Option<&ShardInbox> {
-        self.shards.iter().find(|inbox| inbox.shard == shard)
+        self.shards.iter().map(|inbox| &**inbox).find(|inbox| inbox.shard == shard)
     }
 
     /// Whether a request could be sent to this backend now, as far as is known.
@@ -112,7 +168,7 @@ impl Watch {
 
     /// Whether clients should be sent here, or why not.
     pub(super) fn ready(&self) -> Result<(), &'static str> {
-        if self.plan.cells.draining.load(Ordering::Relaxed) {
+        if self.control.is_draining() {
             return Err("draining");
         }
         if !self.control.all_started() {
@@ -135,19 +191,32 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Which rows of `old` mean the same as those of `new`.
+fn before(old: &Plan, new: &Plan) -> Before {
+    Before {
+        keys: new.keys.iter().map(|row| old.key_named(&row.name).map(|row| row.id)).collect(),
+        models: new.models.iter().map(|row| old.model_named(&row.name).map(|row| row.id)).collect(),
+        backends: new.backends.iter().map(|row| old.backend_named(&row.name).map(|row| row.id)).collect(),
+    }
+}
+
 /// Gathers for as long as the process runs.
-pub(super) async fn run(watch: &Watch, mut log: Option<&mut Log>) -> Infallible {
+pub(super) async fn run(current: &Current, mut log: Option<&mut Log>) -> Infallible {
     let mut merges = interval(MERGE_TICK);
     merges.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pumps = interval(LOG_TICK);
     pumps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = merges.tick() => watch.merge(),
+            _ = merges.tick() => {
+                let watch = current.load();
+                watch.merge();
+                watch.ends(); // forgets those that are over
+            }
             _ = pumps.tick(), if log.is_some() => {
                 if let Some(log) = log.as_mut() {
                     // Not everything: the next tick goes on.
-                    let _ = log.pump(&watch.plan, &watch.shards);
+                    let _ = log.pump(&current.load().ends());
                 }
             }
         }

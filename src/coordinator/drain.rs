@@ -2,15 +2,15 @@
 //! what is left is cut. A second request cuts at once.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::aggregate::Watch;
+use super::aggregate::Current;
 use crate::clock;
+use crate::plan::Control;
 use crate::units::Nanos;
 
 /// How it ended.
@@ -49,33 +49,34 @@ pub(super) fn on_signals(stop: mpsc::Sender<()>) -> io::Result<()> {
 }
 
 /// Waits for a stop request and carries it out.
-pub(super) async fn run(watch: &Watch, mut stops: mpsc::Receiver<()>) -> Ended {
+pub(super) async fn run(current: &Current, mut stops: mpsc::Receiver<()>) -> Ended {
+    let control = current.load().control.clone();
     // A request that came just before the last shard ended was the reason for it.
-    if !until(watch, &mut stops, Nanos::NEVER).await && stops.try_recv().is_err() {
+    if !until(&control, &mut stops, Nanos::NEVER).await && stops.try_recv().is_err() {
         return Ended::ShardsGone;
     }
-    watch.plan.cells.draining.store(true, Ordering::Release);
+    control.drain();
 
-    let grace_ends = clock::now().plus(Nanos::from(watch.settings.drain_grace));
-    let hurried = until(watch, &mut stops, grace_ends).await && clock::now() < grace_ends;
-    let mut cut_at = clock::now().plus(if hurried { Nanos(0) } else { watch.plan.timeouts.drain });
-    watch.control.stop(cut_at);
+    let grace_ends = clock::now().plus(Nanos::from(current.load().settings.drain_grace));
+    let hurried = until(&control, &mut stops, grace_ends).await && clock::now() < grace_ends;
+    let mut cut_at = clock::now().plus(if hurried { Nanos(0) } else { current.load().plan.timeouts.drain });
+    control.stop(cut_at);
 
     let patience = Nanos::from(CUT_PATIENCE);
-    while !watch.control.all_ended() {
+    while !control.all_ended() {
         if clock::now() >= cut_at.plus(patience) {
-            return Ended::Stuck(watch.control.running());
+            return Ended::Stuck(control.running());
         }
-        if until(watch, &mut stops, cut_at.plus(patience)).await {
+        if until(&control, &mut stops, cut_at.plus(patience)).await {
             cut_at = cut_at.min(clock::now());
-            watch.control.stop(cut_at);
+            control.stop(cut_at);
         }
     }
     Ended::Drained
 }
 
 /// True after a stop request or at `deadline`, whichever is first; false when the shards have ended.
-async fn until(watch: &Watch, stops: &mut mpsc::Receiver<()>, deadline: Nanos) -> bool {
+async fn until(control: &Control, stops: &mut mpsc::Receiver<()>, deadline: Nanos) -> bool {
     let left = deadline.since(clock::now());
     let timer = async {
         match deadline {
@@ -85,7 +86,7 @@ async fn until(watch: &Watch, stops: &mut mpsc::Receiver<()>, deadline: Nanos) -
     };
     let gone = async {
         let pause = if deadline == Nanos::NEVER { LOOK_SERVING } else { LOOK };
-        while !watch.control.all_ended() {
+        while !control.all_ended() {
             sleep(pause).await;
         }
     };

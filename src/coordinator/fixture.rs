@@ -92,6 +92,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             requests: Some(Rate { per_minute: 60, burst: 10 }),
             tokens: None,
             in_flight_max: u32::MAX,
+            revoked: Arc::default(),
         }]),
         key_table: KeyTable::default(),
         keys_required: true,
@@ -99,7 +100,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         half_close_is_gone: true,
         output_tokens_default: 256,
         bytes_per_token: 4,
-        cells: Arc::new(Cells::new(1, targets.len(), 1)),
+        cells: Cells::new(1, targets.len(), 1),
     }
 }
 
@@ -135,6 +136,7 @@ pub(super) fn settings() -> Settings {
         drain_grace: Duration::ZERO,
         version: "0.0.0-test",
         driver: "none (test)".to_owned(),
+        source: None,
     }
 }
 

@@ -98,10 +98,10 @@ impl Log {
 
     /// Turns waiting records into lines, as long as the writer takes them. Never blocks. False if there is more to
     /// do: the writer was not ready, or there were more records than fit one go.
-    pub(super) fn pump(&mut self, plan: &Plan, shards: &[ShardInbox]) -> bool {
+    pub(super) fn pump(&mut self, ends: &[(Arc<Plan>, Arc<ShardInbox>)]) -> bool {
         let mut emptied = true;
-        for shard in shards {
-            let most = RECORDS_PER_PUMP / shards.len().max(1);
+        for (plan, shard) in ends {
+            let most = RECORDS_PER_PUMP / ends.len().max(1);
             let mut taken = 0;
             while taken < most {
                 if self.batch.len() >= BATCH_BYTES && !self.hand_over() {
@@ -138,9 +138,9 @@ impl Log {
     }
 
     /// Writes what is left, for `patience` at most. Blocks for so long.
-    pub(super) fn close(mut self, plan: &Plan, shards: &[ShardInbox], patience: Duration) {
+    pub(super) fn close(mut self, ends: &[(Arc<Plan>, Arc<ShardInbox>)], patience: Duration) {
         let deadline = Instant::now() + patience;
-        while !self.pump(plan, shards) && Instant::now() < deadline {
+        while !self.pump(ends) && Instant::now() < deadline {
             thread::sleep(CLOSING_PAUSE);
         }
         self.numbers.lines_lost.fetch_add(lines(&self.batch), Ordering::Relaxed);

@@ -6,7 +6,7 @@
 use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
 
-use super::aggregate::Watch;
+use super::aggregate::{Watch, lock};
 use super::process;
 use crate::clock;
 use crate::error::{Kind, Side};
@@ -42,9 +42,18 @@ fn build(page: &mut Page, watch: &Watch) {
     page.gauge("ringway_build_info", "Version and driver of this process; always 1.")
         .count(&[("version", settings.version), ("driver", &settings.driver)], 1);
     page.gauge("ringway_shards_running", "Shards that serve.").count(&[], watch.control.running() as u64);
-    let draining = watch.plan.cells.draining.load(Ordering::Relaxed);
+    let draining = watch.control.is_draining();
     page.gauge("ringway_draining", "Whether the process has been asked to stop.").count(&[], draining.into());
     page.gauge("ringway_plan_generation", "Number of the plan in force.").count(&[], watch.plan.generation);
+    let reloads = &watch.reloads;
+    let mut family =
+        page.counter("ringway_reloads_total", "Reloads of the configuration, by what became of them.");
+    for (result, count) in [("done", &reloads.done), ("refused", &reloads.refused)] {
+        family.count(&[("result", result)], count.load(Ordering::Relaxed));
+    }
+    let refused = lock(&reloads.last_error).is_some();
+    page.gauge("ringway_reload_refused", "Whether the last reload was refused: the file does not hold.")
+        .count(&[], refused.into());
 }
 
 fn counters(page: &mut Page, watch: &Watch) {
@@ -110,7 +119,7 @@ fn usage(page: &mut Page, watch: &Watch) {
         &Dimension {
             label: "model",
             names: plan.models.iter().map(|model| &*model.name).collect(),
-            usage: plan.models.iter().map(|row| watch.usage(|inbox| inbox.numbers.model(row.id))).collect(),
+            usage: plan.models.iter().map(|row| watch.usage(|inbox| inbox.tables.model(row.id))).collect(),
             requests: "ringway_model_requests_total",
             tokens: "ringway_model_tokens_total",
             estimated: "ringway_model_estimated_total",
@@ -124,7 +133,7 @@ fn usage(page: &mut Page, watch: &Watch) {
             usage: plan
                 .backends
                 .iter()
-                .map(|row| watch.usage(|inbox| inbox.numbers.backend(row.id)))
+                .map(|row| watch.usage(|inbox| inbox.tables.backend(row.id)))
                 .collect(),
             requests: "ringway_backend_requests_total",
             tokens: "ringway_backend_tokens_total",
@@ -136,7 +145,7 @@ fn usage(page: &mut Page, watch: &Watch) {
         &Dimension {
             label: "key",
             names: plan.keys.iter().map(|key| &*key.name).collect(),
-            usage: plan.keys.iter().map(|row| watch.usage(|inbox| inbox.numbers.key(row.id))).collect(),
+            usage: plan.keys.iter().map(|row| watch.usage(|inbox| inbox.tables.key(row.id))).collect(),
             requests: "ringway_key_requests_total",
             tokens: "ringway_key_tokens_total",
             estimated: "ringway_key_estimated_total",

@@ -1,9 +1,9 @@
 //! CONTROL PLANE: one thread that may block, beside the shards and never in their way.
 //!
 //! It keeps backend addresses fresh (`resolve`), asks backends whether they are up (`probe`), gathers what shards
-//! hand up (`aggregate`), writes the access log (`log`), answers operators (`admin`, `metrics`, `status`) and
-//! ends the process in order (`drain`). One tokio current-thread runtime; each duty is a task of its own, so
-//! none waits for another. Shards are reached only through the plan's cells and its [`Control`]; if this
+//! hand up (`aggregate`), writes the access log (`log`), answers operators (`admin`, `metrics`, `status`), puts new
+//! plans in force (`reload`) and ends the process in order (`drain`). One tokio current-thread runtime; each duty is a task of its own, so
+//! none waits for another. Shards are reached only through the plan's cells, its [`Control`] and their hatches; if this
 //! thread hung for good, they would go on serving with what they last knew.
 
 mod admin;
@@ -13,6 +13,7 @@ pub mod log;
 mod metrics;
 mod probe;
 mod process;
+pub mod reload;
 pub mod resolve;
 mod status;
 
@@ -22,15 +23,17 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::runtime;
 use tokio::sync::mpsc;
 
 use crate::config::AccessLog;
 use crate::observe::ShardInbox;
 use crate::plan::{Control, Plan};
-use aggregate::Watch;
+use aggregate::{Current, Watch};
 pub use drain::Ended;
 use log::Log;
+use reload::Reloader;
 
 /// What the coordinator needs to know beyond the plan.
 pub struct Settings {
@@ -47,6 +50,8 @@ pub struct Settings {
     pub version: &'static str,
     /// The driver that runs and why, for `/status` and `ringway_build_info`.
     pub driver: String,
+    /// Where a new configuration comes from; `None` if there is none to be had.
+    pub source: Option<reload::Source>,
 }
 
 /// A running coordinator.
@@ -68,23 +73,33 @@ const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// The admin address cannot be bound, the log file cannot be opened, or the machine refuses a thread.
 pub fn start(
     plan: Arc<Plan>,
-    settings: Settings,
+    mut settings: Settings,
     shards: Vec<ShardInbox>,
     control: Arc<Control>,
 ) -> io::Result<Coordinator> {
+    let source = settings.source.take();
     let listener = settings.admin.map(admin::bind).transpose()?;
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let log = Log::open(&settings.access_log)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stops) = mpsc::channel(STOPS_WAITING);
-    let listener = {
+    let (listener, hangups) = {
         let _inside = runtime.enter();
         drain::on_signals(stop.clone())?;
-        listener.map(tokio::net::TcpListener::from_std).transpose()?
+        (listener.map(tokio::net::TcpListener::from_std).transpose()?, reload::hangups()?)
     };
-    let watch = Arc::new(Watch::new(plan, settings, shards, control, log.as_ref().map(Log::numbers)));
+    let watch = Watch::new(plan, settings, shards, control, log.as_ref().map(Log::numbers));
+    let current = Arc::new(ArcSwap::from_pointee(watch));
     let thread = thread::Builder::new().name("coordinator".to_owned()).spawn(move || {
-        let ended = runtime.block_on(run(watch, listener, log, stops));
+        let ended = runtime.block_on(async {
+            let reloader = Reloader::new(&current, source);
+            let (request, requests) = mpsc::channel(reload::REQUESTS_MAX);
+            tokio::spawn(reloader.run(hangups, requests));
+            if let Some(listener) = listener {
+                tokio::spawn(admin::serve(listener, admin::router(current.clone(), request)));
+            }
+            run(current, log, stops).await
+        });
         // A name being looked up may hold a thread for as long as its resolver pleases; it is left behind.
         runtime.shutdown_background();
         ended
@@ -113,25 +128,16 @@ impl Coordinator {
     }
 }
 
-/// Runs every duty until the shards have ended, then writes the rest of the log.
-async fn run(
-    watch: Arc<Watch>,
-    listener: Option<tokio::net::TcpListener>,
-    mut log: Option<Log>,
-    stops: mpsc::Receiver<()>,
-) -> Ended {
-    if let Some(listener) = listener {
-        tokio::spawn(admin::serve(listener, admin::router(watch.clone())));
-    }
-    resolve::spawn(&watch);
-    probe::spawn(&watch);
+/// Gathers until the shards have ended, then writes the rest of the log.
+async fn run(current: Current, mut log: Option<Log>, stops: mpsc::Receiver<()>) -> Ended {
     let ended = tokio::select! {
-        ended = drain::run(&watch, stops) => ended,
-        never = aggregate::run(&watch, log.as_mut()) => match never {},
+        ended = drain::run(&current, stops) => ended,
+        never = aggregate::run(&current, log.as_mut()) => match never {},
     };
+    let watch = current.load();
     watch.merge();
     if let Some(log) = log {
-        log.close(&watch.plan, &watch.shards, LOG_PATIENCE);
+        log.close(&watch.ends(), LOG_PATIENCE);
     }
     ended
 }

@@ -20,6 +20,7 @@ use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -42,13 +43,13 @@ struct Verdict {
 }
 
 /// Probes every backend that has a health path, the first time at once.
-pub(super) fn spawn(watch: &Arc<Watch>) {
+pub(super) fn spawn(watch: &Arc<Watch>, duties: &mut JoinSet<()>) {
     for backend in &watch.plan.backends {
         let Some(path) = backend.health.path.clone() else {
             continue;
         };
         let (watch, id) = (watch.clone(), backend.id);
-        tokio::spawn(async move {
+        duties.spawn(async move {
             let backend = watch.plan.backend(id);
             let mut verdict = Verdict { health: watch.plan.cells.backend(id).health(), contrary: 0 };
             let mut random = RandomState::new().hash_one(id) | 1;

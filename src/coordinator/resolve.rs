@@ -14,6 +14,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
+
 use super::aggregate::Watch;
 use crate::plan::{Plan, Target};
 use crate::units::BackendId;
@@ -38,18 +40,18 @@ pub struct Unresolved {
     pub reason: String,
 }
 
-/// Gives every backend its first addresses: literal ones at once, names within `patience`. Blocks; called before
-/// shards start. Backends of names in the result have no address yet and get one as soon as there is an answer.
+/// Gives every backend without an address its first: literal ones at once, names within `patience`. Blocks; called
+/// before shards serve by this plan. Backends of names in the result have no address yet and get one as soon as there is an answer.
 pub fn initial(plan: &Plan, patience: Duration) -> Vec<Unresolved> {
     store_literals(plan);
     first_answers(plan, patience, lookup_blocking)
 }
 
 /// Keeps asking for every name of the plan, each in a task of its own.
-pub(super) fn spawn(watch: &Arc<Watch>) {
+pub(super) fn spawn(watch: &Arc<Watch>, duties: &mut JoinSet<()>) {
     for (host, backends) in names(&watch.plan) {
         let watch = watch.clone();
-        tokio::spawn(async move {
+        duties.spawn(async move {
             loop {
                 tokio::time::sleep(pause(&watch.plan, &backends, watch.settings.resolve_every)).await;
                 let answer = refresh(&watch.plan, &host, &backends, lookup).await;
@@ -159,6 +161,8 @@ fn first_answers(
     lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Clone + Send + 'static,
 ) -> Vec<Unresolved> {
     let mut waiting = names(plan);
+    let unknown = |id: &BackendId| plan.backend(*id).addresses.load().is_empty();
+    waiting.retain(|_, backends| backends.iter().any(unknown));
     let mut unresolved = Vec::new();
     let (answers, answered) = mpsc::channel();
     for host in waiting.keys().cloned() {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::aggregate::{Watch, lock};
+use super::reload::ReloadNumbers;
 use crate::clock;
 use crate::observe::histogram::Timing;
 use crate::observe::{Counter, Usage};
@@ -28,6 +29,7 @@ pub(super) struct Status<'a> {
     not_ready: Option<&'static str>,
     draining: bool,
     generation: u64,
+    reload: Reload,
     listeners: Vec<Listener>,
     shards: Vec<Shard>,
     models: Vec<Model<'a>>,
@@ -36,6 +38,16 @@ pub(super) struct Status<'a> {
     keys_total: usize,
     keys: Vec<Key<'a>>,
     overhead: Times,
+}
+
+#[derive(Serialize)]
+struct Reload {
+    done: u64,
+    refused: u64,
+    /// Unix milliseconds; absent before the first.
+    last_unix_ms: Option<u64>,
+    /// Why the last one was refused.
+    last_error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -130,8 +142,9 @@ pub(super) fn read(watch: &Watch) -> Status<'_> {
         uptime_seconds: now.since(watch.started).seconds(),
         ready: ready.is_ok(),
         not_ready: ready.err(),
-        draining: plan.cells.draining.load(Ordering::Relaxed),
+        draining: watch.control.is_draining(),
         generation: plan.generation,
+        reload: reload(&watch.reloads),
         listeners: plan
             .listeners
             .iter()
@@ -144,6 +157,16 @@ pub(super) fn read(watch: &Watch) -> Status<'_> {
         keys_total: plan.keys.len(),
         keys: plan.keys.iter().take(KEYS_MAX).map(|row| key(watch, row, now)).collect(),
         overhead,
+    }
+}
+
+fn reload(numbers: &ReloadNumbers) -> Reload {
+    let last = numbers.last_unix_ms.load(Ordering::Relaxed);
+    Reload {
+        done: numbers.done.load(Ordering::Relaxed),
+        refused: numbers.refused.load(Ordering::Relaxed),
+        last_unix_ms: (last != 0).then_some(last),
+        last_error: lock(&numbers.last_error).clone(),
     }
 }
 
@@ -162,7 +185,7 @@ fn shard(watch: &Watch, index: usize) -> Shard {
 }
 
 fn model<'a>(watch: &'a Watch, row: &'a plan::Model, now: Nanos) -> Model<'a> {
-    let usage = watch.usage(|inbox| inbox.numbers.model(row.id));
+    let usage = watch.usage(|inbox| inbox.tables.model(row.id));
     let totals = watch.totals();
     let measured = totals.model(row.id);
     Model {
@@ -206,13 +229,13 @@ fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a>
         in_flight: cells.in_flight.count(),
         in_flight_max: bounded(row.in_flight_max),
         pending_tokens: watch.plan.cells.loads(row.id).map(|load| load.pending_tokens()).sum(),
-        requests: requests(&watch.usage(|inbox| inbox.numbers.backend(row.id))),
+        requests: requests(&watch.usage(|inbox| inbox.tables.backend(row.id))),
     }
 }
 
 fn key<'a>(watch: &Watch, row: &'a plan::Key, now: Nanos) -> Key<'a> {
     let cells = watch.plan.cells.key(row.id);
-    let usage = watch.usage(|inbox| inbox.numbers.key(row.id));
+    let usage = watch.usage(|inbox| inbox.tables.key(row.id));
     Key {
         name: &row.name,
         in_flight: cells.in_flight.count(),

@@ -32,7 +32,7 @@ pub fn render(dialect: Dialect, fault: &Fault, request_id: &[u8], out: &mut Vec<
 /// `x-should-retry` overrides what SDKs make of the status.
 pub fn lines(fault: &Fault, allow: Option<&'static str>, out: &mut Vec<u8>) {
     match fault.kind {
-        Kind::KeyInvalid => out.extend_from_slice(b"www-authenticate: Bearer\r\n"),
+        Kind::KeyInvalid | Kind::KeyRevoked => out.extend_from_slice(b"www-authenticate: Bearer\r\n"),
         Kind::MethodNotAllowed => {
             if let Some(method) = allow {
                 out.extend_from_slice(b"allow: ");

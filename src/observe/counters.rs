@@ -4,11 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use super::outbox::Rows;
 use super::record::Record;
 use super::usage::{Usage, UsageCells};
 use crate::error::Kind;
-use crate::units::{BackendId, KeyId, ModelId};
 
 /// Whether a number only grows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,28 +86,19 @@ pub struct ShardNumbers {
     faults: [AtomicU64; Kind::ALL.len()],
     /// Everything settled, also without key, model or backend.
     all: UsageCells,
-    /// By `KeyId`.
-    keys: Box<[UsageCells]>,
-    /// By `ModelId`.
-    models: Box<[UsageCells]>,
-    /// By `BackendId`.
-    backends: Box<[UsageCells]>,
 }
 
-impl ShardNumbers {
-    /// All zero, with tables of these lengths: 80 bytes a row.
-    pub fn new(rows: Rows) -> Self {
-        let table = |rows: usize| std::iter::repeat_with(UsageCells::default).take(rows).collect();
+impl Default for ShardNumbers {
+    fn default() -> Self {
         Self {
             counters: CachePadded::new([const { AtomicU64::new(0) }; Counter::ALL.len()]),
             faults: [const { AtomicU64::new(0) }; Kind::ALL.len()],
             all: UsageCells::default(),
-            keys: table(rows.keys),
-            models: table(rows.models),
-            backends: table(rows.backends),
         }
     }
+}
 
+impl ShardNumbers {
     /// Adds to a counter.
     pub fn add(&self, counter: Counter, count: u64) {
         bump(&self.counters[counter as usize], count);
@@ -139,18 +128,9 @@ impl ShardNumbers {
         bump(&self.faults[kind as usize], 1);
     }
 
-    /// Adds a settled exchange to the rows of its key, model and backend. An id beyond the tables is left out.
+    /// Adds a settled exchange.
     pub fn settle(&self, record: &Record) {
         self.all.settle(record);
-        if let Some(cells) = record.key.and_then(|key| self.keys.get(key.index())) {
-            cells.settle(record);
-        }
-        if let Some(cells) = record.model.and_then(|model| self.models.get(model.index())) {
-            cells.settle(record);
-        }
-        if let Some(cells) = record.backend.and_then(|backend| self.backends.get(backend.index())) {
-            cells.settle(record);
-        }
         if let Some(kind) = record.fault {
             self.fault(kind);
         }
@@ -170,21 +150,6 @@ impl ShardNumbers {
     pub fn all(&self) -> Usage {
         self.all.read()
     }
-
-    /// What a key has used on this shard; zero for an id beyond the table.
-    pub fn key(&self, key: KeyId) -> Usage {
-        self.keys.get(key.index()).map(UsageCells::read).unwrap_or_default()
-    }
-
-    /// What was used of a model on this shard; zero for an id beyond the table.
-    pub fn model(&self, model: ModelId) -> Usage {
-        self.models.get(model.index()).map(UsageCells::read).unwrap_or_default()
-    }
-
-    /// What was used of a backend on this shard; zero for an id beyond the table.
-    pub fn backend(&self, backend: BackendId) -> Usage {
-        self.backends.get(backend.index()).map(UsageCells::read).unwrap_or_default()
-    }
 }
 
 /// Adds as the cell's only writer. Wraps after 2^64.
@@ -198,8 +163,6 @@ mod tests {
 
     use super::*;
     use crate::observe::record::tests::sample;
-
-    const ROWS: Rows = Rows { keys: 1, models: 1, backends: 1 };
 
     #[test]
     fn the_numbers_of_the_counters_index_their_list() {
@@ -220,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_gauge_returns_to_zero() {
-        let numbers = ShardNumbers::new(ROWS);
+        let numbers = ShardNumbers::default();
         numbers.inc(Counter::StreamsActive);
         numbers.inc(Counter::StreamsActive);
         numbers.dec(Counter::StreamsActive);
@@ -230,32 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn a_record_counts_for_its_key_model_backend_and_fault() {
-        let numbers = ShardNumbers::new(ROWS);
+    fn a_record_counts_for_all_and_for_its_fault() {
+        let numbers = ShardNumbers::default();
         numbers.settle(&Record { fault: Some(Kind::BackendCut), ..sample() });
-        for usage in [
-            numbers.all(),
-            numbers.key(KeyId::new(0)),
-            numbers.model(ModelId::new(0)),
-            numbers.backend(BackendId::new(0)),
-        ] {
-            assert_eq!(usage.requests[0], 1);
-            assert_eq!(usage.tokens, [100, 64, 11, 5]);
-        }
+        assert_eq!((numbers.all().requests[0], numbers.all().tokens), (1, [100, 64, 11, 5]));
         assert_eq!(numbers.faults(Kind::BackendCut), 1);
         assert_eq!(numbers.faults(Kind::BackendFailed), 0);
-    }
-
-    #[test]
-    fn ids_beyond_the_tables_are_left_out() {
-        let numbers = ShardNumbers::new(ROWS);
-        numbers.settle(&Record {
-            key: Some(KeyId::new(7)),
-            model: Some(ModelId::new(7)),
-            backend: Some(BackendId::new(7)),
-            ..sample()
-        });
-        assert_eq!(numbers.key(KeyId::new(7)), Usage::default());
-        assert_eq!(numbers.all().requests[0], 1);
     }
 }

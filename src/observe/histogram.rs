@@ -9,6 +9,7 @@ use crossbeam_queue::ArrayQueue;
 use hdrhistogram::{Counter as Cell, Histogram};
 
 use super::record::Record;
+use super::tables::Before;
 use crate::units::{ModelId, Nanos};
 
 /// Bounds of request duration, seconds (OTel GenAI, `gen_ai.server.request.duration`).
@@ -292,20 +293,36 @@ impl Recorder {
     }
 }
 
+/// A shard that leaves hands over what it has: both intervals may wait then.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if !self.filling.is_empty() {
+            let last = std::mem::replace(&mut self.filling, Interval::new(0));
+            // The queue has room for both; a third does not exist.
+            let _ = self.lane.filled.push(last);
+        }
+    }
+}
+
 /// The coordinator's end.
 pub(super) struct Intervals {
     lane: Arc<Lane>,
 }
 
 impl Intervals {
-    pub(super) fn merge_into(&self, totals: &mut Totals) {
+    pub(super) fn merge_into(&self, totals: &mut Totals, row: impl Fn(ModelId) -> Option<ModelId>) {
         while let Some(mut interval) = self.lane.filled.pop() {
-            totals.absorb(&interval);
+            totals.absorb(&interval, &row);
             interval.clear();
             if self.lane.emptied.push(interval).is_err() {
                 debug_assert!(false, "two intervals fit a queue of two");
             }
         }
+    }
+
+    /// Whether the shard's end is gone, and all it measured has been taken.
+    pub(super) fn is_over(&self) -> bool {
+        Arc::strong_count(&self.lane) == 1 && self.lane.filled.is_empty()
     }
 }
 
@@ -329,10 +346,18 @@ impl Totals {
         self.models.get(model.index())?.as_deref()
     }
 
-    fn absorb(&mut self, interval: &Interval) {
+    /// The totals of the next plan: models that stay keep what was measured.
+    pub fn next(&mut self, before: &Before) -> Self {
+        let mut take = |id: &Option<ModelId>| id.and_then(|id| self.models.get_mut(id.index())?.take());
+        let models = before.models.iter().map(&mut take).collect();
+        Self { models, overhead: std::mem::replace(&mut self.overhead, Timing::of_overhead()) }
+    }
+
+    fn absorb(&mut self, interval: &Interval, row: &impl Fn(ModelId) -> Option<ModelId>) {
         self.overhead.absorb(&interval.overhead);
-        for (total, times) in self.models.iter_mut().zip(&interval.models) {
-            if let Some(times) = times
+        for (index, times) in interval.models.iter().enumerate() {
+            let total = row(ModelId::new(index)).and_then(|id| self.models.get_mut(id.index()));
+            if let (Some(total), Some(times)) = (total, times)
                 && times.duration.count() > 0
             {
                 total.get_or_insert_with(|| Box::new(ModelTimes::new())).absorb(times);

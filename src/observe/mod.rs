@@ -1,8 +1,8 @@
 //! NUMBERS GO UP: what shards count, measure and record, and how it is written for Prometheus.
 //!
-//! One [`ShardOutbox`] per shard, one [`ShardInbox`] for it in the coordinator. Three ways up, none of which
+//! One [`ShardOutbox`] per shard and plan, one [`ShardInbox`] for it in the coordinator. Three ways up, none of which
 //! can make a shard wait or allocate per exchange:
-//! - [`ShardNumbers`]: counters and usage tables that only the shard writes (a relaxed load and a relaxed store,
+//! - [`ShardNumbers`] and [`UsageTables`]: counters that only the shard writes (a relaxed load and a relaxed store,
 //!   never a locked instruction) and anybody reads;
 //! - [`Recorder`]: histograms, handed over whole once a second and taken back empty;
 //! - a bounded queue of [`Record`]s for the access log, full = dropped and counted.
@@ -15,10 +15,12 @@ pub mod histogram;
 pub mod outbox;
 pub mod prometheus;
 pub mod record;
+pub mod tables;
 pub mod usage;
 
 pub use counters::{Counter, ShardNumbers};
 pub use histogram::{Recorder, Totals};
-pub use outbox::{Rows, ShardInbox, ShardOutbox, channel};
+pub use outbox::{ShardInbox, ShardOutbox, channel};
 pub use record::{Record, RequestId};
+pub use tables::{Before, Rows, UsageTables};
 pub use usage::Usage;

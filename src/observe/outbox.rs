@@ -1,4 +1,4 @@
-//! The two ends between one shard and the coordinator.
+//! The two ends between one shard and the coordinator: a pair for each plan that the shard serves by.
 
 use std::sync::Arc;
 
@@ -7,22 +7,13 @@ use crossbeam_queue::ArrayQueue;
 use super::counters::{Counter, ShardNumbers};
 use super::histogram::{Intervals, Recorder, Totals, lane};
 use super::record::Record;
-use crate::units::ShardId;
-
-/// How many rows the tables of a shard have, from the plan.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rows {
-    /// Virtual keys.
-    pub keys: usize,
-    /// Public models.
-    pub models: usize,
-    /// Backends.
-    pub backends: usize,
-}
+use super::tables::{Before, Rows, UsageTables};
+use crate::units::{ModelId, ShardId};
 
 /// The shard's end.
 pub struct ShardOutbox {
     numbers: Arc<ShardNumbers>,
+    tables: Arc<UsageTables>,
     recorder: Recorder,
     records: Option<Arc<ArrayQueue<Record>>>,
 }
@@ -33,6 +24,8 @@ pub struct ShardInbox {
     pub shard: ShardId,
     /// The shard's numbers.
     pub numbers: Arc<ShardNumbers>,
+    /// What was used on it, by the rows of this pair's plan.
+    pub tables: Arc<UsageTables>,
     intervals: Intervals,
     records: Option<Arc<ArrayQueue<Record>>>,
 }
@@ -40,11 +33,21 @@ pub struct ShardInbox {
 /// Both ends for one shard. `records_max` bounds the records that wait for the access log; `None` is for a log
 /// that is off: no record is kept and none is counted as dropped.
 pub fn channel(shard: ShardId, rows: Rows, records_max: Option<usize>) -> (ShardOutbox, ShardInbox) {
-    let numbers = Arc::new(ShardNumbers::new(rows));
+    pair(shard, Arc::default(), UsageTables::new(rows), rows.models, records_max)
+}
+
+fn pair(
+    shard: ShardId,
+    numbers: Arc<ShardNumbers>,
+    tables: UsageTables,
+    models: usize,
+    records_max: Option<usize>,
+) -> (ShardOutbox, ShardInbox) {
+    let (tables, (recorder, intervals)) = (Arc::new(tables), lane(models));
     let records = records_max.map(|most| Arc::new(ArrayQueue::new(most.max(1))));
-    let (recorder, intervals) = lane(rows.models);
-    let outbox = ShardOutbox { numbers: numbers.clone(), recorder, records: records.clone() };
-    (outbox, ShardInbox { shard, numbers, intervals, records })
+    let outbox =
+        ShardOutbox { numbers: numbers.clone(), tables: tables.clone(), recorder, records: records.clone() };
+    (outbox, ShardInbox { shard, numbers, tables, intervals, records })
 }
 
 impl ShardOutbox {
@@ -57,6 +60,7 @@ impl ShardOutbox {
     /// first time.
     pub fn settle(&mut self, record: &Record) {
         self.numbers.settle(record);
+        self.tables.settle(record);
         self.recorder.record(record);
         if let Some(records) = &self.records
             && records.push(*record).is_err()
@@ -72,9 +76,24 @@ impl ShardOutbox {
 }
 
 impl ShardInbox {
-    /// Adds what the shard has handed over to `totals`, and gives the emptied histograms back.
-    pub fn merge_into(&self, totals: &mut Totals) {
-        self.intervals.merge_into(totals);
+    /// The pair for the next plan of the same shard: what was counted goes on, rows that mean the same do too.
+    pub fn next(&self, before: &Before) -> (ShardOutbox, ShardInbox) {
+        let records_max = self.records.as_ref().map(|records| records.capacity());
+        let tables = self.tables.next(before);
+        pair(self.shard, self.numbers.clone(), tables, before.models.len(), records_max)
+    }
+
+    /// Whether the shard's end is gone, and all it had to say has been taken.
+    pub fn is_over(&self) -> bool {
+        let no_records =
+            self.records.as_ref().is_none_or(|records| Arc::strong_count(records) == 1 && records.is_empty());
+        no_records && self.intervals.is_over()
+    }
+
+    /// Adds what the shard has handed over to `totals`, and gives the emptied histograms back. `row` tells which row
+    /// there a model of this pair's plan has; `None` leaves it out.
+    pub fn merge_into(&self, totals: &mut Totals, row: impl Fn(ModelId) -> Option<ModelId>) {
+        self.intervals.merge_into(totals, row);
     }
 
     /// The next record for the access log.
@@ -97,7 +116,7 @@ mod tests {
         outbox.settle(&sample());
         outbox.flush();
         let mut totals = Totals::new(1);
-        inbox.merge_into(&mut totals);
+        inbox.merge_into(&mut totals, Some);
         assert_eq!(inbox.numbers.all().requests[0], 1);
         assert_eq!(totals.model(ModelId::new(0)).unwrap().duration.count(), 1);
         assert_eq!(inbox.next_record(), Some(sample()));
@@ -120,5 +139,23 @@ mod tests {
         outbox.settle(&sample());
         assert_eq!(inbox.numbers.get(Counter::RecordsDropped), 0);
         assert_eq!(inbox.next_record(), None);
+    }
+
+    #[test]
+    fn the_pair_of_an_old_plan_is_over_once_its_shard_has_left_and_everything_was_taken() {
+        let (mut old, inbox) = channel(ShardId::new(0), ROWS, Some(4));
+        let same = Before { keys: Box::new([None]), models: Box::new([None]), backends: Box::new([None]) };
+        let (mut new, newer) = inbox.next(&same);
+        old.settle(&sample());
+        new.settle(&sample());
+        assert_eq!(newer.numbers.all().requests[0], 2, "one shard, one count");
+        assert!(!inbox.is_over());
+        drop(old);
+        assert!(!inbox.is_over(), "a record and an interval wait");
+        let mut totals = Totals::new(1);
+        inbox.merge_into(&mut totals, Some);
+        assert_eq!(inbox.next_record(), Some(sample()));
+        assert!(inbox.is_over());
+        assert_eq!(totals.model(ModelId::new(0)).unwrap().duration.count(), 1, "the last interval came, too");
     }
 }

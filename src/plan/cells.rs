@@ -1,9 +1,14 @@
 //! The cells that change while a plan lives: shared by all shards and the coordinator, atomic, never locked.
 //!
+//! Each row has an owner of its own, so that the next plan can go on with the rows that mean the same there, while
+//! exchanges of this one still write to them.
+//!
 //! Who writes what: buckets and in-flight gauges of keys, any shard; loads, the owning shard only; breakers, any
 //! shard and the probe; health, the coordinator only.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::iter::repeat_with;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -16,13 +21,11 @@ use crate::units::{BackendId, KeyId, ShardId};
 /// All shared cells of one plan.
 pub struct Cells {
     /// By `KeyId`.
-    keys: Box<[CachePadded<KeyCells>]>,
+    keys: Box<[Arc<CachePadded<KeyCells>>]>,
     /// By `BackendId`.
-    backends: Box<[CachePadded<BackendCells>]>,
-    /// `[shards × backends]`: row `shard * backends + backend`, written by that shard only.
-    loads: Box<[CachePadded<Load>]>,
-    /// Set once by the coordinator when the process is asked to stop.
-    pub draining: AtomicBool,
+    backends: Box<[Arc<CachePadded<BackendCells>>]>,
+    /// By `BackendId`, then by `ShardId`: each cell written by that shard only.
+    loads: Box<[Arc<[CachePadded<Load>]>]>,
 }
 
 /// The limits of one key.
@@ -64,11 +67,23 @@ impl Cells {
     /// Fresh cells for tables of these lengths.
     pub fn new(shards: usize, backends: usize, keys: usize) -> Self {
         Self {
-            keys: std::iter::repeat_with(CachePadded::<KeyCells>::default).take(keys).collect(),
-            backends: std::iter::repeat_with(CachePadded::<BackendCells>::default).take(backends).collect(),
-            loads: std::iter::repeat_with(CachePadded::<Load>::default).take(shards * backends).collect(),
-            draining: AtomicBool::new(false),
+            keys: repeat_with(Arc::default).take(keys).collect(),
+            backends: repeat_with(Arc::default).take(backends).collect(),
+            loads: repeat_with(|| repeat_with(CachePadded::default).take(shards).collect())
+                .take(backends)
+                .collect(),
         }
+    }
+
+    /// Goes on with the cells of a key of another plan.
+    pub(super) fn carry_key(&mut self, key: KeyId, from: &Self, id: KeyId) {
+        self.keys[key.index()] = Arc::clone(&from.keys[id.index()]);
+    }
+
+    /// Goes on with the cells of a backend of another plan, which has as many shards.
+    pub(super) fn carry_backend(&mut self, backend: BackendId, from: &Self, id: BackendId) {
+        self.backends[backend.index()] = Arc::clone(&from.backends[id.index()]);
+        self.loads[backend.index()] = Arc::clone(&from.loads[id.index()]);
     }
 
     /// The limits of one key.
@@ -83,12 +98,12 @@ impl Cells {
 
     /// The load one shard has put on one backend.
     pub fn load(&self, shard: ShardId, backend: BackendId) -> &Load {
-        &self.loads[shard.index() * self.backends.len() + backend.index()]
+        &self.loads[backend.index()][shard.index()]
     }
 
     /// The loads of one backend, one per shard.
     pub fn loads(&self, backend: BackendId) -> impl Iterator<Item = &Load> {
-        self.loads.iter().skip(backend.index()).step_by(self.backends.len().max(1)).map(|load| &**load)
+        self.loads[backend.index()].iter().map(|load| &**load)
     }
 }
 

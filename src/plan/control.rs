@@ -12,6 +12,7 @@ pub struct Control {
     shards: usize,
     started: AtomicUsize,
     ended: AtomicUsize,
+    draining: AtomicBool,
     stop_accepting: AtomicBool,
     cut_at: AtomicU64,
 }
@@ -28,6 +29,7 @@ impl Control {
             shards,
             started: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
             stop_accepting: AtomicBool::new(false),
             cut_at: AtomicU64::new(Nanos::NEVER.0),
         }
@@ -37,6 +39,16 @@ impl Control {
     pub fn enter(self: &Arc<Self>) -> Presence {
         self.started.fetch_add(1, Ordering::AcqRel);
         Presence { control: self.clone() }
+    }
+
+    /// Whether clients should go elsewhere: answers ask them to, and readiness fails.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Lets readiness fail from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
     }
 
     /// Whether shards close their listeners and idle connections, and end after their last exchange.

@@ -2,16 +2,18 @@
 //!
 //! The immutable snapshot that `config` compiles and every shard reads: dense tables indexed by id, bytes already
 //! in the form in which the hot path sends them, and the shared cells (`cells`) that change while it lives.
-//! Nothing here fails: all failure is in `config`. A shard holds one `Arc<Plan>` and compares its generation
-//! with the hatch's once per exchange.
+//! Nothing here fails: all failure is in `config`. A shard takes the next plan out of its `hatch`; each exchange keeps
+//! the one it started with.
 
 pub mod cells;
 pub mod control;
+pub mod hatch;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -21,6 +23,7 @@ use crate::provider;
 use crate::units::{BackendId, KeyId, ModelId, Nanos};
 pub use cells::Cells;
 pub use control::Control;
+pub use hatch::Hatch;
 
 /// Everything a shard needs to know, and nothing that can fail.
 pub struct Plan {
@@ -34,13 +37,13 @@ pub struct Plan {
     pub timeouts: Timeouts,
     /// Sizes beyond which a message is refused.
     pub limits: Limits,
-    /// By `BackendId`.
+    /// By `BackendId`, in the order of their names.
     pub backends: Box<[Backend]>,
-    /// By `ModelId`.
+    /// By `ModelId`, in the order of their names.
     pub models: Box<[Model]>,
     /// Public names and aliases.
     pub names: HashMap<Box<str>, ModelId>,
-    /// By `KeyId`. Empty with `keys_required = false`: an open gateway on a trusted network.
+    /// By `KeyId`, in the order of their names. Empty with `keys_required = false`: an open gateway on a trusted network.
     pub keys: Box<[Key]>,
     /// Digest to `KeyId`, in constant time.
     pub key_table: KeyTable,
@@ -55,7 +58,7 @@ pub struct Plan {
     /// Bytes of a body taken as one prompt token in estimates.
     pub bytes_per_token: u64,
     /// The cells shared by all shards and the coordinator.
-    pub cells: Arc<Cells>,
+    pub cells: Cells,
 }
 
 /// One data listener; every shard opens it with SO_REUSEPORT.
@@ -245,9 +248,74 @@ pub struct Key {
     pub tokens: Option<Rate>,
     /// Requests in flight at once over all shards, `u32::MAX` for no bound.
     pub in_flight_max: u32,
+    /// Set when a plan comes into force that does not know this digest under this name any more. Shared by all plans
+    /// that did, so that what runs under an older one hears of it too.
+    pub revoked: Arc<AtomicBool>,
+}
+
+impl Key {
+    /// Whether a newer plan has taken it out of service.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+}
+
+impl Backend {
+    /// Whether a connection to `other` serves this one, too. What TLS was set up with is not compared.
+    pub fn keeps_connections(&self, other: &Self) -> bool {
+        self.is_where(other) && self.tls.is_none() && other.tls.is_none()
+    }
+
+    /// Whether this is the server that `other` was, as far as its name and place tell.
+    pub fn is_where(&self, other: &Self) -> bool {
+        self.name == other.name && self.target == other.target
+    }
 }
 
 impl Plan {
+    /// Makes this plan the successor of one that is in force: it goes on with the cells of the keys and backends that
+    /// are the same, and with the addresses of the names that both know.
+    pub fn follow(&mut self, old: &Self) {
+        self.generation = old.generation + 1;
+        for backend in &self.backends {
+            if let Some(before) = old.backend_named(&backend.name).filter(|before| backend.is_where(before)) {
+                self.cells.carry_backend(backend.id, &old.cells, before.id);
+                backend.addresses.store(before.addresses.load_full());
+            }
+        }
+        for key in &mut self.keys {
+            let Some(before) = old.key_named(&key.name) else { continue };
+            self.cells.carry_key(key.id, &old.cells, before.id);
+            if key.digest == before.digest {
+                key.revoked = Arc::clone(&before.revoked);
+            }
+        }
+    }
+
+    /// Tells what still runs under `old` which of its keys are out of service now that this plan is in force.
+    pub fn revoke_missing(&self, old: &Self) {
+        for key in &old.keys {
+            if self.key_named(&key.name).is_none_or(|now| now.digest != key.digest) {
+                key.revoked.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// The backend of this name.
+    pub fn backend_named(&self, name: &str) -> Option<&Backend> {
+        named(&self.backends, name, |row| &row.name)
+    }
+
+    /// The model of this public name; aliases are not looked at.
+    pub fn model_named(&self, name: &str) -> Option<&Model> {
+        named(&self.models, name, |row| &row.name)
+    }
+
+    /// The key of this name.
+    pub fn key_named(&self, name: &str) -> Option<&Key> {
+        named(&self.keys, name, |row| &row.name)
+    }
+
     /// The row of a backend.
     pub fn backend(&self, id: BackendId) -> &Backend {
         &self.backends[id.index()]
@@ -262,4 +330,9 @@ impl Plan {
     pub fn key(&self, id: KeyId) -> &Key {
         &self.keys[id.index()]
     }
+}
+
+/// Rows are in the order of their names.
+fn named<'a, T>(rows: &'a [T], name: &str, name_of: impl Fn(&T) -> &str) -> Option<&'a T> {
+    rows.binary_search_by(|row| name_of(row).cmp(name)).ok().map(|index| &rows[index])
 }

@@ -233,20 +233,11 @@ impl Attempt<'_> {
     }
 
     fn interrupted(&self, interrupt: Interrupt) -> Fault {
-        match interrupt {
-            Interrupt::ClientGone => gone(),
-            Interrupt::Stopping => Fault::new(Kind::Draining, "the gateway is shutting down"),
-            Interrupt::Due if self.client.deadline.at() >= self.total => {
-                Fault::new(Kind::TotalTimeout, "the exchange took too long")
-            }
-            Interrupt::Due => Fault::new(Kind::FirstTokenTimeout, "the backend did not answer in time"),
-        }
+        interrupt.fault(|| match self.client.deadline.at() >= self.total {
+            true => Fault::new(Kind::TotalTimeout, "the exchange took too long"),
+            false => Fault::new(Kind::FirstTokenTimeout, "the backend did not answer in time"),
+        })
     }
-}
-
-/// The fault of an exchange whose client has left.
-pub(super) fn gone() -> Fault {
-    Fault::new(Kind::ClientGone, "the client left before its answer")
 }
 
 /// Connects to a backend: every address in turn, TLS on top where it is asked for.

@@ -18,7 +18,7 @@ use crate::net::listen::Accepted;
 use crate::net::stream::{self, Reader, Writer};
 use crate::net::tls;
 use crate::observe::counters::Counter;
-use crate::units::Nanos;
+use crate::units::{KeyId, Nanos};
 use crate::wire::Step;
 use crate::wire::head::{self, RequestHead};
 
@@ -39,6 +39,8 @@ pub(crate) struct Client {
     bell: Option<(Arc<Bell>, Waker)>,
     /// The client sent FIN and may still be reading.
     half_closed: bool,
+    /// Whose request is in work.
+    pub(super) key: Option<KeyId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,7 @@ pub(super) async fn serve(shard: Rc<Shard>, accepted: Accepted) {
         armed: Armed::Nothing,
         bell: None,
         half_closed: false,
+        key: None,
     };
     client.serve().await;
     client.shard.blocks.put(std::mem::take(&mut client.inbox));
@@ -97,6 +100,7 @@ impl Client {
                     return self.linger().await;
                 }
             };
+            self.renew();
             match self.exchange(&head).await {
                 exchange::Next::Head => {}
                 exchange::Next::Finish => return self.finish().await,
@@ -144,7 +148,9 @@ impl Client {
                     self.deadline.set(self.shard.plan.timeouts.head);
                 }
                 Ok(true) => {}
-                Ok(false) | Err(Interrupt::ClientGone | Interrupt::Stopping) => return Ok(None),
+                Ok(false) | Err(Interrupt::ClientGone | Interrupt::Stopping | Interrupt::KeyRevoked) => {
+                    return Ok(None);
+                }
                 Err(Interrupt::Due) if !started => {
                     self.shard.numbers.inc(Counter::KeepAliveExpired);
                     return Ok(None);
@@ -156,15 +162,33 @@ impl Client {
         }
     }
 
-    /// Waits for the first bytes of a request; idle clients leave when the shard closes.
+    /// Waits for the first bytes of a request; idle clients leave when the shard closes, and hold no old plan.
     async fn first(&mut self) -> Result<bool, Interrupt> {
-        let shard = self.shard.clone();
-        let mut fill = pin!(self.fill(0));
-        poll_fn(|context| match fill.as_mut().poll(context) {
-            Poll::Pending if shard.is_closing() => Poll::Ready(Err(Interrupt::Stopping)),
-            polled => polled,
-        })
-        .await
+        loop {
+            let shard = self.shard.clone();
+            let filled = {
+                let mut fill = pin!(self.fill(0));
+                poll_fn(|context| match fill.as_mut().poll(context) {
+                    Poll::Pending if shard.is_closing() => Poll::Ready(Some(Err(Interrupt::Stopping))),
+                    Poll::Pending if shard.is_outdated() => Poll::Ready(None),
+                    polled => polled.map(Some),
+                })
+                .await
+            };
+            match filled {
+                Some(filled) => return filled,
+                None => self.renew(),
+            }
+        }
+    }
+
+    /// Serves by the plan in force from here on.
+    fn renew(&mut self) {
+        if self.shard.is_outdated()
+            && let Some(newest) = self.shard.newest()
+        {
+            self.shard = newest;
+        }
     }
 
     /// The bytes received and not done with; the request in work comes first.
@@ -199,10 +223,14 @@ impl Client {
         }
     }
 
-    /// Why a wait for something else has to end, if it has to: the shard stops, the client has gone, the deadline came.
+    /// Why a wait for something else has to end, if it has to: the shard stops, the key is no more, the client has gone,
+    /// the deadline came.
     pub(crate) fn poll_interrupt(&mut self, context: &mut Context<'_>) -> Poll<Interrupt> {
         if self.shard.is_stopping() {
             return Poll::Ready(Interrupt::Stopping);
+        }
+        if self.shard.is_outdated() && self.key.is_some_and(|key| self.shard.plan.key(key).is_revoked()) {
+            return Poll::Ready(Interrupt::KeyRevoked);
         }
         if self.poll_gone(context).is_ready() {
             return Poll::Ready(Interrupt::ClientGone);

@@ -2,7 +2,7 @@
 //! place that tries again, and only before a byte of an answer has gone to the client.
 
 use super::answer::Answer;
-use super::attempt::{self, Attempt};
+use super::attempt::Attempt;
 use super::choose::{self, RETRY_SOON, Tried};
 use super::connection::Client;
 use super::exchange::Body;
@@ -170,9 +170,10 @@ impl Chain<'_> {
         self.client.deadline.set_at(until.min(self.total));
         let fault = match watch::with_client(self.client, std::future::pending::<()>()).await {
             Ok(()) | Err(Interrupt::Due) if until < self.total => return Ok(()),
-            Ok(()) | Err(Interrupt::Due) => Fault::new(Kind::TotalTimeout, "the exchange took too long"),
-            Err(Interrupt::ClientGone) => attempt::gone(),
-            Err(Interrupt::Stopping) => Fault::new(Kind::Draining, "the gateway is shutting down"),
+            Ok(()) => Fault::new(Kind::Internal, "a wait without an end has ended"),
+            Err(interrupt) => {
+                interrupt.fault(|| Fault::new(Kind::TotalTimeout, "the exchange took too long"))
+            }
         };
         let kind = fault.kind;
         self.refused = Some(Refused { fault, answer: None });
@@ -212,7 +213,7 @@ pub(super) fn report(shard: &Shard, backend: BackendId, fault: &Fault) {
     let now = clock::now();
     match fault.kind {
         Kind::BackendBusy => breaker.hold(now.plus(fault.retry_after.unwrap_or(RETRY_SOON).min(HOLD_MAX))),
-        Kind::ClientGone | Kind::Draining | Kind::HeadMalformed => breaker.abandon(now),
+        Kind::ClientGone | Kind::KeyRevoked | Kind::Draining | Kind::HeadMalformed => breaker.abandon(now),
         Kind::ContextExceeded => breaker.success(now),
         _ => {
             breaker.failure(now, &BREAKER, shard.random());

@@ -109,6 +109,7 @@ pub(super) async fn begin<'p>(
         Ok(api) => phases::on_head(settle, head, client.inbox(), api).map(|()| api),
         Err(fault) => Err(fault),
     };
+    client.key = settle.record.key;
     let api = match admitted {
         Ok(api) => api,
         Err(fault) => {

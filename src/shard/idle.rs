@@ -3,7 +3,7 @@
 //! Each keeps its read armed. Taking one polls that read once: still pending means that the backend has neither closed
 //! nor sent anything; no system call, and the same read then waits for the answer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::net::blocks::Block;
 use crate::net::stream::{Reader, Writer};
@@ -25,7 +25,8 @@ pub(crate) struct Connection {
 pub(crate) struct Idle {
     /// By `BackendId`.
     stacks: RefCell<Vec<Vec<Connection>>>,
-    max: usize,
+    /// Kept per backend at most.
+    max: Cell<usize>,
 }
 
 impl Connection {
@@ -37,13 +38,22 @@ impl Connection {
 impl Idle {
     pub(crate) fn new(backends: usize, max: usize) -> Self {
         let stacks = std::iter::repeat_with(|| Vec::with_capacity(max.min(64))).take(backends).collect();
-        Self { stacks: RefCell::new(stacks), max }
+        Self { stacks: RefCell::new(stacks), max: Cell::new(max) }
+    }
+
+    /// The connections under the next plan, by its backends: `before` tells which of ours each of them is. What is left
+    /// closes, and so does whatever comes back here later.
+    pub(crate) fn next(&self, before: impl Iterator<Item = Option<BackendId>>) -> Self {
+        let mut stacks = std::mem::take(&mut *self.stacks.borrow_mut());
+        let stacks =
+            before.map(|id| id.map(|id| std::mem::take(&mut stacks[id.index()])).unwrap_or_default());
+        Self { stacks: RefCell::new(stacks.collect()), max: Cell::new(self.max.replace(0)) }
     }
 
     /// A live connection, and how many dead ones lay above it.
     pub(crate) fn take(&self, backend: BackendId) -> (Option<Connection>, u64) {
         let mut stacks = self.stacks.borrow_mut();
-        let stack = &mut stacks[backend.index()];
+        let Some(stack) = stacks.get_mut(backend.index()) else { return (None, 0) };
         let mut stale = 0;
         while let Some(mut connection) = stack.pop() {
             if connection.reader.submit().is_pending() {
@@ -65,8 +75,8 @@ impl Idle {
         max: Nanos,
     ) {
         let mut stacks = self.stacks.borrow_mut();
-        let stack = &mut stacks[backend.index()];
-        if stack.len() >= self.max {
+        let Some(stack) = stacks.get_mut(backend.index()) else { return };
+        if stack.len() >= self.max.get() {
             return;
         }
         connection.reused = true;

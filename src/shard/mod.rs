@@ -24,12 +24,12 @@ mod watch;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::TcpListener;
+use std::ops::Deref;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ use crate::net::stream::Socket;
 use crate::net::ticker::Ticker;
 use crate::observe::ShardOutbox;
 use crate::observe::counters::{Counter, ShardNumbers};
-use crate::plan::{Control, Plan, ShardTuning};
+use crate::plan::{Control, Hatch, Plan, ShardTuning};
 use crate::policy::retry::RetryBudget;
 use crate::units::{Nanos, ShardId};
 use crate::wire::head::HeadLimits;
@@ -62,25 +62,35 @@ pub struct Seat {
     pub bell: StdUnixStream,
     /// Numbers, histograms and records on their way to the coordinator.
     pub outbox: ShardOutbox,
+    /// Where the plans after the first come from, each with an outbox of its own.
+    pub hatch: Arc<Hatch<(Arc<Plan>, ShardOutbox)>>,
     /// When to stop.
     pub control: Arc<Control>,
 }
 
-/// Everything the tasks of one shard share.
+/// One shard under one plan. An exchange keeps the one it started with, so that its ids mean the same to its end; what
+/// does not depend on a plan is the [`Core`]'s, and the same for all of them.
 pub(crate) struct Shard {
-    pub(crate) id: ShardId,
+    core: Rc<Core>,
     pub(crate) plan: Arc<Plan>,
+    pub(crate) idle: Idle,
+    pub(crate) outbox: RefCell<ShardOutbox>,
+}
+
+/// Everything the tasks of one shard share, whichever plan they serve by.
+pub(crate) struct Core {
+    pub(crate) id: ShardId,
     pub(crate) blocks: Blocks,
     pub(crate) deadlines: Rc<Deadlines>,
-    pub(crate) idle: Idle,
     pub(crate) numbers: Arc<ShardNumbers>,
-    pub(crate) outbox: RefCell<ShardOutbox>,
     pub(crate) control: Arc<Control>,
     pub(crate) retries: RefCell<RetryBudget>,
     /// `Date` field value, renewed by the tick.
     pub(crate) date: RefCell<[u8; respond::DATE_BYTES]>,
     /// Milliseconds since 1970 at the last tick.
     pub(crate) unix_ms: Cell<u64>,
+    /// The shard under the plan in force.
+    newest: RefCell<Weak<Shard>>,
     /// No new clients, and idle ones go.
     closing: Cell<bool>,
     /// Exchanges in flight end now.
@@ -90,6 +100,14 @@ pub(crate) struct Shard {
     connections: Cell<usize>,
 }
 
+impl Deref for Shard {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
 impl Shard {
     fn new(
         id: ShardId,
@@ -97,38 +115,75 @@ impl Shard {
         spill: Arc<Spill>,
         outbox: ShardOutbox,
         control: Arc<Control>,
-    ) -> Self {
+    ) -> Rc<Self> {
         let tuning = &plan.shards[id.index()];
         let deadlines = Rc::new(Deadlines::default());
         deadlines.tick(clock::now());
-        Self {
+        let core = Rc::new(Core {
             id,
             blocks: Blocks::new(tuning.small_block_bytes, tuning.large_block_bytes, tuning.blocks_kept),
-            idle: Idle::new(plan.backends.len(), tuning.idle_max),
             deadlines,
             numbers: Arc::clone(outbox.numbers()),
-            outbox: RefCell::new(outbox),
             control,
             retries: RefCell::default(),
             date: RefCell::new(respond::date(clock::unix_ms())),
             unix_ms: Cell::new(clock::unix_ms()),
+            newest: RefCell::default(),
             closing: Cell::new(false),
             stopping: Cell::new(false),
             spill,
             random: Cell::new(seed(id)),
             connections: Cell::new(0),
-            plan,
-        }
+        });
+        let idle = Idle::new(plan.backends.len(), tuning.idle_max);
+        Self::put_in_force(Self { core, plan, idle, outbox: RefCell::new(outbox) })
     }
 
-    pub(crate) fn tuning(&self) -> &ShardTuning {
-        &self.plan.shards[self.id.index()]
+    /// The same shard under the next plan, in force from now on. Idle connections to backends that stay come along.
+    fn next(&self, plan: Arc<Plan>, outbox: ShardOutbox) -> Rc<Self> {
+        let before = plan.backends.iter().map(|backend| {
+            let old = self.plan.backend_named(&backend.name);
+            old.filter(|old| backend.keeps_connections(old)).map(|old| old.id)
+        });
+        let idle = self.idle.next(before);
+        Self::put_in_force(Self { core: Rc::clone(&self.core), plan, idle, outbox: RefCell::new(outbox) })
+    }
+
+    fn put_in_force(self) -> Rc<Self> {
+        let shard = Rc::new(self);
+        *shard.newest.borrow_mut() = Rc::downgrade(&shard);
+        shard.deadlines.wake_all(); // so that what runs under older plans looks whether its key still holds
+        shard
+    }
+
+    /// Whether a newer plan is in force.
+    pub(crate) fn is_outdated(&self) -> bool {
+        !std::ptr::eq(self.newest.borrow().as_ptr(), self)
     }
 
     /// The bounds of a head, from either side.
     pub(crate) fn head_limits(&self) -> HeadLimits {
         let limits = &self.plan.limits;
         HeadLimits { bytes: limits.head_bytes, lines: limits.head_lines, target_bytes: limits.target_bytes }
+    }
+
+    pub(crate) fn tuning(&self) -> &ShardTuning {
+        &self.plan.shards[self.id.index()]
+    }
+
+    fn tick(&self) {
+        self.core.tick(|now| {
+            self.outbox.borrow_mut().flush();
+            self.idle.sweep(now);
+            self.numbers.set(Counter::BackendIdle, self.idle.count() as u64);
+        });
+    }
+}
+
+impl Core {
+    /// The shard under the plan in force; `None` once it has ended.
+    pub(crate) fn newest(&self) -> Option<Rc<Shard>> {
+        self.newest.borrow().upgrade()
     }
 
     /// The next random word (xorshift64*): ids, jitter, choices; never a secret.
@@ -143,7 +198,7 @@ impl Shard {
 
     /// Whether answers should ask their client to connect anew elsewhere.
     pub(crate) fn is_draining(&self) -> bool {
-        self.plan.cells.draining.load(Ordering::Relaxed) || self.closing.get()
+        self.control.is_draining() || self.closing.get()
     }
 
     /// Whether clients without a request in work should go.
@@ -156,7 +211,8 @@ impl Shard {
         self.stopping.get()
     }
 
-    fn tick(&self) {
+    /// Moves time on; `each_second` is done about once a second.
+    fn tick(&self, each_second: impl FnOnce(Nanos)) {
         let now = clock::now();
         self.deadlines.tick(now);
         if self.control.stop_accepting() && !self.closing.replace(true) {
@@ -168,10 +224,8 @@ impl Shard {
         let unix_ms = clock::unix_ms();
         if unix_ms / 1000 != self.unix_ms.replace(unix_ms) / 1000 {
             *self.date.borrow_mut() = respond::date(unix_ms);
-            self.outbox.borrow_mut().flush();
-            self.idle.sweep(now);
-            self.numbers.set(Counter::BackendIdle, self.idle.count() as u64);
             self.numbers.add(Counter::BlocksAllocated, self.blocks.take_allocated());
+            each_second(now);
         }
     }
 }
@@ -187,18 +241,21 @@ fn seed(id: ShardId) -> u64 {
 /// Errors: the runtime refuses a listener.
 pub async fn run(seat: Seat) -> std::io::Result<()> {
     let presence = seat.control.enter();
-    let shard = Rc::new(Shard::new(seat.id, seat.plan, seat.spill, seat.outbox, seat.control));
+    let mut shard = Shard::new(seat.id, seat.plan, seat.spill, seat.outbox, seat.control);
     let acceptors = seat.listeners.into_iter().map(Acceptor::new).collect::<std::io::Result<Vec<_>>>()?;
     for (listener, acceptor) in acceptors.into_iter().enumerate() {
-        monoio::spawn(accept(Rc::clone(&shard), acceptor, listener));
+        monoio::spawn(accept(Rc::clone(&shard.core), acceptor, listener));
     }
-    monoio::spawn(receive(Rc::clone(&shard), Socket::from_std(seat.bell)?));
+    monoio::spawn(receive(Rc::clone(&shard.core), Socket::from_std(seat.bell)?));
     let ticker = Ticker::new(TICK)?;
     while !(shard.is_closing() && shard.connections.get() == 0) {
         if ticker.tick().await? > 1 {
             shard.numbers.add(Counter::TicksLate, 1);
         }
         shard.tick();
+        if let Some((plan, outbox)) = seat.hatch.take() {
+            shard = shard.next(plan, outbox);
+        }
     }
     shard.idle.close();
     shard.outbox.borrow_mut().flush();
@@ -208,11 +265,12 @@ pub async fn run(seat: Seat) -> std::io::Result<()> {
 }
 
 /// Accepts on one listener until the shard stops accepting.
-async fn accept(shard: Rc<Shard>, acceptor: Acceptor, listener: usize) {
-    let deadline = shard.deadlines.row();
-    while !shard.is_closing() {
+async fn accept(core: Rc<Core>, acceptor: Acceptor, listener: usize) {
+    let deadline = core.deadlines.row();
+    while !core.is_closing() {
         deadline.clear();
-        let _ = watch::while_open(&shard, &deadline, acceptor.ready()).await; // the accept says what is wrong
+        let _ = watch::while_open(&core, &deadline, acceptor.ready()).await; // the accept says what is wrong
+        let Some(shard) = core.newest() else { return };
         for _ in 0..ACCEPT_BATCH {
             match acceptor.accept(listener) {
                 Ok(Some(client)) => place(&shard, client),
@@ -230,13 +288,14 @@ async fn accept(shard: Rc<Shard>, acceptor: Acceptor, listener: usize) {
 }
 
 /// Takes clients that other shards handed over.
-async fn receive(shard: Rc<Shard>, bell: Socket) {
+async fn receive(core: Rc<Core>, bell: Socket) {
     use monoio::io::AsyncReadRent;
     let mut bell = bell;
     let mut rung: Vec<u8> = Vec::with_capacity(64);
     loop {
         let (read, block) = bell.read(rung).await;
         rung = block;
+        let Some(shard) = core.newest() else { return };
         while let Some(client) = shard.spill.handed(shard.id.index()) {
             admit(&shard, client);
         }

@@ -330,16 +330,13 @@ impl<'a> Relay<'a> {
     }
 
     fn interrupted(&self, client: &Client, interrupt: Interrupt) -> Broken {
-        match interrupt {
-            Interrupt::ClientGone => Broken::Client(interrupt),
-            Interrupt::Stopping => {
-                Broken::Backend(Fault::new(Kind::Draining, "the gateway is shutting down"))
-            }
-            Interrupt::Due if client.deadline.at() >= self.total => {
-                Broken::Backend(Fault::new(Kind::TotalTimeout, "the answer took too long"))
-            }
-            Interrupt::Due => Broken::Backend(Fault::new(Kind::EventTimeout, "the backend went silent")),
+        if interrupt == Interrupt::ClientGone {
+            return Broken::Client(interrupt);
         }
+        Broken::Backend(interrupt.fault(|| match client.deadline.at() >= self.total {
+            true => Fault::new(Kind::TotalTimeout, "the answer took too long"),
+            false => Fault::new(Kind::EventTimeout, "the backend went silent"),
+        }))
     }
 
     /// Both sides are done: the true usage is known.

@@ -164,6 +164,7 @@ pub(super) fn gone(interrupt: Interrupt) -> Kind {
         Interrupt::ClientGone => Kind::ClientGone,
         Interrupt::Due => Kind::ClientStalled,
         Interrupt::Stopping => Kind::Draining,
+        Interrupt::KeyRevoked => Kind::KeyRevoked,
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::Shard;
+use super::Core;
 use super::connection::Client;
+use crate::error::{Fault, Kind};
 use crate::net::deadline::Deadline;
 
 /// Why a wait ended early.
@@ -19,6 +20,20 @@ pub(crate) enum Interrupt {
     Due,
     /// The gateway stops and cuts what still runs.
     Stopping,
+    /// The client's key is out of service since it asked.
+    KeyRevoked,
+}
+
+impl Interrupt {
+    /// What it means for the exchange; `due` says what the deadline was for.
+    pub(crate) fn fault(self, due: impl FnOnce() -> Fault) -> Fault {
+        match self {
+            Self::ClientGone => Fault::new(Kind::ClientGone, "the client left before its answer"),
+            Self::Stopping => Fault::new(Kind::Draining, "the gateway is shutting down"),
+            Self::KeyRevoked => Fault::new(Kind::KeyRevoked, "the API key has been taken out of service"),
+            Self::Due => due(),
+        }
+    }
 }
 
 /// A waker between an operation and the task that waits for it among other things: the task is woken all the same, and
@@ -69,13 +84,13 @@ pub(crate) async fn until<F: Future>(deadline: &Deadline, future: F) -> Result<F
 }
 
 /// Waits for `future`, until the shard takes no more clients. `row` is only there to be woken by.
-pub(crate) async fn while_open<F: Future>(shard: &Shard, row: &Deadline, future: F) -> Option<F::Output> {
+pub(crate) async fn while_open<F: Future>(core: &Core, row: &Deadline, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|context| {
         row.is_due(context);
         match future.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if shard.is_closing() => Poll::Ready(None),
+            Poll::Pending if core.is_closing() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     })

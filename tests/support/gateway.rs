@@ -212,12 +212,38 @@ impl Gateway {
         client::Client::connect(self.port)
     }
 
+    /// Writes another configuration in the place of the one it was started with, whole or nothing.
+    pub fn rewrite(&self, config: &Config) {
+        self.rewrite_text(&config.text(self.port, self.admin));
+        for (name, text) in &config.files {
+            std::fs::write(self.folder.join(name), text).expect("a file beside it");
+        }
+    }
+
+    /// Writes any text there.
+    pub fn rewrite_text(&self, text: &str) {
+        let new = self.folder.join("ringway.toml.new");
+        std::fs::write(&new, text).expect("a configuration file");
+        std::fs::rename(&new, self.folder.join("ringway.toml")).expect("in its place");
+    }
+
+    /// Takes up what its file says now; what it answers.
+    pub fn reload(&self) -> (u16, String) {
+        self.to_admin("POST", "/reload").expect("an answer")
+    }
+
     /// GET on the admin listener: status and body, `None` if it cannot be reached.
     pub fn ask_admin(&self, path: &str) -> Option<(u16, String)> {
+        self.to_admin("GET", path)
+    }
+
+    fn to_admin(&self, method: &str, path: &str) -> Option<(u16, String)> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin));
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: admin.test\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: admin.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;

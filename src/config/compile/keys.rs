@@ -1,6 +1,7 @@
 //! The keys of clients: digests, limits, and what each may use.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::bounds::within;
 use super::models::Names;
@@ -41,6 +42,7 @@ pub(super) fn compile(file: &file::File, names: &Names, models: usize, report: &
             requests,
             tokens,
             in_flight_max: key.in_flight_max.unwrap_or(u32::MAX),
+            revoked: Arc::default(),
         });
     }
     keys

@@ -14,7 +14,6 @@ mod shards;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::environment::Environment;
 use super::file::{self, Driver, File, LogLevel};
@@ -44,6 +43,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// The least serious level that is shown on standard error.
     pub log: LogLevel,
+    /// Whether a change of the files it was read from is taken up without being asked.
+    pub watch: bool,
 }
 
 /// Where finished exchanges are written down.
@@ -110,7 +111,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         return None;
     }
     let digests: Vec<_> = keys.iter().map(|key| key.digest).collect();
-    let cells = Arc::new(Cells::new(shards.len(), backends.len(), keys.len()));
+    let cells = Cells::new(shards.len(), backends.len(), keys.len());
     let plan = Plan {
         generation: 1,
         listeners: listeners.into(),
@@ -131,7 +132,13 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     };
     Some((
         plan,
-        Settings { admin: admin?, driver: file.driver, access_log: access_log?, log: file.log.level },
+        Settings {
+            admin: admin?,
+            driver: file.driver,
+            access_log: access_log?,
+            log: file.log.level,
+            watch: file.reload.watch,
+        },
     ))
 }
 

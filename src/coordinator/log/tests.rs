@@ -15,6 +15,10 @@ fn plan() -> Plan {
     fixture::plan(&[fixture::tcp("192.0.2.1", 8000)])
 }
 
+fn ends(inbox: ShardInbox) -> [(Arc<Plan>, Arc<ShardInbox>); 1] {
+    [(Arc::new(plan()), Arc::new(inbox))]
+}
+
 fn text(record: &Record) -> String {
     let mut out = Vec::new();
     line(&mut out, &plan(), record);
@@ -124,14 +128,13 @@ fn settle(outbox: &mut ShardOutbox, count: usize) {
 
 #[test]
 fn a_blocked_sink_drops_and_counts_and_blocks_nobody() {
-    let plan = plan();
     let (mut outbox, inbox) = fixture::shard(Some(64));
-    let shards = [inbox];
+    let ends = ends(inbox);
     let (mut log, opener, written) = gated();
     let total = 64 * 400;
     for _ in 0..400 {
         settle(&mut outbox, 64);
-        let _ = log.pump(&plan, &shards);
+        let _ = log.pump(&ends);
     }
     let dropped = outbox.numbers().get(Counter::RecordsDropped);
     assert!(dropped > 0, "the way to a blocked sink must fill");
@@ -140,7 +143,7 @@ fn a_blocked_sink_drops_and_counts_and_blocks_nobody() {
     drop(opener);
     let numbers = log.numbers();
     fixture::until_blocking("everything that was kept is written", || {
-        let _ = log.pump(&plan, &shards);
+        let _ = log.pump(&ends);
         numbers.lines.load(Ordering::Relaxed) + dropped == total
     });
     assert_eq!(lines(&written.lock().unwrap()) + dropped, total);
@@ -149,18 +152,16 @@ fn a_blocked_sink_drops_and_counts_and_blocks_nobody() {
 
 #[test]
 fn closing_writes_what_waits() {
-    let plan = plan();
     let (mut outbox, inbox) = fixture::shard(Some(64));
     let (log, opener, written) = gated();
     drop(opener);
     settle(&mut outbox, 5);
-    log.close(&plan, &[inbox], Duration::from_secs(5));
+    log.close(&ends(inbox), Duration::from_secs(5));
     assert_eq!(lines(&written.lock().unwrap()), 5);
 }
 
 #[test]
 fn closing_a_slow_sink_loses_nothing_that_fits_the_patience() {
-    let plan = plan();
     let (mut outbox, inbox) = fixture::shard(Some(RECORDS_MAX));
     let (log, opener, written) = gated();
     settle(&mut outbox, RECORDS_MAX);
@@ -170,7 +171,7 @@ fn closing_a_slow_sink_loses_nothing_that_fits_the_patience() {
             std::thread::yield_now();
         }
     });
-    log.close(&plan, &[inbox], Duration::from_secs(10));
+    log.close(&ends(inbox), Duration::from_secs(10));
     slow.join().unwrap();
     assert_eq!(lines(&written.lock().unwrap()), RECORDS_MAX as u64);
 }
@@ -183,11 +184,10 @@ fn shards_keep_records_only_for_a_log_that_is_on() {
 
 #[test]
 fn closing_does_not_wait_for_a_blocked_sink() {
-    let plan = plan();
     let (mut outbox, inbox) = fixture::shard(Some(64));
     let (log, _opener, written) = gated();
     settle(&mut outbox, 5);
-    log.close(&plan, &[inbox], Duration::from_millis(20));
+    log.close(&ends(inbox), Duration::from_millis(20));
     assert!(written.lock().unwrap().is_empty());
 }
 
@@ -206,12 +206,11 @@ impl Write for Full {
 
 #[test]
 fn lines_that_a_full_disk_refuses_are_counted() {
-    let plan = plan();
     let (mut outbox, inbox) = fixture::shard(Some(64));
     let log = Log::to(Box::new(Full)).unwrap();
     let numbers = log.numbers();
     settle(&mut outbox, 3);
-    log.close(&plan, &[inbox], Duration::from_secs(5));
+    log.close(&ends(inbox), Duration::from_secs(5));
     assert_eq!(numbers.lines_lost.load(Ordering::Relaxed), 3);
     assert_eq!(numbers.lines.load(Ordering::Relaxed), 0);
 }
@@ -223,7 +222,7 @@ fn a_file_is_appended_to() {
     let (mut outbox, inbox) = fixture::shard(Some(64));
     let log = Log::open(&AccessLog::File(path.clone())).unwrap().unwrap();
     settle(&mut outbox, 1);
-    log.close(&plan(), &[inbox], Duration::from_secs(5));
+    log.close(&ends(inbox), Duration::from_secs(5));
     let text = fs::read_to_string(&path).unwrap();
     fs::remove_file(&path).unwrap();
     assert!(text.starts_with("before\n{"), "{text}");
@@ -238,7 +237,7 @@ fn a_fifo_without_a_reader_opens_at_once() {
     let log = Log::open(&AccessLog::File(path.clone())).unwrap().unwrap();
     let mut reader = BufReader::new(OpenOptions::new().read(true).open(&path).unwrap().take(1 << 20));
     settle(&mut outbox, 1);
-    log.close(&plan(), &[inbox], Duration::from_secs(5));
+    log.close(&ends(inbox), Duration::from_secs(5));
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
     fs::remove_file(&path).unwrap();

@@ -112,7 +112,8 @@ async fn a_backend_goes_down_and_comes_back() {
     let plan = fixture::plan(&[fixture::tcp("127.0.0.1", server.listen().await)]);
     resolve::initial(&plan, Duration::ZERO);
     let watch = fixture::watch(plan, Vec::new());
-    spawn(&watch);
+    let mut duties = JoinSet::new();
+    spawn(&watch, &mut duties);
     fixture::until("up", || health(&watch) == Health::Up).await;
     server.set(FAILING);
     fixture::until("down", || health(&watch) == Health::Down).await;
@@ -216,7 +217,8 @@ async fn a_silent_backend_does_not_delay_the_others() {
     ]);
     resolve::initial(&plan, Duration::ZERO);
     let watch = fixture::watch(plan, Vec::new());
-    spawn(&watch);
+    let mut duties = JoinSet::new();
+    spawn(&watch, &mut duties);
     fixture::until("probed five times", || server.asked.load(Ordering::Relaxed) >= 5).await;
     assert_eq!(watch.plan.cells.backend(BackendId::new(1)).health(), Health::Up);
     assert_eq!(health(&watch), Health::Unknown);

@@ -72,8 +72,8 @@ fn merging_keeps_counts_sums_and_quantiles() {
     }
     first.flush();
     second.flush();
-    first_end.merge_into(&mut totals);
-    second_end.merge_into(&mut totals);
+    first_end.merge_into(&mut totals, Some);
+    second_end.merge_into(&mut totals, Some);
     let model = totals.model(ModelId::new(0)).unwrap();
     assert_eq!(model.duration.count(), 100);
     assert!((model.duration.sum_seconds() - 5.05).abs() < 1e-9);
@@ -91,9 +91,9 @@ fn a_coordinator_that_is_behind_loses_nothing() {
         recorder.flush();
     }
     let mut totals = Totals::new(1);
-    end.merge_into(&mut totals);
+    end.merge_into(&mut totals, Some);
     recorder.flush();
-    end.merge_into(&mut totals);
+    end.merge_into(&mut totals, Some);
     assert_eq!(totals.model(ModelId::new(0)).unwrap().duration.count(), 10);
     assert_eq!(totals.overhead.count(), 10);
 }
@@ -105,7 +105,7 @@ fn an_interval_comes_back_empty() {
     for round in 1..=4 {
         recorder.record(&sample());
         recorder.flush();
-        end.merge_into(&mut totals);
+        end.merge_into(&mut totals, Some);
         assert_eq!(totals.model(ModelId::new(0)).unwrap().duration.count(), round);
     }
 }
@@ -116,7 +116,7 @@ fn a_refusal_is_not_measured() {
     recorder.record(&Record { backend: None, ..sample() });
     recorder.flush();
     let mut totals = Totals::new(1);
-    end.merge_into(&mut totals);
+    end.merge_into(&mut totals, Some);
     assert!(totals.model(ModelId::new(0)).is_none());
     assert_eq!(totals.overhead.count(), 0);
 }
@@ -127,7 +127,7 @@ fn a_model_beyond_the_table_counts_as_overhead_only() {
     recorder.record(&Record { model: Some(ModelId::new(9)), ..sample() });
     recorder.flush();
     let mut totals = Totals::new(1);
-    end.merge_into(&mut totals);
+    end.merge_into(&mut totals, Some);
     assert_eq!(totals.overhead.count(), 1);
 }
 
@@ -137,6 +137,6 @@ fn unknown_usage_is_not_measured() {
     recorder.record(&Record { usage_known: false, ..sample() });
     recorder.flush();
     let mut totals = Totals::new(1);
-    end.merge_into(&mut totals);
+    end.merge_into(&mut totals, Some);
     assert_eq!(totals.model(ModelId::new(0)).unwrap().input.count(), 0);
 }

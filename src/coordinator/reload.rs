@@ -1,0 +1,234 @@
+//! A new configuration while the old one serves: read and compiled whole, then put in force at once, or refused whole.
+//!
+//! Asked for by SIGHUP, by `POST /reload` on the admin listener, or by a change of one of the files that the
+//! configuration was read from. Exchanges that run keep the plan they began with; what the two plans have in common
+//! (limits, breakers, loads, counts, idle connections, addresses) goes on. A key that is gone is told to what runs.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::aggregate::{Current, Watch, lock};
+use super::{probe, resolve};
+use crate::clock;
+use crate::config::{self, Compiled, Noting, Settings, Stamp};
+use crate::observe::ShardOutbox;
+use crate::plan::{Hatch, Plan};
+
+/// What a shard finds in its hatch: the plan to serve by from now on, and where to count under it.
+pub type Turn = (Arc<Plan>, ShardOutbox);
+
+/// Where plans come from, and where they go.
+pub struct Source {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// What the running process was started with.
+    pub settings: Settings,
+    /// One per shard, in the order of the shards.
+    pub hatches: Vec<Arc<Hatch<Turn>>>,
+    /// Where to say what became of a reload.
+    pub say: fn(&str),
+}
+
+/// Who asked hears the generation in force, and what is worth a look; or why nothing has changed.
+pub(super) type Answer = Result<Told, String>;
+/// Asks for a reload.
+pub(super) type Request = oneshot::Sender<Answer>;
+
+/// A reload that came into force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Told {
+    pub(super) generation: u64,
+    pub(super) notes: Vec<String>,
+}
+
+/// How reloads have fared.
+#[derive(Default)]
+pub(super) struct ReloadNumbers {
+    pub(super) done: AtomicU64,
+    pub(super) refused: AtomicU64,
+    /// Unix milliseconds of the last one, whatever became of it; 0 before the first.
+    pub(super) last_unix_ms: AtomicU64,
+    /// Why the last one was refused; `None` after one that was not.
+    pub(super) last_error: Mutex<Option<String>>,
+}
+
+/// Time between two looks at the files. A change is taken up once it has rested for one.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a reload waits for names of backends that are new; what is not known then is asked for again later.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Requests that wait to be seen.
+pub(super) const REQUESTS_MAX: usize = 16;
+
+/// The duty of reloading, and the duties that each plan has anew.
+pub(super) struct Reloader {
+    current: Current,
+    source: Option<Source>,
+    numbers: Arc<ReloadNumbers>,
+    /// Probes and lookups under the plan in force; dropped with it.
+    duties: JoinSet<()>,
+    /// The files that were read last, as they were then.
+    read: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+impl Reloader {
+    /// With the duties of the first plan. Called inside the runtime.
+    pub(super) fn new(current: &Current, source: Option<Source>) -> Self {
+        let watch = current.load_full();
+        let mut reloader = Self {
+            current: current.clone(),
+            source,
+            numbers: watch.reloads.clone(),
+            duties: duties(&watch),
+            read: Vec::new(),
+        };
+        if let Some(source) = &reloader.source {
+            // What the first plan was read from; read again, since whoever read it kept no list.
+            let noting = Noting::default();
+            let _ = config::load(&source.path, &noting);
+            reloader.read = noting.files();
+        }
+        reloader
+    }
+
+    /// Reloads whenever it is asked to.
+    pub(super) async fn run(mut self, mut hangups: Signal, mut requests: mpsc::Receiver<Request>) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = None;
+        loop {
+            tokio::select! {
+                Some(()) = hangups.recv() => {
+                    let _ = self.reload().await; // said and counted
+                }
+                Some(request) = requests.recv() => {
+                    let answer = self.reload().await;
+                    let _ = request.send(answer); // who asked may have left
+                }
+                _ = looks.tick(), if self.watches() => {
+                    let now = self.look().await;
+                    let changed = now != self.read;
+                    if changed && seen.as_ref() == Some(&now) {
+                        let _ = self.reload().await;
+                        seen = None;
+                    } else {
+                        seen = changed.then_some(now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn watches(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.settings.watch)
+    }
+
+    /// The files that were read last, as they are now.
+    async fn look(&self) -> Vec<(PathBuf, Option<Stamp>)> {
+        let files: Vec<PathBuf> = self.read.iter().map(|(path, _)| path.clone()).collect();
+        let looked = spawn_blocking(|| {
+            let stamp = |path: PathBuf| {
+                let stamp = Stamp::of(&path);
+                (path, stamp)
+            };
+            files.into_iter().map(stamp).collect()
+        });
+        looked.await.unwrap_or_default()
+    }
+
+    /// Puts what the file says now in force. Counted and said, whatever becomes of it.
+    async fn reload(&mut self) -> Answer {
+        let answer = self.attempt().await;
+        let numbers = &self.numbers;
+        let (count, words) = match &answer {
+            Ok(told) => (&numbers.done, format!("reloaded: plan {} is in force", told.generation)),
+            Err(reason) => (&numbers.refused, format!("not reloaded, the plan in force stays: {reason}")),
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        numbers.last_unix_ms.store(clock::unix_ms(), Ordering::Relaxed);
+        *lock(&numbers.last_error) = answer.as_ref().err().cloned();
+        if let Some(source) = &self.source {
+            (source.say)(&words);
+            for note in answer.iter().flat_map(|told| &told.notes) {
+                (source.say)(&format!("note: {note}"));
+            }
+        }
+        answer
+    }
+
+    async fn attempt(&mut self) -> Answer {
+        let Some(source) = &mut self.source else {
+            return Err("there is no file to read a configuration from".to_owned());
+        };
+        let path = source.path.clone();
+        let load = move || {
+            let noting = Noting::default();
+            let loaded = config::load(&path, &noting);
+            (loaded, noting.files())
+        };
+        let (loaded, read) = spawn_blocking(load).await.map_err(|error| error.to_string())?;
+        self.read = read;
+        let Compiled { mut plan, settings, mut notes } = loaded.map_err(|problems| problems.to_string())?;
+        let old = self.current.load_full();
+        let fixed = fixed(&old.plan, &source.settings, &plan, &settings);
+        if !fixed.is_empty() {
+            return Err(format!("{} cannot change while the gateway runs; restart it", fixed.join(", ")));
+        }
+        plan.follow(&old.plan);
+        let resolve = move || {
+            let lost = resolve::initial(&plan, RESOLVE_PATIENCE);
+            (plan, lost)
+        };
+        let (plan, lost) = spawn_blocking(resolve).await.map_err(|error| error.to_string())?;
+        notes
+            .extend(lost.iter().map(|lost| format!("{} cannot be resolved yet: {}", lost.host, lost.reason)));
+
+        let plan = Arc::new(plan);
+        let (next, outboxes) = old.next(plan.clone());
+        let next = Arc::new(next);
+        self.current.store(next.clone());
+        for (hatch, outbox) in source.hatches.iter().zip(outboxes) {
+            hatch.put((plan.clone(), outbox)); // one that was not taken has served nobody
+        }
+        plan.revoke_missing(&old.plan);
+        self.duties = duties(&next);
+        source.settings = settings;
+        Ok(Told { generation: plan.generation, notes })
+    }
+}
+
+/// What the process was started with and would have to be started anew for.
+fn fixed(old: &Plan, was: &Settings, new: &Plan, is: &Settings) -> Vec<&'static str> {
+    let places = |plan: &Plan| -> Vec<_> {
+        plan.listeners.iter().map(|listener| (listener.address, listener.tls.is_some())).collect()
+    };
+    let all = [
+        ("listen", places(old) != places(new)),
+        ("shards", old.shards != new.shards),
+        ("admin.listen", was.admin != is.admin),
+        ("driver", was.driver != is.driver),
+        ("access_log", was.access_log != is.access_log),
+    ];
+    all.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+fn duties(watch: &Arc<Watch>) -> JoinSet<()> {
+    let mut duties = JoinSet::new();
+    resolve::spawn(watch, &mut duties);
+    probe::spawn(watch, &mut duties);
+    duties
+}
+
+/// SIGHUP. Called inside the runtime.
+pub(super) fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}

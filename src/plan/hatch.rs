@@ -1,0 +1,39 @@
+//! The hatch between the planes: what the coordinator puts in, the shard takes out at its next tick. Nobody waits.
+
+use crossbeam_queue::ArrayQueue;
+
+/// Room for one thing; a newer one takes the place of one that was not taken yet.
+#[derive(Debug)]
+pub struct Hatch<T>(ArrayQueue<T>);
+
+impl<T> Default for Hatch<T> {
+    fn default() -> Self {
+        Self(ArrayQueue::new(1))
+    }
+}
+
+impl<T> Hatch<T> {
+    /// Puts one thing in; back comes what nobody had taken.
+    pub fn put(&self, thing: T) -> Option<T> {
+        self.0.force_push(thing)
+    }
+
+    /// Takes what is there.
+    pub fn take(&self) -> Option<T> {
+        self.0.pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_is_taken_once() {
+        let hatch = Hatch::default();
+        assert_eq!(hatch.take(), None);
+        assert_eq!(hatch.put(1), None);
+        assert_eq!(hatch.put(2), Some(1));
+        assert_eq!((hatch.take(), hatch.take()), (Some(2), None));
+    }
+}
