@@ -168,6 +168,8 @@ kinds! {
 
     /// No backend of the pool can take the request.
     NoBackend => Gateway 503 "no_healthy_upstream" Never,
+    /// No slot of the model's backends came free in time.
+    QueueTimeout => Gateway 503 "queue_timeout" Never,
     /// A bound of ours is reached: connections, buffers, in-flight slots.
     Overloaded => Gateway 503 "overloaded" Never,
     /// We are shutting down.

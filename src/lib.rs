@@ -23,7 +23,7 @@
 //! # The walk
 //!
 //! accept (`shard`) -> head (`shard::connection`, `wire::head`) -> `shard::exchange` -> `phases::on_head` -> body ->
-//! `phases::on_body` -> `shard::dispatch` (`choose`, connection, send, wait; the only place that retries) ->
+//! `phases::on_body` -> `shard::dispatch` (`choose`, `queue`, `attempt`; the only place that retries) ->
 //! `shard::relay` (read, look, write) -> `shard::settle` (exactly once, by `Drop`).
 //!
 //! # What always holds

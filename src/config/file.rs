@@ -139,6 +139,8 @@ table! {
         total: Time = Time::minutes(30),
         /// The longest wait before a backend that was busy or failed is asked once more; "0s" never asks it again.
         retry_wait: Time = Time::seconds(0),
+        /// The wait for a backend when all of a model's have as much in flight as they may.
+        queue: Time = Time::seconds(10),
         /// An idle connection of a client.
         keep_alive: Time = Time::seconds(60),
         /// An idle connection to a backend; shorter than the backend's own (uvicorn closes after 5 seconds).
@@ -165,6 +167,9 @@ table! {
         event: Size = Size::kib(64),
         /// Attempts for one exchange and model, the first included.
         attempts: u32 = 3,
+        /// Requests that may wait for the backends of one model when all of them have as much in flight as they may; 0
+        /// refuses at once.
+        queue: u32 = 100,
     }
 
     /// How tokens are estimated before the truth is known.

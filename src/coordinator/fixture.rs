@@ -42,6 +42,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         first_token: millis(1_000),
         between_events: millis(1_000),
         retry_wait: Nanos(0),
+        queue: millis(1_000),
         total: millis(1_000),
         keep_alive: millis(1_000),
         backend_idle: millis(1_000),
@@ -70,6 +71,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             body_buffer_bytes: 4_096,
             event_bytes: 4_096,
             attempts: 2,
+            queue: 8,
         },
         backends: targets.iter().enumerate().map(|(row, target)| backend(row, target)).collect(),
         models: Box::new([Model {
@@ -100,7 +102,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         half_close_is_gone: true,
         output_tokens_default: 256,
         bytes_per_token: 4,
-        cells: Cells::new(1, targets.len(), 1),
+        cells: Cells::new(1, targets.len(), 1, 1),
     }
 }
 

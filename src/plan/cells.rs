@@ -16,7 +16,7 @@ use crate::policy::breaker::Breaker;
 use crate::policy::bucket::Bucket;
 use crate::policy::inflight::Gauge;
 use crate::policy::load::{Ewma, Load};
-use crate::units::{BackendId, KeyId, ShardId};
+use crate::units::{BackendId, KeyId, ModelId, ShardId};
 
 /// All shared cells of one plan.
 pub struct Cells {
@@ -24,6 +24,8 @@ pub struct Cells {
     keys: Box<[Arc<CachePadded<KeyCells>>]>,
     /// By `BackendId`.
     backends: Box<[Arc<CachePadded<BackendCells>>]>,
+    /// By `ModelId`.
+    models: Box<[Arc<CachePadded<ModelCells>>]>,
     /// By `BackendId`, then by `ShardId`: each cell written by that shard only.
     loads: Box<[Arc<[CachePadded<Load>]>]>,
 }
@@ -37,6 +39,13 @@ pub struct KeyCells {
     pub tokens: Bucket,
     /// Requests in flight.
     pub in_flight: Gauge,
+}
+
+/// The waiting room of one model.
+#[derive(Default)]
+pub struct ModelCells {
+    /// Requests that wait for a slot of its backends, over all shards.
+    pub waiting: Gauge,
 }
 
 /// What is known of one backend.
@@ -65,8 +74,9 @@ pub enum Health {
 
 impl Cells {
     /// Fresh cells for tables of these lengths.
-    pub fn new(shards: usize, backends: usize, keys: usize) -> Self {
+    pub fn new(shards: usize, backends: usize, models: usize, keys: usize) -> Self {
         Self {
+            models: repeat_with(Arc::default).take(models).collect(),
             keys: repeat_with(Arc::default).take(keys).collect(),
             backends: repeat_with(Arc::default).take(backends).collect(),
             loads: repeat_with(|| repeat_with(CachePadded::default).take(shards).collect())
@@ -80,6 +90,11 @@ impl Cells {
         self.keys[key.index()] = Arc::clone(&from.keys[id.index()]);
     }
 
+    /// Goes on with the cells of a model of another plan.
+    pub(super) fn carry_model(&mut self, model: ModelId, from: &Self, id: ModelId) {
+        self.models[model.index()] = Arc::clone(&from.models[id.index()]);
+    }
+
     /// Goes on with the cells of a backend of another plan, which has as many shards.
     pub(super) fn carry_backend(&mut self, backend: BackendId, from: &Self, id: BackendId) {
         self.backends[backend.index()] = Arc::clone(&from.backends[id.index()]);
@@ -89,6 +104,11 @@ impl Cells {
     /// The limits of one key.
     pub fn key(&self, key: KeyId) -> &KeyCells {
         &self.keys[key.index()]
+    }
+
+    /// The waiting room of one model.
+    pub fn model(&self, model: ModelId) -> &ModelCells {
+        &self.models[model.index()]
     }
 
     /// What is known of one backend.

@@ -107,6 +107,8 @@ pub struct Timeouts {
     pub total: Nanos,
     /// The longest wait before a backend that was busy or failed is asked once more; zero never asks it again.
     pub retry_wait: Nanos,
+    /// The longest wait for a slot of a backend that has as much in flight as it may.
+    pub queue: Nanos,
     /// An idle client connection.
     pub keep_alive: Nanos,
     /// An idle backend connection; shorter than the backend's own.
@@ -134,6 +136,8 @@ pub struct Limits {
     pub event_bytes: usize,
     /// Attempts for one exchange and model, the first included.
     pub attempts: u32,
+    /// Requests that may wait for one model's backends, over all shards.
+    pub queue: u32,
 }
 
 /// One server we call.
@@ -281,6 +285,11 @@ impl Plan {
             if let Some(before) = old.backend_named(&backend.name).filter(|before| backend.is_where(before)) {
                 self.cells.carry_backend(backend.id, &old.cells, before.id);
                 backend.addresses.store(before.addresses.load_full());
+            }
+        }
+        for model in &self.models {
+            if let Some(before) = old.model_named(&model.name) {
+                self.cells.carry_model(model.id, &old.cells, before.id);
             }
         }
         for key in &mut self.keys {

@@ -5,6 +5,7 @@
 //!
 //! - May it: [`auth`] (which key), [`bucket`] (how many per minute), [`inflight`] (how many at once).
 //! - Where: [`balance`] scores the backends of a pool from their [`load`], [`breaker`] leaves out the failing ones.
+//! - When: [`queue`] says whose turn it is where all of them have enough to do.
 //! - How often: [`retry`] says whether a failed attempt may be made again.
 
 pub mod auth;
@@ -13,4 +14,5 @@ pub mod breaker;
 pub mod bucket;
 pub mod inflight;
 pub mod load;
+pub mod queue;
 pub mod retry;

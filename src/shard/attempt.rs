@@ -57,7 +57,8 @@ impl Attempt<'_> {
         let mut connection = self.connect(&shard, backend).await?;
         self.sent.reused = connection.reused;
         let sent = clock::now();
-        self.settle.record.overhead = sent.since(self.settle.started);
+        self.settle.record.overhead =
+            Nanos(sent.since(self.settle.started).0.saturating_sub(self.settle.waited.0));
         let asks_usage = request.asks_usage;
         self.send(&mut connection, request.block).await?;
         let was_early = self.early.is_some();

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::dialect::Api;
 use crate::error::{Fault, Kind};
 use crate::plan::cells::Health;
-use crate::plan::{Member, Model};
+use crate::plan::{Member, Model, Plan};
 use crate::policy::balance::{self, View};
 use crate::policy::breaker::Admission;
 use crate::units::{BackendId, Nanos};
@@ -61,11 +61,7 @@ pub(super) fn pick<'a>(
         }
     };
     for (index, (view, member)) in views.iter_mut().zip(&model.pool).enumerate() {
-        let cells = plan.cells.backend(member.backend);
-        let may = !tried.contains(index)
-            && plan.backend(member.backend).provider.speaks(outgoing.api)
-            && cells.health() != Health::Down
-            && !matches!(cells.breaker.peek(now), Admission::Open { .. });
+        let may = !tried.contains(index) && may_ask(plan, member, outgoing.api, now);
         *view = look(shard, member, may, now);
     }
     // A slot may be taken between the look and the grab: then the next best has its turn.
@@ -82,6 +78,25 @@ pub(super) fn pick<'a>(
         views[index].eligible = false;
     }
     None
+}
+
+/// Whether there is a backend that could be asked, but all of those have as much in flight as they may.
+pub(super) fn is_full(shard: &Shard, api: Api, model: &Model) -> bool {
+    let plan = &shard.plan;
+    let now = shard.deadlines.now();
+    let mut well = model.pool.iter().filter(|member| may_ask(plan, member, api, now)).peekable();
+    let full = |member: &Member| {
+        plan.cells.backend(member.backend).in_flight.count() >= plan.backend(member.backend).in_flight_max
+    };
+    well.peek().is_some() && well.all(full)
+}
+
+/// Whether a backend serves this API and is well.
+fn may_ask(plan: &Plan, member: &Member, api: Api, now: Nanos) -> bool {
+    let cells = plan.cells.backend(member.backend);
+    plan.backend(member.backend).provider.speaks(api)
+        && cells.health() != Health::Down
+        && !matches!(cells.breaker.peek(now), Admission::Open { .. })
 }
 
 fn look(shard: &Shard, member: &Member, eligible: bool, now: Nanos) -> View {

@@ -3,9 +3,10 @@
 
 use super::answer::Answer;
 use super::attempt::Attempt;
-use super::choose::{self, RETRY_SOON, Tried};
+use super::choose::{self, Picked, RETRY_SOON, Tried};
 use super::connection::Client;
 use super::exchange::Body;
+use super::queue::Place;
 use super::settle::Settle;
 use super::watch::{self, Interrupt};
 use super::{Shard, phases};
@@ -95,7 +96,21 @@ impl Chain<'_> {
                 shard.numbers.inc(Counter::RetriesOverBudget);
                 return Err(failed.map_or(Kind::NoBackend, |(kind, _)| kind));
             }
-            let Some(picked) = choose::pick(&shard, self.settle, self.outgoing, model, &tried) else {
+            // With another model to ask nobody waits; without one nobody passes those who do.
+            let behind = !holds && failed.is_none() && shard.queues.is_waiting(&shard, model.id);
+            let picked = match behind {
+                true => None,
+                false => choose::pick(&shard, self.settle, self.outgoing, model, &tried),
+            };
+            let picked = match picked {
+                None if behind
+                    || failed.is_none() && !holds && choose::is_full(&shard, self.outgoing.api, model) =>
+                {
+                    self.queue(model).await?
+                }
+                picked => picked,
+            };
+            let Some(picked) = picked else {
                 let Some((kind, asked)) = failed else {
                     let fault = choose::nobody(&shard, model, self.outgoing.api);
                     let kind = fault.kind;
@@ -162,6 +177,39 @@ impl Chain<'_> {
         }
     }
 
+    /// Waits for a slot of a model whose backends all have as much in flight as they may. `None`: none of them can be
+    /// asked any more.
+    ///
+    /// Errors: too many wait already, none came free in time, the client left, there is no time left.
+    async fn queue<'m>(&mut self, model: &'m Model) -> Result<Option<Picked<'m>>, Kind> {
+        let shard = self.client.shard.clone();
+        let Some(place) = Place::take(&shard, model.id, self.settle.record.key) else {
+            shard.numbers.inc(Counter::QueueFull);
+            return Err(self.give_up(choose::busy().retry_after(RETRY_SOON)));
+        };
+        let entered = clock::now();
+        let until = self.client.deadline.now().plus(model.timeouts.queue).min(self.total);
+        let picked = loop {
+            self.client.deadline.set_at(until);
+            if let Err(interrupt) = watch::with_client(self.client, place.turn()).await {
+                break Err(interrupt.fault(|| match until < self.total {
+                    true => Fault::new(
+                        Kind::QueueTimeout,
+                        "every backend of this model was at its limit for too long",
+                    )
+                    .retry_after(RETRY_SOON),
+                    false => Fault::new(Kind::TotalTimeout, "the exchange took too long"),
+                }));
+            }
+            match choose::pick(&shard, self.settle, self.outgoing, model, &Tried::default()) {
+                None if choose::is_full(&shard, self.outgoing.api, model) => {}
+                picked => break Ok(picked),
+            }
+        };
+        self.settle.waited = self.settle.waited.plus(clock::now().since(entered));
+        picked.map_err(|fault| self.give_up(fault))
+    }
+
     /// Waits before the same backends are asked once more.
     ///
     /// Errors: the client left, or there is no time left.
@@ -169,15 +217,23 @@ impl Chain<'_> {
         let until = self.client.deadline.now().plus(wait);
         self.client.deadline.set_at(until.min(self.total));
         let fault = match watch::with_client(self.client, std::future::pending::<()>()).await {
-            Ok(()) | Err(Interrupt::Due) if until < self.total => return Ok(()),
+            Ok(()) | Err(Interrupt::Due) if until < self.total => {
+                self.settle.waited = self.settle.waited.plus(wait);
+                return Ok(());
+            }
             Ok(()) => Fault::new(Kind::Internal, "a wait without an end has ended"),
             Err(interrupt) => {
                 interrupt.fault(|| Fault::new(Kind::TotalTimeout, "the exchange took too long"))
             }
         };
+        Err(self.give_up(fault))
+    }
+
+    /// Nobody else is asked: this is what the client is told.
+    fn give_up(&mut self, fault: Fault) -> Kind {
         let kind = fault.kind;
         self.refused = Some(Refused { fault, answer: None });
-        Err(kind)
+        kind
     }
 }
 

@@ -1,7 +1,7 @@
 //! THE WALK. One shard: a pinned thread with its own ring, connections, kept backend connections and blocks.
 //!
 //! accept (`mod`) -> read head (`connection`) -> `exchange` -> `phases::on_head` -> body -> `phases::on_body` ->
-//! `dispatch` (`choose`, `attempt`) -> `relay` -> `settle`. Control flow lives in exchange, dispatch and relay; what
+//! `dispatch` (`choose`, `queue`, `attempt`) -> `relay` -> `settle`. Control flow lives in exchange, dispatch and relay; what
 //! they call returns a value. A shard takes no lock, spawns no thread and never waits for the coordinator.
 
 mod answer;
@@ -16,6 +16,7 @@ mod exchange;
 mod idle;
 mod look;
 mod phases;
+mod queue;
 mod relay;
 mod respond;
 mod settle;
@@ -47,6 +48,7 @@ use crate::units::{Nanos, ShardId};
 use crate::wire::head::HeadLimits;
 
 use idle::Idle;
+use queue::Queues;
 
 /// What a shard thread is given.
 pub struct Seat {
@@ -85,6 +87,7 @@ pub(crate) struct Core {
     pub(crate) numbers: Arc<ShardNumbers>,
     pub(crate) control: Arc<Control>,
     pub(crate) retries: RefCell<RetryBudget>,
+    pub(crate) queues: Queues,
     /// `Date` field value, renewed by the tick.
     pub(crate) date: RefCell<[u8; respond::DATE_BYTES]>,
     /// Milliseconds since 1970 at the last tick.
@@ -126,6 +129,7 @@ impl Shard {
             numbers: Arc::clone(outbox.numbers()),
             control,
             retries: RefCell::default(),
+            queues: Queues::default(),
             date: RefCell::new(respond::date(clock::unix_ms())),
             unix_ms: Cell::new(clock::unix_ms()),
             newest: RefCell::default(),
@@ -221,6 +225,7 @@ impl Core {
         if self.control.cut_at() <= now && !self.stopping.replace(true) {
             self.deadlines.wake_all();
         }
+        self.queues.call();
         let unix_ms = clock::unix_ms();
         if unix_ms / 1000 != self.unix_ms.replace(unix_ms) / 1000 {
             *self.date.borrow_mut() = respond::date(unix_ms);

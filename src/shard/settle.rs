@@ -21,6 +21,8 @@ pub(crate) struct Settle {
     pub(crate) started: Nanos,
     /// Prompt tokens by estimate.
     pub(crate) prompt_tokens: u64,
+    /// Time spent waiting for a backend's slot or before a retry: no overhead of ours.
+    pub(crate) waited: Nanos,
     /// Tokens by the backend's count.
     pub(crate) usage: Usage,
     /// Output tokens seen passing, for when the backend's count never comes.
@@ -73,6 +75,7 @@ impl Settle {
             record,
             started,
             prompt_tokens: 0,
+            waited: Nanos(0),
             usage: Usage::default(),
             output_estimate: 0,
             requests_room: None,
@@ -199,5 +202,6 @@ impl Drop for Lease {
         let still_pending = if self.pending { self.prompt_tokens } else { 0 };
         cells.load(self.shard.id, self.backend).end(self.kv_tokens, still_pending);
         cells.backend(self.backend).in_flight.leave();
+        self.shard.queues.call();
     }
 }

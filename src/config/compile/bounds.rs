@@ -51,6 +51,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         ("first_token", timeouts.first_token),
         ("between_events", timeouts.between_events),
         ("total", timeouts.total),
+        ("queue", timeouts.queue),
         ("keep_alive", timeouts.keep_alive),
         ("backend_idle", timeouts.backend_idle),
         ("write_stall", timeouts.write_stall),
@@ -69,6 +70,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         between_events: timeouts.between_events.0,
         total: timeouts.total.0,
         retry_wait: timeouts.retry_wait.0,
+        queue: timeouts.queue.0,
         keep_alive: timeouts.keep_alive.0,
         backend_idle: timeouts.backend_idle.0,
         write_stall: timeouts.write_stall.0,
@@ -122,6 +124,7 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
     within(&["limits", "body_buffer"], limits.body_buffer, Size::kib(1), Size::mib(256), report);
     within(&["limits", "event"], limits.event, Size::kib(1), Size::mib(16), report);
     within(&["limits", "attempts"], limits.attempts, 1, 10, report);
+    within(&["limits", "queue"], limits.queue, 0, 1_000_000, report);
     at_most(&["limits", "body_buffer"], limits.body_buffer, &["limits", "body"], limits.body, report);
     if limits.target >= limits.head {
         let text = format!("is {}; expected less than limits.head, which is {}", limits.target, limits.head);
@@ -135,6 +138,7 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
         body_buffer_bytes: limits.body_buffer.bytes(),
         event_bytes: limits.event.bytes(),
         attempts: limits.attempts,
+        queue: limits.queue,
     }
 }
 

@@ -111,7 +111,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         return None;
     }
     let digests: Vec<_> = keys.iter().map(|key| key.digest).collect();
-    let cells = Cells::new(shards.len(), backends.len(), keys.len());
+    let cells = Cells::new(shards.len(), backends.len(), models.len(), keys.len());
     let plan = Plan {
         generation: 1,
         listeners: listeners.into(),
