@@ -265,6 +265,40 @@ fn f_25_reloads_under_load_fail_nothing() {
 }
 
 #[test]
+fn f_47_a_certificate_that_does_not_hold_leaves_the_old_one_in_service() {
+    let (origin, authority) = (Origin::start(), Authority::new());
+    let gateway = Gateway::start(&secured(Config::simple(origin.port), &authority.certify("localhost")));
+    let (good, other) = (authority.certify("localhost"), authority.certify("localhost"));
+    let works = || {
+        let tunnel = Tunnel::into_tls(gateway.port, authority.client(&TLS13));
+        let mut client = support::client::Client::connect(tunnel.port);
+        client.send(&chat(K1, "tls", J));
+        client.answer().expect("an answer").status() == 200
+    };
+    for (cert, key, part) in [
+        (good.cert.clone(), other.key.clone(), "tls.key_file"),
+        ("no certificate".to_owned(), good.key.clone(), "holds no certificate"),
+        (good.cert[..good.cert.len() / 2].to_owned(), good.key.clone(), "tls.cert_file"),
+    ] {
+        let bad = support::tls::Certified { cert, key };
+        gateway.rewrite(&secured(Config::simple(origin.port), &bad));
+        let (code, said) = gateway.reload();
+        assert!(code == 422 && said.contains(part), "{part}: {code} {said}");
+        assert!(works(), "{part}");
+    }
+    // A handshake that fails is counted, and harms nobody.
+    let stranger = Tunnel::into_tls(gateway.port, Authority::new().client(&TLS13));
+    if let Ok(mut client) = support::client::Client::try_connect(stranger.port) {
+        client.send(&chat(K1, "stranger", J));
+        assert!(client.answer().is_err(), "a client that does not know the authority is not served");
+    }
+    assert!(eventually(PATIENCE, || gateway.metric("ringway_tls_failures_total", "") > 0.5));
+    gateway.rewrite(&secured(Config::simple(origin.port), &good));
+    assert_eq!(gateway.reload().0, 200);
+    assert!(works());
+}
+
+#[test]
 fn a_watched_file_is_taken_up_and_so_is_a_certificate_that_it_names() {
     let (origin, authority) = (Origin::start(), Authority::new());
     let next = Authority::new();

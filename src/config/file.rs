@@ -167,6 +167,8 @@ table! {
         event: Size = Size::kib(64),
         /// Attempts for one exchange and model, the first included.
         attempts: u32 = 3,
+        /// Memory of the process; near it new requests are refused until some is free. The control group's bound holds, too.
+        memory: Option<Size> = None,
         /// Requests that may wait for the backends of one model when all of them have as much in flight as they may; 0
         /// refuses at once.
         queue: u32 = 100,

@@ -118,6 +118,11 @@ impl Watch {
         (next, outboxes)
     }
 
+    /// Tells an operator.
+    pub(super) fn say(&self, words: &str) {
+        (self.settings.say)(words);
+    }
+
     /// Takes in the histograms that shards have handed over.
     pub(super) fn merge(&self) {
         let mut totals = self.totals();

@@ -71,6 +71,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             body_buffer_bytes: 4_096,
             event_bytes: 4_096,
             attempts: 2,
+            memory_bytes: None,
             queue: 8,
         },
         backends: targets.iter().enumerate().map(|(row, target)| backend(row, target)).collect(),
@@ -138,6 +139,7 @@ pub(super) fn settings() -> Settings {
         drain_grace: Duration::ZERO,
         version: "0.0.0-test",
         driver: "none (test)".to_owned(),
+        say: |_| {},
         source: None,
     }
 }

@@ -45,6 +45,10 @@ fn build(page: &mut Page, watch: &Watch) {
     let draining = watch.control.is_draining();
     page.gauge("ringway_draining", "Whether the process has been asked to stop.").count(&[], draining.into());
     page.gauge("ringway_plan_generation", "Number of the plan in force.").count(&[], watch.plan.generation);
+    page.gauge("ringway_shedding", "Whether new requests are refused for want of memory.")
+        .count(&[], watch.control.is_shedding().into());
+    page.counter("ringway_shard_stalls_total", "Times a shard was seen standing still for a second.")
+        .count(&[], watch.control.stalls());
     let reloads = &watch.reloads;
     let mut family =
         page.counter("ringway_reloads_total", "Reloads of the configuration, by what became of them.");

@@ -2,7 +2,7 @@
 //!
 //! It keeps backend addresses fresh (`resolve`), asks backends whether they are up (`probe`), gathers what shards
 //! hand up (`aggregate`), writes the access log (`log`), answers operators (`admin`, `metrics`, `status`), puts new
-//! plans in force (`reload`) and ends the process in order (`drain`). One tokio current-thread runtime; each duty is a task of its own, so
+//! plans in force (`reload`), watches shards and memory (`watchdog`) and ends the process in order (`drain`). One tokio current-thread runtime; each duty is a task of its own, so
 //! none waits for another. Shards are reached only through the plan's cells, its [`Control`] and their hatches; if this
 //! thread hung for good, they would go on serving with what they last knew.
 
@@ -16,6 +16,7 @@ mod process;
 pub mod reload;
 pub mod resolve;
 mod status;
+mod watchdog;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub version: &'static str,
     /// The driver that runs and why, for `/status` and `ringway_build_info`.
     pub driver: String,
+    /// Where to say what an operator should hear of.
+    pub say: fn(&str),
     /// Where a new configuration comes from; `None` if there is none to be had.
     pub source: Option<reload::Source>,
 }
@@ -95,6 +98,7 @@ pub fn start(
             let reloader = Reloader::new(&current, source);
             let (request, requests) = mpsc::channel(reload::REQUESTS_MAX);
             tokio::spawn(reloader.run(hangups, requests));
+            tokio::spawn(watchdog::run(current.clone()));
             if let Some(listener) = listener {
                 tokio::spawn(admin::serve(listener, admin::router(current.clone(), request)));
             }

@@ -30,6 +30,18 @@ pub(super) fn read() -> Process {
     }
 }
 
+/// Memory in use.
+pub(super) fn resident_bytes() -> Option<u64> {
+    kilobytes(&fs::read_to_string("/proc/self/status").unwrap_or_default(), "VmRSS:")
+}
+
+/// The memory that this process's control group may use (cgroup v2, `memory.max`), if that is bounded.
+pub(super) fn memory_max() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max")).ok()?.trim().parse().ok()
+}
+
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()
 }

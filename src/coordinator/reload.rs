@@ -33,8 +33,6 @@ pub struct Source {
     pub settings: Settings,
     /// One per shard, in the order of the shards.
     pub hatches: Vec<Arc<Hatch<Turn>>>,
-    /// Where to say what became of a reload.
-    pub say: fn(&str),
 }
 
 /// Who asked hears the generation in force, and what is worth a look; or why nothing has changed.
@@ -156,11 +154,10 @@ impl Reloader {
         count.fetch_add(1, Ordering::Relaxed);
         numbers.last_unix_ms.store(clock::unix_ms(), Ordering::Relaxed);
         *lock(&numbers.last_error) = answer.as_ref().err().cloned();
-        if let Some(source) = &self.source {
-            (source.say)(&words);
-            for note in answer.iter().flat_map(|told| &told.notes) {
-                (source.say)(&format!("note: {note}"));
-            }
+        let watch = self.current.load();
+        watch.say(&words);
+        for note in answer.iter().flat_map(|told| &told.notes) {
+            watch.say(&format!("note: {note}"));
         }
         answer
     }

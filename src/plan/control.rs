@@ -1,4 +1,5 @@
-//! The one thing the coordinator tells running shards: when to stop. And what they tell it: that they have.
+//! What the coordinator tells running shards beside the plan: to take nothing new, and when to stop. And what they tell
+//! it: that they have.
 //!
 //! Shards look at it in their tick; nothing here wakes anybody.
 
@@ -13,6 +14,8 @@ pub struct Control {
     started: AtomicUsize,
     ended: AtomicUsize,
     draining: AtomicBool,
+    shedding: AtomicBool,
+    stalls: AtomicU64,
     stop_accepting: AtomicBool,
     cut_at: AtomicU64,
 }
@@ -30,6 +33,8 @@ impl Control {
             started: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            shedding: AtomicBool::new(false),
+            stalls: AtomicU64::new(0),
             stop_accepting: AtomicBool::new(false),
             cut_at: AtomicU64::new(Nanos::NEVER.0),
         }
@@ -49,6 +54,26 @@ impl Control {
     /// Lets readiness fail from now on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether new requests are refused, for want of memory.
+    pub fn is_shedding(&self) -> bool {
+        self.shedding.load(Ordering::Relaxed)
+    }
+
+    /// Refuses new requests from now on, or takes them again.
+    pub fn shed(&self, sheds: bool) {
+        self.shedding.store(sheds, Ordering::Relaxed);
+    }
+
+    /// A shard was seen standing still.
+    pub fn count_stall(&self) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often shards were seen standing still.
+    pub fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::Relaxed)
     }
 
     /// Whether shards close their listeners and idle connections, and end after their last exchange.

@@ -136,6 +136,8 @@ pub struct Limits {
     pub event_bytes: usize,
     /// Attempts for one exchange and model, the first included.
     pub attempts: u32,
+    /// Memory of the process, in bytes, near which new requests are refused.
+    pub memory_bytes: Option<u64>,
     /// Requests that may wait for one model's backends, over all shards.
     pub queue: u32,
 }

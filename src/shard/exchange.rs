@@ -76,12 +76,21 @@ impl Asked {
     }
 }
 
-/// Debug builds only: `x-ringway-failpoint: panic` breaks this exchange, so that a test can see that only it breaks.
+/// Debug builds only: `x-ringway-failpoint: panic` breaks this exchange, and `block` holds its whole shard up for two
+/// seconds, so that a test can see what becomes of the others.
 #[cfg(debug_assertions)]
 fn failpoint(head: &RequestHead, bytes: &[u8]) {
-    let asked = fields::lines(head.fields.of(bytes))
-        .any(|line| line.name.eq_ignore_ascii_case(b"x-ringway-failpoint") && line.value == b"panic");
-    assert!(!asked, "the request asked for a panic");
+    let is_asked = |fault: &[u8]| {
+        fields::lines(head.fields.of(bytes))
+            .any(|line| line.name.eq_ignore_ascii_case(b"x-ringway-failpoint") && line.value == fault)
+    };
+    assert!(!is_asked(b"panic"), "the request asked for a panic");
+    if is_asked(b"block") {
+        let until = crate::clock::now().plus(Nanos(2_000_000_000));
+        while crate::clock::now() < until {
+            std::hint::spin_loop();
+        }
+    }
 }
 
 fn has_anthropic_version(head: &RequestHead, bytes: &[u8]) -> bool {

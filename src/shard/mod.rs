@@ -225,6 +225,7 @@ impl Core {
         if self.control.cut_at() <= now && !self.stopping.replace(true) {
             self.deadlines.wake_all();
         }
+        self.numbers.inc(Counter::Ticks);
         self.queues.call();
         let unix_ms = clock::unix_ms();
         if unix_ms / 1000 != self.unix_ms.replace(unix_ms) / 1000 {

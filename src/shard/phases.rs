@@ -15,6 +15,9 @@ use crate::wire::head::RequestHead;
 
 /// Before the body: refusals here cost no body read.
 pub(super) fn on_head(settle: &mut Settle, head: &RequestHead, bytes: &[u8], api: Api) -> Result<(), Fault> {
+    if settle.shard.control.is_shedding() {
+        return Err(Fault::new(Kind::Overloaded, "the gateway is short of memory").retry_after(RETRY_SOON));
+    }
     authenticate(settle, head, bytes)?;
     check_body_head(&settle.shard, head, bytes, api)?;
     enter(settle)?;

@@ -270,8 +270,17 @@ impl Gateway {
 
     /// Resident memory in bytes, program text aside.
     pub fn resident(&self) -> usize {
+        self.memory("RssAnon:")
+    }
+
+    /// All resident memory in bytes.
+    pub fn resident_all(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &str) -> usize {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
         kib.unwrap_or(0) * 1024
     }

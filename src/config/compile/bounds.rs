@@ -124,6 +124,9 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
     within(&["limits", "body_buffer"], limits.body_buffer, Size::kib(1), Size::mib(256), report);
     within(&["limits", "event"], limits.event, Size::kib(1), Size::mib(16), report);
     within(&["limits", "attempts"], limits.attempts, 1, 10, report);
+    if let Some(memory) = limits.memory {
+        within(&["limits", "memory"], memory, Size::mib(16), Size::mib(1 << 20), report);
+    }
     within(&["limits", "queue"], limits.queue, 0, 1_000_000, report);
     at_most(&["limits", "body_buffer"], limits.body_buffer, &["limits", "body"], limits.body, report);
     if limits.target >= limits.head {
@@ -138,6 +141,7 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
         body_buffer_bytes: limits.body_buffer.bytes(),
         event_bytes: limits.event.bytes(),
         attempts: limits.attempts,
+        memory_bytes: limits.memory.map(|size| size.0),
         queue: limits.queue,
     }
 }
