@@ -190,6 +190,13 @@ impl Meter {
     }
 }
 
+/// Whether what is left when a body ends by a close is nothing, or an event that lacks its blank line only: one that is
+/// cut makes the whole answer a cut one, whatever it had said before.
+pub fn is_whole_event(rest: &[u8]) -> bool {
+    let is_silent = || rest.trim_ascii().is_empty() || rest.starts_with(b":");
+    is_silent() || sse::is_done(rest) || json::is_object(&Said::of(rest).data)
+}
+
 /// The event that the byte at `at` belongs to.
 fn around(events: &[u8], at: usize) -> Span {
     let start = sse::last_boundary(&events[..at]);

@@ -6,7 +6,7 @@ use super::decode::{Decode, Decoded};
 use super::idle::Connection;
 use super::settle::Lease;
 use crate::dialect::request::Peek;
-use crate::dialect::stream::Meter;
+use crate::dialect::stream::{self, Meter};
 use crate::dialect::{Api, overflow};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
@@ -86,7 +86,8 @@ impl Answer {
         let is_whole = || {
             let mut meter = Meter::new(peek.api, peek.choices, false);
             meter.events(payload);
-            meter.finished() || meter.done()
+            let rest = &payload[sse::last_boundary(payload)..];
+            meter.done() || meter.finished() && stream::is_whole_event(rest)
         };
         self.decode.ends_by_close() && (!self.head.event_stream || self.is_coded() || is_whole())
     }

@@ -1,7 +1,7 @@
 //! What the relay learns from payload before it passes it on.
 
 use crate::dialect::Api;
-use crate::dialect::stream::Meter;
+use crate::dialect::stream::{self, Meter};
 use crate::dialect::usage::{BodyMeter, Usage};
 use crate::units::Span;
 use crate::wire::sse;
@@ -96,10 +96,12 @@ impl Look {
         found
     }
 
-    /// Whether a body that ends here, by a close, has come to its proper end.
-    pub(super) fn may_end(&self) -> bool {
+    /// Whether a body that ends here, by a close and with `rest` behind its last whole event, has come to its proper end.
+    pub(super) fn may_end(&self, rest: &[u8]) -> bool {
         match &self.meter {
-            Kind::Events(meter) => meter.finished() || meter.done(),
+            Kind::Events(meter) => {
+                meter.done() || meter.finished() && !self.mid_event && stream::is_whole_event(rest)
+            }
             Kind::Body(_) | Kind::Coded(_) => true,
         }
     }

@@ -247,7 +247,7 @@ impl<'a> Relay<'a> {
                 self.read_bytes += bytes as u64;
                 self.answer.decode.step(block, self.from)
             }
-            Ok(0) if self.answer.decode.ends_by_close() && self.look.may_end() => {
+            Ok(0) if self.answer.decode.ends_by_close() && self.look.may_end(&block[HEADROOM..]) => {
                 Ok(Decoded { ended: true, extra: true })
             }
             _ => return Err(cut("the backend closed the connection in the middle of its answer")),

@@ -24,6 +24,11 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The smallest request body, 27 bytes.
 pub const J: &str = r#"{"model":"m","messages":[]}"#;
 
+/// Whether this run is a campaign: the long form of tests that have one.
+pub fn is_campaign() -> bool {
+    std::env::var_os("RINGWAY_CAMPAIGN").is_some()
+}
+
 /// Polls until `done` says so; false if it has not within `patience`.
 pub fn eventually(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + patience;

@@ -292,3 +292,21 @@ fn only_the_finish_reason_itself_ends_a_choice() {
     two.events(both.as_bytes());
     assert!(two.finished());
 }
+
+#[test]
+fn an_event_that_lacks_only_its_blank_line_is_told_from_one_that_is_cut() {
+    for rest in [
+        "",
+        "\n",
+        "data: [DONE]",
+        "data: [DONE]\n",
+        "data: {\"a\":1}",
+        "event: x\ndata: {\"a\":1}\n",
+        ": bye",
+    ] {
+        assert!(is_whole_event(rest.as_bytes()), "{rest:?}");
+    }
+    for rest in ["d", "data: ", "data: [DON", "data: {\"a\":1", "event: x\n", "event: x\ndata: {\"a\""] {
+        assert!(!is_whole_event(rest.as_bytes()), "{rest:?}");
+    }
+}
