@@ -126,7 +126,7 @@ fn run(driver: Driver) {
     let seat = Seat {
         id: ShardId::new(0),
         plan,
-        listeners: vec![listener],
+        listeners: vec![(0, listener)],
         spill,
         bell,
         hatch: Arc::default(),

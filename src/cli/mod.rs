@@ -1,8 +1,10 @@
 //! The commands: one file each. The only room that speaks to the terminal.
 
 mod check;
+mod notify;
 mod schema;
 pub mod serve;
+mod upgrade;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

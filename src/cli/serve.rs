@@ -8,6 +8,8 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::notify;
+use super::upgrade::{self, Sockets, Successor};
 use crate::config::file;
 use crate::config::{Compiled, Settings};
 use crate::coordinator::reload::{Source, Turn};
@@ -30,12 +32,18 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     for lost in coordinator::resolve::initial(&plan, RESOLVE_PATIENCE) {
         super::complain(&format!("note: {} cannot be resolved yet: {}", lost.host, lost.reason));
     }
+    let mut sockets = upgrade::take_over()?;
     let plan = Arc::new(plan);
     let control = Arc::new(Control::new(plan.shards.len()));
     let hatches: Hatches = plan.shards.iter().map(|_| Arc::default()).collect();
-    let (seats, inboxes) = seats(&plan, &control, &hatches, log::records_max(&settings.access_log))?;
+    let listeners = listeners(&plan, &mut sockets)?;
+    let admin = admin(settings.admin, &mut sockets)?;
+    let successor = Arc::new(Successor::new(second_hold(&plan, &listeners, &admin)?)?);
+    drop(sockets); // what no listener of this configuration is on
+    let (seats, inboxes) =
+        seats(&plan, &control, &hatches, listeners, log::records_max(&settings.access_log))?;
     let (threads, driver) = start(seats, only(settings.driver))?;
-    let Settings { admin, access_log, .. } = settings;
+    let Settings { access_log, .. } = settings;
     let coordinator = coordinator::start(
         Arc::clone(&plan),
         coordinator::Settings {
@@ -46,12 +54,17 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
             version: env!("CARGO_PKG_VERSION"),
             driver: driver.clone(),
             say,
+            handover: Some(successor),
             source: Some(Source { path, settings: started_with, hatches }),
         },
         inboxes,
         control,
     )?;
     announce(&plan, coordinator.admin(), &driver);
+    upgrade::tell_ready()?;
+    if let Err(error) = notify::ready() {
+        say(&format!("the service manager was not told that this process serves: {error}"));
+    }
     match coordinator.join() {
         Ended::Drained => threads.into_iter().try_for_each(|thread| match thread.join() {
             Ok(result) => result,
@@ -70,17 +83,17 @@ fn seats(
     plan: &Arc<Plan>,
     control: &Arc<Control>,
     hatches: &Hatches,
+    listeners: Vec<Vec<(usize, TcpListener)>>,
     records_max: Option<usize>,
 ) -> io::Result<(Vec<Seat>, Vec<ShardInbox>)> {
     let (spill, bells) = Spill::new(plan.shards.len())?;
     let rows = Rows { keys: plan.keys.len(), models: plan.models.len(), backends: plan.backends.len() };
     let mut seats = Vec::with_capacity(bells.len());
     let mut inboxes = Vec::with_capacity(bells.len());
-    for (index, bell) in bells.into_iter().enumerate() {
+    for ((index, bell), listeners) in bells.into_iter().enumerate().zip(listeners) {
         let id = ShardId::new(index);
         let (outbox, inbox) = observe::channel(id, rows, records_max);
         inboxes.push(inbox);
-        let listeners = plan.listeners.iter().map(bind).collect::<io::Result<_>>()?;
         let (plan, spill, control) = (Arc::clone(plan), Arc::clone(&spill), Arc::clone(control));
         let hatch = Arc::clone(&hatches[index]);
         seats.push(Seat { id, plan, listeners, spill, bell, outbox, hatch, control });
@@ -88,10 +101,51 @@ fn seats(
     Ok((seats, inboxes))
 }
 
+/// Each shard's listeners, with their rows in the plan: those of the process before, else new ones. One that a larger
+/// process left over goes to a shard too, since clients may wait in its queue.
+fn listeners(plan: &Plan, sockets: &mut Sockets) -> io::Result<Vec<Vec<(usize, TcpListener)>>> {
+    let mut shards: Vec<Vec<_>> = plan.shards.iter().map(|_| Vec::new()).collect();
+    for (row, listener) in plan.listeners.iter().enumerate() {
+        let mut old = sockets.remove(&listener.address).unwrap_or_default();
+        for shard in &mut shards {
+            let socket = match old.pop() {
+                Some(socket) => socket,
+                None => bind(listener)?,
+            };
+            shard.push((row, socket));
+        }
+        for (index, socket) in old.into_iter().enumerate() {
+            let shard = index % shards.len().max(1);
+            shards[shard].push((row, socket));
+        }
+    }
+    Ok(shards)
+}
+
 fn bind(listener: &Listener) -> io::Result<TcpListener> {
     listen::bind(listener.address).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", listener.address))
     })
+}
+
+/// The operator's listener.
+fn admin(address: SocketAddr, sockets: &mut Sockets) -> io::Result<TcpListener> {
+    if let Some(socket) = sockets.remove(&address).and_then(|mut old| old.pop()) {
+        return Ok(socket);
+    }
+    listen::bind_alone(address)
+        .map_err(|error| io::Error::new(error.kind(), format!("admin address {address}: {error}")))
+}
+
+/// A second hold on every listening socket, for the next process.
+fn second_hold(
+    plan: &Plan,
+    listeners: &[Vec<(usize, TcpListener)>],
+    admin: &TcpListener,
+) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+    let data = listeners.iter().flatten().map(|(row, socket)| (plan.listeners[*row].address, socket));
+    let all = data.chain([(admin.local_addr()?, admin)]);
+    all.map(|(address, socket)| Ok((address, socket.try_clone()?))).collect()
 }
 
 type Threads = Vec<JoinHandle<io::Result<()>>>;
@@ -186,3 +240,16 @@ const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// How long readiness fails before the listeners close, so that a balancer in front notices.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_address_in_use_is_told_at_start() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = admin(taken.local_addr().unwrap(), &mut Sockets::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains("admin address 127.0.0.1:"), "{error}");
+    }
+}

@@ -1,10 +1,9 @@
-//! What operators ask for, on a listener of its own: `/healthz`, `/readyz`, `/metrics`, `/status`, `POST /reload`.
+//! What operators ask for, on a listener of its own: `/healthz`, `/readyz`, `/metrics`, `/status`, `POST /reload`,
+//! `POST /upgrade`.
 //!
 //! No answer holds a secret. Every connection gets one answer and a few seconds;
 //! a slow or hostile scraper costs one of a few slots and no more.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,26 +36,17 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Pause after an accept that failed, most likely for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Opens the listener, so that the caller hears of an address in use.
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let open = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    open()
-        .map_err(|error: io::Error| io::Error::new(error.kind(), format!("admin address {address}: {error}")))
-}
-
 /// The routes.
 pub(super) fn router(current: Current, reloads: mpsc::Sender<Request>) -> Router {
+    let upgrades = reloads.clone();
     Router::new()
         .route("/healthz", get(async || answer(StatusCode::OK, TEXT, "ok\n".to_owned())))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .route("/status", get(status_page))
         .with_state(current)
-        .route("/reload", post(async move || reload(&reloads).await))
+        .route("/reload", post(move || reload(reloads)))
+        .route("/upgrade", post(move || upgrade(upgrades)))
 }
 
 /// Accepts for as long as the process runs.
@@ -118,20 +108,30 @@ async fn status_page(State(current): State<Current>) -> impl IntoResponse {
 }
 
 /// Answers once the reload has been done or refused.
-async fn reload(reloads: &mpsc::Sender<Request>) -> Answer {
+async fn reload(requests: mpsc::Sender<Request>) -> Answer {
+    let done = |Told { generation, notes }| serde_json::json!({ "generation": generation, "notes": notes });
+    ask(&requests, Request::Reload, done).await
+}
+
+/// Answers once the next process serves, or has failed to.
+async fn upgrade(requests: mpsc::Sender<Request>) -> Answer {
+    ask(&requests, Request::Upgrade, |pid: u32| serde_json::json!({ "pid": pid })).await
+}
+
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Request,
+    done: impl FnOnce(T) -> serde_json::Value,
+) -> Answer {
     let (asked, told) = oneshot::channel();
-    let answered = match reloads.send(asked).await {
+    let answered = match requests.send(request(asked)).await {
         Ok(()) => told.await.ok(),
         Err(_) => None,
     };
     match answered {
-        Some(Ok(Told { generation, notes })) => {
-            let body = serde_json::json!({ "generation": generation, "notes": notes });
-            answer(StatusCode::OK, JSON, body.to_string())
-        }
+        Some(Ok(told)) => answer(StatusCode::OK, JSON, done(told).to_string()),
         Some(Err(reason)) => {
-            let body = serde_json::json!({ "error": reason });
-            answer(StatusCode::UNPROCESSABLE_ENTITY, JSON, body.to_string())
+            answer(StatusCode::UNPROCESSABLE_ENTITY, JSON, serde_json::json!({ "error": reason }).to_string())
         }
         None => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the gateway is ending\n".to_owned()),
     }

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
+use super::Stop;
 use super::aggregate::Current;
 use crate::clock;
 use crate::plan::Control;
@@ -34,14 +35,14 @@ const LOOK_SERVING: Duration = Duration::from_millis(500);
 const CUT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends a stop request for every SIGTERM and SIGINT. Called inside the runtime.
-pub(super) fn on_signals(stop: mpsc::Sender<()>) -> io::Result<()> {
+pub(super) fn on_signals(stop: mpsc::Sender<Stop>) -> io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind)?;
         let stop = stop.clone();
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
                 // Full: enough requests are waiting to be seen.
-                let _ = stop.try_send(());
+                let _ = stop.try_send(Stop::Asked);
             }
         });
     }
@@ -49,17 +50,27 @@ pub(super) fn on_signals(stop: mpsc::Sender<()>) -> io::Result<()> {
 }
 
 /// Waits for a stop request and carries it out.
-pub(super) async fn run(current: &Current, mut stops: mpsc::Receiver<()>) -> Ended {
+pub(super) async fn run(current: &Current, mut stops: mpsc::Receiver<Stop>) -> Ended {
     let control = current.load().control.clone();
     // A request that came just before the last shard ended was the reason for it.
-    if !until(&control, &mut stops, Nanos::NEVER).await && stops.try_recv().is_err() {
-        return Ended::ShardsGone;
-    }
+    let why = match until(&control, &mut stops, Nanos::NEVER).await {
+        Woken::Stop(why) => why,
+        _ => match stops.try_recv() {
+            Ok(why) => why,
+            Err(_) => return Ended::ShardsGone,
+        },
+    };
     control.drain();
+    let watch = current.load_full();
 
-    let grace_ends = clock::now().plus(Nanos::from(current.load().settings.drain_grace));
-    let hurried = until(&control, &mut stops, grace_ends).await && clock::now() < grace_ends;
-    let mut cut_at = clock::now().plus(if hurried { Nanos(0) } else { current.load().plan.timeouts.drain });
+    // Whoever balances before a replaced process has nothing to notice.
+    let grace = if why == Stop::Replaced { Duration::ZERO } else { watch.settings.drain_grace };
+    let grace_ends = clock::now().plus(Nanos::from(grace));
+    let hurried = matches!(until(&control, &mut stops, grace_ends).await, Woken::Stop(_));
+    let mut cut_at = clock::now().plus(if hurried { Nanos(0) } else { watch.plan.timeouts.drain });
+    if let Some(handover) = &watch.settings.handover {
+        handover.close();
+    }
     control.stop(cut_at);
 
     let patience = Nanos::from(CUT_PATIENCE);
@@ -67,7 +78,7 @@ pub(super) async fn run(current: &Current, mut stops: mpsc::Receiver<()>) -> End
         if clock::now() >= cut_at.plus(patience) {
             return Ended::Stuck(control.running());
         }
-        if until(&control, &mut stops, cut_at.plus(patience)).await {
+        if let Woken::Stop(_) = until(&control, &mut stops, cut_at.plus(patience)).await {
             cut_at = cut_at.min(clock::now());
             control.stop(cut_at);
         }
@@ -75,8 +86,16 @@ pub(super) async fn run(current: &Current, mut stops: mpsc::Receiver<()>) -> End
     Ended::Drained
 }
 
-/// True after a stop request or at `deadline`, whichever is first; false when the shards have ended.
-async fn until(control: &Control, stops: &mut mpsc::Receiver<()>, deadline: Nanos) -> bool {
+/// What a wait has ended by.
+enum Woken {
+    Stop(Stop),
+    Due,
+    /// Every shard has ended.
+    Gone,
+}
+
+/// Waits for a stop request, `deadline`, or the end of the shards, whichever is first.
+async fn until(control: &Control, stops: &mut mpsc::Receiver<Stop>, deadline: Nanos) -> Woken {
     let left = deadline.since(clock::now());
     let timer = async {
         match deadline {
@@ -91,8 +110,8 @@ async fn until(control: &Control, stops: &mut mpsc::Receiver<()>, deadline: Nano
         }
     };
     tokio::select! {
-        Some(()) = stops.recv() => true,
-        () = timer => true,
-        () = gone => false,
+        Some(why) = stops.recv() => Woken::Stop(why),
+        () = timer => Woken::Due,
+        () = gone => Woken::Gone,
     }
 }

@@ -1,6 +1,7 @@
 //! A small plan for tests: one key, one model, and the given backends, all in its pool.
 
 use std::collections::HashMap;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,15 +134,22 @@ fn backend(row: usize, target: &Target) -> Backend {
 /// Loopback, any port, everything else quick.
 pub(super) fn settings() -> Settings {
     Settings {
-        admin: Some(([127, 0, 0, 1], 0).into()),
+        admin: Some(admin()),
         access_log: AccessLog::Off,
         resolve_every: Duration::from_secs(60),
         drain_grace: Duration::ZERO,
         version: "0.0.0-test",
         driver: "none (test)".to_owned(),
         say: |_| {},
+        handover: None,
         source: None,
     }
+}
+
+fn admin() -> TcpListener {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
 }
 
 /// Both ends of shard 0.

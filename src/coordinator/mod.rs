@@ -34,13 +34,13 @@ use crate::plan::{Control, Plan};
 use aggregate::{Current, Watch};
 pub use drain::Ended;
 use log::Log;
-use reload::Reloader;
+use reload::{Reloader, Replaced, Signals};
 
 /// What the coordinator needs to know beyond the plan.
 pub struct Settings {
-    /// Where operators connect; `None` opens no admin listener. It asks for no key: loopback unless a firewall
-    /// stands before it.
-    pub admin: Option<SocketAddr>,
+    /// Where operators connect, not blocking; `None` opens no admin listener. It asks for no key: loopback unless a
+    /// firewall stands before it.
+    pub admin: Option<TcpListener>,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// Time between two resolutions of a backend's name.
@@ -53,15 +53,38 @@ pub struct Settings {
     pub driver: String,
     /// Where to say what an operator should hear of.
     pub say: fn(&str),
+    /// How the next process takes this one's place; `None` if it cannot.
+    pub handover: Option<Arc<dyn Handover>>,
     /// Where a new configuration comes from; `None` if there is none to be had.
     pub source: Option<reload::Source>,
+}
+
+/// The end of this process that the next one takes over.
+pub trait Handover: Send + Sync {
+    /// Starts the next process, gives it the listening sockets, and waits until it serves; its number. Blocks.
+    ///
+    /// # Errors
+    /// It did not come to serve: it is gone, and everything is as before.
+    fn hand_over(&self) -> io::Result<u32>;
+
+    /// Lets go of the sockets: this process accepts no more.
+    fn close(&self);
+}
+
+/// Why the process is to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stop {
+    /// It was asked to.
+    Asked,
+    /// Another one serves in its place.
+    Replaced,
 }
 
 /// A running coordinator.
 pub struct Coordinator {
     thread: JoinHandle<Ended>,
     admin: Option<SocketAddr>,
-    stop: mpsc::Sender<()>,
+    stop: mpsc::Sender<Stop>,
 }
 
 /// Stop requests that wait to be seen; more say nothing new.
@@ -73,7 +96,7 @@ const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// Starts the control plane. Backends should have been given their first addresses by [`resolve::initial`].
 ///
 /// # Errors
-/// The admin address cannot be bound, the log file cannot be opened, or the machine refuses a thread.
+/// The log file cannot be opened, or the machine refuses a thread.
 pub fn start(
     plan: Arc<Plan>,
     mut settings: Settings,
@@ -81,27 +104,28 @@ pub fn start(
     control: Arc<Control>,
 ) -> io::Result<Coordinator> {
     let source = settings.source.take();
-    let listener = settings.admin.map(admin::bind).transpose()?;
+    let listener = settings.admin.take();
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let log = Log::open(&settings.access_log)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stops) = mpsc::channel(STOPS_WAITING);
-    let (listener, hangups) = {
+    let (listener, signals) = {
         let _inside = runtime.enter();
         drain::on_signals(stop.clone())?;
-        (listener.map(tokio::net::TcpListener::from_std).transpose()?, reload::hangups()?)
+        (listener.map(tokio::net::TcpListener::from_std).transpose()?, Signals::new()?)
     };
     let watch = Watch::new(plan, settings, shards, control, log.as_ref().map(Log::numbers));
     let current = Arc::new(ArcSwap::from_pointee(watch));
+    let told = stop.clone();
     let thread = thread::Builder::new().name("coordinator".to_owned()).spawn(move || {
         let ended = runtime.block_on(async {
-            let reloader = Reloader::new(&current, source);
             let (request, requests) = mpsc::channel(reload::REQUESTS_MAX);
-            tokio::spawn(reloader.run(hangups, requests));
+            let admin = listener.map(|listener| {
+                tokio::spawn(admin::serve(listener, admin::router(current.clone(), request))).abort_handle()
+            });
+            let reloader = Reloader::new(&current, source, Replaced { stop: told, admin });
+            tokio::spawn(reloader.run(signals, requests));
             tokio::spawn(watchdog::run(current.clone()));
-            if let Some(listener) = listener {
-                tokio::spawn(admin::serve(listener, admin::router(current.clone(), request)));
-            }
             run(current, log, stops).await
         });
         // A name being looked up may hold a thread for as long as its resolver pleases; it is left behind.
@@ -120,7 +144,7 @@ impl Coordinator {
     /// Asks for the same orderly end as SIGTERM does; a second time, for an immediate one.
     pub fn stop(&self) {
         // Full: that many requests are waiting to be seen already. Closed: it has ended.
-        let _ = self.stop.try_send(());
+        let _ = self.stop.try_send(Stop::Asked);
     }
 
     /// Waits until the shards have ended.
@@ -133,7 +157,7 @@ impl Coordinator {
 }
 
 /// Gathers until the shards have ended, then writes the rest of the log.
-async fn run(current: Current, mut log: Option<Log>, stops: mpsc::Receiver<()>) -> Ended {
+async fn run(current: Current, mut log: Option<Log>, stops: mpsc::Receiver<Stop>) -> Ended {
     let ended = tokio::select! {
         ended = drain::run(&current, stops) => ended,
         never = aggregate::run(&current, log.as_mut()) => match never {},

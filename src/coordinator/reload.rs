@@ -1,6 +1,8 @@
 //! A new configuration while the old one serves: read and compiled whole, then put in force at once, or refused whole.
 //!
-//! Asked for by SIGHUP, by `POST /reload` on the admin listener, or by a change of one of the files that the
+//! The same for a new program (`upgrade`): SIGUSR2 or `POST /upgrade`.
+//!
+//! A reload is asked for by SIGHUP, by `POST /reload` on the admin listener, or by a change of one of the files that the
 //! configuration was read from. Exchanges that run keep the plan they began with; what the two plans have in common
 //! (limits, breakers, loads, counts, idle connections, addresses) goes on. A key that is gone is told to what runs.
 
@@ -12,11 +14,11 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::aggregate::{Current, Watch, lock};
-use super::{probe, resolve};
+use super::{Stop, probe, resolve};
 use crate::clock;
 use crate::config::{self, Compiled, Noting, Settings, Stamp};
 use crate::observe::ShardOutbox;
@@ -35,10 +37,33 @@ pub struct Source {
     pub hatches: Vec<Arc<Hatch<Turn>>>,
 }
 
-/// Who asked hears the generation in force, and what is worth a look; or why nothing has changed.
-pub(super) type Answer = Result<Told, String>;
-/// Asks for a reload.
-pub(super) type Request = oneshot::Sender<Answer>;
+/// What operators may ask for; who asked hears what came of it, or why nothing has changed.
+pub(super) enum Request {
+    /// Take up the configuration as it is now.
+    Reload(oneshot::Sender<Result<Told, String>>),
+    /// Give way to the program as it is now; its process number.
+    Upgrade(oneshot::Sender<Result<u32, String>>),
+}
+
+/// What becomes of this process once the next one serves.
+pub(super) struct Replaced {
+    pub(super) stop: mpsc::Sender<Stop>,
+    /// The admin listener, which is the next one's then.
+    pub(super) admin: Option<AbortHandle>,
+}
+
+/// SIGHUP and SIGUSR2.
+pub(super) struct Signals {
+    hangups: Signal,
+    upgrades: Signal,
+}
+
+impl Signals {
+    /// Called inside the runtime.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { hangups: signal(SignalKind::hangup())?, upgrades: signal(SignalKind::user_defined2())? })
+    }
+}
 
 /// A reload that came into force.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,6 +96,7 @@ pub(super) const REQUESTS_MAX: usize = 16;
 pub(super) struct Reloader {
     current: Current,
     source: Option<Source>,
+    replaced: Replaced,
     numbers: Arc<ReloadNumbers>,
     /// Probes and lookups under the plan in force; dropped with it.
     duties: JoinSet<()>,
@@ -80,11 +106,12 @@ pub(super) struct Reloader {
 
 impl Reloader {
     /// With the duties of the first plan. Called inside the runtime.
-    pub(super) fn new(current: &Current, source: Option<Source>) -> Self {
+    pub(super) fn new(current: &Current, source: Option<Source>, replaced: Replaced) -> Self {
         let watch = current.load_full();
         let mut reloader = Self {
             current: current.clone(),
             source,
+            replaced,
             numbers: watch.reloads.clone(),
             duties: duties(&watch),
             read: Vec::new(),
@@ -99,19 +126,27 @@ impl Reloader {
     }
 
     /// Reloads whenever it is asked to.
-    pub(super) async fn run(mut self, mut hangups: Signal, mut requests: mpsc::Receiver<Request>) {
+    pub(super) async fn run(mut self, mut signals: Signals, mut requests: mpsc::Receiver<Request>) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = None;
         loop {
             tokio::select! {
-                Some(()) = hangups.recv() => {
-                    let _ = self.reload().await; // said and counted
+                // Said and counted; who asked may have left.
+                Some(()) = signals.hangups.recv() => {
+                    let _ = self.reload().await;
                 }
-                Some(request) = requests.recv() => {
-                    let answer = self.reload().await;
-                    let _ = request.send(answer); // who asked may have left
+                Some(()) = signals.upgrades.recv() => {
+                    let _ = self.upgrade().await;
                 }
+                Some(request) = requests.recv() => match request {
+                    Request::Reload(asked) => {
+                        let _ = asked.send(self.reload().await);
+                    }
+                    Request::Upgrade(asked) => {
+                        let _ = asked.send(self.upgrade().await);
+                    }
+                },
                 _ = looks.tick(), if self.watches() => {
                     let now = self.look().await;
                     let changed = now != self.read;
@@ -144,7 +179,7 @@ impl Reloader {
     }
 
     /// Puts what the file says now in force. Counted and said, whatever becomes of it.
-    async fn reload(&mut self) -> Answer {
+    async fn reload(&mut self) -> Result<Told, String> {
         let answer = self.attempt().await;
         let numbers = &self.numbers;
         let (count, words) = match &answer {
@@ -162,7 +197,7 @@ impl Reloader {
         answer
     }
 
-    async fn attempt(&mut self) -> Answer {
+    async fn attempt(&mut self) -> Result<Told, String> {
         let Some(source) = &mut self.source else {
             return Err("there is no file to read a configuration from".to_owned());
         };
@@ -201,6 +236,29 @@ impl Reloader {
         source.settings = settings;
         Ok(Told { generation: plan.generation, notes })
     }
+
+    /// Lets the program as it is now take this process's place. What runs here runs to its end, or the drain limit.
+    async fn upgrade(&mut self) -> Result<u32, String> {
+        let watch = self.current.load_full();
+        let Some(handover) = watch.settings.handover.clone() else {
+            return Err("this process cannot be replaced".to_owned());
+        };
+        let handed = spawn_blocking(move || handover.hand_over()).await;
+        match handed.map_err(io::Error::other).flatten() {
+            Ok(pid) => {
+                watch.say(&format!("process {pid} serves from now on; this one ends what it has begun"));
+                if let Some(admin) = &self.replaced.admin {
+                    admin.abort();
+                }
+                let _ = self.replaced.stop.try_send(Stop::Replaced); // full of requests to stop: it stops
+                Ok(pid)
+            }
+            Err(error) => {
+                watch.say(&format!("not replaced: {error}"));
+                Err(error.to_string())
+            }
+        }
+    }
 }
 
 /// What the process was started with and would have to be started anew for.
@@ -223,9 +281,4 @@ fn duties(watch: &Arc<Watch>) -> JoinSet<()> {
     resolve::spawn(watch, &mut duties);
     probe::spawn(watch, &mut duties);
     duties
-}
-
-/// SIGHUP. Called inside the runtime.
-pub(super) fn hangups() -> io::Result<Signal> {
-    signal(SignalKind::hangup())
 }

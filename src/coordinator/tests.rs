@@ -189,17 +189,6 @@ fn status_names_everything_and_shows_no_secret() {
 }
 
 #[test]
-fn an_address_in_use_is_told_at_start() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut settings = fixture::settings();
-    settings.admin = Some(taken.local_addr().unwrap());
-    let plan = Arc::new(fixture::plan(&[]));
-    let error = start(plan, settings, Vec::new(), Arc::new(Control::new(0))).err().unwrap();
-    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    assert!(error.to_string().contains("admin address 127.0.0.1:"), "{error}");
-}
-
-#[test]
 fn silent_scrapers_do_not_stop_the_others() {
     let house = house(|_, _| {});
     let presence = house.enter();

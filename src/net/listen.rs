@@ -28,6 +28,15 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(raw.into())
 }
 
+/// Opens a listener of which there is one in the process, not blocking.
+///
+/// Errors: the address is taken, or is not ours.
+pub fn bind_alone(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// A listener of one shard.
 pub struct Acceptor {
     listener: TcpListener,

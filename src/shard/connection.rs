@@ -162,22 +162,30 @@ impl Client {
         }
     }
 
-    /// Waits for the first bytes of a request; idle clients leave when the shard closes, and hold no old plan.
+    /// Waits for the first bytes of a request. Idle clients hold no old plan; when the shard closes they have a little
+    /// time left, since a request may be on its way, and its answer then tells them to connect anew.
     async fn first(&mut self) -> Result<bool, Interrupt> {
+        let mut closing = false;
         loop {
             let shard = self.shard.clone();
             let filled = {
                 let mut fill = pin!(self.fill(0));
                 poll_fn(|context| match fill.as_mut().poll(context) {
-                    Poll::Pending if shard.is_closing() => Poll::Ready(Some(Err(Interrupt::Stopping))),
-                    Poll::Pending if shard.is_outdated() => Poll::Ready(None),
+                    Poll::Pending if shard.is_stopping() => Poll::Ready(Some(Err(Interrupt::Stopping))),
+                    Poll::Pending if shard.is_closing() != closing || shard.is_outdated() => {
+                        Poll::Ready(None)
+                    }
                     polled => polled.map(Some),
                 })
                 .await
             };
-            match filled {
-                Some(filled) => return filled,
-                None => self.renew(),
+            if let Some(filled) = filled {
+                return filled;
+            }
+            self.renew();
+            if self.shard.is_closing() && !std::mem::replace(&mut closing, true) {
+                let until = self.deadline.now().plus(LAST_CHANCE);
+                self.deadline.set_at(until.min(self.deadline.at()));
             }
         }
     }
@@ -331,6 +339,8 @@ impl Client {
 
 /// Patience for a TLS handshake.
 const TLS_HANDSHAKE: Nanos = Nanos(5_000_000_000);
+/// What an idle client has left when the shard closes: a request that was sent before it could know.
+const LAST_CHANCE: Nanos = Nanos(1_000_000_000);
 /// Bytes a client may send ahead of its answer, beside the request in work.
 const AHEAD_BYTES: usize = 64 * 1024;
 /// How long, and how much, we read after an answer that ends the connection.

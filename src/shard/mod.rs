@@ -56,8 +56,8 @@ pub struct Seat {
     pub id: ShardId,
     /// The plan it starts with.
     pub plan: Arc<Plan>,
-    /// Its own listeners, by the plan's index.
-    pub listeners: Vec<TcpListener>,
+    /// Its own listeners, each with its row in the plan.
+    pub listeners: Vec<(usize, TcpListener)>,
     /// How shards hand clients to each other.
     pub spill: Arc<Spill>,
     /// Rings when a client was handed over.
@@ -248,9 +248,8 @@ fn seed(id: ShardId) -> u64 {
 pub async fn run(seat: Seat) -> std::io::Result<()> {
     let presence = seat.control.enter();
     let mut shard = Shard::new(seat.id, seat.plan, seat.spill, seat.outbox, seat.control);
-    let acceptors = seat.listeners.into_iter().map(Acceptor::new).collect::<std::io::Result<Vec<_>>>()?;
-    for (listener, acceptor) in acceptors.into_iter().enumerate() {
-        monoio::spawn(accept(Rc::clone(&shard.core), acceptor, listener));
+    for (row, listener) in seat.listeners {
+        monoio::spawn(accept(Rc::clone(&shard.core), Acceptor::new(listener)?, row));
     }
     monoio::spawn(receive(Rc::clone(&shard.core), Socket::from_std(seat.bell)?));
     let ticker = Ticker::new(TICK)?;

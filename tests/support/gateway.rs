@@ -127,6 +127,8 @@ pub struct Gateway {
     pub panics_expected: bool,
     /// Set once a test has stopped the gateway by itself.
     stopped: bool,
+    /// Processes that took its place, all of which end with the test.
+    followed: Vec<u32>,
 }
 
 impl Gateway {
@@ -184,8 +186,18 @@ impl Gateway {
             listen_to(child.stderr.take().expect("stderr"), Arc::clone(&said)),
         ];
         let pid = child.id();
-        let mut gateway =
-            Self { port, admin, child, pid, folder, said, readers, panics_expected: false, stopped: false };
+        let mut gateway = Self {
+            port,
+            admin,
+            child,
+            pid,
+            folder,
+            said,
+            readers,
+            panics_expected: false,
+            stopped: false,
+            followed: Vec::new(),
+        };
         // Its own word first: somebody else may answer on the port that it cannot have.
         let ready = eventually(Duration::from_secs(30), || {
             gateway.ended().is_some()
@@ -237,7 +249,8 @@ impl Gateway {
         self.to_admin("GET", path)
     }
 
-    fn to_admin(&self, method: &str, path: &str) -> Option<(u16, String)> {
+    /// A request without a body to the admin listener.
+    pub fn to_admin(&self, method: &str, path: &str) -> Option<(u16, String)> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin));
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -299,6 +312,18 @@ impl Gateway {
         assert!(status.expect("kill runs").success(), "kill -{name} {}", self.pid);
     }
 
+    /// Another process serves in the place of the one that was started.
+    pub fn follow(&mut self, pid: u32) {
+        self.pid = pid;
+        self.followed.push(pid);
+        self.stopped = true; // the first one may end by itself from now on
+    }
+
+    /// Whether the process that was started has ended, as it should.
+    pub fn first_has_ended(&mut self) -> bool {
+        self.ended().is_some_and(|status| status.code() == Some(0))
+    }
+
     /// How it ended, `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the child can be asked")
@@ -324,6 +349,9 @@ impl Drop for Gateway {
         if self.pid != self.child.id() {
             // Below a tracer: the gateway itself, not only the tracer.
             let _ = Command::new("kill").arg("-KILL").arg(self.pid.to_string()).status();
+        }
+        for pid in &self.followed {
+            let _ = Command::new("kill").arg("-KILL").arg(pid.to_string()).stderr(Stdio::null()).status();
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
