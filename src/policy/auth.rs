@@ -3,6 +3,7 @@
 //! A key is known by its SHA-256 only: the table never holds a secret, and a lookup never builds a path or a query
 //! from what a client sent.
 
+use std::fmt;
 use std::hint::black_box;
 
 use crate::error::{Fault, Kind};
@@ -89,6 +90,41 @@ fn equal(left: &Digest, right: &Digest) -> bool {
         difference |= black_box(u64::from_ne_bytes(*left) ^ u64::from_ne_bytes(*right));
     }
     difference == 0
+}
+
+/// The one token of a plane that has no keys. It is known by its digest, which is not shown either.
+#[derive(Clone, Copy)]
+pub struct Token(Digest);
+
+impl Token {
+    /// The token with this SHA-256.
+    pub const fn new(digest: Digest) -> Self {
+        Self(digest)
+    }
+
+    /// Whether this is the token. In constant time but for the length of what is presented.
+    pub fn accepts(&self, presented: &[u8]) -> bool {
+        equal(&self.0, &digest(presented))
+    }
+
+    /// Whether the key with this digest is the same secret.
+    pub fn is_key(&self, digest: &Digest) -> bool {
+        equal(&self.0, digest)
+    }
+}
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        equal(&self.0, &other.0)
+    }
+}
+
+impl Eq for Token {}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Token(redacted)")
+    }
 }
 
 /// SHA-256 of a presented key. No allocation.
@@ -214,6 +250,16 @@ mod tests {
             assert!(!equal(&[0; 32], &other));
         }
         assert!(equal(&[9; 32], &[9; 32]));
+    }
+
+    #[test]
+    fn a_token_accepts_itself_and_shows_nothing() {
+        let token = Token::new(digest(b"a token"));
+        assert!(token.accepts(b"a token") && token.is_key(&digest(b"a token")));
+        for other in [&b""[..], b"a toke", b"a token ", b"A token"] {
+            assert!(!token.accepts(other), "{other:?}");
+        }
+        assert_eq!(format!("{token:?}"), "Token(redacted)");
     }
 
     #[test]

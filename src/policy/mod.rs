@@ -3,7 +3,8 @@
 //! Pure: no clock, no socket, no thread; `now` and chance are arguments, and what shards share is one atomic cell
 //! per question (see `plan::cells` for who writes which).
 //!
-//! - May it: [`auth`] (which key), [`bucket`] (how many per minute), [`inflight`] (how many at once).
+//! - May it: [`auth`] (which key), [`failures`] (who has none too often), [`bucket`] (how many per minute), [`inflight`]
+//!   (how many at once).
 //! - Where: [`balance`] scores the backends of a pool from their [`load`], [`breaker`] leaves out the failing ones.
 //! - When: [`queue`] says whose turn it is where all of them have enough to do.
 //! - How often: [`retry`] says whether a failed attempt may be made again.
@@ -12,6 +13,7 @@ pub mod auth;
 pub mod balance;
 pub mod breaker;
 pub mod bucket;
+pub mod failures;
 pub mod inflight;
 pub mod load;
 pub mod queue;
