@@ -25,7 +25,8 @@ pub(super) fn command(named: Option<PathBuf>) -> ExitCode {
 fn summary(compiled: &Compiled) -> String {
     let Compiled { plan, settings, notes } = compiled;
     let mut lines: Vec<String> = plan.listeners.iter().map(listener).collect();
-    lines.push(format!("admin {}", settings.admin));
+    let token = if settings.admin_token.is_some() { ", with a token" } else { "" };
+    lines.push(format!("admin {}{token}", settings.admin));
     lines.push(shards(plan, settings));
     lines.extend(plan.backends.iter().map(backend));
     lines.extend(plan.models.iter().map(|row| model(plan, row)));

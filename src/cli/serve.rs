@@ -43,11 +43,12 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     let (seats, inboxes) =
         seats(&plan, &control, &hatches, listeners, log::records_max(&settings.access_log))?;
     let (threads, driver) = start(seats, only(settings.driver))?;
-    let Settings { access_log, .. } = settings;
+    let Settings { admin_token, access_log, .. } = settings;
     let coordinator = coordinator::start(
         Arc::clone(&plan),
         coordinator::Settings {
             admin: Some(admin),
+            admin_token,
             access_log,
             resolve_every: RESOLVE_EVERY,
             drain_grace: DRAIN_GRACE,
@@ -60,7 +61,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
         inboxes,
         control,
     )?;
-    announce(&plan, coordinator.admin(), &driver);
+    announce(&plan, coordinator.admin(), admin_token.is_some(), &driver);
     upgrade::tell_ready()?;
     if let Err(error) = notify::ready() {
         say(&format!("the service manager was not told that this process serves: {error}"));
@@ -196,14 +197,15 @@ fn only(driver: file::Driver) -> Option<Driver> {
 
 /// The start-up lines.
 #[allow(clippy::print_stdout)] // the command's face
-fn announce(plan: &Plan, admin: Option<SocketAddr>, driver: &str) {
+fn announce(plan: &Plan, admin: Option<SocketAddr>, has_token: bool, driver: &str) {
     println!("ringway {}", env!("CARGO_PKG_VERSION"));
     for listener in &plan.listeners {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         println!("  listening  {scheme}://{}", listener.address);
     }
     if let Some(admin) = admin {
-        println!("  admin      http://{admin}/ (metrics, status, healthz, readyz)");
+        let token = if has_token { ", with a token" } else { "" };
+        println!("  admin      http://{admin}/ (metrics, status, healthz, readyz){token}");
     }
     let core = |core: Option<usize>| core.map_or_else(|| "any".to_owned(), |core| core.to_string());
     let cores: Vec<String> = plan.shards.iter().map(|shard| core(shard.core)).collect();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::cores::Cores;
 use super::entry::{CoreNumber, Entry, Kind, Listen};
 use super::quantity::{Size, Time};
-use super::secret::SecretSource;
+use super::secret::{SecretSource, TokenSource};
 
 /// A table in which every key may be left out: `key: type = default`.
 macro_rules! table {
@@ -46,7 +46,7 @@ table! {
         half_close_is_gone: bool = true,
         /// TLS towards clients, for every listener that does not say tls = false.
         tls: Option<Tls> = None,
-        /// The operator's listener: health, status, metrics. It asks for no key.
+        /// The operator's listener: health, status, metrics, reload.
         admin: Admin = Admin::default(),
         /// The data plane: which cores, and how much on each.
         shards: Shards = Shards::default(),
@@ -74,8 +74,11 @@ table! {
 
     /// The operator's listener.
     Admin {
-        /// Address and port. It asks for no key: leave it on loopback, or behind a firewall.
+        /// Address and port. One that other machines can reach needs a token.
         listen: String = "127.0.0.1:9090".to_owned(),
+        /// What operators present as `Authorization: Bearer TOKEN` on every path but /healthz and /readyz:
+        /// { env = "NAME" }, { file = "/path" } or { sha256 = "64 hex digits" }. Nothing is asked for if left out.
+        token: Option<TokenSource> = None,
     }
 
     /// The data plane: one shard per core. The keys after `pin` can differ per core, in [shards.core.N].

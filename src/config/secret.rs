@@ -1,6 +1,7 @@
 //! Secrets: where they are, and what was found there. Neither can be printed by accident.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -32,28 +33,82 @@ impl<'de> Deserialize<'de> for SecretSource {
             env: Option<String>,
             file: Option<PathBuf>,
         }
+        let pick = |table| match table {
+            Table { env: Some(name), file: None } => Some(Self::Env(name)),
+            Table { env: None, file: Some(path) } => Some(Self::File(path)),
+            _ => None,
+        };
+        deserializer.deserialize_any(OneOf { form: Self::FORM, pick, table: PhantomData })
+    }
+}
 
-        struct Source;
-        impl<'de> Visitor<'de> for Source {
-            type Value = SecretSource;
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(SecretSource::FORM)
-            }
-            /// Without the text: it is the secret.
-            fn visit_str<E: Error>(self, _: &str) -> Result<SecretSource, E> {
-                Err(E::custom(format_args!("expected {}", SecretSource::FORM)))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretSource, A::Error> {
-                match Table::deserialize(MapAccessDeserializer::new(map))? {
-                    Table { env: Some(name), file: None } => Ok(SecretSource::Env(name)),
-                    Table { env: None, file: Some(path) } => Ok(SecretSource::File(path)),
-                    _ => {
-                        Err(A::Error::custom(format_args!("expected exactly one of {}", SecretSource::FORM)))
-                    }
-                }
-            }
+/// Where the token of a plane of ours is kept, or what is known of it: exactly one of the three.
+#[derive(Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenSource {
+    /// In the environment variable of this name.
+    Env(String),
+    /// In this file, without the newline at its end.
+    File(PathBuf),
+    /// Nowhere here: its SHA-256 in 64 hex digits.
+    Sha256(String),
+}
+
+impl TokenSource {
+    const FORM: &str = "{ env = \"NAME\" }, { file = \"/path\" } or { sha256 = \"64 hex digits\" }: a secret never stands in \
+                        the configuration itself";
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => out.debug_tuple("Env").field(name).finish(),
+            Self::File(path) => out.debug_tuple("File").field(path).finish(),
+            Self::Sha256(_) => out.write_str("Sha256(redacted)"),
         }
-        deserializer.deserialize_any(Source)
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Derive)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            env: Option<String>,
+            file: Option<PathBuf>,
+            sha256: Option<String>,
+        }
+        let pick = |table| match table {
+            Table { env: Some(name), file: None, sha256: None } => Some(Self::Env(name)),
+            Table { env: None, file: Some(path), sha256: None } => Some(Self::File(path)),
+            Table { env: None, file: None, sha256: Some(hex) } => Some(Self::Sha256(hex)),
+            _ => None,
+        };
+        deserializer.deserialize_any(OneOf { form: Self::FORM, pick, table: PhantomData })
+    }
+}
+
+/// Reads a table `W` of which exactly one key is there. A bare text in its place is refused and not repeated.
+struct OneOf<W, F> {
+    form: &'static str,
+    /// `None` unless exactly one is there.
+    pick: F,
+    table: PhantomData<W>,
+}
+
+impl<'de, W: Deserialize<'de>, T, F: Fn(W) -> Option<T>> Visitor<'de> for OneOf<W, F> {
+    type Value = T;
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.form)
+    }
+    /// Without the text: it is the secret.
+    fn visit_str<E: Error>(self, _: &str) -> Result<T, E> {
+        Err(E::custom(format_args!("expected {}", self.form)))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        let table = W::deserialize(MapAccessDeserializer::new(map))?;
+        let wrong = || A::Error::custom(format_args!("expected exactly one of {}", self.form));
+        (self.pick)(table).ok_or_else(wrong)
     }
 }
 

@@ -1,18 +1,23 @@
 //! What operators ask for, on a listener of its own: `/healthz`, `/readyz`, `/metrics`, `/status`, `POST /reload`,
 //! `POST /upgrade`.
 //!
-//! No answer holds a secret. Every connection gets one answer and a few seconds;
-//! a slow or hostile scraper costs one of a few slots and no more.
+//! With a token in the configuration every path but the first two asks for it ([`Gate`]); also those that do not exist.
+//! No answer holds a secret. Every connection gets one answer and a few seconds; a slow or hostile scraper costs one of
+//! a few slots and no more.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderName, StatusCode};
-use axum::response::IntoResponse;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -20,8 +25,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::aggregate::Current;
+use super::gate::{Gate, Refused};
 use super::reload::{Request, Told};
 use super::{metrics, status};
+use crate::clock;
 use crate::observe::prometheus;
 
 /// Connections served at once; more wait in the kernel's backlog.
@@ -36,17 +43,46 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Pause after an accept that failed, most likely for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The routes.
+/// The routes. A new one is closed unless it is put among the open ones on purpose.
 pub(super) fn router(current: Current, reloads: mpsc::Sender<Request>) -> Router {
     let upgrades = reloads.clone();
-    Router::new()
+    let open = Router::new()
         .route("/healthz", get(async || answer(StatusCode::OK, TEXT, "ok\n".to_owned())))
-        .route("/readyz", get(readyz))
+        .route("/readyz", get(readyz));
+    let closed = Router::new()
         .route("/metrics", get(metrics_page))
         .route("/status", get(status_page))
-        .with_state(current)
         .route("/reload", post(move || reload(reloads)))
         .route("/upgrade", post(move || upgrade(upgrades)))
+        .fallback(async || answer(StatusCode::NOT_FOUND, TEXT, "no such path\n".to_owned()))
+        .layer(middleware::from_fn_with_state(current.load().gate.clone(), authorised));
+    open.merge(closed).with_state(current)
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy)]
+struct Source(IpAddr);
+
+/// Lets a request through that may be answered.
+async fn authorised(
+    State(gate): State<Arc<Gate>>,
+    Extension(Source(source)): Extension<Source>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let text = |status, body: &str| answer(status, TEXT, body.to_owned());
+    match gate.admit(source, request.headers(), clock::now()) {
+        Ok(()) => next.run(request).await,
+        Err(Refused::Unauthorized) => {
+            let body = "send 'Authorization: Bearer TOKEN' with the token of [admin]\n";
+            ([(WWW_AUTHENTICATE, "Bearer")], text(StatusCode::UNAUTHORIZED, body)).into_response()
+        }
+        Err(Refused::Limited(wait)) => {
+            let seconds = wait.0.div_ceil(1_000_000_000).to_string();
+            let body = "too many requests without the token from this address\n";
+            ([(RETRY_AFTER, seconds)], text(StatusCode::TOO_MANY_REQUESTS, body)).into_response()
+        }
+    }
 }
 
 /// Accepts for as long as the process runs.
@@ -56,14 +92,14 @@ pub(super) async fn serve(listener: tokio::net::TcpListener, router: Router) {
         let Ok(slot) = slots.clone().acquire_owned().await else {
             return;
         };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(_) => {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(router.clone().layer(Extension(Source(client.ip()))));
         tokio::spawn(async move {
             let mut builder = http1::Builder::new();
             builder.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Settings;
+use super::gate::Gate;
 use super::log::{Log, LogNumbers};
 use super::reload::ReloadNumbers;
 use crate::clock;
@@ -37,6 +38,7 @@ pub(super) struct Watch {
     /// Lookups of backend names that failed; the last good answer was kept.
     pub(super) resolve_failures: Arc<AtomicU64>,
     pub(super) reloads: Arc<ReloadNumbers>,
+    pub(super) gate: Arc<Gate>,
     pub(super) started: Nanos,
     pub(super) started_unix_ms: u64,
     totals: Mutex<Totals>,
@@ -80,6 +82,7 @@ impl Watch {
             probes: plan.backends.iter().map(|_| Arc::default()).collect(),
             resolve_failures: Arc::default(),
             reloads: Arc::default(),
+            gate: Arc::new(Gate::new(settings.admin_token)),
             started: clock::now(),
             started_unix_ms,
             plan,
@@ -107,6 +110,7 @@ impl Watch {
             probes: probes.collect(),
             resolve_failures: self.resolve_failures.clone(),
             reloads: self.reloads.clone(),
+            gate: self.gate.clone(),
             started: self.started,
             started_unix_ms: self.started_unix_ms,
             plan,

@@ -135,6 +135,7 @@ fn backend(row: usize, target: &Target) -> Backend {
 pub(super) fn settings() -> Settings {
     Settings {
         admin: Some(admin()),
+        admin_token: None,
         access_log: AccessLog::Off,
         resolve_every: Duration::from_secs(60),
         drain_grace: Duration::ZERO,

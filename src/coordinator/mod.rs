@@ -1,14 +1,16 @@
 //! CONTROL PLANE: one thread that may block, beside the shards and never in their way.
 //!
 //! It keeps backend addresses fresh (`resolve`), asks backends whether they are up (`probe`), gathers what shards
-//! hand up (`aggregate`), writes the access log (`log`), answers operators (`admin`, `metrics`, `status`), puts new
-//! plans in force (`reload`), watches shards and memory (`watchdog`) and ends the process in order (`drain`). One tokio current-thread runtime; each duty is a task of its own, so
+//! hand up (`aggregate`), writes the access log (`log`), answers operators (`admin`, `gate`, `metrics`, `status`), puts
+//! new plans in force (`reload`), watches shards and memory (`watchdog`) and ends the process in order (`drain`). One
+//! tokio current-thread runtime; each duty is a task of its own, so
 //! none waits for another. Shards are reached only through the plan's cells, its [`Control`] and their hatches; if this
 //! thread hung for good, they would go on serving with what they last knew.
 
 mod admin;
 mod aggregate;
 mod drain;
+mod gate;
 pub mod log;
 mod metrics;
 mod probe;
@@ -31,6 +33,7 @@ use tokio::sync::mpsc;
 use crate::config::AccessLog;
 use crate::observe::ShardInbox;
 use crate::plan::{Control, Plan};
+use crate::policy::auth::Token;
 use aggregate::{Current, Watch};
 pub use drain::Ended;
 use log::Log;
@@ -38,9 +41,10 @@ use reload::{Reloader, Replaced, Signals};
 
 /// What the coordinator needs to know beyond the plan.
 pub struct Settings {
-    /// Where operators connect, not blocking; `None` opens no admin listener. It asks for no key: loopback unless a
-    /// firewall stands before it.
+    /// Where operators connect, not blocking; `None` opens no admin listener.
     pub admin: Option<TcpListener>,
+    /// What they have to present. Without one the listener is on loopback: `config` sees to it.
+    pub admin_token: Option<Token>,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// Time between two resolutions of a backend's name.

@@ -12,6 +12,7 @@ use crate::observe::record::tests::sample;
 use crate::observe::{Record, ShardOutbox};
 use crate::plan::cells::Health;
 use crate::plan::control::Presence;
+use crate::policy::auth;
 use crate::units::{BackendId, Nanos};
 
 struct House {
@@ -95,6 +96,67 @@ fn unknown_paths_and_methods_are_refused() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    house.end(presence);
+}
+
+#[test]
+fn with_a_token_only_the_two_health_paths_are_open() {
+    let token = Token::new(auth::digest(b"rt-0123456789abcdef01234567"));
+    let house = house(|_, settings| settings.admin_token = Some(token));
+    let presence = house.enter();
+    let ask = |method: &str, path: &str, line: &str| {
+        let mut stream = TcpStream::connect(house.coordinator.admin().unwrap()).unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nhost: x\r\n{line}content-length: 0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.to_lowercase()
+    };
+    for (method, path, open, closed) in [
+        ("GET", "/healthz", "200", "200"),
+        ("GET", "/readyz", "200", "200"),
+        ("POST", "/healthz", "405", "405"),
+        ("GET", "/metrics", "401", "200"),
+        ("HEAD", "/status", "401", "200"),
+        ("DELETE", "/status", "401", "405"),
+        ("POST", "/reload", "401", "422"),
+        ("GET", "/nothing", "401", "404"),
+        ("GET", "/healthz/../status", "401", "404"),
+        ("GET", "//status", "401", "404"),
+    ] {
+        let refused = ask(method, path, "");
+        assert!(refused.starts_with(&format!("http/1.1 {open} ")), "{method} {path}: {refused}");
+        assert_eq!(refused.contains("\r\nwww-authenticate: bearer\r\n"), open == "401", "{refused}");
+        let answered = ask(method, path, "authorization: Bearer rt-0123456789abcdef01234567\r\n");
+        assert!(answered.starts_with(&format!("http/1.1 {closed} ")), "{method} {path}: {answered}");
+    }
+    house.end(presence);
+}
+
+#[test]
+fn too_many_wrong_tokens_are_told_to_wait_and_counted() {
+    let token = Token::new(auth::digest(b"rt-0123456789abcdef01234567"));
+    let house = house(|_, settings| settings.admin_token = Some(token));
+    let presence = house.enter();
+    // A source regains one in a second: none of these takes that long, all of them might.
+    let answers: Vec<_> = (0..200).map(|_| house.get_all("/status")).collect();
+    assert!(answers[..10].iter().all(|answer| answer.0 == 401), "{:?}", &answers[..10]);
+    let (_, head, body) = answers.iter().find(|answer| answer.0 == 429).unwrap();
+    assert!(head.contains("\r\nretry-after: 1\r\n") && !head.contains("www-authenticate"), "{head}");
+    assert!(body.contains("too many"), "{body}");
+
+    let mut stream = TcpStream::connect(house.coordinator.admin().unwrap()).unwrap();
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer rt-0123456789abcdef01234567\r\n\r\n"
+    )
+    .unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    for status in [401, 429] {
+        let count = answers.iter().filter(|answer| answer.0 == status).count();
+        let line = format!("ringway_admin_refused_total{{status=\"{status}\"}} {count}");
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
     house.end(presence);
 }
 

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,9 +23,11 @@ pub const K2: &str = "rw-test-key-two-fedcba9876543210";
 #[derive(Clone, Default)]
 pub struct Config {
     top: String,
+    admin: String,
     shards: String,
     tables: String,
     files: Vec<(String, String)>,
+    variables: Vec<(String, String)>,
 }
 
 impl Config {
@@ -47,6 +49,13 @@ impl Config {
         self
     }
 
+    /// Adds lines to `[admin]`.
+    pub fn admin(mut self, lines: &str) -> Self {
+        self.admin.push_str(lines);
+        self.admin.push('\n');
+        self
+    }
+
     /// Adds lines to `[shards]`.
     pub fn shards(mut self, lines: &str) -> Self {
         self.shards.push_str(lines);
@@ -64,6 +73,12 @@ impl Config {
     /// Adds a file beside the configuration.
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Adds a variable of the gateway's environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -94,9 +109,9 @@ impl Config {
             _ => String::new(),
         };
         format!(
-            "listen = \"127.0.0.1:{port}\"\n{driver}{}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n\n\
+            "listen = \"127.0.0.1:{port}\"\n{driver}{}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n{}\n\
              [shards]\npin = false\n{}\n{}",
-            self.top, self.shards, self.tables
+            self.top, self.admin, self.shards, self.tables
         )
     }
 }
@@ -178,6 +193,7 @@ impl Gateway {
             }
         };
         command.arg("serve").arg("--config").arg(&file);
+        command.envs(config.variables.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let said = Arc::new(Mutex::new(Vec::new()));
@@ -244,24 +260,34 @@ impl Gateway {
         self.to_admin("POST", "/reload").expect("an answer")
     }
 
+    /// The folder of its configuration.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// GET on the admin listener: status and body, `None` if it cannot be reached.
     pub fn ask_admin(&self, path: &str) -> Option<(u16, String)> {
         self.to_admin("GET", path)
     }
 
-    /// A request without a body to the admin listener.
+    /// A request without a body to the admin listener: status and body, `None` if it cannot be reached.
     pub fn to_admin(&self, method: &str, path: &str) -> Option<(u16, String)> {
+        self.send_admin(method, path, "").map(|message| (message.status(), message.text()))
+    }
+
+    /// Any request to the admin listener, with more header lines; `None` if it gives no whole answer.
+    pub fn send_admin(&self, method: &str, path: &str, lines: &str) -> Option<super::strict::Message> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin));
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: admin.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: admin.test\r\nContent-Length: 0\r\nConnection: close\r\n{lines}\r\n"
         );
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
         match super::strict::answer(&answer, false, true).ok()? {
-            super::strict::Step::Done(message, _) => Some((message.status(), message.text())),
+            super::strict::Step::Done(message, _) => Some(message),
             _ => None,
         }
     }

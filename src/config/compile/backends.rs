@@ -11,9 +11,8 @@ use rustls::pki_types::ServerName;
 use super::bounds::within;
 use super::listen::PEM_BYTES_MAX;
 use super::models::WEIGHT_MAX;
-use super::{NAME_SIGNS, Source, check_name, file, file_bytes};
+use super::{NAME_SIGNS, Source, check_name, file, file_bytes, secrets};
 use crate::config::problem::Report;
-use crate::config::secret::{Secret, SecretSource};
 use crate::config::tls::{self, Trust};
 use crate::config::url::{self, Url};
 use crate::dialect::{Api, ApiSet};
@@ -55,7 +54,8 @@ impl One<'_> {
         check_name(&["backend", self.name], self.name, NAME_SIGNS, report);
         self.check_bounds(report);
         let provider = self.provider(report);
-        let secret = self.backend.api_key.as_ref().map(|key| self.secret(key, source, report));
+        let secret =
+            self.backend.api_key.as_ref().map(|key| secrets::read(&self.at("api_key"), key, source, report));
         let url = report.take(&self.at("url"), url::parse(&self.backend.url));
         let prefix = url.as_ref().map_or("", |url| &url.path);
         let health = self.health(provider, prefix, &source.file.health, report);
@@ -126,27 +126,6 @@ impl One<'_> {
             }
         }
         set
-    }
-
-    fn secret(&self, key: &SecretSource, source: &Source<'_>, report: &mut Report<'_>) -> Option<Secret> {
-        let (found, place) = match key {
-            SecretSource::Env(name) => {
-                let place = format!("the environment variable {name}");
-                (source.environment.variable(name).ok_or_else(|| format!("{place} is not set")), place)
-            }
-            SecretSource::File(path) => {
-                let place = format!("the file {}", path.display());
-                let bytes = file_bytes(source, path, Secret::BYTES_MAX + 2);
-                (
-                    bytes.and_then(|bytes| {
-                        String::from_utf8(bytes).map_err(|_| format!("{place} is not text"))
-                    }),
-                    place,
-                )
-            }
-        };
-        let secret = found.and_then(|found| Secret::new(&found).map_err(|wrong| format!("{place} {wrong}")));
-        report.take(&self.at("api_key"), secret)
     }
 
     fn health(

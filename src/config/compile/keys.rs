@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::bounds::within;
 use super::models::Names;
+use super::secrets::Known;
 use super::{NAME_SIGNS, check_name, file};
 use crate::config::glob;
 use crate::config::problem::Report;
@@ -14,17 +15,16 @@ use crate::units::KeyId;
 
 /// The largest limit per minute and burst: a unit is still regained in whole nanoseconds.
 const UNITS_MAX: u64 = 10_000_000_000;
-/// SHA-256 of nothing: what a script makes of a variable that is not set.
-const DIGEST_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// One row per key, by name.
 pub(super) fn compile(file: &file::File, names: &Names, models: usize, report: &mut Report<'_>) -> Vec<Key> {
+    let known = Known::new();
     let mut seen: HashMap<[u8; 32], &str> = HashMap::new();
     let mut keys = Vec::new();
     for (index, (name, key)) in file.key.iter().enumerate() {
         let at = |field| ["key", name, field];
         check_name(&["key", name], name, NAME_SIGNS, report);
-        let digest = report.take(&at("sha256"), digest(&key.sha256));
+        let digest = report.take(&at("sha256"), known.digest(&key.sha256));
         if let Some(other) = digest.and_then(|digest| seen.insert(digest, name)) {
             report.problem(&at("sha256"), format!("is the same key as [key.{other}]"));
         }
@@ -46,23 +46,6 @@ pub(super) fn compile(file: &file::File, names: &Names, models: usize, report: &
         });
     }
     keys
-}
-
-/// Reads 64 hex digits. What stands there instead may be the key itself and is not repeated.
-fn digest(hex: &str) -> Result<[u8; 32], &'static str> {
-    const FORM: &str = "expected the SHA-256 of the key in 64 hex digits: printf %s \"$KEY\" | sha256sum";
-    if hex.eq_ignore_ascii_case(DIGEST_OF_NOTHING) {
-        return Err("is the digest of nothing: the key was empty when it was made");
-    }
-    let mut digest = [0; 32];
-    if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(FORM);
-    }
-    for (byte, pair) in digest.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-        let nibble = |digit: u8| char::from(digit).to_digit(16).map_or(0, |value| value as u8);
-        *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
-    }
-    Ok(digest)
 }
 
 /// By `ModelId`: whether one of the patterns fits its name or an alias.

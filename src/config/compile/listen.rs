@@ -65,16 +65,26 @@ fn may_be_open(file: &file::File, path: &[&str], address: SocketAddr, report: &m
     }
 }
 
-/// The operator's listener.
+/// The operator's listener. One that other machines can reach has a token.
 pub(super) fn admin(source: &Source<'_>, data: &[Listener], report: &mut Report<'_>) -> Option<SocketAddr> {
     let path = ["admin", "listen"];
-    let address = report.take(&path, address(&source.file.admin.listen))?;
+    let admin = &source.file.admin;
+    let address = report.take(&path, address(&admin.listen))?;
     if data.iter().any(|listener| same_place(listener.address, address)) {
         report.problem(&path, format!("{address} is where clients connect; expected another port"));
     }
-    if !is_loopback(address) {
-        report
-            .note(format!("other machines can reach the admin listener on {address}, which asks for no key"));
+    match (is_loopback(address), &admin.token) {
+        (true, _) => {}
+        (false, Some(_)) => report.note(format!(
+            "the admin listener on {address} speaks plain HTTP: the network between has to keep its token secret"
+        )),
+        (false, None) => report.problem(
+            &path,
+            format!(
+                "other machines can reach {address} and there is no admin.token; listen on 127.0.0.1, or add \
+                 token = {{ env = \"NAME\" }}, {{ file = \"/path\" }} or {{ sha256 = \"64 hex digits\" }}"
+            ),
+        ),
     }
     Some(address)
 }

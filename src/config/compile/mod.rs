@@ -9,6 +9,7 @@ mod bounds;
 mod keys;
 mod listen;
 mod models;
+mod secrets;
 mod shards;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use super::file::{self, Driver, File, LogLevel};
 use super::problem::{Problems, Report};
 use super::read::Written;
 use crate::plan::{Cells, Plan};
-use crate::policy::auth::KeyTable;
+use crate::policy::auth::{KeyTable, Token};
 
 /// A configuration that holds.
 pub struct Compiled {
@@ -37,6 +38,8 @@ pub struct Compiled {
 pub struct Settings {
     /// The operator's listener.
     pub admin: SocketAddr,
+    /// What it asks for, if anything.
+    pub admin_token: Option<Token>,
     /// How to wait for the kernel.
     pub driver: Driver,
     /// Where finished exchanges are written down.
@@ -106,6 +109,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let backends = backends::compile(source, report);
     let (models, names) = models::compile(source, &timeouts, report);
     let keys = keys::compile(file, &names, models.len(), report);
+    let admin_token = secrets::admin_token(source, &keys, report);
     let access_log = access_log(source, report);
     if !report.problems.is_empty() {
         return None;
@@ -134,6 +138,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         plan,
         Settings {
             admin: admin?,
+            admin_token,
             driver: file.driver,
             access_log: access_log?,
             log: file.log.level,

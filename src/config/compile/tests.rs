@@ -10,6 +10,7 @@ use super::*;
 use crate::config::cores::{Core, Machine};
 use crate::config::read;
 use crate::plan::Target;
+use crate::policy::auth;
 use crate::units::{BackendId, Nanos};
 
 /// An environment made of what a test puts there.
@@ -30,6 +31,7 @@ impl Fake {
             ("/etc/ringway/tls/ca.pem", pem),
             ("/etc/ringway/tls/key.pem", made.signing_key.serialize_pem().into_bytes()),
             ("/etc/ringway/secret", b"sk-from-file\n".to_vec()),
+            ("/etc/ringway/token", b"rt-very-secret-0123456789abcdef\n".to_vec()),
             ("/etc/ringway/two-lines", b"sk-1\nsk-2\n".to_vec()),
         ];
         Self {
@@ -38,6 +40,10 @@ impl Fake {
                 ("OPENAI_API_KEY", "sk-very-secret-b"),
                 ("WITH_BREAK", "sk-very-secret\r\nX: y"),
                 ("EMPTY", ""),
+                ("RINGWAY_ADMIN_TOKEN", "rt-very-secret-0123456789abcdef"),
+                ("WEAK", "changeme"),
+                ("SHORT", "rt-very-secret-012345"),
+                ("ALIKE", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
             ]),
             files: files.into_iter().map(|(path, bytes)| (path.into(), bytes)).collect(),
             machine: Machine::plain(8),
@@ -86,6 +92,27 @@ fn an_open_gateway_is_on_loopback_or_on_purpose() {
     assert!(open.notes.iter().any(|note| note.starts_with("open gateway")));
     let closed = based("listen = \"0.0.0.0:8080\"", &format!("[key.k]\nsha256 = \"{DIGEST}\"")).unwrap();
     assert!(closed.plan.keys_required);
+}
+
+#[test]
+fn an_admin_listener_beyond_loopback_has_a_token() {
+    let admin = |lines: &str| based("", &format!("[admin]\n{lines}"));
+    assert_eq!(admin("listen = \"[::1]:9090\"").unwrap().settings.admin_token, None);
+    let open = admin("listen = \"0.0.0.0:9090\"").err().unwrap().to_string();
+    assert!(open.contains(
+        "f.toml:7: admin.listen: other machines can reach 0.0.0.0:9090 and there is no admin.token"
+    ));
+    let hex = |text: &str| {
+        auth::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let digest = format!("{{ sha256 = \"{}\" }}", hex("rt-very-secret-0123456789abcdef"));
+    for token in ["{ env = \"RINGWAY_ADMIN_TOKEN\" }", "{ file = \"token\" }", &digest] {
+        let closed = admin(&format!("listen = \"0.0.0.0:9090\"\ntoken = {token}")).unwrap();
+        let found = closed.settings.admin_token.unwrap();
+        assert!(found.accepts(b"rt-very-secret-0123456789abcdef"), "{token}");
+        assert!(closed.notes.iter().any(|note| note.contains("plain HTTP")), "{:?}", closed.notes);
+        assert!(!format!("{:?}", closed.settings).contains("very-secret"));
+    }
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// SHA-256 of `sk-1234`.
+const SK_1234: &str = "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b";
+
 fn refusal(before: &str, after: &str) -> String {
     match based(before, after) {
         Ok(_) => panic!("not refused: {before} {after}"),
@@ -14,6 +17,9 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
     let key = |fields: &str| format!("[key.k]\nsha256 = \"{DIGEST}\"\n{fields}");
     let two = format!("[key.k]\nsha256 = \"{DIGEST}\"\n[key.l]\nsha256 = \"{}\"", DIGEST.to_uppercase());
     let backend = |fields: &str| format!("[backend.b]\nurl = \"https://b\"\n{fields}");
+    let both = format!("[admin]\ntoken = {{ env = \"RINGWAY_ADMIN_TOKEN\", sha256 = \"{DIGEST}\" }}");
+    let own_key = format!("[admin]\ntoken = {{ sha256 = \"{DIGEST}\" }}\n{}", key(""));
+    let well_known = format!("[key.k]\nsha256 = \"{SK_1234}\"");
     #[rustfmt::skip] // one claim per line
     let table: &[(&str, &str, &str)] = &[
         ("listen = \"8080\"", "", "listen: expected an address and a port"),
@@ -27,6 +33,18 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("open = true", &key(""), "open: says that there are no keys"),
         ("", "[access_log]\nto = \"stdot\"", "access_log.to: expected \"off\", \"stdout\" or the path"),
         ("", "[admin]\nlisten = \"x\"", "admin.listen: expected an address and a port"),
+        ("", "[admin]\nlisten = \"0.0.0.0:9090\"", "admin.listen: other machines can reach 0.0.0.0:9090"),
+        ("", "[admin]\ntoken = \"very-secret\"", "admin.token: expected { env = \"NAME\" }, { file = \"/path\" } or"),
+        ("", "[admin]\ntoken = { env = \"WEAK\" }", "admin.token: the environment variable WEAK is one that everybody"),
+        ("", "[admin]\ntoken = { env = \"SHORT\" }", "admin.token: the environment variable SHORT is shorter than 24"),
+        ("", "[admin]\ntoken = { env = \"ALIKE\" }", "admin.token: the environment variable ALIKE is one that every"),
+        ("", "[admin]\ntoken = { env = \"EMPTY\" }", "admin.token: the environment variable EMPTY is empty"),
+        ("", "[admin]\ntoken = { env = \"NOT_SET\" }", "admin.token: the environment variable NOT_SET is not set"),
+        ("", "[admin]\ntoken = { file = \"none\" }", "admin.token: cannot read /etc/ringway/none"),
+        ("", "[admin]\ntoken = { sha256 = \"very-secret\" }", "admin.token: expected the SHA-256 of the key in 64"),
+        ("", "[admin]\ntoken = {}", "admin.token: expected exactly one of"),
+        ("", &both, "admin.token: expected exactly one of"),
+        ("", &own_key, "admin.token: is the same secret as [key.k]"),
         ("", "[tls]\ncert_file = \"no\"\nkey_file = \"tls/key.pem\"", "tls.cert_file: cannot read /etc/ringway/no"),
         ("", "[tls]\ncert_file = \"tls/key.pem\"\nkey_file = \"tls/key.pem\"", "tls.cert_file: holds no certificate"),
         ("", "[shards]\ncores = \"0-8\"", "shards.cores: core 8 is not one this process may use"),
@@ -50,6 +68,7 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", "[backend.\"b c\"]\nurl = \"http://b\"", "backend.\"b c\": is no name"),
         ("", "[backend.b]\nurl = \"b:80\"", "backend.b.url: expected http://HOST"),
         ("", &backend("api_key = { env = \"NOT_SET\" }"), "backend.b.api_key: the environment variable NOT_SET is not"),
+        ("", &backend("api_key = { env = \"sk-very-secret\" }"), "backend.b.api_key: has no name of an environment"),
         ("", &backend("api_key = { env = \"EMPTY\" }"), "backend.b.api_key: the environment variable EMPTY is empty"),
         ("", &backend("api_key = { env = \"WITH_BREAK\" }"), "WITH_BREAK holds a control character"),
         ("", &backend("api_key = { file = \"two-lines\" }"), "two-lines holds a control character"),
@@ -79,6 +98,7 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", "[model.\"n*\"]\nbackends = [\"a\"]", "model.\"n*\": is no name"),
         ("", "[model.n]\nbackends = [\"a\"]\ntimeouts = { total = \"1s\" }", "model.n.timeouts.first_token: is 2m"),
         ("", "[key.k]\nsha256 = \"sk-rw-1\"", "key.k.sha256: expected the SHA-256 of the key in 64 hex digits"),
+        ("", &well_known, "key.k.sha256: is the digest of a word that everybody tries"),
         ("", &two, "key.l.sha256: is the same key as [key.k]"),
         ("", &key("models = [\"m\", \"gpt-*\"]"), "key.k.models[1]: \"gpt-*\" fits no model"),
         ("", &key("models = []"), "key.k.models: is empty"),
