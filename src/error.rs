@@ -116,6 +116,8 @@ kinds! {
     BodyTooLarge => Client 413 "request_too_large" Never,
     /// No credential, two of them, or one that is not known.
     KeyInvalid => Client 401 "invalid_api_key" Never,
+    /// A key that does not hold, from an address that has sent too many of them.
+    KeysExceeded => Client 429 "too_many_invalid_keys" Never,
     /// The key was taken out of service while its exchange ran.
     KeyRevoked => Client 401 "api_key_revoked" Never,
     /// The key may not use this model.

@@ -6,7 +6,7 @@ mod support;
 use support::gateway::{Config, Gateway, K1};
 use support::origin::{Next, Origin};
 use support::strict::Message;
-use support::{J, chat, chat_head};
+use support::{J, chat, chat_head, models_head};
 
 fn start() -> (Origin, Gateway) {
     let origin = Origin::start();
@@ -33,6 +33,11 @@ fn messages(key: &str, body: &str) -> Vec<u8> {
         body.len()
     )
     .into_bytes()
+}
+
+/// A request for the list of models, without a body.
+fn models(key: &str) -> Vec<u8> {
+    format!("{}\r\n", models_head(key)).into_bytes()
 }
 
 fn openai(answer: &Message, status: u16, kind: &str, code: &str) {
@@ -69,6 +74,53 @@ fn a_wrong_key_is_a_401_in_each_dialect() {
     openai(&send(&gateway, none.as_bytes()), 401, "invalid_request_error", "invalid_api_key");
     anthropic(&send(&gateway, &messages("wrong", J)), 401, "authentication_error");
     assert!(origin.seen().is_empty());
+}
+
+/// S29: told to wait, each on a connection that ends; and nobody else pays for it.
+#[test]
+fn too_many_wrong_keys_from_an_address_are_told_to_wait() {
+    let origin = Origin::start();
+    let limit = "[limits]\nauth_failures_per_minute = 1";
+    let gateway = Gateway::start(&Config::simple(origin.port).shards("count = 1").tables(limit));
+    let wrong = || send(&gateway, &models("wrong"));
+    openai(&wrong(), 401, "invalid_request_error", "invalid_api_key");
+    let limited = wrong();
+    openai(&limited, 429, "invalid_request_error", "too_many_invalid_keys");
+    let wait: u64 = limited.one("retry-after").parse().expect("seconds");
+    assert!((1..=60).contains(&wait), "{limited:?}");
+    assert_eq!(
+        (limited.one("connection").as_str(), limited.one("x-should-retry").as_str()),
+        ("close", "false")
+    );
+    assert!(!limited.has("www-authenticate"), "{limited:?}");
+    anthropic(&send(&gateway, &messages("wrong", J)), 429, "rate_limit_error");
+
+    // A key that holds is served from the same address, before, between and after.
+    let mut client = gateway.connect();
+    for turn in 0..20 {
+        assert_eq!(wrong().status(), 429, "turn {turn}");
+        client.send(&chat(K1, "good", J));
+        assert_eq!(client.answer().expect("an answer").status(), 200, "turn {turn}");
+    }
+    // Two keys in one request are malformed, however often.
+    let two = format!(
+        "GET /v1/models HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {K1}\r\nx-api-key: wrong\r\n\r\n"
+    );
+    assert_eq!(send(&gateway, two.as_bytes()).status(), 400);
+    let counted = || gateway.metric("ringway_faults_total", "\"too_many_invalid_keys\"");
+    assert!(support::eventually(support::PATIENCE, || counted() >= 20.0), "{}", counted());
+}
+
+#[test]
+fn without_a_bound_wrong_keys_are_401_for_ever() {
+    let origin = Origin::start();
+    let limit = "[limits]\nauth_failures_per_minute = 0";
+    let gateway = Gateway::start(&Config::simple(origin.port).tables(limit));
+    let mut client = gateway.connect();
+    for turn in 0..100 {
+        client.send(&models("wrong"));
+        assert_eq!(client.answer().expect("an answer").status(), 401, "turn {turn}");
+    }
 }
 
 /// B2.

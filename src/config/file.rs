@@ -175,6 +175,9 @@ table! {
         /// Requests that may wait for the backends of one model when all of them have as much in flight as they may; 0
         /// refuses at once.
         queue: u32 = 100,
+        /// Requests a minute without a key that holds, from one address on one shard; more are told to wait. 0 for no
+        /// bound. Keys that hold are never refused for it.
+        auth_failures_per_minute: u64 = 120,
     }
 
     /// How tokens are estimated before the truth is known.

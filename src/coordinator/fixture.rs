@@ -74,6 +74,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             attempts: 2,
             memory_bytes: None,
             queue: 8,
+            auth_failures: None,
         },
         backends: targets.iter().enumerate().map(|(row, target)| backend(row, target)).collect(),
         models: Box::new([Model {

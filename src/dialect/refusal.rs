@@ -61,8 +61,8 @@ pub fn lines(fault: &Fault, allow: Option<&'static str>, out: &mut Vec<u8>) {
 fn should_retry(kind: Kind) -> Option<bool> {
     match kind {
         Kind::RequestsExceeded | Kind::TokensExceeded | Kind::InFlightExceeded => Some(true),
-        // Will not fit next time either.
-        Kind::TokensNeverFit => Some(false),
+        // Will not fit next time either, nor will the key be right.
+        Kind::TokensNeverFit | Kind::KeysExceeded => Some(false),
         // An operator has to act first.
         Kind::BackendDenied | Kind::TlsFailed | Kind::BackendMalformed => Some(false),
         // The backend may still be at work; a second try costs as much again.

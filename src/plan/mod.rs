@@ -140,6 +140,8 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// Requests that may wait for one model's backends, over all shards.
     pub queue: u32,
+    /// Requests without a key that holds, from one address on one shard, beyond which they are told to wait.
+    pub auth_failures: Option<Rate>,
 }
 
 /// One server we call.

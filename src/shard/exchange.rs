@@ -123,7 +123,8 @@ pub(super) async fn begin<'p>(
         Ok(api) => api,
         Err(fault) => {
             let bodiless = matches!(head.framing, framing::Request::None | framing::Request::Length(0));
-            let next = respond::refuse(client, settle, &asked, &fault, bodiless).await;
+            let goes_on = bodiless && fault.kind != Kind::KeysExceeded;
+            let next = respond::refuse(client, settle, &asked, &fault, goes_on).await;
             client.keep_request(head.len);
             client.forget_request();
             return Err(next);

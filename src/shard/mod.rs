@@ -43,6 +43,7 @@ use crate::net::ticker::Ticker;
 use crate::observe::ShardOutbox;
 use crate::observe::counters::{Counter, ShardNumbers};
 use crate::plan::{Control, Hatch, Plan, ShardTuning};
+use crate::policy::failures::Failures;
 use crate::policy::retry::RetryBudget;
 use crate::units::{Nanos, ShardId};
 use crate::wire::head::HeadLimits;
@@ -88,6 +89,7 @@ pub(crate) struct Core {
     pub(crate) control: Arc<Control>,
     pub(crate) retries: RefCell<RetryBudget>,
     pub(crate) queues: Queues,
+    pub(crate) failures: RefCell<Failures>,
     /// `Date` field value, renewed by the tick.
     pub(crate) date: RefCell<[u8; respond::DATE_BYTES]>,
     /// Milliseconds since 1970 at the last tick.
@@ -130,6 +132,7 @@ impl Shard {
             control,
             retries: RefCell::default(),
             queues: Queues::default(),
+            failures: RefCell::new(Failures::new(seed(id))),
             date: RefCell::new(respond::date(clock::unix_ms())),
             unix_ms: Cell::new(clock::unix_ms()),
             newest: RefCell::default(),

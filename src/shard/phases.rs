@@ -18,7 +18,7 @@ pub(super) fn on_head(settle: &mut Settle, head: &RequestHead, bytes: &[u8], api
     if settle.shard.control.is_shedding() {
         return Err(Fault::new(Kind::Overloaded, "the gateway is short of memory").retry_after(RETRY_SOON));
     }
-    authenticate(settle, head, bytes)?;
+    authenticate(settle, head, bytes).map_err(|fault| count_failure(settle, fault))?;
     check_body_head(&settle.shard, head, bytes, api)?;
     enter(settle)?;
     take_request(settle)
@@ -53,6 +53,23 @@ fn authenticate(settle: &mut Settle, head: &RequestHead, bytes: &[u8]) -> Result
     match key {
         Some(_) => Ok(()),
         None => Err(Fault::new(Kind::KeyInvalid, "the API key is not known here")),
+    }
+}
+
+/// The answer to a key that does not hold: after too many from one address, another one. Keys that hold never come
+/// here, so those of its neighbours behind one address go on.
+#[cold]
+fn count_failure(settle: &Settle, fault: Fault) -> Fault {
+    let shard = &settle.shard;
+    let (Some(rate), Some(address)) = (&shard.plan.limits.auth_failures, settle.record.client) else {
+        return fault;
+    };
+    match shard.failures.borrow_mut().take(address, rate, settle.started) {
+        Some(wait) if fault.kind == Kind::KeyInvalid => {
+            Fault::new(Kind::KeysExceeded, "too many requests without a valid API key from this address")
+                .retry_after(wait)
+        }
+        _ => fault,
     }
 }
 

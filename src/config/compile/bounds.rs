@@ -6,6 +6,7 @@ use super::file::{Estimate, File, Health, Limits, Timeouts};
 use crate::config::problem::{Report, written};
 use crate::config::quantity::{Size, Time};
 use crate::plan;
+use crate::policy::failures;
 use crate::units::Nanos;
 
 /// A problem unless `min <= value <= max`.
@@ -128,6 +129,7 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
         within(&["limits", "memory"], memory, Size::mib(16), Size::mib(1 << 20), report);
     }
     within(&["limits", "queue"], limits.queue, 0, 1_000_000, report);
+    within(&["limits", "auth_failures_per_minute"], limits.auth_failures_per_minute, 0, 1_000_000, report);
     at_most(&["limits", "body_buffer"], limits.body_buffer, &["limits", "body"], limits.body, report);
     if limits.target >= limits.head {
         let text = format!("is {}; expected less than limits.head, which is {}", limits.target, limits.head);
@@ -143,6 +145,7 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
         attempts: limits.attempts,
         memory_bytes: limits.memory.map(|size| size.0),
         queue: limits.queue,
+        auth_failures: Some(limits.auth_failures_per_minute).filter(|most| *most > 0).map(failures::rate),
     }
 }
 
