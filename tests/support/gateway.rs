@@ -82,6 +82,11 @@ impl Config {
         self
     }
 
+    /// Those variables.
+    pub fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        self.variables.iter().cloned()
+    }
+
     /// Adds a backend on a loopback port.
     pub fn backend(self, name: &str, port: u16, more: &str) -> Self {
         self.tables(&format!("[backend.{name}]\nurl = \"http://127.0.0.1:{port}\"\n{more}"))
@@ -193,7 +198,7 @@ impl Gateway {
             }
         };
         command.arg("serve").arg("--config").arg(&file);
-        command.envs(config.variables.iter().cloned());
+        command.envs(config.variables());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let said = Arc::new(Mutex::new(Vec::new()));

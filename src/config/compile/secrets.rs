@@ -88,10 +88,6 @@ pub(super) fn read(
 ) -> Option<Secret> {
     let place = place(key);
     let found = match key {
-        // What is no name may be the secret itself and is not repeated.
-        SecretSource::Env(name) if !is_name(name) => {
-            Err("has no name of an environment variable in env; expected letters, digits and _".to_owned())
-        }
         SecretSource::Env(name) => {
             source.environment.variable(name).ok_or_else(|| format!("{place} is not set"))
         }
@@ -102,17 +98,18 @@ pub(super) fn read(
     report.take(path, secret)
 }
 
+/// What does not look like the name of a variable may be the secret itself and is not repeated.
 fn place(key: &SecretSource) -> String {
     match key {
-        SecretSource::Env(name) => format!("the environment variable {name}"),
+        SecretSource::Env(name) if is_name(name) => format!("the environment variable {name}"),
+        SecretSource::Env(_) => "the environment variable that env names".to_owned(),
         SecretSource::File(path) => format!("the file {}", path.display()),
     }
 }
 
-/// POSIX, Base Definitions, section 8.1, and small letters.
+/// Capitals, digits and underscores (POSIX, Base Definitions, section 8.1).
 fn is_name(name: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    name.bytes().all(word) && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+    name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// The token of the admin listener, if it has one: hard to guess, and nobody's key.

@@ -68,7 +68,7 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", "[backend.\"b c\"]\nurl = \"http://b\"", "backend.\"b c\": is no name"),
         ("", "[backend.b]\nurl = \"b:80\"", "backend.b.url: expected http://HOST"),
         ("", &backend("api_key = { env = \"NOT_SET\" }"), "backend.b.api_key: the environment variable NOT_SET is not"),
-        ("", &backend("api_key = { env = \"sk-very-secret\" }"), "backend.b.api_key: has no name of an environment"),
+        ("", &backend("api_key = { env = \"sk-very-secret\" }"), "backend.b.api_key: the environment variable that env names"),
         ("", &backend("api_key = { env = \"EMPTY\" }"), "backend.b.api_key: the environment variable EMPTY is empty"),
         ("", &backend("api_key = { env = \"WITH_BREAK\" }"), "WITH_BREAK holds a control character"),
         ("", &backend("api_key = { file = \"two-lines\" }"), "two-lines holds a control character"),
