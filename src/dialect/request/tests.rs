@@ -85,6 +85,34 @@ fn a_member_that_two_readers_may_read_differently_is_refused_by_name() {
 }
 
 #[test]
+fn every_member_that_counts_has_one_spelling_and_one_place() {
+    for name in NAMES {
+        let value = match name {
+            "model" => r#""m""#,
+            "encoding_format" => r#""float""#,
+            "stream_options" => "{}",
+            "stream" => "true",
+            _ => "1",
+        };
+        let own = format!(r#""{name}":{value}"#);
+        let start = if name == "model" { own.clone() } else { format!(r#""model":"m",{own}"#) };
+        let capital = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
+        let escaped = format!("\\u{:04x}{}", name.as_bytes()[0], &name[1..]);
+        let refused = |body: &str| peek(Api::Embeddings, body.as_bytes()).expect_err(body).note.into_owned();
+        assert!(peek(Api::Embeddings, format!("{{{start}}}").as_bytes()).is_ok(), "{name}");
+        for again in [name, &escaped] {
+            let note = refused(&format!(r#"{{{start},"x":0,"{again}":{value}}}"#));
+            assert_eq!(note, format!("'{name}' is given twice"));
+        }
+        for other in [name.to_uppercase(), capital] {
+            let note = format!("'{name}' is written in another case");
+            assert_eq!(refused(&format!(r#"{{{start},"{other}":{value}}}"#)), note);
+            assert_eq!(refused(&format!(r#"{{"model":"m","{other}":{value}}}"#)), note, "alone");
+        }
+    }
+}
+
+#[test]
 fn wrong_types_and_ranges_are_refused() {
     for value in [
         "-1",
