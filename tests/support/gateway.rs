@@ -1,5 +1,6 @@
 //! The gateway under test: the built binary with a configuration of its own, on ports of its own.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -305,6 +306,30 @@ impl Gateway {
     /// Open file descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
+    }
+
+    /// The TCP ports on which it listens.
+    pub fn listens_on(&self) -> BTreeSet<u16> {
+        let sockets = self.sockets("tcp").into_iter().chain(self.sockets("tcp6"));
+        let listening = sockets.filter(|fields| fields[3] == "0A");
+        let port = |fields: Vec<String>| u16::from_str_radix(fields[1].rsplit(':').next()?, 16).ok();
+        listening.filter_map(port).collect()
+    }
+
+    /// How many sockets of a kind it has: tcp, tcp6, udp, udp6.
+    pub fn sockets_of(&self, kind: &str) -> usize {
+        self.sockets(kind).len()
+    }
+
+    /// Its own rows of a table of the kernel's sockets (proc_pid_net(5)), field by field.
+    fn sockets(&self, kind: &str) -> Vec<Vec<String>> {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("its descriptors");
+        let links = folder.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let own: BTreeSet<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+        let table =
+            std::fs::read_to_string(format!("/proc/{}/net/{kind}", self.pid)).expect("the kernel's table");
+        let rows = table.lines().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect());
+        rows.filter(|fields: &Vec<String>| own.contains(&format!("socket:[{}]", fields[9]))).collect()
     }
 
     /// Threads.
