@@ -131,7 +131,16 @@ pub enum Wrapper {
     OpenFiles(u32),
     /// With io_uring_setup refused by this error, from this call on (strace).
     RingRefused(&'static str, u32),
+    /// Under what the systemd unit allows it (`sandbox.py`).
+    Sandboxed,
 }
+
+/// The program that confines what follows it as the unit of the second does.
+pub const SANDBOX: [&str; 3] = [
+    "python3",
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/sandbox.py"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ringway.service"),
+];
 
 /// A running gateway, killed when dropped.
 pub struct Gateway {
@@ -195,6 +204,11 @@ impl Gateway {
                 let mut command = Command::new("strace");
                 command.args(["-f", "-o", "/dev/null", "-e", "trace=io_uring_setup", "-e"]);
                 command.arg(format!("inject=io_uring_setup:error={error}:when={from}+")).arg(binary);
+                command
+            }
+            Wrapper::Sandboxed => {
+                let mut command = Command::new(SANDBOX[0]);
+                command.args(&SANDBOX[1..]).arg(binary);
                 command
             }
         };
@@ -360,6 +374,13 @@ impl Gateway {
         let after = text.rsplit(')').next().unwrap_or("");
         let ticks = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
         Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
+    /// The value of a line of its status (proc_pid_status(5)).
+    pub fn status_line(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_default().trim().to_owned()
     }
 
     /// Sends a signal by its short name.
