@@ -236,6 +236,25 @@ fn the_house_keeps_its_rules() {
 }
 
 #[test]
+fn security_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let mut files = sources(&root.join("src"));
+    files.append(&mut sources(&root.join("tests")));
+    let names: Vec<(&str, &str)> =
+        page.split('`').skip(1).step_by(2).filter_map(|name| name.split_once("::")).collect();
+    assert!(names.len() > 30, "the search found the names");
+    for (file, name) in names {
+        let found = |(path, text): (&String, &String)| {
+            let is_file = path.ends_with(&format!("{file}.rs")) || path.contains(&format!("{file}/"));
+            let place = format!("fn {name}()");
+            is_file && text.split("#[test]").skip(1).any(|rest| rest.trim_start().starts_with(&place))
+        };
+        assert!(files.iter().any(found), "there is no test {file}::{name}");
+    }
+}
+
+#[test]
 fn the_table_of_imports_has_no_circle() {
     for (at, (room, allowed)) in MAY_IMPORT.iter().enumerate() {
         for to in *allowed {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::gateway::{Config, Gateway, K1};
+use support::gateway::{Config, Gateway, K1, digest_hex};
 use support::origin::{Next, Origin};
 use support::strict::Message;
 use support::{J, chat, chat_head, models_head};
@@ -62,7 +62,7 @@ fn anthropic(answer: &Message, status: u16, kind: &str) {
     assert!(!answer.one("request-id").is_empty(), "{answer:?}");
 }
 
-/// B1, N01.
+/// B1, N01; S04: the digest that stands in the configuration is no key.
 #[test]
 fn a_wrong_key_is_a_401_in_each_dialect() {
     let (origin, gateway) = start();
@@ -72,6 +72,8 @@ fn a_wrong_key_is_a_401_in_each_dialect() {
     let none =
         format!("POST /v1/chat/completions HTTP/1.1\r\nHost: gw.test\r\nContent-Length: 27\r\n\r\n{J}");
     openai(&send(&gateway, none.as_bytes()), 401, "invalid_request_error", "invalid_api_key");
+    let digest = send(&gateway, &chat(&digest_hex(K1), "x", J));
+    openai(&digest, 401, "invalid_request_error", "invalid_api_key");
     anthropic(&send(&gateway, &messages("wrong", J)), 401, "authentication_error");
     assert!(origin.seen().is_empty());
 }

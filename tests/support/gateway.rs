@@ -100,11 +100,7 @@ impl Config {
 
     /// Adds a key.
     pub fn key(self, name: &str, secret: &str, more: &str) -> Self {
-        let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
-        let hex = digest.as_ref().iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let hex = digest_hex(secret);
         self.tables(&format!("[key.{name}]\nsha256 = \"{hex}\"\n{more}"))
     }
 
@@ -120,6 +116,15 @@ impl Config {
             self.top, self.admin, self.shards, self.tables
         )
     }
+}
+
+/// The SHA-256 of a key as it stands in a configuration.
+pub fn digest_hex(secret: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
+    digest.as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// How to run the binary.
