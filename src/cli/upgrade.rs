@@ -32,8 +32,8 @@ const READY: &[u8] = b"ready";
 const PER_PACKET: usize = 64;
 /// Bytes of the addresses in one packet.
 const PACKET_BYTES: usize = PER_PACKET * 64;
-/// How long the next process may take until it serves: its names have to be resolved.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the next process may take until it serves: its names have to be resolved, and whoever asked is waiting.
+const PATIENCE: Duration = Duration::from_secs(9);
 
 /// Listening sockets by their addresses.
 pub(super) type Sockets = BTreeMap<SocketAddr, Vec<TcpListener>>;
