@@ -1,5 +1,6 @@
 //! A new process takes the place of an old one: nobody who connects is refused or reset, and what runs ends where it
 //! began.
+#![allow(clippy::print_stdout)] // how many requests there were
 
 mod support;
 
@@ -62,6 +63,7 @@ fn f_30_upgrades_refuse_nobody_and_reset_nobody() {
         }
         over.store(true, Ordering::SeqCst);
     });
+    println!("{upgrades} upgrades, {} requests served", served.load(Ordering::SeqCst));
     assert!(gateway.said().matches("serves from now on").count() == upgrades, "{}", gateway.said());
 }
 
@@ -99,6 +101,21 @@ fn f_30_streams_end_in_the_process_they_began_in() {
         assert_eq!(judge(&client.answer().expect("the rest").text()), ("ab".into(), Ending::Finished));
     }
     assert!(eventually(PATIENCE, || gateway.first_has_ended()), "the old process ends with its last stream");
+}
+
+#[test]
+fn the_commands_ask_the_gateway_that_runs() {
+    let origin = Origin::start();
+    let mut gateway = Gateway::start(&Config::simple(origin.port));
+    let (code, said) = gateway.command("reload");
+    assert!(code == Some(0) && said.contains("\"generation\":2"), "{said}");
+    let (code, said) = gateway.command("upgrade");
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{code:?} {said}"));
+    gateway.follow(answer["pid"].as_u64().expect("a process number") as u32);
+    assert_eq!(support::ask(&gateway, J, "after").status(), 200);
+    gateway.rewrite_text("listen = ");
+    let (code, said) = gateway.command("reload");
+    assert!(code == Some(1) && said.contains("ringway.toml:1:"), "{code:?} {said}");
 }
 
 #[test]

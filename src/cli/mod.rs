@@ -1,5 +1,6 @@
 //! The commands: one file each. The only room that speaks to the terminal.
 
+mod ask;
 mod check;
 mod notify;
 mod schema;
@@ -35,6 +36,18 @@ enum Command {
         /// The configuration [default: ./ringway.toml, then /etc/ringway/ringway.toml]
         file: Option<PathBuf>,
     },
+    /// Tell the gateway that runs to take up its configuration as it is now
+    Reload {
+        /// The configuration [default: ./ringway.toml, then /etc/ringway/ringway.toml]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Tell the gateway that runs to give way to the program as it is now
+    Upgrade {
+        /// The configuration [default: ./ringway.toml, then /etc/ringway/ringway.toml]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Print the JSON Schema of the configuration, for completion in editors
     Schema,
 }
@@ -44,6 +57,8 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve { config } => start(config),
         Command::Check { file } => check::command(file),
+        Command::Reload { config } => ask::command(config, "/reload"),
+        Command::Upgrade { config } => ask::command(config, "/upgrade"),
         Command::Schema => schema::command(),
     }
 }
@@ -92,6 +107,8 @@ mod tests {
             ("ringway serve --config a.toml", true),
             ("ringway check", true),
             ("ringway check a.toml", true),
+            ("ringway reload", true),
+            ("ringway upgrade --config a.toml", true),
             ("ringway schema", true),
             ("ringway", false),
             ("ringway serve a.toml", false),

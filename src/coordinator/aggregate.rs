@@ -98,7 +98,9 @@ impl Watch {
         let before = before(&self.plan, &plan);
         let (outboxes, shards) =
             self.shards.iter().map(|inbox| inbox.next(&before)).unzip::<_, _, Vec<_>, Vec<_>>();
+        self.merge();
         let mut older = std::mem::take(&mut *lock(&self.older));
+        older.retain(|older| !older.inbox.is_over()); // also between two ticks: reloads may come faster
         older.extend(self.shards.iter().map(|inbox| Older { plan: self.plan.clone(), inbox: inbox.clone() }));
         let probes = before.backends.iter().map(|id| match id {
             Some(id) => self.probes[id.index()].clone(),

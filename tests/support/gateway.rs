@@ -280,6 +280,15 @@ impl Gateway {
         std::fs::rename(&new, self.folder.join("ringway.toml")).expect("in its place");
     }
 
+    /// Runs a command of the binary on its file: exit status, and what it says.
+    pub fn command(&self, name: &str) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+        command.arg(name).arg("--config").arg(self.folder.join("ringway.toml")).stdin(Stdio::null());
+        let output = command.output().expect("the binary runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// Takes up what its file says now; what it answers.
     pub fn reload(&self) -> (u16, String) {
         self.to_admin("POST", "/reload").expect("an answer")

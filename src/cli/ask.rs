@@ -1,0 +1,66 @@
+//! `ringway reload` and `ringway upgrade`: asks the gateway that runs, on its admin listener, and prints what it says.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::{complain, print};
+use crate::config::{self, Process};
+
+/// The token of the admin listener, if it asks for one: the configuration may know its digest only.
+const TOKEN: &str = "RINGWAY_ADMIN_TOKEN";
+/// More than the gateway takes for anything.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Bytes of an answer that are read.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// Asks the gateway of this configuration. Exit status 1 if it refuses, or cannot be reached.
+pub(super) fn command(named: Option<PathBuf>, path: &str) -> ExitCode {
+    let loaded = config::locate(named).and_then(|file| config::load(&file, &Process));
+    let admin = match loaded {
+        Ok(compiled) => compiled.settings.admin,
+        Err(problems) => return complain(&problems.to_string()),
+    };
+    match ask(admin, path, std::env::var(TOKEN).ok().as_deref()) {
+        Ok((200, body)) => print(body.trim_end()),
+        Ok((status, body)) => complain(&format!("{status}: {}", body.trim_end())),
+        Err(error) => complain(&format!("no answer from the gateway on {admin}: {error}")),
+    }
+}
+
+/// Status and body.
+fn ask(admin: SocketAddr, path: &str, token: Option<&str>) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nhost: {admin}\r\n{token}content-length: 0\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    read(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not speak HTTP"))
+}
+
+fn read(answer: &str) -> Option<(u16, String)> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_its_status_and_its_body() {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        assert_eq!(read(answer), Some((200, "{}".to_owned())));
+        for other in ["", "HTTP/1.1 200 OK\r\n", "SSH-2.0\r\n\r\n", "HTTP/1.1 xx\r\n\r\n"] {
+            assert_eq!(read(other), None, "{other:?}");
+        }
+    }
+}
