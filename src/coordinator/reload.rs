@@ -15,13 +15,13 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::aggregate::{Current, Watch, lock};
 use super::{Stop, probe, resolve};
 use crate::clock;
 use crate::config::{self, Compiled, Noting, Settings, Stamp};
-use crate::observe::ShardOutbox;
+use crate::observe::{Counter, ShardInbox, ShardOutbox};
 use crate::plan::{Hatch, Plan};
 
 /// What a shard finds in its hatch: the plan to serve by from now on, and where to count under it.
@@ -88,6 +88,10 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a reload waits for names of backends that are new; what is not known then is asked for again later.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Time between two looks whether shards have taken the plan, and how many there are: they take it at their next tick.
+const TAKEN_LOOK: Duration = Duration::from_millis(2);
+const TAKEN_LOOKS: u32 = 250;
 
 /// Requests that wait to be seen.
 pub(super) const REQUESTS_MAX: usize = 16;
@@ -233,6 +237,7 @@ impl Reloader {
             hatch.put((plan.clone(), outbox)); // one that was not taken has served nobody
         }
         plan.revoke_missing(&old.plan);
+        taken(&next).await;
         self.duties = duties(&next);
         source.settings = settings;
         Ok(Told { generation: plan.generation, notes })
@@ -259,6 +264,17 @@ impl Reloader {
                 Err(error.to_string())
             }
         }
+    }
+}
+
+/// Waits until every shard serves by the plan; one that stands still is not waited for long.
+async fn taken(watch: &Watch) {
+    let taken = |shard: &Arc<ShardInbox>| shard.numbers.get(Counter::PlanGeneration) >= watch.plan.generation;
+    for _ in 0..TAKEN_LOOKS {
+        if watch.shards.iter().all(taken) {
+            return;
+        }
+        sleep(TAKEN_LOOK).await;
     }
 }
 

@@ -161,6 +161,11 @@ impl Spill {
         Ok(())
     }
 
+    /// Whether clients wait at the door of `shard`.
+    pub fn is_waiting(&self, shard: usize) -> bool {
+        !self.doors[shard].waiting.is_empty()
+    }
+
     /// The next client handed to `shard`.
     pub fn handed(&self, shard: usize) -> Option<Accepted> {
         self.doors[shard].waiting.pop()

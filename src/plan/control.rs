@@ -3,6 +3,7 @@
 //!
 //! Shards look at it in their tick; nothing here wakes anybody.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -12,6 +13,7 @@ use crate::units::Nanos;
 pub struct Control {
     shards: usize,
     started: AtomicUsize,
+    closing: AtomicUsize,
     ended: AtomicUsize,
     draining: AtomicBool,
     shedding: AtomicBool,
@@ -23,6 +25,16 @@ pub struct Control {
 /// A shard that serves; dropping it (also by a panic of its thread) says that it has ended.
 pub struct Presence {
     control: Arc<Control>,
+    is_closing: Cell<bool>,
+}
+
+impl Presence {
+    /// Says, once, that this shard hands no client to another any more.
+    pub fn close(&self) {
+        if !self.is_closing.replace(true) {
+            self.control.closing.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Control {
@@ -31,6 +43,7 @@ impl Control {
         Self {
             shards,
             started: AtomicUsize::new(0),
+            closing: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             shedding: AtomicBool::new(false),
@@ -43,7 +56,7 @@ impl Control {
     /// Called by a shard once its listeners are open; it keeps the guard for as long as it serves.
     pub fn enter(self: &Arc<Self>) -> Presence {
         self.started.fetch_add(1, Ordering::AcqRel);
-        Presence { control: self.clone() }
+        Presence { control: self.clone(), is_closing: Cell::new(false) }
     }
 
     /// Whether clients should go elsewhere: answers ask them to, and readiness fails.
@@ -92,6 +105,11 @@ impl Control {
         self.stop_accepting.store(true, Ordering::Release);
     }
 
+    /// Whether no shard hands a client to another any more: what has not been handed over by now never will be.
+    pub fn all_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire) >= self.shards
+    }
+
     /// How many shards there should be.
     pub fn shards(&self) -> usize {
         self.shards
@@ -117,6 +135,7 @@ impl Control {
 
 impl Drop for Presence {
     fn drop(&mut self) {
+        self.close();
         self.control.ended.fetch_add(1, Ordering::AcqRel);
     }
 }

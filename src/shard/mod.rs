@@ -159,6 +159,7 @@ impl Shard {
     fn put_in_force(self) -> Rc<Self> {
         let shard = Rc::new(self);
         *shard.newest.borrow_mut() = Rc::downgrade(&shard);
+        shard.numbers.set(Counter::PlanGeneration, shard.plan.generation);
         shard.deadlines.wake_all(); // so that what runs under older plans looks whether its key still holds
         shard
     }
@@ -218,6 +219,14 @@ impl Core {
         self.stopping.get()
     }
 
+    /// Whether it has nothing to do any more, and nobody can give it anything.
+    fn is_over(&self) -> bool {
+        self.closing.get()
+            && self.connections.get() == 0
+            && self.control.all_closing()
+            && !self.spill.is_waiting(self.id.index())
+    }
+
     /// Moves time on; `each_second` is done about once a second.
     fn tick(&self, each_second: impl FnOnce(Nanos)) {
         let now = clock::now();
@@ -256,11 +265,14 @@ pub async fn run(seat: Seat) -> std::io::Result<()> {
     }
     monoio::spawn(receive(Rc::clone(&shard.core), Socket::from_std(seat.bell)?));
     let ticker = Ticker::new(TICK)?;
-    while !(shard.is_closing() && shard.connections.get() == 0) {
+    while !shard.is_over() {
         if ticker.tick().await? > 1 {
             shard.numbers.add(Counter::TicksLate, 1);
         }
         shard.tick();
+        if shard.is_closing() {
+            presence.close();
+        }
         if let Some((plan, outbox)) = seat.hatch.take() {
             shard = shard.next(plan, outbox);
         }
@@ -317,7 +329,7 @@ fn place(shard: &Rc<Shard>, client: Accepted) {
     shard.numbers.add(Counter::ConnectionsAccepted, 1);
     let own = shard.id.index();
     let best = shard.spill.place(own, shard.random());
-    if best == own {
+    if best == own || shard.is_closing() {
         return admit(shard, client);
     }
     match shard.spill.hand_over(best, client) {
