@@ -76,7 +76,7 @@ fn f_27_a_hangup_brings_the_new_plan_and_what_runs_keeps_the_old_one() {
     assert_eq!(judge(&answer.text()), ("first last".to_owned(), Ending::Finished));
     running.send(&chat(K1, "after", J));
     assert_eq!(running.answer().expect("an answer").status(), 404, "the next request has the new plan");
-    assert!(gateway.said().contains("plan 2 is in force"), "{}", gateway.said());
+    assert!(eventually(PATIENCE, || gateway.said().contains("plan 2 is in force")), "{}", gateway.said());
 }
 
 #[test]
@@ -142,7 +142,8 @@ fn f_26_what_does_not_hold_changes_nothing_and_is_told() {
         "{state}"
     );
     assert!((gateway.metric("ringway_reload_refused", "") - 1.0).abs() < 0.1);
-    assert!(gateway.said().contains("the plan in force stays"), "{}", gateway.said());
+    let told = || gateway.said().contains("the plan in force stays");
+    assert!(eventually(PATIENCE, told), "{}", gateway.said());
 
     // Half-written files, cut at every byte: taken or refused, never anything between.
     let whole = good.text(gateway.port, gateway.admin);

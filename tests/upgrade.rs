@@ -64,7 +64,8 @@ fn f_30_upgrades_refuse_nobody_and_reset_nobody() {
         over.store(true, Ordering::SeqCst);
     });
     println!("{upgrades} upgrades, {} requests served", served.load(Ordering::SeqCst));
-    assert!(gateway.said().matches("serves from now on").count() == upgrades, "{}", gateway.said());
+    let told = || gateway.said().matches("serves from now on").count() == upgrades;
+    assert!(eventually(PATIENCE, told), "{}", gateway.said());
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn f_30_a_program_that_does_not_start_changes_nothing() {
     gateway.rewrite_text("this is no configuration");
     let (code, said) = gateway.to_admin("POST", "/upgrade").expect("an answer");
     assert!(code == 422 && said.contains("does not serve"), "{code} {said}");
-    assert!(gateway.said().contains("not replaced"), "{}", gateway.said());
+    assert!(eventually(PATIENCE, || gateway.said().contains("not replaced")), "{}", gateway.said());
     for turn in 0..20 {
         assert_eq!(support::ask(&gateway, J, &format!("turn-{turn}")).status(), 200);
     }
