@@ -33,6 +33,8 @@ fn f_01_a_refused_connection_goes_to_the_next_backend() {
         let answer = ask(&gateway, J, &nonce);
         assert!(answer.status() == 200 && answer.text().contains(&nonce), "{answer:?}");
     }
+    let moved = gateway.metric("ringway_retries_failover_total", "");
+    assert!(moved >= 1.0, "{moved} requests went to the other backend");
 }
 
 #[test]

@@ -92,71 +92,39 @@ impl Chain<'_> {
         let (mut attempts, mut fresh, mut waited) = (0, false, false);
         loop {
             // A stale connection is no failure: it draws nothing, and happens once since the next attempt dials.
-            if failed.is_some() && !fresh && !shard.retries.borrow_mut().take() {
+            let draws = failed.filter(|_| !fresh);
+            if let Some((kind, _)) = draws
+                && !shard.retries.borrow_mut().take()
+            {
                 shard.numbers.inc(Counter::RetriesOverBudget);
-                return Err(failed.map_or(Kind::NoBackend, |(kind, _)| kind));
+                return Err(kind);
             }
-            // With another model to ask nobody waits; without one nobody passes those who do.
-            let behind = !holds && failed.is_none() && shard.queues.is_waiting(&shard, model.id);
-            let picked = match behind {
-                true => None,
-                false => choose::pick(&shard, self.settle, self.outgoing, model, &tried),
-            };
-            let picked = match picked {
-                None if behind
-                    || failed.is_none() && !holds && choose::is_full(&shard, self.outgoing.api, model) =>
-                {
-                    self.queue(model).await?
-                }
-                picked => picked,
-            };
-            let Some(picked) = picked else {
+            // With another model to ask nobody waits for a slot.
+            let Some(picked) = self.pick(model, &tried, failed.is_none() && !holds).await? else {
                 let Some((kind, asked)) = failed else {
-                    let fault = choose::nobody(&shard, model, self.outgoing.api);
-                    let kind = fault.kind;
-                    self.refused.get_or_insert(Refused { fault, answer: None });
-                    return Err(kind);
+                    return Err(self.nobody(model));
                 };
-                shard.retries.borrow_mut().give_back();
+                if draws.is_some() {
+                    shard.retries.borrow_mut().give_back();
+                }
                 let wait = retry::wait(kind, asked, attempts, shard.random());
                 match wait.filter(|wait| !waited && *wait <= model.timeouts.retry_wait) {
                     Some(wait) => self.wait(wait).await?,
                     None => return Err(kind),
                 }
-                shard.numbers.inc(Counter::RetriesWaited);
-                (tried, waited) = (Tried::default(), true);
+                (tried, fresh, waited) = (Tried::default(), false, true);
                 continue;
             };
+            if draws.is_some() {
+                shard.numbers.inc(if waited { Counter::RetriesWaited } else { Counter::RetriesFailover });
+            }
             waited = false;
-            let (index, backend) = (picked.index, picked.backend);
             attempts += 1;
-            self.settle.record.attempts += 1;
-            self.settle.record.backend = Some(backend);
-            let mut attempt = Attempt {
-                client: self.client,
-                settle: self.settle,
-                outgoing: self.outgoing,
-                model,
-                total: self.total,
-                fresh,
-                holds,
-                sent: Sent::default(),
-                early: None,
-            };
-            let opened = attempt.run(picked, place).await;
-            let sent = attempt.sent;
-            let refusal = match opened {
-                Ok(answer) => answer.refusal(self.outgoing.api, holds),
-                Err(fault) => {
-                    *place = None;
-                    Some(fault)
-                }
-            };
-            let Some(fault) = refusal else {
+            let (index, backend) = (picked.index, picked.backend);
+            let Err((refused, sent)) = self.attempt(model, picked, fresh, holds, place).await else {
                 shard.plan.cells.backend(backend).breaker.success(shard.deadlines.now());
                 return Ok(());
             };
-            let refused = Refused { answer: place.take().filter(Answer::speaks_for_itself), fault };
             let (kind, asked) = (refused.fault.kind, refused.fault.retry_after);
             // The backend is well, the kept connection was not.
             fresh = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
@@ -175,6 +143,74 @@ impl Chain<'_> {
             }
             failed = Some((kind, asked));
         }
+    }
+
+    /// One attempt, whose answer is put into `place`.
+    ///
+    /// Errors: how it failed, and how far it got.
+    async fn attempt(
+        &mut self,
+        model: &Model,
+        picked: Picked<'_>,
+        fresh: bool,
+        holds: bool,
+        place: &mut Option<Answer>,
+    ) -> Result<(), (Refused, Sent)> {
+        self.settle.record.attempts += 1;
+        self.settle.record.backend = Some(picked.backend);
+        let mut attempt = Attempt {
+            client: self.client,
+            settle: self.settle,
+            outgoing: self.outgoing,
+            model,
+            total: self.total,
+            fresh,
+            holds,
+            sent: Sent::default(),
+            early: None,
+        };
+        let opened = attempt.run(picked, place).await;
+        let sent = attempt.sent;
+        let refusal = match opened {
+            Ok(answer) => answer.refusal(self.outgoing.api, holds),
+            Err(fault) => {
+                *place = None;
+                Some(fault)
+            }
+        };
+        match refusal {
+            None => Ok(()),
+            Some(fault) => {
+                Err((Refused { answer: place.take().filter(Answer::speaks_for_itself), fault }, sent))
+            }
+        }
+    }
+
+    /// The backend to ask next. `waits`: in a queue, if all of them are full; nobody passes those who wait there.
+    ///
+    /// Errors: the wait has come to nothing.
+    async fn pick<'m>(
+        &mut self,
+        model: &'m Model,
+        tried: &Tried,
+        waits: bool,
+    ) -> Result<Option<Picked<'m>>, Kind> {
+        let shard = self.client.shard.clone();
+        if waits && shard.queues.is_waiting(&shard, model.id) {
+            return self.queue(model).await;
+        }
+        match choose::pick(&shard, self.settle, self.outgoing, model, tried) {
+            None if waits && choose::is_full(&shard, self.outgoing.api, model) => self.queue(model).await,
+            picked => Ok(picked),
+        }
+    }
+
+    /// No backend of this model was asked: the client is told so, unless it is told what another model's said.
+    fn nobody(&mut self, model: &Model) -> Kind {
+        let fault = choose::nobody(&self.client.shard, model, self.outgoing.api);
+        let kind = fault.kind;
+        self.refused.get_or_insert(Refused { fault, answer: None });
+        kind
     }
 
     /// Waits for a slot of a model whose backends all have as much in flight as they may. `None`: none of them can be
