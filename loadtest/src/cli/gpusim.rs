@@ -1,6 +1,6 @@
 //! `loadtest gpusim`.
 
-use super::say;
+use super::{Interrupt, say};
 use loadtest::address::Address;
 use loadtest::{gpusim, instant};
 use std::net::SocketAddr;
@@ -26,12 +26,14 @@ pub(crate) struct Gpusim {
 impl Gpusim {
     /// Runs until it is interrupted.
     pub(crate) fn run(self) -> Result<(), Box<dyn std::error::Error>> {
+        let interrupt = Interrupt::watch()?;
         if self.instant {
             let model = &self.options.models[0];
             let server = instant::start(&self.listen, model, &self.instant_options);
             let server = server.map_err(|error| format!("{}: {error}", self.listen))?;
             say(&format!("instant gpusim listens on {}", server.address));
-            return Ok(until_interrupted()?);
+            interrupt.wait();
+            return Ok(());
         }
         let mut running = Vec::new();
         for index in 0..self.servers.max(1) {
@@ -42,7 +44,7 @@ impl Gpusim {
             say(&format!("gpusim listens on {}", server.address));
             running.push(server);
         }
-        until_interrupted()?;
+        interrupt.wait();
         Ok(())
     }
 }
@@ -60,15 +62,4 @@ fn nth(address: &Address, index: u16) -> Result<Address, String> {
         }
         address => Ok(address.clone()),
     }
-}
-
-fn until_interrupted() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            done = tokio::signal::ctrl_c() => done,
-            _ = terminated.recv() => Ok(()),
-        }
-    })
 }
