@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 mod cli;
 
-/// Load tools for Ringway: a GPU-server simulator and a load driver.
+/// Load tools for Ringway: a GPU-server simulator, a load driver and a faulty network.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Line {
@@ -20,6 +20,8 @@ enum Command {
     Gpusim(cli::gpusim::Gpusim),
     /// Drive an OpenAI endpoint with load and measure it.
     Drive(Box<cli::drive::Drive>),
+    /// Stand between a client and a server, and do to their connections what bad networks do.
+    Chaos(cli::chaos::Chaos),
 }
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let done = match Line::parse().command {
         Command::Gpusim(command) => command.run(),
         Command::Drive(command) => command.run(),
+        Command::Chaos(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! The commands' terminal face; nothing else in this package prints.
 
+pub(crate) mod chaos;
 pub(crate) mod drive;
 pub(crate) mod gpusim;
 
