@@ -211,6 +211,29 @@ fn limits_and_counts_go_on_across_plans() {
     assert!(gateway.metric("ringway_backend_reused_total", "") >= 3.0, "idle connections come along");
 }
 
+/// A connection outlives any number of plans, and keeps none of them in memory but the one it is served by.
+#[test]
+fn f_25_kept_connections_hold_no_old_plan() {
+    let origin = Origin::start();
+    let config = Config::simple(origin.port);
+    let gateway = Gateway::start(&config);
+    let mut kept = Vec::new();
+    for turn in 0..5 {
+        let mut client = gateway.connect();
+        client.send(&chat(K1, "kept", J));
+        assert_eq!(client.answer().expect("an answer").status(), 200);
+        kept.push(client);
+        gateway.rewrite(&config.clone().key(&format!("turn-{turn}"), &format!("{K2}-{turn}"), ""));
+        assert_eq!(gateway.reload().0, 200);
+    }
+    let in_use = || gateway.metric("ringway_plans_in_use", "");
+    assert!(eventually(PATIENCE, || in_use() < 1.5), "{} plans are held by idle connections", in_use());
+    for client in &mut kept {
+        client.send(&chat(K1, "again", J));
+        assert_eq!(client.answer().expect("an answer on the kept connection").status(), 200);
+    }
+}
+
 /// Reloads as fast as they go, under load, on every shard; in a campaign a thousand of them in a minute.
 #[test]
 fn f_25_reloads_under_load_fail_nothing() {

@@ -149,6 +149,13 @@ impl Watch {
         older.chain(self.shards.iter().map(|inbox| (self.plan.clone(), inbox.clone()))).collect()
     }
 
+    /// Plans that something is still served by, the one in force included.
+    pub(super) fn plans_in_use(&self) -> usize {
+        let mut generations: Vec<u64> = self.ends().iter().map(|(plan, _)| plan.generation).collect();
+        generations.dedup(); // the ends are in the order of their plans
+        generations.len()
+    }
+
     /// Everything measured so far, as of the last merge.
     pub(super) fn totals(&self) -> MutexGuard<'_, Totals> {
         lock(&self.totals)

@@ -354,25 +354,25 @@ fn admit(shard: &Rc<Shard>, client: Accepted) {
     });
 }
 
-/// One client counted as held, until it is dropped.
-struct Held(Rc<Shard>);
+/// One client counted as held, until it is dropped. It outlives plans, so it holds none.
+struct Held(Rc<Core>);
 
 impl Held {
     fn new(shard: &Rc<Shard>) -> Self {
         shard.connections.set(shard.connections.get() + 1);
         shard.spill.enter(shard.id.index());
         shard.numbers.set(Counter::ConnectionsActive, shard.connections.get() as u64);
-        Self(Rc::clone(shard))
+        Self(Rc::clone(&shard.core))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let shard = &self.0;
-        shard.connections.set(shard.connections.get() - 1);
-        shard.spill.leave(shard.id.index());
-        shard.numbers.set(Counter::ConnectionsActive, shard.connections.get() as u64);
-        shard.numbers.add(Counter::ConnectionsClosed, 1);
+        let core = &self.0;
+        core.connections.set(core.connections.get() - 1);
+        core.spill.leave(core.id.index());
+        core.numbers.set(Counter::ConnectionsActive, core.connections.get() as u64);
+        core.numbers.add(Counter::ConnectionsClosed, 1);
     }
 }
 
