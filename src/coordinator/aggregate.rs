@@ -99,8 +99,8 @@ impl Watch {
         let (outboxes, shards) =
             self.shards.iter().map(|inbox| inbox.next(&before)).unzip::<_, _, Vec<_>, Vec<_>>();
         self.merge();
+        self.forget(); // also between two ticks: reloads may come faster
         let mut older = std::mem::take(&mut *lock(&self.older));
-        older.retain(|older| !older.inbox.is_over()); // also between two ticks: reloads may come faster
         older.extend(self.shards.iter().map(|inbox| Older { plan: self.plan.clone(), inbox: inbox.clone() }));
         let probes = before.backends.iter().map(|id| match id {
             Some(id) => self.probes[id.index()].clone(),
@@ -140,20 +140,17 @@ impl Watch {
         }
     }
 
-    /// Every shard's end, each with the plan whose rows its records name. Those that have nothing more to say are
-    /// forgotten on the way.
-    pub(super) fn ends(&self) -> Vec<(Arc<Plan>, Arc<ShardInbox>)> {
-        let mut older = lock(&self.older);
-        older.retain(|older| !older.inbox.is_over());
-        let older = older.iter().map(|older| (older.plan.clone(), older.inbox.clone()));
-        older.chain(self.shards.iter().map(|inbox| (self.plan.clone(), inbox.clone()))).collect()
+    /// The plans that something is still served by, or that a record still names rows of; the one in force comes first.
+    pub(super) fn plans(&self) -> Vec<Arc<Plan>> {
+        let mut plans = vec![self.plan.clone()];
+        plans.extend(lock(&self.older).iter().rev().map(|older| older.plan.clone()));
+        plans.dedup_by_key(|plan| plan.generation);
+        plans
     }
 
-    /// Plans that something is still served by, the one in force included.
-    pub(super) fn plans_in_use(&self) -> usize {
-        let mut generations: Vec<u64> = self.ends().iter().map(|(plan, _)| plan.generation).collect();
-        generations.dedup(); // the ends are in the order of their plans
-        generations.len()
+    /// Lets go of the ends that have nothing more to say.
+    fn forget(&self) {
+        lock(&self.older).retain(|older| !older.inbox.is_over());
     }
 
     /// Everything measured so far, as of the last merge.
@@ -229,12 +226,14 @@ pub(super) async fn run(current: &Current, mut log: Option<&mut Log>) -> Infalli
             _ = merges.tick() => {
                 let watch = current.load();
                 watch.merge();
-                watch.ends(); // forgets those that are over
+                watch.forget();
             }
             _ = pumps.tick(), if log.is_some() => {
                 if let Some(log) = log.as_mut() {
                     // Not everything: the next tick goes on.
-                    let _ = log.pump(&current.load().ends());
+                    let watch = current.load();
+                    let _ = log.pump(&watch.shards, &watch.plans());
+                    watch.forget(); // now, while the queues are empty
                 }
             }
         }

@@ -96,20 +96,24 @@ impl Log {
         self.numbers.clone()
     }
 
-    /// Turns waiting records into lines, as long as the writer takes them. Never blocks. False if there is more to
-    /// do: the writer was not ready, or there were more records than fit one go.
-    pub(super) fn pump(&mut self, ends: &[(Arc<Plan>, Arc<ShardInbox>)]) -> bool {
+    /// Turns waiting records into lines, as long as the writer takes them; `plans` are those that they may name rows
+    /// of. Never blocks. False if there is more to do: the writer was not ready, or there were more records than fit
+    /// one go.
+    pub(super) fn pump(&mut self, shards: &[Arc<ShardInbox>], plans: &[Arc<Plan>]) -> bool {
         let mut emptied = true;
-        for (plan, shard) in ends {
-            let most = RECORDS_PER_PUMP / ends.len().max(1);
+        for shard in shards {
+            let most = RECORDS_PER_PUMP / shards.len();
             let mut taken = 0;
             while taken < most {
                 if self.batch.len() >= BATCH_BYTES && !self.hand_over() {
                     return false;
                 }
                 let Some(record) = shard.next_record() else { break };
-                line(&mut self.batch, plan, &record);
                 taken += 1;
+                match plans.iter().find(|plan| plan.generation == record.plan) {
+                    Some(plan) => line(&mut self.batch, plan, &record),
+                    None => _ = self.numbers.lines_lost.fetch_add(1, Ordering::Relaxed), // never: plans outlive their records
+                }
             }
             emptied &= taken < most;
         }
@@ -138,9 +142,9 @@ impl Log {
     }
 
     /// Writes what is left, for `patience` at most. Blocks for so long.
-    pub(super) fn close(mut self, ends: &[(Arc<Plan>, Arc<ShardInbox>)], patience: Duration) {
+    pub(super) fn close(mut self, shards: &[Arc<ShardInbox>], plans: &[Arc<Plan>], patience: Duration) {
         let deadline = Instant::now() + patience;
-        while !self.pump(ends) && Instant::now() < deadline {
+        while !self.pump(shards, plans) && Instant::now() < deadline {
             thread::sleep(CLOSING_PAUSE);
         }
         self.numbers.lines_lost.fetch_add(lines(&self.batch), Ordering::Relaxed);

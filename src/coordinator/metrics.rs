@@ -46,7 +46,7 @@ fn build(page: &mut Page, watch: &Watch) {
     page.gauge("ringway_draining", "Whether the process has been asked to stop.").count(&[], draining.into());
     page.gauge("ringway_plan_generation", "Number of the plan in force.").count(&[], watch.plan.generation);
     page.gauge("ringway_plans_in_use", "Plans that something is still served by, the one in force included.")
-        .count(&[], watch.plans_in_use() as u64);
+        .count(&[], watch.plans().len() as u64);
     page.gauge("ringway_shedding", "Whether new requests are refused for want of memory.")
         .count(&[], watch.control.is_shedding().into());
     page.counter("ringway_shard_stalls_total", "Times a shard was seen standing still for a second.")

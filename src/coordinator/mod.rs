@@ -169,7 +169,7 @@ async fn run(current: Current, mut log: Option<Log>, stops: mpsc::Receiver<Stop>
     let watch = current.load();
     watch.merge();
     if let Some(log) = log {
-        log.close(&watch.ends(), LOG_PATIENCE);
+        log.close(&watch.shards, &watch.plans(), LOG_PATIENCE);
     }
     ended
 }

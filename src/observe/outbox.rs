@@ -1,6 +1,8 @@
-//! The two ends between one shard and the coordinator: a pair for each plan that the shard serves by.
+//! The two ends between one shard and the coordinator: a pair for each plan that the shard serves by. Records of all of
+//! them wait in one queue.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -33,7 +35,8 @@ pub struct ShardInbox {
 /// Both ends for one shard. `records_max` bounds the records that wait for the access log; `None` is for a log
 /// that is off: no record is kept and none is counted as dropped.
 pub fn channel(shard: ShardId, rows: Rows, records_max: Option<usize>) -> (ShardOutbox, ShardInbox) {
-    pair(shard, Arc::default(), UsageTables::new(rows), rows.models, records_max)
+    let records = records_max.map(|most| Arc::new(ArrayQueue::new(most.max(1))));
+    pair(shard, Arc::default(), UsageTables::new(rows), rows.models, records)
 }
 
 fn pair(
@@ -41,10 +44,9 @@ fn pair(
     numbers: Arc<ShardNumbers>,
     tables: UsageTables,
     models: usize,
-    records_max: Option<usize>,
+    records: Option<Arc<ArrayQueue<Record>>>,
 ) -> (ShardOutbox, ShardInbox) {
     let (tables, (recorder, intervals)) = (Arc::new(tables), lane(models));
-    let records = records_max.map(|most| Arc::new(ArrayQueue::new(most.max(1))));
     let outbox =
         ShardOutbox { numbers: numbers.clone(), tables: tables.clone(), recorder, records: records.clone() };
     (outbox, ShardInbox { shard, numbers, tables, intervals, records })
@@ -78,16 +80,17 @@ impl ShardOutbox {
 impl ShardInbox {
     /// The pair for the next plan of the same shard: what was counted goes on, rows that mean the same do too.
     pub fn next(&self, before: &Before) -> (ShardOutbox, ShardInbox) {
-        let records_max = self.records.as_ref().map(|records| records.capacity());
         let tables = self.tables.next(before);
-        pair(self.shard, self.numbers.clone(), tables, before.models.len(), records_max)
+        pair(self.shard, self.numbers.clone(), tables, before.models.len(), self.records.clone())
     }
 
     /// Whether the shard's end is gone, and all it had to say has been taken.
     pub fn is_over(&self) -> bool {
-        let no_records =
-            self.records.as_ref().is_none_or(|records| Arc::strong_count(records) == 1 && records.is_empty());
-        no_records && self.intervals.is_over()
+        if Arc::strong_count(&self.tables) > 1 {
+            return false;
+        }
+        fence(Ordering::Acquire); // who sees the other end gone sees all that it sent
+        self.records.as_ref().is_none_or(|records| records.is_empty()) && self.intervals.is_over()
     }
 
     /// Adds what the shard has handed over to `totals`, and gives the emptied histograms back. `row` tells which row
@@ -96,7 +99,7 @@ impl ShardInbox {
         self.intervals.merge_into(totals, row);
     }
 
-    /// The next record for the access log.
+    /// The next record for the access log, whichever plan the exchange was served by.
     pub fn next_record(&self) -> Option<Record> {
         self.records.as_ref()?.pop()
     }
@@ -155,6 +158,7 @@ mod tests {
         let mut totals = Totals::new(1);
         inbox.merge_into(&mut totals, Some);
         assert_eq!(inbox.next_record(), Some(sample()));
+        assert_eq!(newer.next_record(), Some(sample()), "one queue for both");
         assert!(inbox.is_over());
         assert_eq!(totals.model(ModelId::new(0)).unwrap().duration.count(), 1, "the last interval came, too");
     }

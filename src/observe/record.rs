@@ -50,6 +50,8 @@ pub struct Record {
     pub request_id: RequestId,
     /// Which shard served it.
     pub shard: ShardId,
+    /// The generation of the plan that it was served by: what the ids below are rows of.
+    pub plan: u64,
     /// Who called, unless the address is not known (a Unix socket).
     pub client: Option<IpAddr>,
     /// The API called: `chat`, `messages`, ...; a name of ours, never the client's text.
@@ -114,6 +116,7 @@ pub(crate) mod tests {
             at_unix_ms: 1_790_000_000_123,
             request_id: RequestId(0x00ab_cdef),
             shard: ShardId::new(0),
+            plan: 1,
             client: Some(IpAddr::from([192, 0, 2, 7])),
             api: "chat",
             key: Some(KeyId::new(0)),

@@ -48,6 +48,7 @@ impl Settle {
             at_unix_ms: shard.unix_ms.get(),
             request_id: RequestId(u128::from(shard.random()) << 64 | u128::from(shard.random())),
             shard: shard.id,
+            plan: shard.plan.generation,
             client: Some(client),
             api: "unread",
             key: None,

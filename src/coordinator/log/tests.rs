@@ -15,8 +15,12 @@ fn plan() -> Plan {
     fixture::plan(&[fixture::tcp("192.0.2.1", 8000)])
 }
 
-fn ends(inbox: ShardInbox) -> [(Arc<Plan>, Arc<ShardInbox>); 1] {
-    [(Arc::new(plan()), Arc::new(inbox))]
+fn plans() -> [Arc<Plan>; 1] {
+    [Arc::new(plan())]
+}
+
+fn shards(inbox: ShardInbox) -> [Arc<ShardInbox>; 1] {
+    [Arc::new(inbox)]
 }
 
 fn text(record: &Record) -> String {
@@ -129,12 +133,12 @@ fn settle(outbox: &mut ShardOutbox, count: usize) {
 #[test]
 fn a_blocked_sink_drops_and_counts_and_blocks_nobody() {
     let (mut outbox, inbox) = fixture::shard(Some(64));
-    let ends = ends(inbox);
+    let (shards, plans) = (shards(inbox), plans());
     let (mut log, opener, written) = gated();
     let total = 64 * 400;
     for _ in 0..400 {
         settle(&mut outbox, 64);
-        let _ = log.pump(&ends);
+        let _ = log.pump(&shards, &plans);
     }
     let dropped = outbox.numbers().get(Counter::RecordsDropped);
     assert!(dropped > 0, "the way to a blocked sink must fill");
@@ -143,11 +147,34 @@ fn a_blocked_sink_drops_and_counts_and_blocks_nobody() {
     drop(opener);
     let numbers = log.numbers();
     fixture::until_blocking("everything that was kept is written", || {
-        let _ = log.pump(&ends);
+        let _ = log.pump(&shards, &plans);
         numbers.lines.load(Ordering::Relaxed) + dropped == total
     });
     assert_eq!(lines(&written.lock().unwrap()) + dropped, total);
     assert_eq!(numbers.lines_lost.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn each_record_is_told_in_the_names_of_its_own_plan() {
+    let (mut outbox, inbox) = fixture::shard(Some(64));
+    let (log, opener, written) = gated();
+    drop(opener);
+    let renamed = |generation: u64, name: &str| {
+        let mut plan = plan();
+        plan.generation = generation;
+        plan.models[0].name = name.into();
+        Arc::new(plan)
+    };
+    for plan in [7, 6, 5] {
+        outbox.settle(&Record { plan, ..sample() });
+    }
+    let numbers = log.numbers();
+    log.close(&shards(inbox), &[renamed(7, "new"), renamed(6, "old")], Duration::from_secs(5));
+    let written = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+    let models: Vec<Value> =
+        written.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["model"].clone()).collect();
+    assert_eq!(models, ["new", "old"]);
+    assert_eq!(numbers.lines_lost.load(Ordering::Relaxed), 1, "rows of a plan that nobody has name nothing");
 }
 
 #[test]
@@ -156,7 +183,7 @@ fn closing_writes_what_waits() {
     let (log, opener, written) = gated();
     drop(opener);
     settle(&mut outbox, 5);
-    log.close(&ends(inbox), Duration::from_secs(5));
+    log.close(&shards(inbox), &plans(), Duration::from_secs(5));
     assert_eq!(lines(&written.lock().unwrap()), 5);
 }
 
@@ -171,7 +198,7 @@ fn closing_a_slow_sink_loses_nothing_that_fits_the_patience() {
             std::thread::yield_now();
         }
     });
-    log.close(&ends(inbox), Duration::from_secs(10));
+    log.close(&shards(inbox), &plans(), Duration::from_secs(10));
     slow.join().unwrap();
     assert_eq!(lines(&written.lock().unwrap()), RECORDS_MAX as u64);
 }
@@ -187,7 +214,7 @@ fn closing_does_not_wait_for_a_blocked_sink() {
     let (mut outbox, inbox) = fixture::shard(Some(64));
     let (log, _opener, written) = gated();
     settle(&mut outbox, 5);
-    log.close(&ends(inbox), Duration::from_millis(20));
+    log.close(&shards(inbox), &plans(), Duration::from_millis(20));
     assert!(written.lock().unwrap().is_empty());
 }
 
@@ -210,7 +237,7 @@ fn lines_that_a_full_disk_refuses_are_counted() {
     let log = Log::to(Box::new(Full)).unwrap();
     let numbers = log.numbers();
     settle(&mut outbox, 3);
-    log.close(&ends(inbox), Duration::from_secs(5));
+    log.close(&shards(inbox), &plans(), Duration::from_secs(5));
     assert_eq!(numbers.lines_lost.load(Ordering::Relaxed), 3);
     assert_eq!(numbers.lines.load(Ordering::Relaxed), 0);
 }
@@ -222,7 +249,7 @@ fn a_file_is_appended_to() {
     let (mut outbox, inbox) = fixture::shard(Some(64));
     let log = Log::open(&AccessLog::File(path.clone())).unwrap().unwrap();
     settle(&mut outbox, 1);
-    log.close(&ends(inbox), Duration::from_secs(5));
+    log.close(&shards(inbox), &plans(), Duration::from_secs(5));
     let text = fs::read_to_string(&path).unwrap();
     fs::remove_file(&path).unwrap();
     assert!(text.starts_with("before\n{"), "{text}");
@@ -237,7 +264,7 @@ fn a_fifo_without_a_reader_opens_at_once() {
     let log = Log::open(&AccessLog::File(path.clone())).unwrap().unwrap();
     let mut reader = BufReader::new(OpenOptions::new().read(true).open(&path).unwrap().take(1 << 20));
     settle(&mut outbox, 1);
-    log.close(&ends(inbox), Duration::from_secs(5));
+    log.close(&shards(inbox), &plans(), Duration::from_secs(5));
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
     fs::remove_file(&path).unwrap();
