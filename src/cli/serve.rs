@@ -50,7 +50,6 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
             admin: Some(admin),
             admin_token,
             access_log,
-            resolve_every: RESOLVE_EVERY,
             drain_grace: DRAIN_GRACE,
             version: env!("CARGO_PKG_VERSION"),
             driver: driver.clone(),
@@ -238,8 +237,6 @@ fn raise_descriptor_limit() {
 
 /// How long the start waits for names of backends; what is not known then is asked for again later.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
-/// Time between two resolutions of a backend's name.
-const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// How long readiness fails before the listeners close, so that a balancer in front notices.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
 

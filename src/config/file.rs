@@ -58,6 +58,8 @@ table! {
         estimate: Estimate = Estimate::default(),
         /// Active probing, for every backend that does not say otherwise.
         health: Health = Health::default(),
+        /// The names of backends.
+        dns: Dns = Dns::default(),
         /// One line per finished exchange.
         access_log: AccessLog = AccessLog::default(),
         /// Taking up a new configuration while the gateway runs.
@@ -214,6 +216,12 @@ table! {
         failures: Option<u32> = None,
         /// As in [health].
         successes: Option<u32> = None,
+    }
+
+    /// The names of backends.
+    Dns {
+        /// Time between two questions for the addresses of a name. Without an answer the last one stands.
+        every: Time = Time::seconds(30),
     }
 
     /// One line per finished exchange.

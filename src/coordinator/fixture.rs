@@ -64,6 +64,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             busy_poll_us: 0,
         }]),
         timeouts,
+        resolve_every: Nanos(60_000_000_000),
         limits: Limits {
             head_bytes: 1_024,
             head_lines: 64,
@@ -138,7 +139,6 @@ pub(super) fn settings() -> Settings {
         admin: Some(admin()),
         admin_token: None,
         access_log: AccessLog::Off,
-        resolve_every: Duration::from_secs(60),
         drain_grace: Duration::ZERO,
         version: "0.0.0-test",
         driver: "none (test)".to_owned(),

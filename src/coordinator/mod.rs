@@ -47,8 +47,6 @@ pub struct Settings {
     pub admin_token: Option<Token>,
     /// Where the access log goes.
     pub access_log: AccessLog,
-    /// Time between two resolutions of a backend's name.
-    pub resolve_every: Duration,
     /// After SIGTERM: how long readiness fails before the listeners close, so that a balancer in front notices.
     pub drain_grace: Duration,
     /// Version shown in `/status` and `ringway_build_info`.

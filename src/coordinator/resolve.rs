@@ -53,7 +53,8 @@ pub(super) fn spawn(watch: &Arc<Watch>, duties: &mut JoinSet<()>) {
         let watch = watch.clone();
         duties.spawn(async move {
             loop {
-                tokio::time::sleep(pause(&watch.plan, &backends, watch.settings.resolve_every)).await;
+                let every = Duration::from_nanos(watch.plan.resolve_every.0);
+                tokio::time::sleep(pause(&watch.plan, &backends, every)).await;
                 let answer = refresh(&watch.plan, &host, &backends, lookup).await;
                 if answer.is_err() {
                     watch.resolve_failures.fetch_add(1, Ordering::Relaxed);

@@ -35,6 +35,8 @@ pub struct Plan {
     pub shards: Box<[ShardTuning]>,
     /// Deadlines that hold for every exchange unless a model overrides them.
     pub timeouts: Timeouts,
+    /// Time between two questions for the addresses of a backend's name.
+    pub resolve_every: Nanos,
     /// Sizes beyond which a message is refused.
     pub limits: Limits,
     /// By `BackendId`, in the order of their names.

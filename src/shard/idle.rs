@@ -4,6 +4,10 @@
 //! nor sent anything; no system call, and the same read then waits for the answer.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use crate::net::blocks::Block;
 use crate::net::stream::{Reader, Writer};
@@ -13,6 +17,8 @@ use crate::units::{BackendId, Nanos};
 pub(crate) struct Connection {
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
+    /// Where it leads; `None` for a Unix socket.
+    peer: Option<SocketAddr>,
     /// Whether an exchange was answered on it before.
     pub(crate) reused: bool,
     /// When it went idle.
@@ -24,20 +30,35 @@ pub(crate) struct Connection {
 /// The idle connections of one shard.
 pub(crate) struct Idle {
     /// By `BackendId`.
-    stacks: RefCell<Vec<Vec<Connection>>>,
+    stacks: RefCell<Vec<Stack>>,
     /// Kept per backend at most.
     max: Cell<usize>,
 }
 
+/// The idle connections to one backend, the oldest at the bottom.
+#[derive(Default)]
+struct Stack {
+    kept: Vec<Connection>,
+    /// Where the backend was at the last sweep; a connection to anywhere else is not kept. Empty before the first.
+    addresses: Arc<Vec<SocketAddr>>,
+}
+
+impl Stack {
+    fn leads_there(&self, connection: &Connection) -> bool {
+        self.addresses.is_empty() || connection.peer.is_none_or(|peer| self.addresses.contains(&peer))
+    }
+}
+
 impl Connection {
-    pub(crate) fn new((reader, writer): (Reader, Writer)) -> Self {
-        Self { reader, writer, reused: false, idle_since: Nanos(0), idle_max: Nanos(0) }
+    pub(crate) fn new((reader, writer): (Reader, Writer), peer: Option<SocketAddr>) -> Self {
+        Self { reader, writer, peer, reused: false, idle_since: Nanos(0), idle_max: Nanos(0) }
     }
 }
 
 impl Idle {
     pub(crate) fn new(backends: usize, max: usize) -> Self {
-        let stacks = std::iter::repeat_with(|| Vec::with_capacity(max.min(64))).take(backends).collect();
+        let stack = || Stack { kept: Vec::with_capacity(max.min(64)), ..Stack::default() };
+        let stacks = std::iter::repeat_with(stack).take(backends).collect();
         Self { stacks: RefCell::new(stacks), max: Cell::new(max) }
     }
 
@@ -55,7 +76,7 @@ impl Idle {
         let mut stacks = self.stacks.borrow_mut();
         let Some(stack) = stacks.get_mut(backend.index()) else { return (None, 0) };
         let mut stale = 0;
-        while let Some(mut connection) = stack.pop() {
+        while let Some(mut connection) = stack.kept.pop() {
             if connection.reader.submit().is_pending() {
                 return (Some(connection), stale);
             }
@@ -65,7 +86,7 @@ impl Idle {
     }
 
     /// Keeps a connection whose answer has been read to its end, with `block` armed for the next one. Full stacks
-    /// close it instead.
+    /// close it instead, and so do those of a backend that has moved.
     pub(crate) fn put(
         &self,
         backend: BackendId,
@@ -76,7 +97,7 @@ impl Idle {
     ) {
         let mut stacks = self.stacks.borrow_mut();
         let Some(stack) = stacks.get_mut(backend.index()) else { return };
-        if stack.len() >= self.max.get() {
+        if stack.kept.len() >= self.max.get() || !stack.leads_there(&connection) {
             return;
         }
         connection.reused = true;
@@ -84,24 +105,34 @@ impl Idle {
         connection.idle_max = max;
         connection.reader.arm(block);
         if connection.reader.submit().is_pending() {
-            stack.push(connection);
+            stack.kept.push(connection);
         }
     }
 
     /// How many there are, over all backends.
     pub(crate) fn count(&self) -> usize {
-        self.stacks.borrow().iter().map(Vec::len).sum()
+        self.stacks.borrow().iter().map(|stack| stack.kept.len()).sum()
     }
 
     /// Closes all of them.
     pub(crate) fn close(&self) {
-        self.stacks.borrow_mut().iter_mut().for_each(Vec::clear);
+        self.stacks.borrow_mut().iter_mut().for_each(|stack| stack.kept.clear());
     }
 
-    /// Closes what has been idle too long. The oldest lie at the bottom.
-    pub(crate) fn sweep(&self, now: Nanos) {
-        for stack in self.stacks.borrow_mut().iter_mut() {
-            stack.retain_mut(|connection| now.since(connection.idle_since) < connection.idle_max);
+    /// Closes what has been idle too long, and what leads to where a backend is not any more; `addresses` tells where
+    /// it is, by `BackendId`.
+    pub(crate) fn sweep<'a>(
+        &self,
+        now: Nanos,
+        addresses: impl Iterator<Item = &'a ArcSwap<Vec<SocketAddr>>>,
+    ) {
+        for (stack, addresses) in self.stacks.borrow_mut().iter_mut().zip(addresses) {
+            let mut kept = std::mem::take(&mut stack.kept);
+            stack.addresses = addresses.load_full();
+            kept.retain(|connection| {
+                now.since(connection.idle_since) < connection.idle_max && stack.leads_there(connection)
+            });
+            stack.kept = kept;
         }
     }
 }

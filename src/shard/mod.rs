@@ -182,7 +182,7 @@ impl Shard {
     fn tick(&self) {
         self.core.tick(|now| {
             self.outbox.borrow_mut().flush();
-            self.idle.sweep(now);
+            self.idle.sweep(now, self.plan.backends.iter().map(|backend| &backend.addresses));
             self.numbers.set(Counter::BackendIdle, self.idle.count() as u64);
         });
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::file::{Estimate, File, Health, Limits, Timeouts};
+use super::file::{Dns, Estimate, File, Health, Limits, Timeouts};
 use crate::config::problem::{Report, written};
 use crate::config::quantity::{Size, Time};
 use crate::plan;
@@ -153,6 +153,12 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
 pub(super) fn estimate(estimate: &Estimate, report: &mut Report<'_>) {
     within(&["estimate", "output_tokens"], estimate.output_tokens, 1, 10_000_000, report);
     within(&["estimate", "bytes_per_token"], estimate.bytes_per_token, 1, 64, report);
+}
+
+/// Names; the time between two questions.
+pub(super) fn dns(dns: &Dns, report: &mut Report<'_>) -> Nanos {
+    within(&["dns", "every"], dns.every, Time(Nanos(100_000_000)), Time::minutes(60), report);
+    dns.every.0
 }
 
 /// Probing: timeout <= interval.

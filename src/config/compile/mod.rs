@@ -104,6 +104,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let admin = listen::admin(source, &listeners, report);
     let timeouts = bounds::timeouts(&file.timeouts, report);
     let limits = bounds::limits(&file.limits, report);
+    let resolve_every = bounds::dns(&file.dns, report);
     bounds::estimate(&file.estimate, report);
     bounds::health(&["health"], &file.health, report);
     let backends = backends::compile(source, report);
@@ -121,6 +122,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         listeners: listeners.into(),
         shards: shards.into(),
         timeouts,
+        resolve_every,
         limits,
         backends: backends.into(),
         models: models.into(),
