@@ -174,6 +174,8 @@ kinds! {
     QueueTimeout => Gateway 503 "queue_timeout" Never,
     /// A bound of ours is reached: connections, buffers, in-flight slots.
     Overloaded => Gateway 503 "overloaded" Never,
+    /// No descriptor, port or kernel memory is free to connect to the backend with.
+    SocketsExhausted => Gateway 503 "out_of_sockets" Yes,
     /// We are shutting down.
     Draining => Gateway 503 "draining" Never,
     /// A broken invariant of ours; the exchange failed, nothing else did.

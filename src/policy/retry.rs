@@ -39,7 +39,7 @@ pub fn again(kind: Kind, sent: Sent, attempts: u32, attempts_max: u32) -> bool {
 pub fn falls_back(kind: Kind) -> bool {
     match kind {
         Kind::TotalTimeout => false,
-        Kind::NoBackend | Kind::ContextExceeded => true,
+        Kind::NoBackend | Kind::ContextExceeded | Kind::SocketsExhausted => true,
         _ => kind.side() == Side::Backend,
     }
 }

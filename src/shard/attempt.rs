@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
+use nix::libc;
+
 use super::answer::Answer;
-use super::choose::Picked;
+use super::choose::{Picked, RETRY_SOON};
 use super::connection::Client;
 use super::decode::{Decode, Decoded};
 use super::dispatch::Outgoing;
@@ -18,7 +20,7 @@ use super::{Shard, convert, encode};
 use crate::clock;
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow};
-use crate::net::stream::{self as sockets, Outcome, Reader, Writer};
+use crate::net::stream::{self as sockets, Outcome};
 use crate::net::{dial, tls};
 use crate::observe::counters::Counter;
 use crate::plan::{Backend, Model, Target};
@@ -133,8 +135,7 @@ impl Attempt<'_> {
         let dialled =
             watch::with_client(self.client, Box::pin(open(backend, shard.tuning().busy_poll_us))).await;
         let fault = match dialled {
-            Ok(Ok(connection)) => {
-                let mut connection = Connection::new(connection);
+            Ok(Ok(mut connection)) => {
                 connection.reader.arm(shard.blocks.large());
                 return Ok(connection);
             }
@@ -242,31 +243,45 @@ impl Attempt<'_> {
 }
 
 /// Connects to a backend: every address in turn, TLS on top where it is asked for.
-async fn open(backend: &Backend, busy_poll_us: u32) -> Result<(Reader, Writer), Fault> {
-    let failed =
-        |error: io::Error| Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", error.kind()));
-    let socket = match &backend.target {
-        Target::Unix(path) => dial::unix(path).await.map_err(failed)?,
+async fn open(backend: &Backend, busy_poll_us: u32) -> Result<Connection, Fault> {
+    let (socket, peer) = match &backend.target {
+        Target::Unix(path) => (dial::unix(path).await.map_err(not_dialled)?, None),
         Target::Tcp { .. } => {
             let addresses = backend.addresses.load_full();
-            first_to_accept(&addresses, busy_poll_us).await.map_err(failed)?
+            let (socket, peer) = first_to_accept(&addresses, busy_poll_us).await.map_err(not_dialled)?;
+            (socket, Some(peer))
         }
     };
-    match &backend.tls {
-        None => Ok(sockets::plain(socket)),
+    let halves = match &backend.tls {
+        None => sockets::plain(socket),
         Some(tls) => {
             tls::connect(socket, tls.config.clone(), tls.server_name.clone()).await.map_err(|error| {
                 Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", error.kind()))
-            })
+            })?
         }
+    };
+    Ok(Connection::new(halves, peer))
+}
+
+/// Whose fault it is that there is no connection.
+fn not_dialled(error: io::Error) -> Fault {
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            let message = format!("the gateway cannot open a connection: {}", error.kind());
+            Fault::new(Kind::SocketsExhausted, message).retry_after(RETRY_SOON)
+        }
+        _ => Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", error.kind())),
     }
 }
 
-async fn first_to_accept(addresses: &[SocketAddr], busy_poll_us: u32) -> io::Result<sockets::Socket> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+async fn first_to_accept(
+    addresses: &[SocketAddr],
+    busy_poll_us: u32,
+) -> io::Result<(sockets::Socket, SocketAddr)> {
+    let mut last = io::Error::from(io::ErrorKind::HostUnreachable); // a name that has no address yet
     for address in addresses {
         match dial::tcp(*address, busy_poll_us).await {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => return Ok((socket, *address)),
             Err(error) => last = error,
         }
     }

@@ -126,9 +126,9 @@ impl Chain<'_> {
                 return Ok(());
             };
             let (kind, asked) = (refused.fault.kind, refused.fault.retry_after);
-            // The backend is well, the kept connection was not.
+            // The backend is well: it was the kept connection that was not, or this machine.
             fresh = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
-            match fresh {
+            match fresh || kind == Kind::SocketsExhausted {
                 true => shard.plan.cells.backend(backend).breaker.abandon(clock::now()),
                 false => report(&shard, backend, &refused.fault),
             }
