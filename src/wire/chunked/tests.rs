@@ -12,10 +12,12 @@ fn decode<'a>(cuts: impl IntoIterator<Item = &'a [u8]>) -> Result<(Vec<u8>, Opti
             let (piece, used) = body.step(cut)?;
             match piece {
                 Piece::Data(span) => {
+                    assert!(!body.is_done());
                     assert!(!span.is_empty() && span.end == used);
                     data.extend_from_slice(span.of(cut));
                 }
                 Piece::More => {
+                    assert!(!body.is_done());
                     assert_eq!(used, cut.len());
                     cut = &cut[used..];
                     break;
@@ -71,6 +73,31 @@ fn sizes_are_hex_in_any_case_with_leading_zeros() {
     reads(format!("{ones}0\r\n\r\n"), J, b"");
     reads("0\r\n\r\n", "", b"");
     reads("000\r\n\r\n", "", b"");
+}
+
+#[test]
+fn every_digit_has_its_value_in_both_ways_of_reading() {
+    for (size, digits) in
+        ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "aA", "bB", "cC", "dD", "eE", "fF"]
+            .iter()
+            .enumerate()
+    {
+        let data = "x".repeat(0x10 + size);
+        for digit in digits.chars() {
+            reads(format!("1{digit}\r\n{data}\r\n0\r\n\r\n"), &data, b"");
+            reads(format!("000000001{digit}\r\n{data}\r\n0\r\n\r\n"), &data, b"");
+        }
+    }
+}
+
+#[test]
+fn a_plain_size_is_one_to_eight_digits_above_zero_and_crlf() {
+    for (line, size) in [("1\r\n", 1), ("1b\r\nX", 0x1b), ("0A\r\n", 10), ("fedcba98\r\n", 0xfedc_ba98)] {
+        assert_eq!(plain_size(line.as_bytes()), Some((size, line.find('\n').unwrap() + 1)), "{line:?}");
+    }
+    for line in ["", "1", "1\r", "1\n", "1;\r\n", "1 \r\n", "\r\n", "0\r\n", "00\r\n", "012345678\r\n"] {
+        assert_eq!(plain_size(line.as_bytes()), None, "{line:?}");
+    }
 }
 
 #[test]
@@ -134,6 +161,27 @@ fn extensions_are_bounded_over_the_whole_body() {
 }
 
 #[test]
+fn extensions_and_trailers_fill_their_limits_exactly() {
+    let within = |line_overhead_bytes, trailer_bytes, bytes: &[u8]| {
+        let mut body = Chunked::new(Limits { line_overhead_bytes, trailer_bytes });
+        let (mut at, mut piece) = (0, Piece::More);
+        while at < bytes.len() {
+            let (next, used) = body.step(&bytes[at..])?;
+            (at, piece) = (at + used, next);
+        }
+        Ok(piece)
+    };
+    let extended = b"1;ab\r\nx\r\n0;c=d\r\n\r\n"; // three and four bytes
+    assert!(matches!(within(7, 0, extended), Ok(Piece::End { .. })));
+    assert!(matches!(within(8, 0, extended), Ok(Piece::End { .. })));
+    assert_eq!(within(6, 0, extended), bad("chunk extensions are too long"));
+    let trailed = b"0\r\nA:b\r\nC: d\r\n\r\n"; // five and six bytes
+    assert!(matches!(within(0, 11, trailed), Ok(Piece::End { .. })));
+    assert!(matches!(within(0, 12, trailed), Ok(Piece::End { .. })));
+    assert_eq!(within(0, 10, trailed), bad("trailers are too long"));
+}
+
+#[test]
 fn many_small_chunks_without_extensions_are_an_ordinary_stream() {
     let body = "1\r\nx\r\n".repeat(100_000);
     assert_eq!(decode([body.as_bytes()]), Ok((vec![b'x'; 100_000], None)));
@@ -149,6 +197,24 @@ fn data_must_be_followed_by_crlf() {
     refuses("0\r\n\n"); // U21
     refuses("0\r\n\rX");
     refuses("5\r\nhello\r\n\r\n0\r\n\r\n"); // U22
+}
+
+#[test]
+fn the_reason_names_the_part_that_is_wrong() {
+    for (bytes, reason) in [
+        ("x", "chunk size"),
+        ("5 \r\n", "chunk size"),
+        ("5\rX", "chunk size"),
+        ("11111111111111111", "chunk size is too large"),
+        ("5;=", "chunk extension"),
+        ("1\r\nxy", "chunk data is not followed by CRLF"),
+        ("1\r\nx\rX", "chunk data is not followed by CRLF"),
+        ("0\r\n:", "trailer line"),
+        ("0\r\nX:y\rX", "line end in trailers"),
+        ("0\r\n\rX", "line end in trailers"),
+    ] {
+        assert_eq!(verdict(bytes.as_bytes()), Err(BadChunk { reason }), "{bytes:?}");
+    }
 }
 
 #[test]
