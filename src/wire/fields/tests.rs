@@ -48,6 +48,84 @@ fn names_are_known_in_any_case() {
 }
 
 #[test]
+fn every_name_is_its_own_field_and_no_neighbour_is() {
+    use Field::*;
+    for (name, field) in [
+        ("te", Te),
+        ("via", Via),
+        ("host", Host),
+        ("date", Date),
+        ("expect", Expect),
+        ("server", Server),
+        ("cookie", Cookie),
+        ("api-key", ApiKey),
+        ("upgrade", Upgrade),
+        ("trailer", Trailer),
+        ("alt-svc", AltSvc),
+        ("x-api-key", ApiKey),
+        ("forwarded", Forwarded),
+        ("x-real-ip", XRealIp),
+        ("ratelimit", RateLimit),
+        ("connection", Connection),
+        ("keep-alive", KeepAlive),
+        ("request-id", RequestId),
+        ("set-cookie", SetCookie),
+        ("retry-after", RetryAfter),
+        ("content-type", ContentType),
+        ("x-request-id", XRequestId),
+        ("authorization", Authorization),
+        ("content-length", ContentLength),
+        ("retry-after-ms", RateLimit),
+        ("x-should-retry", ShouldRetry),
+        ("openai-project", OpenAiOrganization),
+        ("http2-settings", Http2Settings),
+        ("accept-encoding", AcceptEncoding),
+        ("x-forwarded-for", XForwardedFor),
+        ("content-encoding", ContentEncoding),
+        ("x-forwarded-host", XForwardedHost),
+        ("proxy-connection", ProxyConnection),
+        ("transfer-encoding", TransferEncoding),
+        ("x-forwarded-proto", XForwardedProto),
+        ("proxy-authenticate", ProxyAuthenticate),
+        ("openai-organization", OpenAiOrganization),
+        ("proxy-authorization", ProxyAuthorization),
+        ("strict-transport-security", Hsts),
+        ("anthropic-organization-id", OpenAiOrganization),
+    ] {
+        assert_eq!(classify(name.as_bytes()), field, "{name}");
+        for at in 0..name.len() {
+            let mut near = name.as_bytes().to_vec();
+            near[at] = b'0';
+            assert_ne!(classify(&near), field, "{}", near.escape_ascii());
+        }
+        assert_ne!(classify(&name.as_bytes()[1..]), field, "{name}");
+        assert_ne!(classify(format!("{name}0").as_bytes()), field, "{name}");
+    }
+}
+
+#[test]
+fn a_family_is_known_by_its_first_letters_and_a_dash() {
+    use Field::*;
+    for (front, field) in [
+        ("x-ratelimit", RateLimit),
+        ("anthropic-ratelimit", RateLimit),
+        ("ratelimit", RateLimit),
+        ("x-forwarded", XForwarded),
+        ("x-ringway", Ringway),
+        ("cf", CfRay),
+    ] {
+        assert_eq!(classify(format!("{front}-a").as_bytes()), field, "{front}");
+        assert_eq!(classify(format!("{front}-and-more-than-thirty-two-bytes").as_bytes()), field, "{front}");
+        assert_eq!(classify(format!("{front}0a").as_bytes()), Other, "{front}");
+        for at in 0..front.len() {
+            let mut near = format!("{front}-a").into_bytes();
+            near[at] = b'0';
+            assert_eq!(classify(&near), Other, "{}", near.escape_ascii());
+        }
+    }
+}
+
+#[test]
 fn a_name_in_its_line_is_known_as_by_itself() {
     for name in [
         "TE",
