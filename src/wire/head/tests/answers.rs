@@ -207,10 +207,69 @@ fn fields_named_in_connection_are_announced() {
 }
 
 #[test]
+fn what_the_gateway_would_add_is_only_seen_if_it_is_there() {
+    let seen = |lines: &str| {
+        let head = answer(ok(lines));
+        (head.date, head.has_id)
+    };
+    assert_eq!(seen("X: y\r\n"), (false, false));
+    assert_eq!(seen("Date: x\r\n"), (true, false));
+    assert_eq!(seen("X-Request-Id: x\r\n"), (false, true));
+    assert_eq!(seen("request-id: x\r\nDate: x\r\n"), (true, true));
+}
+
+#[test]
+fn the_lines_that_stay_here_are_marked() {
+    let bytes = ok("Set-Cookie: a\r\nX: y\r\nConnection: x-a\r\nX-A: 1\r\nServer: s\r\n");
+    let head = answer(&bytes);
+    let mut passed = Vec::new();
+    fields::pass(head.fields.of(bytes.as_bytes()), head.dropped, head.connection_named, &mut passed);
+    assert_eq!(passed, b"X: y\r\nServer: s\r\n");
+    passed.clear();
+    fields::pass(head.fields.of(bytes.as_bytes()), head.dropped, false, &mut passed);
+    assert_eq!(passed, b"X: y\r\nX-A: 1\r\nServer: s\r\n");
+}
+
+#[test]
+fn small_limits_hold_for_every_cut() {
+    let whole = ok("X: y\r\n");
+    let within = |bytes, lines| {
+        let limits = HeadLimits { bytes, lines, target_bytes: 0 };
+        verdict(whole.as_bytes(), |bytes, scanned| response(bytes, scanned, &limits, Method::Post))
+    };
+    assert!(matches!(within(whole.len(), 1), Ok(Step::Done(_))));
+    assert_eq!(within(whole.len(), 0), Err(Kind::BackendMalformed));
+    for bytes in 0..whole.len() {
+        assert_eq!(within(bytes, 1), Err(Kind::BackendMalformed), "{bytes}");
+    }
+}
+
+#[test]
 fn the_first_of_several_lines_counts_where_no_framing_depends_on_it() {
     let bytes =
         ok("Content-Type: a/b\r\nContent-Type: text/event-stream\r\nRetry-After: 1\r\nRetry-After: 2\r\n");
     let head = answer(&bytes);
     assert_eq!(head.content_type.map(|value| value.of(bytes.as_bytes())), Some(&b"a/b"[..]));
+    assert_eq!(head.content_encoding, None);
     assert_eq!(head.retry_after.map(|value| value.of(bytes.as_bytes())), Some(&b"1"[..]));
+    let bytes = ok("Content-Encoding: gzip\r\nContent-Encoding: br\r\n");
+    assert_eq!(answer(&bytes).content_encoding.map(|value| value.of(bytes.as_bytes())), Some(&b"gzip"[..]));
+}
+
+#[test]
+fn the_note_names_the_part_that_is_wrong() {
+    for (bytes, note) in [
+        ("SSH-2.0\r\n\r\n", "the answer does not start with an HTTP/1 status line"),
+        ("HTTP/1.1 20\r\n\r\n", "the status is not three digits"),
+        ("HTTP/1.1 2x0\r\n\r\n", "the status is not three digits"),
+        ("HTTP/1.1 200 a\x7f\r\n\r\n", "the reason phrase holds a control byte"),
+        ("HTTP/1.1 200 a\x1f\r\n\r\n", "the reason phrase holds a control byte"),
+        ("HTTP/1.1 101\r\n\r\n", "the backend switches protocols unasked"),
+        ("HTTP/1.1 600\r\n\r\n", "the status is not between 100 and 599"),
+        ("\r\nHTTP/1.1 200\r\n\r\n", "an empty line in front of the head"),
+        ("HTTP/1.1 200\r\nX y\r\n\r\n", "a field name is not a token right before its colon"),
+    ] {
+        let fault = response(bytes.as_bytes(), &mut 0, &LIMITS, Method::Get).unwrap_err();
+        assert_eq!((fault.kind, &*fault.note), (Kind::BackendMalformed, note), "{bytes:?}");
+    }
 }

@@ -172,6 +172,62 @@ fn a_credential_comes_once() {
 }
 
 #[test]
+fn a_head_says_what_the_walk_asks_for() {
+    let bytes = p("Content-Encoding: gzip\r\nX: y\r\nVia: 1.1 a\r\nCookie: c\r\nContent-Length: 1");
+    let head = accepts(&bytes);
+    let text = |span: Option<crate::units::Span>| span.map(|span| span.of(bytes.as_bytes()));
+    assert_eq!(text(head.content_type), Some(&b"application/json"[..]));
+    assert_eq!(text(head.content_encoding), Some(&b"gzip"[..]));
+    assert_eq!(text(head.api_key), None);
+    assert!(head.via && !accepts(G.to_owned() + "\r\n").via);
+    let mut passed = Vec::new();
+    fields::pass(head.fields.of(bytes.as_bytes()), head.dropped, head.connection_named, &mut passed);
+    let travels = "Content-Type: application/json\r\nContent-Encoding: gzip\r\nX: y\r\nVia: 1.1 a\r\n";
+    assert_eq!(passed, travels.as_bytes());
+}
+
+#[test]
+fn an_empty_body_is_not_waited_for() {
+    assert!(!accepts(p("Content-Length: 0\r\nExpect: 100-continue")).expect_continue);
+    assert!(accepts(p("Content-Length: 1\r\nExpect: 100-continue")).expect_continue);
+}
+
+#[test]
+fn the_note_names_the_part_that_is_wrong() {
+    for (bytes, note) in [
+        (line("GET"), "the request line has no target"),
+        (line("ab"), "the request line has no target"), // as long as an empty line, and none
+        (line("GET /"), "the request line has no version"),
+        (line("GET / HTTP/1.x"), "the version is not HTTP/1.0 or HTTP/1.1"),
+        (line("GET / HTTP/1.2"), "the version is neither HTTP/1.0 nor HTTP/1.1"),
+        (line("G(T / HTTP/1.1"), "the method is not a token"),
+        (line("GOT / HTTP/1.1"), "the method is not implemented"),
+        (path("a"), "the request target is neither a path nor an http URL"),
+        (path("http://:1/"), "the request target's authority is not host[:port]"),
+        (path("//"), "the path holds an empty segment"),
+        (path("/./"), "the path holds a dot segment"),
+        (path("/%2e"), "the path holds an encoded dot, slash or control byte"),
+        (path("/|"), "the path holds a byte that must be percent-encoded"),
+        (path("/?|"), "the query holds a byte that must be percent-encoded"),
+        (path("/%2"), "the request target holds a broken percent-encoding"),
+        (path("/%2x"), "the request target holds a broken percent-encoding"),
+        (p("X y"), "a field name is not a token right before its colon"),
+        (p("X: \x01"), "a field value holds a control byte"),
+        (p("X: \r"), "a CR without LF"),
+        (p("X: \n"), "an LF without CR"),
+        (p("X: \0"), "a NUL byte in the head"),
+        (format!("\r\n\r\n{G}\r\n"), "empty lines in front of the head"),
+        (p("Host: b"), "two Host lines"),
+        (p("Content-Type: b"), "two Content-Type lines"),
+        (p("Transfer-Encoding: chunked, x"), "chunked is not the last transfer coding"),
+        (p("Transfer-Encoding: x\r\nContent-Length: 1"), "both Content-Length and Transfer-Encoding"),
+    ] {
+        let fault = request(bytes.as_bytes(), &mut 0, &LIMITS).unwrap_err();
+        assert_eq!(fault.note, note, "{bytes:?}");
+    }
+}
+
+#[test]
 fn heads_end_at_their_limit() {
     let fill = |len: usize| {
         let empty = format!("{G}X: \r\n\r\n").len();
