@@ -143,6 +143,55 @@ mod tests {
     }
 
     #[test]
+    fn the_set_of_a_source_is_its_word_of_splitmix64_below_the_seed() {
+        // What the generator gives from a state of 0 and from 1,234,567; its step is added here, not in `set`.
+        let step = 0x9e37_79b9_7f4a_7c15_u64;
+        for (state, words) in [
+            (0, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f, 0xf88b_b8a8_724c_81ec]),
+            (
+                1_234_567,
+                [
+                    6_457_827_717_110_365_317_u64,
+                    3_203_168_211_198_807_973,
+                    9_817_491_932_198_370_423,
+                    4_593_380_528_125_082_431,
+                ],
+            ),
+        ] {
+            for (round, word) in (1..).zip(words) {
+                let state = step.wrapping_mul(round).wrapping_add(state);
+                for seed in [0, 7, u64::MAX] {
+                    assert_eq!(Failures::new(seed).set(state ^ seed), word as usize % SETS, "{state} {seed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_set_has_four_places_of_its_own() {
+        let (mut failures, rate) = (Failures::new(7), rate(6));
+        let mut held = vec![0; SETS];
+        let sources: Vec<_> = (0..20_000)
+            .map(v4)
+            .filter(|&address| {
+                let set = failures.set(source(address));
+                held[set] += 1;
+                held[set] <= WAYS
+            })
+            .collect();
+        assert_eq!(sources.len(), SETS * WAYS);
+        assert!(sources.iter().all(|&address| failures.take(address, &rate, Nanos(0)).is_none()));
+        assert!(sources.iter().all(|&address| failures.take(address, &rate, Nanos(0)).is_some()));
+    }
+
+    #[test]
+    fn a_rate_has_ten_seconds_worth_at_once_and_at_least_one() {
+        for (per_minute, burst) in [(0, 1), (1, 1), (6, 1), (11, 1), (12, 2), (60, 10), (120, 20)] {
+            assert_eq!(rate(per_minute), Rate { per_minute, burst });
+        }
+    }
+
+    #[test]
     fn a_network_of_ipv6_is_one_source_and_a_mapped_address_is_its_own() {
         let (mut failures, rate) = (Failures::new(7), rate(6));
         let v6 = |text: &str| IpAddr::from(text.parse::<Ipv6Addr>().unwrap());

@@ -91,6 +91,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_a_key_that_has_no_turn_changes_no_turn() {
+        let mut queue = FairQueue::default();
+        for (key, item) in [('a', 0), ('b', 10), ('b', 11), ('c', 20)] {
+            queue.push(key, item);
+        }
+        assert_eq!(queue.remove(|item| *item == 10), Some(10));
+        assert!(!queue.is_empty());
+        assert_eq!(drained(&mut queue), [0, 11, 20]);
+    }
+
+    #[test]
     fn a_key_that_comes_back_has_its_turn_last() {
         let mut queue = FairQueue::default();
         queue.push('a', 0);

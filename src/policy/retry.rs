@@ -162,6 +162,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_to_a_wait_is_a_quarter_at_most() {
+        for (asked, random, waited) in [
+            (400, 0, 400),
+            (400, 1, 401),
+            (400, 100, 500),
+            (400, 101, 400),
+            (403, 100, 503),
+            (403, 101, 403),
+            (3, u64::MAX, 3),
+            (0, 1, 0),
+        ] {
+            let wait = wait(Kind::BackendBusy, Some(Nanos(asked)), 1, random);
+            assert_eq!(wait, Some(Nanos(waited)), "{asked} {random}");
+        }
+        for (attempts, millis) in [(0, 250), (1, 250), (2, 500), (4, 2_000), (5, 4_000), (6, 4_000)] {
+            let wait = wait(Kind::BackendFailed, None, attempts, 0);
+            assert_eq!(wait, Some(Nanos(millis * 1_000_000)), "{attempts}");
+        }
+    }
+
+    #[test]
     fn a_body_that_is_gone_cannot_be_sent_again() {
         assert!(!again(Kind::BackendBusy, Sent { body_held: false, ..HELD }, 1, 3));
         let unsent = Sent { body_held: false, request_bytes: false, ..HELD };
@@ -185,6 +206,18 @@ mod tests {
             }
         }
         assert_eq!(retries, 10_000 / 10 + FLOOR);
+    }
+
+    #[test]
+    fn a_retry_given_back_can_be_taken_again_and_is_not_saved_beyond_the_bound() {
+        let taken = |mut budget: RetryBudget| (0..1_000).filter(|_| budget.take()).count();
+        let mut budget = RetryBudget::default();
+        assert!(budget.take() && budget.take());
+        budget.give_back();
+        assert_eq!(taken(budget), FLOOR as usize - 1);
+        let mut budget = RetryBudget::default();
+        (0..1_000).for_each(|_| budget.give_back());
+        assert_eq!(taken(budget), SAVED_MAX as usize);
     }
 
     #[test]

@@ -95,6 +95,34 @@ fn a_refund_restores_what_was_reserved_and_no_more_than_full() {
 }
 
 #[test]
+fn what_costs_nothing_always_fits_and_moves_nothing() {
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 2 }, Bucket::default());
+    assert!(bucket.take(&rate, 2, Nanos(0)).is_ok());
+    assert_eq!(bucket.take(&rate, 0, Nanos(0)), Ok(Room { remaining: 0, reset: Nanos(2 * SECOND) }));
+    bucket.settle(&rate, 2, 2, Nanos(0));
+    assert_eq!(bucket.peek(&rate, Nanos(0)).reset, Nanos(2 * SECOND));
+    assert!(Bucket::default().take(&Rate { per_minute: 0, burst: 0 }, 0, Nanos(0)).is_ok());
+}
+
+#[test]
+fn a_refund_to_a_full_bucket_moves_nothing() {
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 2 }, Bucket::default());
+    assert!(bucket.take(&rate, 1, Nanos(0)).is_ok());
+    bucket.settle(&rate, 1, 0, Nanos(9 * SECOND));
+    assert_eq!(bucket.arrival.load(Ordering::Relaxed), SECOND);
+}
+
+#[test]
+fn a_charge_begins_now_and_ends_at_the_end_of_the_clock() {
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 2 }, Bucket::default());
+    bucket.settle(&rate, 0, 1, Nanos(7 * SECOND));
+    assert_eq!(bucket.arrival.load(Ordering::Relaxed), 8 * SECOND);
+    bucket.settle(&rate, 0, 1, Nanos(u64::MAX - 1));
+    assert_eq!(bucket.arrival.load(Ordering::Relaxed), u64::MAX);
+    assert_eq!(bucket.take(&rate, 1, Nanos(u64::MAX)), Err(Wait::For(Nanos(SECOND))));
+}
+
+#[test]
 fn an_extra_charge_goes_into_bounded_debt() {
     let (rate, bucket) = (Rate { per_minute: 60, burst: 10 }, Bucket::default());
     assert!(bucket.take(&rate, 1, Nanos(0)).is_ok());
