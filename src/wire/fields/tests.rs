@@ -126,6 +126,13 @@ fn a_family_is_known_by_its_first_letters_and_a_dash() {
 }
 
 #[test]
+fn a_token_holds_letters_digits_and_fifteen_marks() {
+    let tokens: Vec<u8> = (0..=255).filter(|&byte| is_token(byte)).collect();
+    let wanted = b"!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~";
+    assert_eq!(tokens, wanted);
+}
+
+#[test]
 fn a_name_in_its_line_is_known_as_by_itself() {
     for name in [
         "TE",
