@@ -41,7 +41,7 @@ fn post(gateway: &Gateway, path: &str, key: &str, lines: &str, body: &str) -> Me
 /// S01: bodies, headers and queries that name another host are the backend's to read or nobody's. None of them moves
 /// a connection or the credential.
 #[test]
-fn no_field_of_a_request_chooses_where_it_goes() {
+fn f_32_no_field_of_a_request_chooses_where_it_goes() {
     let origin = Origin::start();
     let decoy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     decoy.set_nonblocking(true).expect("it can");
