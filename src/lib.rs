@@ -4,7 +4,7 @@
 //!
 //! | room | question | may use |
 //! | --- | --- | --- |
-//! | [`units`], [`error`], [`clock`] | quantities, ids; what can go wrong; the time | nothing |
+//! | [`units`], [`error`], [`clock`], [`sync`] | quantities, ids; what can go wrong; the time; what threads share | nothing |
 //! | [`wire`] | what do these bytes say? | units, error |
 //! | [`dialect`] | what does this API mean? | wire |
 //! | [`provider`] | who do we call, and how? | dialect |
@@ -51,6 +51,7 @@ pub mod plan;
 pub mod policy;
 pub mod provider;
 pub mod shard;
+pub mod sync;
 pub mod units;
 pub mod wire;
 

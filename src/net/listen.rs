@@ -6,14 +6,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::dial;
 use super::stream::Socket;
+use crate::sync::{ArrayQueue, AtomicUsize, Ordering};
 
 /// Opens a listener that other shards may open too.
 ///

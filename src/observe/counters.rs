@@ -1,12 +1,11 @@
 //! Counters and gauges of one shard: written by that shard, read by anybody.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crossbeam_utils::CachePadded;
 
 use super::record::Record;
 use super::usage::{Usage, UsageCells};
 use crate::error::Kind;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Whether a number only grows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,8 +95,8 @@ pub struct ShardNumbers {
 impl Default for ShardNumbers {
     fn default() -> Self {
         Self {
-            counters: CachePadded::new([const { AtomicU64::new(0) }; Counter::ALL.len()]),
-            faults: [const { AtomicU64::new(0) }; Kind::ALL.len()],
+            counters: CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))),
+            faults: std::array::from_fn(|_| AtomicU64::new(0)),
             all: UsageCells::default(),
         }
     }
@@ -161,6 +160,9 @@ impl ShardNumbers {
 pub(super) fn bump(cell: &AtomicU64, count: u64) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }
+
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
 
 #[cfg(test)]
 mod tests {

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
 use hdrhistogram::{Counter as Cell, Histogram};
 
 use super::record::Record;
 use super::tables::Before;
+use crate::sync::{ArrayQueue, AtomicBool, Ordering};
 use crate::units::{ModelId, Nanos};
 
 /// Bounds of request duration, seconds (OTel GenAI, `gen_ai.server.request.duration`).
@@ -246,11 +246,18 @@ impl Interval {
 struct Lane {
     filled: ArrayQueue<Box<Interval>>,
     emptied: ArrayQueue<Box<Interval>>,
+    /// Set by a shard that leaves, once its last interval is in `filled`. Not read off the count of the `Arc`: that one
+    /// does not order what was handed over before it.
+    left: AtomicBool,
 }
 
 /// Both ends of the histograms of one shard.
 pub(super) fn lane(models: usize) -> (Recorder, Intervals) {
-    let lane = Arc::new(Lane { filled: ArrayQueue::new(2), emptied: ArrayQueue::new(2) });
+    let lane = Arc::new(Lane {
+        filled: ArrayQueue::new(2),
+        emptied: ArrayQueue::new(2),
+        left: AtomicBool::new(false),
+    });
     // The queue was made with room for both.
     let _ = lane.emptied.push(Interval::new(models));
     (Recorder { filling: Interval::new(models), lane: lane.clone() }, Intervals { lane })
@@ -301,6 +308,7 @@ impl Drop for Recorder {
             // The queue has room for both; a third does not exist.
             let _ = self.lane.filled.push(last);
         }
+        self.lane.left.store(true, Ordering::Release);
     }
 }
 
@@ -320,9 +328,14 @@ impl Intervals {
         }
     }
 
-    /// Whether the shard's end is gone, and all it measured has been taken.
-    pub(super) fn is_over(&self) -> bool {
-        Arc::strong_count(&self.lane) == 1 && self.lane.filled.is_empty()
+    /// Whether the shard's end is gone. Who sees that sees all that it sent.
+    pub(super) fn has_left(&self) -> bool {
+        self.lane.left.load(Ordering::Acquire)
+    }
+
+    /// Whether all that was handed over has been taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lane.filled.is_empty()
     }
 }
 

@@ -2,14 +2,12 @@
 //! them wait in one queue.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
-
-use crossbeam_queue::ArrayQueue;
 
 use super::counters::{Counter, ShardNumbers};
 use super::histogram::{Intervals, Recorder, Totals, lane};
 use super::record::Record;
 use super::tables::{Before, Rows, UsageTables};
+use crate::sync::ArrayQueue;
 use crate::units::{ModelId, ShardId};
 
 /// The shard's end.
@@ -86,11 +84,9 @@ impl ShardInbox {
 
     /// Whether the shard's end is gone, and all it had to say has been taken.
     pub fn is_over(&self) -> bool {
-        if Arc::strong_count(&self.tables) > 1 {
-            return false;
-        }
-        fence(Ordering::Acquire); // who sees the other end gone sees all that it sent
-        self.records.as_ref().is_none_or(|records| records.is_empty()) && self.intervals.is_over()
+        self.intervals.has_left()
+            && self.records.as_ref().is_none_or(|records| records.is_empty())
+            && self.intervals.is_empty()
     }
 
     /// Adds what the shard has handed over to `totals`, and gives the emptied histograms back. `row` tells which row
@@ -104,6 +100,9 @@ impl ShardInbox {
         self.records.as_ref()?.pop()
     }
 }
+
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,10 @@
 //! What a key, a model or a backend has used: a row of cells written by one shard, and its plain sum.
 
 use std::ops::AddAssign;
-use std::sync::atomic::AtomicU64;
 
 use super::counters::bump;
 use super::record::Record;
+use crate::sync::{AtomicU64, Ordering};
 
 /// The status classes of [`Usage::requests`], as label values.
 pub const CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "other"];
@@ -63,7 +63,7 @@ impl UsageCells {
 
     /// The sums so far. Cells are read one by one: an exchange settled meanwhile may show in some only.
     pub(super) fn read(&self) -> Usage {
-        let read = |cell: &AtomicU64| cell.load(std::sync::atomic::Ordering::Relaxed);
+        let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
         Usage {
             requests: self.requests.each_ref().map(read),
             tokens: self.tokens.each_ref().map(read),

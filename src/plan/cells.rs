@@ -8,7 +8,6 @@
 
 use std::iter::repeat_with;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -16,6 +15,7 @@ use crate::policy::breaker::Breaker;
 use crate::policy::bucket::Bucket;
 use crate::policy::inflight::Gauge;
 use crate::policy::load::{Ewma, Load};
+use crate::sync::{AtomicU8, Ordering};
 use crate::units::{BackendId, KeyId, ModelId, ShardId};
 
 /// All shared cells of one plan.

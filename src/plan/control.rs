@@ -5,8 +5,8 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::units::Nanos;
 
 /// Shared by the coordinator, which asks, and the shards, which obey.
@@ -139,6 +139,9 @@ impl Drop for Presence {
         self.control.ended.fetch_add(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! The hatch between the planes: what the coordinator puts in, the shard takes out at its next tick. Nobody waits.
 
-use crossbeam_queue::ArrayQueue;
+use crate::sync::ArrayQueue;
 
 /// Room for one thing; a newer one takes the place of one that was not taken yet.
 #[derive(Debug)]
@@ -23,6 +23,9 @@ impl<T> Hatch<T> {
         self.0.pop()
     }
 }
+
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
 
 #[cfg(test)]
 mod tests {

@@ -2,8 +2,7 @@
 //!
 //! Everything is in one word, so that all shards agree without a lock and exactly one of them gets the probe.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::sync::{AtomicU64, Ordering};
 use crate::units::Nanos;
 
 /// When a breaker opens, and for how long.
@@ -207,6 +206,9 @@ impl Breaker {
         });
     }
 }
+
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
 
 #[cfg(test)]
 mod tests {

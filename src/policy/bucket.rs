@@ -7,8 +7,7 @@
 //! Rounding: a cost is rounded down to whole nanoseconds (at least one), the burst up, so that `burst` takes of one
 //! fit exactly. A take therefore gains less than the refill of one nanosecond.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::sync::{AtomicU64, Ordering};
 use crate::units::Nanos;
 
 /// A limit per minute.
@@ -140,5 +139,7 @@ impl Bucket {
     }
 }
 
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
 #[cfg(test)]
 mod tests;

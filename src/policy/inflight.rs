@@ -1,6 +1,6 @@
 //! Slots in flight: how many at once.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 
 /// A count with a bound, shared by all shards and exact under contention.
 ///
@@ -33,6 +33,9 @@ impl Gauge {
         self.count.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
 
 #[cfg(test)]
 mod tests {

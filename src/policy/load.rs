@@ -1,7 +1,6 @@
 //! What the gateway has put on a backend, and how the backend bears it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::sync::{AtomicU64, Ordering};
 use crate::units::Nanos;
 
 /// What one shard has put on one backend.
@@ -134,6 +133,9 @@ fn age(word: u64, now: u64) -> u64 {
     let age = now.wrapping_sub(word >> 32) & TENTHS_MASK;
     if age > TENTHS_MASK / 2 { 0 } else { age }
 }
+
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,8 @@ mod encode;
 mod exchange;
 mod idle;
 mod look;
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
 mod phases;
 mod queue;
 mod relay;
@@ -223,8 +225,7 @@ impl Core {
     fn is_over(&self) -> bool {
         self.closing.get()
             && self.connections.get() == 0
-            && self.control.all_closing()
-            && !self.spill.is_waiting(self.id.index())
+            && is_left_alone(self.id, &self.control, &self.spill)
     }
 
     /// Moves time on; `each_second` is done about once a second.
@@ -246,6 +247,11 @@ impl Core {
             each_second(now);
         }
     }
+}
+
+/// Whether no client waits at the door of a shard, and none ever will.
+fn is_left_alone(id: ShardId, control: &Control, spill: &Spill) -> bool {
+    control.all_closing() && !spill.is_waiting(id.index()) // in this order: the last one is handed over before it closes
 }
 
 fn seed(id: ShardId) -> u64 {

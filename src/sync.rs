@@ -1,0 +1,67 @@
+//! The cells that threads share: std's atomics and crossbeam's queue, or those of a model checker in their place.
+//!
+//! Under `--cfg ringway_loom` and `--cfg ringway_shuttle` (set by `scripts/models` only, for this crate alone) the same
+//! code runs in a checker that chooses which thread takes the next step: loom tries every order that up to three
+//! preemptions can make, and every value that the memory model lets a load return; shuttle draws orders at random, for
+//! more threads, and takes every access as sequentially consistent. The tests in a `model` stand beside each cell.
+//!
+//! Not seen into: `arc-swap` (addresses of a backend, the admin API's token and view; one pointer each, and nothing is
+//! read through two of them together), the counts of `Arc`, and the coordinator's own `Mutex`es and counters, which no
+//! shard touches. Of crossbeam's queue, a [`queue`] of the same promises is checked, so what is proven is how the
+//! gateway uses it.
+
+#[cfg(not(any(ringway_loom, ringway_shuttle)))]
+pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+#[cfg(not(any(ringway_loom, ringway_shuttle)))]
+pub use crossbeam_queue::ArrayQueue;
+
+#[cfg(ringway_loom)]
+pub use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+#[cfg(all(ringway_shuttle, not(ringway_loom)))]
+pub use shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+#[cfg(any(ringway_loom, ringway_shuttle))]
+mod queue;
+#[cfg(any(ringway_loom, ringway_shuttle))]
+pub use queue::ArrayQueue;
+
+/// What the tests named `model` run in.
+#[cfg(all(test, ringway_loom))]
+pub(crate) mod model {
+    pub(crate) use loom::thread::{spawn, yield_now};
+
+    /// Threads of a test that may have more than loom can count through.
+    pub(crate) const CROWD: usize = 2;
+
+    /// Runs `body` once for every order of its threads' steps that [`PREEMPTIONS`] can make.
+    pub(crate) fn check(body: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(PREEMPTIONS);
+        builder.check(body);
+    }
+
+    /// How often a thread is stopped in the middle of its work. Few bugs need more than two.
+    const PREEMPTIONS: usize = 3;
+}
+
+/// What the tests named `model` run in.
+#[cfg(all(test, ringway_shuttle, not(ringway_loom)))]
+pub(crate) mod model {
+    pub(crate) use shuttle::thread::{spawn, yield_now};
+
+    /// Threads of a test that may have more than loom can count through.
+    pub(crate) const CROWD: usize = 4;
+
+    /// Runs `body` in as many random orders as `RINGWAY_SCHEDULES` says. One that fails is printed, for
+    /// `shuttle::replay`.
+    pub(crate) fn check(body: impl Fn() + Send + Sync + 'static) {
+        let count =
+            std::env::var("RINGWAY_SCHEDULES").map_or(SCHEDULES, |count| count.parse().expect("a number"));
+        shuttle::check_random(body, count);
+    }
+
+    /// Orders tried where nothing else is said.
+    const SCHEDULES: usize = 1_000;
+}
