@@ -220,6 +220,8 @@ fn keys_are_compared_after_unescaping() {
     }
     assert!(key_is_caseless("\"max_to\u{212a}en\u{17f}\"".as_bytes(), "max_tokens"));
     assert!(!key_is_caseless("\"\u{e9}tream\"".as_bytes(), "stream"));
+    assert!(!key_is_caseless("\"model\u{e9}\"".as_bytes(), "model"));
+    assert!(!key_is_caseless("\"\u{4e16}\"".as_bytes(), ""));
 }
 
 #[test]

@@ -51,7 +51,10 @@ pub fn key_is_caseless(raw: &[u8], name: &str) -> bool {
     }
     let mut rest = name.bytes();
     let same = |piece: &str| {
-        piece.chars().all(|char| rest.next().map(|byte| byte.to_ascii_lowercase()) == fold(char))
+        piece.chars().all(|char| {
+            let next = rest.next().map(|byte| byte.to_ascii_lowercase());
+            next.is_some() && next == fold(char) // what folds to nothing is not the end of the name
+        })
     };
     pieces(inner, same) && rest.next().is_none()
 }
