@@ -244,17 +244,20 @@ impl BodyMeter {
         }
     }
 
-    /// Reads what is complete; returns where something incomplete starts.
+    /// Reads what is complete; returns where something incomplete starts: a key, with the backslashes before it, which
+    /// say whether it is one.
     fn search(&mut self, bytes: &[u8]) -> Option<usize> {
         let (usage, cut) = last_in(bytes);
         if let Some(usage) = usage {
             self.usage.merge(usage);
         }
-        cut.or_else(|| {
+        let start = cut.unwrap_or_else(|| {
             let key = b"\"usage\"";
             let first = bytes.len().saturating_sub(key.len() - 1);
-            (first..bytes.len()).find(|&start| key.starts_with(&bytes[start..]))
-        })
+            (first..bytes.len()).find(|&start| key.starts_with(&bytes[start..])).unwrap_or(bytes.len())
+        });
+        let escapes = bytes[..start].iter().rev().take_while(|&&byte| byte == b'\\').count();
+        Some(start - escapes).filter(|&start| start < bytes.len())
     }
 
     /// What was reported so far.

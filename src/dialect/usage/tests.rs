@@ -132,6 +132,20 @@ fn a_later_report_replaces_and_anthropics_overwrites_what_it_names() {
 }
 
 #[test]
+fn a_key_that_ends_in_usage_is_none_at_any_cut() {
+    let body = br#"{"\"usage":{"prompt_tokens":5},"\\\"usage":{"prompt_tokens":5}}"#;
+    for cut in 0..=body.len() {
+        let mut meter = BodyMeter::default();
+        meter.block(&body[..cut]);
+        meter.block(&body[cut..]);
+        assert!(!meter.usage().seen, "cut at {cut}");
+    }
+    let mut meter = BodyMeter::default();
+    body.iter().for_each(|byte| meter.block(std::slice::from_ref(byte)));
+    assert!(!meter.usage().seen);
+}
+
+#[test]
 fn a_body_is_read_at_every_cut() {
     let bodies = [
         r#"{"choices":[{"text":"a \"usage\":{\"prompt_tokens\":1} b"}],"usage" : {"prompt_tokens":10,"completion_tokens":5}}"#,
