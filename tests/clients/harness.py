@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 
+import cuts
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GATEWAY = os.environ.get("RINGWAY_BIN") or str(ROOT / "target/debug/ringway")
 LOADTEST = os.environ.get("LOADTEST_BIN") or str(ROOT / "target/debug/loadtest")
@@ -149,8 +151,8 @@ def digest(key):
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def configuration(port, admin_port, simulator, quirky):
-    """The TOML of a gateway before `simulator` and the simulators in `quirky`, by the name of their quirk."""
+def configuration(port, admin_port, simulator, quirky, cutter):
+    """The TOML of a gateway before `simulator`, the simulators in `quirky`, by the name of their quirk, and `cutter`."""
     driver = os.environ.get("RINGWAY_TEST_DRIVER", "auto")
     text = [f"""
 listen = "127.0.0.1:{port}"
@@ -199,6 +201,8 @@ aliases = {json.dumps(list(aliases))}
     for quirk, server in quirky.items():
         name = quirk.split(":")[0]
         backend(f"quirk-{name}", server.address, f"quirk-{name}", MODEL)
+    backend(cuts.MODEL, cutter.address, cuts.MODEL, cuts.MODEL)
+    text.append(f"[backend.{cuts.MODEL}.health]\nenabled = false\n")
     return "".join(text)
 
 
@@ -248,7 +252,7 @@ class Gateway(Process):
 
 @contextlib.contextmanager
 def running():
-    """A simulator, one more for each quirk, and a gateway in front: (gateway, simulator)."""
+    """A simulator, one more for each quirk, a server that cuts, and a gateway in front: (gateway, simulator)."""
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringway-clients-")))
 
@@ -258,7 +262,9 @@ def running():
 
         simulator = started(Simulator(folder, "plain"))
         quirky = {quirk: started(Simulator(folder, quirk.split(":")[0], "--quirk", quirk)) for quirk in QUIRKS}
-        gateway = started(Gateway(folder, lambda port, admin: configuration(port, admin, simulator, quirky)))
+        cutter = started(cuts.Server())
+        gateway = started(Gateway(
+            folder, lambda port, admin: configuration(port, admin, simulator, quirky, cutter)))
         gateway.quirky = quirky
         yield gateway, simulator
 
@@ -271,7 +277,7 @@ def main():
             os.environ, RINGWAY_URL=gateway.url, RINGWAY_KEY=KEY, RINGWAY_NARROW_KEY=NARROW_KEY,
             RINGWAY_LIMITED_KEYS=",".join(LIMITED_KEYS), RINGWAY_RETRY_MS=str(RETRY_MS),
             RINGWAY_QUIRKS=",".join(quirk.split(":")[0] for quirk in QUIRKS), RINGWAY_TOKENS=str(TOKENS),
-            SIMULATOR_URL=f"http://{simulator.address}")
+            RINGWAY_CUTS=json.dumps([case.told() for case in cuts.sampled()]), SIMULATOR_URL=f"http://{simulator.address}")
         code = subprocess.run(sys.argv[1:], env=environment).returncode
     sys.exit(code)
 

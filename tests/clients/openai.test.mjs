@@ -186,3 +186,47 @@ test("a wrong key on the messages path is an AuthenticationError", async () => {
 test("a messages stream that breaks off raises", async () => {
   await assert.rejects(anthropic.messages.stream({ model: "fault-cut", messages, max_tokens: 100 }).finalMessage());
 });
+
+// Each of some cuts of a stream (see cuts.py): what came, and what was raised.
+async function cutStreams(api, iterate) {
+  const cuts = JSON.parse(process.env.RINGWAY_CUTS).filter((cut) => cut.api === api);
+  assert.ok(cuts.length > 50);
+  for (const cut of cuts) {
+    const events = [];
+    let error;
+    try {
+      for await (const event of await iterate(cut.name)) events.push(event);
+    } catch (raised) {
+      error = raised;
+    }
+    const told = `${api} ${cut.name}: ${events.length} events, then ${error}`;
+    assert.equal(error === undefined, cut.ended, told);
+    assert.ok(events.length === cut.events || (cut.mayLose && events.length < cut.events), told);
+    if (error) {
+      const words = events.length ? "in the middle of its answer" : "ended before it could be passed on";
+      assert.ok(JSON.stringify(error.error).includes(words), `${told} ${JSON.stringify(error.error)}`);
+    }
+    // A whole answer after every cut, so that no breaker opens.
+    for await (const _ of await iterate("whole"));
+    if (error) cut.error = error;
+  }
+  return cuts.map((cut) => cut.error).filter((error) => error);
+}
+
+test("a chat stream that is cut raises, one that has ended does not", async () => {
+  const errors = await cutStreams("chat", (content) =>
+    client.chat.completions.create({ model: "cuts", messages: [{ role: "user", content }], stream: true }));
+  for (const error of errors) {
+    assert.ok(error instanceof OpenAI.APIError, String(error));
+    assert.deepEqual([error.code, error.type], ["upstream_stream_truncated", "server_error"]);
+  }
+});
+
+test("a messages stream that is cut raises, one that has ended does not", async () => {
+  const errors = await cutStreams("messages", (content) =>
+    anthropic.messages.create({ model: "cuts", messages: [{ role: "user", content }], max_tokens: 9, stream: true }));
+  for (const error of errors) {
+    assert.ok(error instanceof Anthropic.APIError, String(error));
+    assert.equal(error.error.error.type, "api_error");
+  }
+});
