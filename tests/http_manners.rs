@@ -5,11 +5,11 @@ mod support;
 
 use std::time::Duration;
 
-use support::client::End;
+use support::client::{Client, End};
 use support::gateway::{Config, Gateway, K1, K2};
 use support::origin::{Next, Origin};
 use support::table::{Row, answered, cat, g, p, refused, run, served};
-use support::{J, PATIENCE, chat, chat_head};
+use support::{J, PATIENCE, chat, chat_head, eventually};
 
 fn start() -> (Origin, Gateway) {
     let origin = Origin::start();
@@ -289,4 +289,27 @@ fn a_stream_for_http_1_0_has_no_chunks() {
     let answer = &outcome.answers[0];
     assert_eq!(answer.framing, support::strict::Framing::Close);
     assert_eq!(support::sse::judge(&answer.text()).1, support::sse::Ending::Finished, "{answer:?}");
+}
+
+/// A length is a promise, not a reason to set memory aside: each of these took 2 MiB.
+#[test]
+fn bodies_that_are_only_announced_take_no_memory() {
+    let origin = Origin::start();
+    let mut gateway = Gateway::start(&Config::simple(origin.port));
+    assert_eq!(support::ask(&gateway, J, "warm").status(), 200);
+    let before = gateway.resident();
+    let clients: Vec<Client> = (0..50)
+        .map(|_| {
+            let mut client = gateway.connect();
+            client.send(format!("{}Content-Length: {}\r\n\r\n", chat_head(K1, "vain"), 32 << 20).as_bytes());
+            client.send(br#"{"model":""#);
+            client
+        })
+        .collect();
+    // Each is there once those after it are answered; it waits for the rest.
+    assert_eq!(support::ask(&gateway, J, "after").status(), 200);
+    let grown = || gateway.resident().saturating_sub(before);
+    let took = eventually(Duration::from_secs(1), || grown() > clients.len() * (256 << 10));
+    assert!(!took, "{} bytes for {} bodies of ten bytes", grown(), clients.len());
+    gateway.check_alive();
 }

@@ -204,14 +204,20 @@ impl Client {
         &self.inbox
     }
 
-    /// Waits for more bytes in the inbox, with room for `wanted` of them at once; false when the client sends no more.
+    /// Waits for more bytes in the inbox, with room for `wanted` of them, but for no more than have come or one read
+    /// brings: a length is only a promise. False when the client sends no more.
     pub(crate) async fn fill(&mut self, wanted: usize) -> Result<bool, Interrupt> {
         if self.armed == Armed::Nothing {
             let mut block = std::mem::take(&mut self.inbox);
             if block.capacity() == 0 {
                 block = self.shard.blocks.small();
             }
-            let wanted = if room(&block) == 0 { wanted.max(block.len()) } else { wanted };
+            let most = wanted.min(block.len().max(READ_BYTES));
+            let wanted = match room(&block) {
+                0 => most.max(block.len()),
+                room if room >= wanted.min(READ_BYTES) => 0,
+                _ => most,
+            };
             grow(&mut block, wanted);
             self.reader.arm(block);
             self.armed = Armed::Inbox;
@@ -346,3 +352,5 @@ const AHEAD_BYTES: usize = 64 * 1024;
 /// How long, and how much, we read after an answer that ends the connection.
 const LINGER: Nanos = Nanos(2_000_000_000);
 const LINGER_BYTES: usize = 64 * 1024;
+/// Room for one read of a body.
+pub(super) const READ_BYTES: usize = 16 * 1024;

@@ -1,7 +1,7 @@
 //! One request and its answer: the order of things, from a complete head to the opening of the answer.
 
 use super::answer::Answer;
-use super::connection::Client;
+use super::connection::{Client, READ_BYTES};
 use super::convert;
 use super::dispatch::{self, Outgoing};
 use super::phases;
@@ -298,6 +298,3 @@ async fn forward<'p>(
         Err(fault) => Err(respond::refuse(client, settle, asked, &fault, true).await),
     }
 }
-
-/// Room for one read of a chunked body.
-const READ_BYTES: usize = 16 * 1024;
