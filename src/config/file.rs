@@ -140,6 +140,9 @@ table! {
         first_token: Time = Time::seconds(120),
         /// Between two reads of an answer.
         between_events: Time = Time::seconds(60),
+        /// The silence in a stream after which its client gets a sign of life: a comment, or in Anthropic's API a ping; "0s"
+        /// sends none.
+        heartbeat: Time = Time::seconds(0),
         /// The whole exchange.
         total: Time = Time::minutes(30),
         /// The longest wait before a backend that was busy or failed is asked once more; "0s" never asks it again.

@@ -42,6 +42,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         connect: millis(1_000),
         first_token: millis(1_000),
         between_events: millis(1_000),
+        heartbeat: Nanos::NEVER,
         retry_wait: Nanos(0),
         queue: millis(1_000),
         total: millis(1_000),

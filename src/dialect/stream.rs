@@ -46,6 +46,17 @@ pub struct Found {
     pub first_token: bool,
 }
 
+/// A whole record that tells a client nothing but that somebody is there.
+///
+/// A comment, which SDKs skip (the HTML standard's event streams, section 9.2.6); Anthropic's API has an event for it, which
+/// also satisfies clients that wait for events rather than bytes (its streaming page: "ping" may come at any time).
+pub const fn heartbeat(api: Api) -> &'static [u8] {
+    match api {
+        Api::Messages => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        _ => b": ping\n\n",
+    }
+}
+
 /// Bytes after which output counts as begun, whatever the events look like. Bounds the dearer search for its first.
 const FIRST_TOKEN_BYTES_MAX: usize = 64 * 1024;
 

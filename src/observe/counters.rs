@@ -53,6 +53,7 @@ counters! {
     StreamsActive Gauge "ringway_streams_active" "Streamed answers being relayed now.",
     EventsRelayed Count "ringway_events_relayed_total" "Stream events relayed.",
     EventsPassedUnread Count "ringway_events_passed_unread_total" "Stream events longer than the limit for looking into them, passed unread.",
+    Heartbeats Count "ringway_heartbeats_total" "Signs of life sent to clients whose streams were silent.",
     AnswersConverted Count "ringway_answers_converted_total" "Answers turned into the shape that was asked for: a body into a stream, vectors into base64.",
     BackendDials Count "ringway_backend_dials_total" "Connections opened to backends.",
     BackendDialFailures Count "ringway_backend_dial_failures_total" "Connections to backends that could not be opened.",

@@ -105,6 +105,8 @@ pub struct Timeouts {
     pub first_token: Nanos,
     /// Between two reads of an answer.
     pub between_events: Nanos,
+    /// The silence in a stream after which its client gets a sign of life; `NEVER` for none.
+    pub heartbeat: Nanos,
     /// The whole exchange.
     pub total: Nanos,
     /// The longest wait before a backend that was busy or failed is asked once more; zero never asks it again.

@@ -110,12 +110,16 @@ impl Look {
     /// first, or the two would be read as one.
     pub(super) fn missing_end(&self) -> Option<&'static [u8]> {
         let Kind::Events(meter) = &self.meter else { return None };
-        let takes_done = matches!(self.api, Api::Chat | Api::Completions);
-        match meter.finished() && !meter.done() && takes_done {
+        match meter.finished() && !meter.done() && self.takes_done() {
             true if self.mid_event => Some(b"\n\ndata: [DONE]\n\n"),
             true => Some(b"data: [DONE]\n\n"),
             false => None,
         }
+    }
+
+    /// Whether a stream of this API ends with `[DONE]`.
+    fn takes_done(&self) -> bool {
+        matches!(self.api, Api::Chat | Api::Completions)
     }
 
     /// Whether the answer said itself that it failed.
@@ -129,6 +133,14 @@ impl Look {
             Kind::Events(meter) if !self.mid_event => Some(meter.sequence()),
             _ => None,
         }
+    }
+
+    /// Whether a record of our own can be put in here without the client taking it for a part of an event, or for more
+    /// than the stream's end.
+    pub(super) fn is_between_events(&self) -> bool {
+        let Kind::Events(meter) = &self.meter else { return false };
+        let is_over = if self.takes_done() { meter.done() } else { meter.finished() };
+        !self.mid_event && !is_over
     }
 
     /// What the backend reported so far.

@@ -20,7 +20,7 @@ use super::settle::Settle;
 use super::watch::Interrupt;
 use crate::clock;
 use crate::dialect::request::Peek;
-use crate::dialect::stream::Meter;
+use crate::dialect::stream::{self, Meter};
 use crate::dialect::{Api, refusal};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow, room};
@@ -52,6 +52,9 @@ pub(super) struct Relay<'a> {
     /// When the whole exchange is due.
     total: Nanos,
     between: Nanos,
+    heartbeat: Nanos,
+    /// How long the backend may stay silent after the next heartbeat; zero if none comes before it is too long.
+    patience: Nanos,
     write_stall: Nanos,
     answer: &'a mut Answer,
     settle: &'a mut Settle,
@@ -63,6 +66,8 @@ pub(super) struct Relay<'a> {
 enum Turn {
     Read,
     Write,
+    /// A write of our own, while the read goes on.
+    Heartbeat,
 }
 
 /// Why an answer did not get to its end.
@@ -116,6 +121,8 @@ impl<'a> Relay<'a> {
             next: None,
             total: settle.started.plus(total),
             between,
+            heartbeat: if is_stream { plan.timeouts.heartbeat } else { Nanos::NEVER },
+            patience: Nanos(0),
             write_stall: plan.timeouts.write_stall,
             read_bytes: 0,
             written_bytes: 0,
@@ -146,13 +153,18 @@ impl<'a> Relay<'a> {
                         }
                     }
                     Poll::Pending => match client.poll_interrupt(context) {
+                        Poll::Ready(Interrupt::Due) if self.beat(client) => {}
                         Poll::Ready(interrupt) => {
                             return Poll::Ready(Err(self.interrupted(client, interrupt)));
                         }
                         Poll::Pending => return Poll::Pending,
                     },
                 },
-                Turn::Write => match client.writer.poll_sent(context) {
+                Turn::Write | Turn::Heartbeat => match client.writer.poll_sent(context) {
+                    Poll::Ready((Ok(()), block)) if self.turn == Turn::Heartbeat => {
+                        client.shard.blocks.put(block);
+                        self.wait(client, self.patience);
+                    }
                     Poll::Ready((Ok(()), block)) => {
                         if self.is_broken {
                             return Poll::Ready(Err(cut("the backend's chunked coding is broken")));
@@ -284,8 +296,40 @@ impl<'a> Relay<'a> {
         };
         self.from = block.len();
         self.answer.connection.reader.arm(block);
-        client.deadline.set_at(client.deadline.now().plus(self.between).min(self.total));
+        self.wait(client, self.between);
+    }
+
+    /// Waits for the backend, no longer than `patience` and what is left of the exchange; to the next heartbeat at first.
+    fn wait(&mut self, client: &Client, patience: Nanos) {
+        let now = client.deadline.now();
+        let until = now.plus(patience).min(self.total);
+        let at = now.plus(self.heartbeat).min(until);
+        self.patience = until.since(at);
+        client.deadline.set_at(at);
         self.turn = Turn::Read;
+    }
+
+    /// Starts to write a heartbeat if it is one that is due, not the end of our patience: a whole record between two
+    /// others. In the middle of a long event, or of a coded stream, there is no place for one.
+    fn beat(&mut self, client: &mut Client) -> bool {
+        if self.patience == Nanos(0) {
+            return false;
+        }
+        if !self.look.is_between_events() {
+            self.wait(client, self.patience);
+            return true;
+        }
+        let beat = stream::heartbeat(self.asked.api.unwrap_or(Api::Chat));
+        let mut out = client.shard.blocks.small();
+        if self.framing == Framing::Chunked {
+            out.extend_from_slice(chunk_size(beat.len(), &mut [0; SIZE_BYTES]));
+        }
+        out.extend_from_slice(beat);
+        self.close_chunk(&mut out, true, false);
+        client.shard.numbers.inc(Counter::Heartbeats);
+        self.write(client, out, 0);
+        self.turn = Turn::Heartbeat;
+        true
     }
 
     /// Notes the first token: the prompt is prefilled, and this is how long it took.

@@ -60,7 +60,9 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
     for (key, time) in each {
         within(&["timeouts", key], time, TIME_MIN, TIME_MAX, report);
     }
-    for (key, time) in [("drain", timeouts.drain), ("retry_wait", timeouts.retry_wait)] {
+    let or_none =
+        [("drain", timeouts.drain), ("retry_wait", timeouts.retry_wait), ("heartbeat", timeouts.heartbeat)];
+    for (key, time) in or_none {
         within(&["timeouts", key], time, Time::seconds(0), TIME_MAX, report);
     }
     let plan = plan::Timeouts {
@@ -69,6 +71,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         connect: timeouts.connect.0,
         first_token: timeouts.first_token.0,
         between_events: timeouts.between_events.0,
+        heartbeat: if timeouts.heartbeat.0 == Nanos(0) { Nanos::NEVER } else { timeouts.heartbeat.0 },
         total: timeouts.total.0,
         retry_wait: timeouts.retry_wait.0,
         queue: timeouts.queue.0,
@@ -78,6 +81,8 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         drain: timeouts.drain.0,
     };
     at_most(&["timeouts", "body"], timeouts.body, &["timeouts", "total"], timeouts.total, report);
+    let between = ["timeouts", "between_events"];
+    at_most(&["timeouts", "heartbeat"], timeouts.heartbeat, &between, timeouts.between_events, report);
     timeout_relations(&["timeouts"], &plan, report);
     plan
 }

@@ -58,6 +58,7 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", "[shards]\npin = false\n[shards.core.1]\nidle_max = 1", "shards.core.1: shards are not pinned"),
         ("", "[timeouts]\nhead = \"0s\"", "timeouts.head: is 0s; expected 1ms to 168h"),
         ("", "[timeouts]\nbetween_events = \"31m\"", "between_events: is 31m; expected at most timeouts.total"),
+        ("", "[timeouts]\nheartbeat = \"61s\"", "heartbeat: is 61s; expected at most timeouts.between_events"),
         ("", "[timeouts]\nfirst_token = \"2s\"", "first_token: is 2s; expected more than timeouts.connect"),
         ("", "[limits]\nhead = \"2MiB\"", "limits.head: is 2MiB; expected 1KiB to 1MiB"),
         ("", "[limits]\nbody = \"512KiB\"", "limits.body_buffer: is 1MiB; expected at most limits.body"),
