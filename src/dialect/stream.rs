@@ -217,7 +217,9 @@ fn around(events: &[u8], at: usize) -> Span {
 /// Whether a key's end, its colon and its value's quote are those of a finish reason that ends a choice. An empty reason,
 /// which some backends send on every chunk, ends nothing.
 fn ends_a_choice(events: &[u8], span: Span) -> bool {
-    events[..span.start].ends_with(b"\"finish_reaso") && events.get(span.end) != Some(&b'"')
+    let key = events[..span.start].strip_suffix(b"\"finish_reaso");
+    // A quote behind a backslash opens nothing: it is a part of some other key's name.
+    key.is_some_and(|before| !before.ends_with(b"\\")) && events.get(span.end) != Some(&b'"')
 }
 
 /// Whether the word is a JSON string (in generated text its quotes are escaped) or the value of an `event` line: only

@@ -280,6 +280,7 @@ fn only_the_finish_reason_itself_ends_a_choice() {
         "data: {\"choices\":[{\"native_finish_reason\":\"stop\",\"finish_reason\":null}]}\n\n",
         "data: {\"choices\":[{\"delta\":{\"function\":{\"name\":\"run\"},\"reason\":\"x\"},\"finish_reason\":\"\"}]}\n\n",
         "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"finish_reason\\\":\\\"stop\\\"\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{},\"\\\"finish_reason\":\"stop\"}]}\n\n",
     ] {
         let mut meter = chat();
         meter.events(event.as_bytes());
