@@ -2,6 +2,7 @@
 //!
 //! Everything is in one word, so that all shards agree without a lock and exactly one of them gets the probe.
 
+use crate::error::Kind;
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::Nanos;
 
@@ -206,6 +207,30 @@ impl Breaker {
         });
     }
 }
+
+/// Tells a breaker how an exchange with its backend failed. `asked`: the pause the backend asked for.
+pub fn report(breaker: &Breaker, kind: Kind, asked: Option<Nanos>, now: Nanos, random: u64) {
+    match kind {
+        Kind::BackendBusy => breaker.hold(now.plus(asked.unwrap_or(HOLD_UNASKED).min(HOLD_MAX))),
+        Kind::ClientGone
+        | Kind::KeyRevoked
+        | Kind::Draining
+        | Kind::HeadMalformed
+        | Kind::SocketsExhausted => breaker.abandon(now),
+        Kind::ContextExceeded => breaker.success(now),
+        _ => {
+            breaker.failure(now, &SETTINGS, random);
+        }
+    }
+}
+
+/// The pause of a backend that did not say how long.
+const HOLD_UNASKED: Nanos = Nanos(1_000_000_000);
+/// The longest a backend's own `Retry-After` keeps it out of the pool.
+const HOLD_MAX: Nanos = Nanos(300_000_000_000);
+/// When passive failures take a backend out of the pool (by taste).
+const SETTINGS: Settings =
+    Settings { threshold: 5, open_for: Nanos(1_000_000_000), open_max: Nanos(30_000_000_000) };
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
 mod model;

@@ -7,12 +7,13 @@
 //!   (how many at once).
 //! - Where: [`balance`] scores the backends of a pool from their [`load`], [`breaker`] leaves out the failing ones.
 //! - When: [`queue`] says whose turn it is where all of them have enough to do.
-//! - How often: [`retry`] says whether a failed attempt may be made again.
+//! - How often: [`retry`] says whether a failed attempt may be made again, [`course`] what comes after it.
 
 pub mod auth;
 pub mod balance;
 pub mod breaker;
 pub mod bucket;
+pub mod course;
 pub mod failures;
 pub mod inflight;
 pub mod load;

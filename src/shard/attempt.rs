@@ -14,7 +14,7 @@ use super::connection::Client;
 use super::decode::{Decode, Decoded};
 use super::dispatch::Outgoing;
 use super::idle::Connection;
-use super::settle::Settle;
+use super::settle::{Lease, Settle};
 use super::watch::{self, Interrupt};
 use super::{Shard, convert, encode};
 use crate::clock;
@@ -48,7 +48,7 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     pub(super) async fn run<'p>(
         &mut self,
-        picked: Picked<'_>,
+        picked: Picked<'_, Lease>,
         place: &'p mut Option<Answer>,
     ) -> Result<&'p mut Answer, Fault> {
         let shard = self.client.shard.clone();

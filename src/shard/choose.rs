@@ -1,54 +1,42 @@
 //! Which member of a pool is tried next: health, breaker and free slots say who may, `policy::balance` who should.
 
-use std::rc::Rc;
-
-use super::Shard;
-use super::dispatch::Outgoing;
-use super::settle::{Lease, Settle};
-use crate::clock;
 use crate::dialect::Api;
 use crate::error::{Fault, Kind};
 use crate::plan::cells::Health;
 use crate::plan::{Member, Model, Plan};
 use crate::policy::balance::{self, View};
 use crate::policy::breaker::Admission;
+use crate::policy::course::Tried;
 use crate::units::{BackendId, Nanos};
 
-/// Members of the pool that had their try, by index; a pool has at most 64 that count.
-#[derive(Default)]
-pub(super) struct Tried(u64);
-
-impl Tried {
-    pub(super) fn add(&mut self, index: usize) {
-        self.0 |= 1 << (index % 64);
-    }
-
-    fn contains(&self, index: usize) -> bool {
-        self.0 & 1 << (index % 64) != 0
-    }
+/// What a request asks of a backend.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) api: Api,
+    pub(super) prompt_tokens: u64,
+    /// Prompt and expected output.
+    pub(super) kv_tokens: u64,
 }
 
-/// A member of the pool, with its in-flight slot taken.
-pub(super) struct Picked<'a> {
+/// A member of the pool, with its in-flight slot `L` taken.
+pub(super) struct Picked<'a, L> {
     pub(super) index: usize,
     pub(super) member: &'a Member,
     pub(super) backend: BackendId,
-    pub(super) lease: Lease,
+    pub(super) lease: L,
     pub(super) expected_seconds: f64,
 }
 
-/// The member to try next, with its in-flight slot taken.
-pub(super) fn pick<'a>(
-    shard: &Rc<Shard>,
-    settle: &Settle,
-    outgoing: &Outgoing<'_>,
+/// The member to try next, with its in-flight slot taken by `lease`, which gives `None` if there is none.
+pub(super) fn pick<'a, L>(
+    plan: &Plan,
+    wanted: &Wanted,
     model: &'a Model,
     tried: &Tried,
-) -> Option<Picked<'a>> {
-    let plan = &shard.plan;
-    let now = shard.deadlines.now();
-    let prompt_tokens = settle.prompt_tokens;
-    let kv_tokens = prompt_tokens + outgoing.peek.output_cap.unwrap_or(plan.output_tokens_default);
+    now: Nanos,
+    random: impl Fn() -> u64,
+    lease: impl Fn(BackendId) -> Option<L>,
+) -> Option<Picked<'a, L>> {
     let (mut one, mut many);
     let views = match model.pool.len() {
         1 => {
@@ -61,18 +49,18 @@ pub(super) fn pick<'a>(
         }
     };
     for (index, (view, member)) in views.iter_mut().zip(&model.pool).enumerate() {
-        let may = !tried.contains(index) && may_ask(plan, member, outgoing.api, now);
-        *view = look(shard, member, may, now);
+        let may = !tried.contains(index) && may_ask(plan, member, wanted.api, now);
+        *view = look(plan, member, may, now);
     }
     // A slot may be taken between the look and the grab: then the next best has its turn.
     for _ in 0..views.len() {
-        let index = balance::pick(views, prompt_tokens, shard.random())?;
+        let index = balance::pick(views, wanted.prompt_tokens, random())?;
         let member = &model.pool[index];
         let cells = plan.cells.backend(member.backend);
         if !matches!(cells.breaker.admit(now), Admission::Open { .. })
-            && let Some(lease) = Lease::take(shard, member.backend, prompt_tokens, kv_tokens)
+            && let Some(lease) = lease(member.backend)
         {
-            let expected_seconds = views[index].first_token_seconds(prompt_tokens);
+            let expected_seconds = views[index].first_token_seconds(wanted.prompt_tokens);
             return Some(Picked { index, member, backend: member.backend, lease, expected_seconds });
         }
         views[index].eligible = false;
@@ -81,9 +69,7 @@ pub(super) fn pick<'a>(
 }
 
 /// Whether there is a backend that could be asked, but all of those have as much in flight as they may.
-pub(super) fn is_full(shard: &Shard, api: Api, model: &Model) -> bool {
-    let plan = &shard.plan;
-    let now = shard.deadlines.now();
+pub(super) fn is_full(plan: &Plan, api: Api, model: &Model, now: Nanos) -> bool {
     let mut well = model.pool.iter().filter(|member| may_ask(plan, member, api, now)).peekable();
     let full = |member: &Member| {
         plan.cells.backend(member.backend).in_flight.count() >= plan.backend(member.backend).in_flight_max
@@ -99,8 +85,7 @@ fn may_ask(plan: &Plan, member: &Member, api: Api, now: Nanos) -> bool {
         && !matches!(cells.breaker.peek(now), Admission::Open { .. })
 }
 
-fn look(shard: &Shard, member: &Member, eligible: bool, now: Nanos) -> View {
-    let plan = &shard.plan;
+fn look(plan: &Plan, member: &Member, eligible: bool, now: Nanos) -> View {
     let ewma = plan.cells.backend(member.backend).ewma.get(now);
     let mut view = View {
         eligible,
@@ -119,12 +104,10 @@ fn look(shard: &Shard, member: &Member, eligible: bool, now: Nanos) -> View {
 }
 
 /// Why nobody could be asked, and when to come back.
-pub(super) fn nobody(shard: &Shard, model: &Model, api: Api) -> Fault {
-    let plan = &shard.plan;
+pub(super) fn nobody(plan: &Plan, model: &Model, api: Api, now: Nanos) -> Fault {
     if !model.pool.iter().any(|member| plan.backend(member.backend).provider.speaks(api)) {
         return Fault::new(Kind::PathUnknown, format!("no backend of this model serves {}", api.name()));
     }
-    let now = clock::now();
     let breakers = || model.pool.iter().map(|member| &plan.cells.backend(member.backend).breaker);
     let wait = breakers().map(|breaker| match breaker.peek(now) {
         Admission::Open { until } => until.since(now),

@@ -3,22 +3,22 @@
 
 use super::answer::Answer;
 use super::attempt::Attempt;
-use super::choose::{self, Picked, RETRY_SOON, Tried};
+use super::choose::{self, Picked, RETRY_SOON, Wanted};
 use super::connection::Client;
 use super::exchange::Body;
+use super::phases;
 use super::queue::Place;
-use super::settle::Settle;
+use super::settle::{Lease, Settle};
 use super::watch::{self, Interrupt};
-use super::{Shard, phases};
 use crate::clock;
 use crate::dialect::Api;
 use crate::dialect::request::Peek;
 use crate::error::{Fault, Kind};
 use crate::observe::counters::Counter;
 use crate::plan::Model;
-use crate::policy::breaker;
+use crate::policy::course::{Course, Failure, Nobody, Reason, Rules, Tried};
 use crate::policy::retry::{self, Sent};
-use crate::units::{BackendId, ModelId, Nanos};
+use crate::units::{ModelId, Nanos};
 use crate::wire::head::RequestHead;
 
 /// A request that has been decided: what to send, to whichever backend of whichever model.
@@ -81,67 +81,52 @@ struct Chain<'a> {
 }
 
 impl Chain<'_> {
-    /// Asks the backends of one model, each once and after a wait once more, until one answers into `place`.
+    /// Asks the backends of one model, in the way of a [`Course`], until one answers into `place`.
     /// `holds`: another model comes after this one, so an answer is held until it is sure to be one.
     ///
     /// Errors: why the last of them did not answer.
     async fn ask(&mut self, model: &Model, holds: bool, place: &mut Option<Answer>) -> Result<(), Kind> {
         let shard = self.client.shard.clone();
-        let mut tried = Tried::default();
-        let mut failed: Option<(Kind, Option<Nanos>)> = None;
-        let (mut attempts, mut fresh, mut waited) = (0, false, false);
+        let mut course = Course::new(Rules {
+            attempts_max: shard.plan.limits.attempts,
+            retry_wait: model.timeouts.retry_wait,
+        });
         loop {
-            // A stale connection is no failure: it draws nothing, and happens once since the next attempt dials.
-            let draws = failed.filter(|_| !fresh);
-            if let Some((kind, _)) = draws
-                && !shard.retries.borrow_mut().take()
-            {
+            if let Err(kind) = course.draw(&mut shard.retries.borrow_mut()) {
                 shard.numbers.inc(Counter::RetriesOverBudget);
                 return Err(kind);
             }
             // With another model to ask nobody waits for a slot.
-            let Some(picked) = self.pick(model, &tried, failed.is_none() && !holds).await? else {
-                let Some((kind, asked)) = failed else {
-                    return Err(self.nobody(model));
-                };
-                if draws.is_some() {
-                    shard.retries.borrow_mut().give_back();
+            let Some(picked) = self.pick(model, course.tried(), course.may_queue() && !holds).await? else {
+                let next = course.nobody(&mut shard.retries.borrow_mut(), shard.random());
+                match next {
+                    Nobody::Unasked => return Err(self.nobody(model)),
+                    Nobody::Wait(wait) => self.wait(wait).await?,
+                    Nobody::Over(kind) => return Err(kind),
                 }
-                let wait = retry::wait(kind, asked, attempts, shard.random());
-                match wait.filter(|wait| !waited && *wait <= model.timeouts.retry_wait) {
-                    Some(wait) => self.wait(wait).await?,
-                    None => return Err(kind),
-                }
-                (tried, fresh, waited) = (Tried::default(), false, true);
                 continue;
             };
-            if draws.is_some() {
-                shard.numbers.inc(if waited { Counter::RetriesWaited } else { Counter::RetriesFailover });
+            match course.begin() {
+                Reason::First | Reason::Stale => {}
+                Reason::Failover => shard.numbers.inc(Counter::RetriesFailover),
+                Reason::Waited => shard.numbers.inc(Counter::RetriesWaited),
             }
-            waited = false;
-            attempts += 1;
-            let (index, backend) = (picked.index, picked.backend);
-            let Err((refused, sent)) = self.attempt(model, picked, fresh, holds, place).await else {
-                shard.plan.cells.backend(backend).breaker.success(shard.deadlines.now());
+            let index = picked.index;
+            let breaker = &shard.plan.cells.backend(picked.backend).breaker;
+            let Err((refused, sent)) = self.attempt(model, picked, course.is_fresh(), holds, place).await
+            else {
+                breaker.success(shard.deadlines.now());
                 return Ok(());
             };
-            let (kind, asked) = (refused.fault.kind, refused.fault.retry_after);
-            // The backend is well: it was the kept connection that was not, or this machine.
-            fresh = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
-            match fresh || kind == Kind::SocketsExhausted {
-                true => shard.plan.cells.backend(backend).breaker.abandon(clock::now()),
-                false => report(&shard, backend, &refused.fault),
-            }
-            let again = retry::again(kind, sent, attempts, shard.plan.limits.attempts);
+            let failure = Failure { kind: refused.fault.kind, asked: refused.fault.retry_after, sent };
+            let again = course.failed(index, failure, breaker, clock::now(), shard.random());
             self.refused = Some(if again { refused.or_sooner(self.refused.take()) } else { refused });
             if !again {
-                return Err(kind);
+                return Err(failure.kind);
             }
-            match fresh {
-                true => shard.numbers.inc(Counter::RetriesStale),
-                false => tried.add(index),
+            if course.is_fresh() {
+                shard.numbers.inc(Counter::RetriesStale);
             }
-            failed = Some((kind, asked));
         }
     }
 
@@ -151,7 +136,7 @@ impl Chain<'_> {
     async fn attempt(
         &mut self,
         model: &Model,
-        picked: Picked<'_>,
+        picked: Picked<'_, Lease>,
         fresh: bool,
         holds: bool,
         place: &mut Option<Answer>,
@@ -194,20 +179,34 @@ impl Chain<'_> {
         model: &'m Model,
         tried: &Tried,
         waits: bool,
-    ) -> Result<Option<Picked<'m>>, Kind> {
+    ) -> Result<Option<Picked<'m, Lease>>, Kind> {
         let shard = self.client.shard.clone();
         if waits && shard.queues.is_waiting(&shard, model.id) {
             return self.queue(model).await;
         }
-        match choose::pick(&shard, self.settle, self.outgoing, model, tried) {
-            None if waits && choose::is_full(&shard, self.outgoing.api, model) => self.queue(model).await,
+        match self.choose(model, tried) {
+            None if waits && self.is_full(model) => self.queue(model).await,
             picked => Ok(picked),
         }
     }
 
+    fn choose<'m>(&self, model: &'m Model, tried: &Tried) -> Option<Picked<'m, Lease>> {
+        let (shard, prompt_tokens) = (&self.client.shard, self.settle.prompt_tokens);
+        let output = self.outgoing.peek.output_cap.unwrap_or(shard.plan.output_tokens_default);
+        let wanted = Wanted { api: self.outgoing.api, prompt_tokens, kv_tokens: prompt_tokens + output };
+        let random = || shard.random();
+        let lease = |backend| Lease::take(shard, backend, prompt_tokens, wanted.kv_tokens);
+        choose::pick(&shard.plan, &wanted, model, tried, shard.deadlines.now(), random, lease)
+    }
+
+    fn is_full(&self, model: &Model) -> bool {
+        let shard = &self.client.shard;
+        choose::is_full(&shard.plan, self.outgoing.api, model, shard.deadlines.now())
+    }
+
     /// No backend of this model was asked: the client is told so, unless it is told what another model's said.
     fn nobody(&mut self, model: &Model) -> Kind {
-        let fault = choose::nobody(&self.client.shard, model, self.outgoing.api);
+        let fault = choose::nobody(&self.client.shard.plan, model, self.outgoing.api, clock::now());
         let kind = fault.kind;
         self.refused.get_or_insert(Refused { fault, answer: None });
         kind
@@ -217,7 +216,7 @@ impl Chain<'_> {
     /// asked any more.
     ///
     /// Errors: too many wait already, none came free in time, the client left, there is no time left.
-    async fn queue<'m>(&mut self, model: &'m Model) -> Result<Option<Picked<'m>>, Kind> {
+    async fn queue<'m>(&mut self, model: &'m Model) -> Result<Option<Picked<'m, Lease>>, Kind> {
         let shard = self.client.shard.clone();
         let Some(place) = Place::take(&shard, model.id, self.settle.record.key) else {
             shard.numbers.inc(Counter::QueueFull);
@@ -237,8 +236,8 @@ impl Chain<'_> {
                     false => Fault::new(Kind::TotalTimeout, "the exchange took too long"),
                 }));
             }
-            match choose::pick(&shard, self.settle, self.outgoing, model, &Tried::default()) {
-                None if choose::is_full(&shard, self.outgoing.api, model) => {}
+            match self.choose(model, &Tried::default()) {
+                None if self.is_full(model) => {}
                 picked => break Ok(picked),
             }
         };
@@ -298,23 +297,3 @@ impl Refused {
         }
     }
 }
-
-/// Tells the breaker how a failed attempt ended.
-pub(super) fn report(shard: &Shard, backend: BackendId, fault: &Fault) {
-    let breaker = &shard.plan.cells.backend(backend).breaker;
-    let now = clock::now();
-    match fault.kind {
-        Kind::BackendBusy => breaker.hold(now.plus(fault.retry_after.unwrap_or(RETRY_SOON).min(HOLD_MAX))),
-        Kind::ClientGone | Kind::KeyRevoked | Kind::Draining | Kind::HeadMalformed => breaker.abandon(now),
-        Kind::ContextExceeded => breaker.success(now),
-        _ => {
-            breaker.failure(now, &BREAKER, shard.random());
-        }
-    }
-}
-
-/// The longest a backend's own `Retry-After` keeps it out of the pool.
-const HOLD_MAX: Nanos = Nanos(300_000_000_000);
-/// When passive failures take a backend out of the pool (by taste).
-const BREAKER: breaker::Settings =
-    breaker::Settings { threshold: 5, open_for: Nanos(1_000_000_000), open_max: Nanos(30_000_000_000) };

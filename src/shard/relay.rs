@@ -26,6 +26,7 @@ use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow, room};
 use crate::net::stream::Outcome;
 use crate::observe::counters::Counter;
+use crate::policy::breaker;
 use crate::units::{ModelId, Nanos, Span};
 use crate::wire::framing;
 use crate::wire::head::Version;
@@ -410,7 +411,8 @@ impl<'a> Relay<'a> {
         self.settle.failed(fault.kind, status);
         let backend = self.settle.record.backend;
         if let Some(backend) = backend {
-            super::dispatch::report(&client.shard, backend, &fault);
+            let breaker = &client.shard.plan.cells.backend(backend).breaker;
+            breaker::report(breaker, fault.kind, fault.retry_after, clock::now(), client.shard.random());
         }
         let Some(sequence) = self.look.next_sequence() else {
             // No proper end exists: leave the body short, or where only the close ends it, break the connection.

@@ -1,0 +1,274 @@
+//! What becomes of a request after each of its attempts?
+//!
+//! The way of one request through the backends of one model, without its sockets: [`Course`] is told what happened and
+//! says what comes next. Each backend is asked once, and after a wait once more.
+//!
+//! ```text
+//! draw -> pick: somebody -> begin -> attempt: answered, or failed -> draw, unless it is over
+//!               nobody   -> nobody -> wait -> draw, unless it is over
+//! ```
+
+use super::breaker::{self, Breaker};
+use super::retry::{self, RetryBudget, Sent};
+use crate::error::Kind;
+use crate::units::Nanos;
+
+/// One request on its way through the backends of one model.
+pub struct Course {
+    rules: Rules,
+    tried: Tried,
+    /// How the last attempt failed, and the wait that its backend asked for.
+    failed: Option<(Kind, Option<Nanos>)>,
+    attempts: u32,
+    fresh: bool,
+    waited: bool,
+}
+
+/// What a course keeps to.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Attempts, the first included.
+    pub attempts_max: u32,
+    /// The longest wait before the same backends are asked once more.
+    pub retry_wait: Nanos,
+}
+
+/// Members of the pool that had their try, by index; a pool has at most 64 that count.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Tried(u64);
+
+/// Why a backend is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// It is the first.
+    First,
+    /// A kept connection had been closed: the request is sent once more on a new one.
+    Stale,
+    /// Another one failed.
+    Failover,
+    /// All of them had failed, and some time has passed.
+    Waited,
+}
+
+/// What to do where there is nobody to ask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nobody {
+    /// Nobody has been asked: say why there is nobody.
+    Unasked,
+    /// Wait so long, and ask them all again.
+    Wait(Nanos),
+    /// It is over; this is how the last attempt failed.
+    Over(Kind),
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    /// What happened.
+    pub kind: Kind,
+    /// The wait that the backend asked for.
+    pub asked: Option<Nanos>,
+    /// How far it got.
+    pub sent: Sent,
+}
+
+impl Course {
+    /// A course at its start.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, tried: Tried::default(), failed: None, attempts: 0, fresh: false, waited: false }
+    }
+
+    /// Before a backend is picked: a retry is drawn from the budget. A stale connection is no failure: it draws nothing,
+    /// and happens once since the next attempt dials.
+    ///
+    /// # Errors
+    /// How the last attempt failed, if there is no retry left: it is over.
+    pub fn draw(&self, budget: &mut RetryBudget) -> Result<(), Kind> {
+        match self.drawn() {
+            Some(kind) if !budget.take() => Err(kind),
+            _ => Ok(()),
+        }
+    }
+
+    fn drawn(&self) -> Option<Kind> {
+        self.failed.filter(|_| !self.fresh).map(|(kind, _)| kind)
+    }
+
+    /// Whether the request may wait for a slot: only before its first attempt.
+    pub fn may_queue(&self) -> bool {
+        self.failed.is_none()
+    }
+
+    /// Who is not asked again for now.
+    pub fn tried(&self) -> &Tried {
+        &self.tried
+    }
+
+    /// There is nobody to ask: what was drawn goes back, and once in a row all of them are waited for.
+    pub fn nobody(&mut self, budget: &mut RetryBudget, random: u64) -> Nobody {
+        let Some((kind, asked)) = self.failed else { return Nobody::Unasked };
+        if self.drawn().is_some() {
+            budget.give_back();
+        }
+        let wait = retry::wait(kind, asked, self.attempts, random);
+        match wait.filter(|wait| !self.waited && *wait <= self.rules.retry_wait) {
+            Some(wait) => {
+                (self.tried, self.fresh, self.waited) = (Tried::default(), false, true);
+                Nobody::Wait(wait)
+            }
+            None => Nobody::Over(kind),
+        }
+    }
+
+    /// An attempt begins.
+    pub fn begin(&mut self) -> Reason {
+        self.attempts += 1;
+        match (self.drawn(), std::mem::take(&mut self.waited)) {
+            (Some(_), true) => Reason::Waited,
+            (Some(_), false) => Reason::Failover,
+            (None, _) if self.fresh => Reason::Stale,
+            (None, _) => Reason::First,
+        }
+    }
+
+    /// Whether the attempt dials although a connection may be kept: the last one taken was dead, and so may be the others.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// The attempt with the member `index` of the pool failed, of which its breaker is told. Returns whether there may be
+    /// another one.
+    pub fn failed(
+        &mut self,
+        index: usize,
+        failure: Failure,
+        breaker: &Breaker,
+        now: Nanos,
+        random: u64,
+    ) -> bool {
+        let Failure { kind, asked, sent } = failure;
+        // The backend is well: it was the kept connection that was not.
+        self.fresh = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
+        match self.fresh {
+            true => breaker.abandon(now),
+            false => breaker::report(breaker, kind, asked, now, random),
+        }
+        if !self.fresh {
+            self.tried.add(index);
+        }
+        self.failed = Some((kind, asked));
+        retry::again(kind, sent, self.attempts, self.rules.attempts_max)
+    }
+}
+
+impl Tried {
+    /// This one had its try.
+    pub fn add(&mut self, index: usize) {
+        self.0 |= 1 << (index % 64);
+    }
+
+    /// Whether this one had its try.
+    pub fn contains(&self, index: usize) -> bool {
+        self.0 & 1 << (index % 64) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { attempts_max: 4, retry_wait: Nanos(1_000_000_000) };
+    const SENT: Sent = Sent { reused: false, request_bytes: true, answer_bytes: true, body_held: true };
+    const FAILED: Failure = Failure { kind: Kind::BackendFailed, asked: None, sent: SENT };
+    const STALE: Failure = Failure {
+        kind: Kind::BackendClosed,
+        asked: None,
+        sent: Sent { reused: true, answer_bytes: false, ..SENT },
+    };
+
+    fn fail(course: &mut Course, index: usize, failure: Failure) -> bool {
+        course.failed(index, failure, &Breaker::default(), Nanos(0), 0)
+    }
+
+    fn left(mut budget: RetryBudget) -> usize {
+        std::iter::from_fn(|| budget.take().then_some(())).count()
+    }
+
+    #[test]
+    fn the_first_attempt_and_one_after_a_stale_connection_draw_nothing() {
+        let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
+        let full = left(budget.clone());
+        assert!(course.draw(&mut budget).is_ok() && course.may_queue());
+        assert_eq!(course.begin(), Reason::First);
+        assert!(fail(&mut course, 0, STALE));
+        assert!(course.is_fresh() && !course.tried().contains(0) && !course.may_queue());
+        assert!(course.draw(&mut budget).is_ok());
+        assert_eq!((course.begin(), left(budget.clone())), (Reason::Stale, full));
+        assert!(fail(&mut course, 0, FAILED));
+        assert!(!course.is_fresh() && course.tried().contains(0) && !course.tried().contains(1));
+        assert!(course.draw(&mut budget).is_ok());
+        assert_eq!((course.begin(), left(budget)), (Reason::Failover, full - 1));
+    }
+
+    #[test]
+    fn without_a_retry_left_it_is_over() {
+        let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
+        while budget.take() {}
+        course.begin();
+        fail(&mut course, 0, FAILED);
+        assert_eq!(course.draw(&mut budget), Err(Kind::BackendFailed));
+    }
+
+    #[test]
+    fn where_nobody_is_left_all_are_asked_again_after_one_wait() {
+        let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
+        let full = left(budget.clone());
+        assert_eq!(course.nobody(&mut budget, 0), Nobody::Unasked);
+        course.begin();
+        fail(&mut course, 0, FAILED);
+        course.draw(&mut budget).unwrap();
+        assert_eq!(course.nobody(&mut budget, 0), Nobody::Wait(Nanos(250_000_000)));
+        assert_eq!(left(budget.clone()), full);
+        assert!(!course.tried().contains(0));
+        course.draw(&mut budget).unwrap();
+        assert_eq!(course.nobody(&mut budget, 0), Nobody::Over(Kind::BackendFailed));
+        course.draw(&mut budget).unwrap();
+        assert_eq!(course.begin(), Reason::Waited);
+        fail(&mut course, 0, FAILED);
+        course.draw(&mut budget).unwrap();
+        assert_eq!(course.nobody(&mut budget, 0), Nobody::Wait(Nanos(500_000_000)));
+    }
+
+    #[test]
+    fn a_wait_beyond_its_bound_is_none() {
+        let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
+        course.begin();
+        let asked = Some(Nanos(RULES.retry_wait.0 + 1));
+        fail(&mut course, 0, Failure { kind: Kind::BackendBusy, asked, sent: SENT });
+        course.draw(&mut budget).unwrap();
+        assert_eq!(course.nobody(&mut budget, 0), Nobody::Over(Kind::BackendBusy));
+    }
+
+    #[test]
+    fn the_last_attempt_is_the_last() {
+        let mut course = Course::new(Rules { attempts_max: 2, ..RULES });
+        course.begin();
+        assert!(fail(&mut course, 0, FAILED));
+        course.begin();
+        assert!(!fail(&mut course, 1, FAILED));
+    }
+
+    #[test]
+    fn a_dead_kept_connection_is_not_the_backends_failure() {
+        let breaker = Breaker::default();
+        let mut course = Course::new(RULES);
+        for _ in 0..100 {
+            course.failed(0, STALE, &breaker, Nanos(0), 0);
+        }
+        assert_eq!(breaker.peek(Nanos(0)), breaker::Admission::Closed);
+        for _ in 0..5 {
+            course.failed(0, FAILED, &breaker, Nanos(0), 0);
+        }
+        assert!(matches!(breaker.peek(Nanos(0)), breaker::Admission::Open { .. }));
+    }
+}
