@@ -60,6 +60,19 @@ pub struct BackendCells {
     health: AtomicU8,
 }
 
+/// One attempt's share of a backend's load. It has to be given back.
+#[must_use = "a share taken has to be given back"]
+pub struct Share {
+    /// Of whose load.
+    pub backend: BackendId,
+    prompt_tokens: u64,
+    kv_tokens: u64,
+    /// The first output has not come.
+    pending: bool,
+    /// It has not been given back.
+    held: bool,
+}
+
 /// What active probing says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -124,6 +137,43 @@ impl Cells {
     /// The loads of one backend, one per shard.
     pub fn loads(&self, backend: BackendId) -> impl Iterator<Item = &Load> {
         self.loads[backend.index()].iter().map(|load| &**load)
+    }
+
+    /// Takes a slot of the backend for `shard`, of at most `in_flight_max`: `prompt_tokens` wait for their prefill,
+    /// `kv_tokens` (prompt and expected output) will be held. `None` if all slots are taken.
+    pub fn take(
+        &self,
+        shard: ShardId,
+        backend: BackendId,
+        in_flight_max: u32,
+        prompt_tokens: u64,
+        kv_tokens: u64,
+    ) -> Option<Share> {
+        if !self.backend(backend).in_flight.try_enter(in_flight_max) {
+            return None;
+        }
+        self.load(shard, backend).begin(prompt_tokens, kv_tokens);
+        Some(Share { backend, prompt_tokens, kv_tokens, pending: true, held: true })
+    }
+
+    /// The prompt of a share that `shard` took is prefilled: its first output has come. True the first time.
+    pub fn first_token(&self, shard: ShardId, share: &mut Share) -> bool {
+        let first = std::mem::take(&mut share.pending);
+        if first {
+            self.load(shard, share.backend).first_token(share.prompt_tokens);
+        }
+        first
+    }
+
+    /// Gives back a share that `shard` took. True the first time; then it is of no load any more.
+    pub fn give_back(&self, shard: ShardId, share: &mut Share) -> bool {
+        let held = std::mem::take(&mut share.held);
+        if held {
+            let still_pending = if std::mem::take(&mut share.pending) { share.prompt_tokens } else { 0 };
+            self.load(shard, share.backend).end(share.kv_tokens, still_pending);
+            self.backend(share.backend).in_flight.leave();
+        }
+        held
     }
 }
 

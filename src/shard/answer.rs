@@ -101,7 +101,7 @@ impl Answer {
         let theirs = self.head.keep_alive_timeout;
         let theirs = theirs.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
         let idle = theirs.map_or(most, |theirs| theirs.min(most));
-        let (backend, block) = (self.lease.backend, shard.blocks.large());
+        let (backend, block) = (self.lease.backend(), shard.blocks.large());
         shard.idle.put(backend, self.connection, block, shard.deadlines.now(), idle);
     }
 

@@ -181,7 +181,7 @@ impl Chain<'_> {
         waits: bool,
     ) -> Result<Option<Picked<'m, Lease>>, Kind> {
         let shard = self.client.shard.clone();
-        if waits && shard.queues.is_waiting(&shard, model.id) {
+        if waits && shard.queues.is_waiting((shard.plan.generation, model.id)) {
             return self.queue(model).await;
         }
         match self.choose(model, tried) {

@@ -26,11 +26,11 @@ pub(crate) struct Queues {
 type Queue = FairQueue<Option<KeyId>, Rc<Ticket>>;
 
 /// A model, by the generation of the plan that numbers it.
-type Line = (u64, ModelId);
+pub(super) type Line = (u64, ModelId);
 
 /// One request that waits.
 #[derive(Default)]
-struct Ticket {
+pub(super) struct Ticket {
     /// It may look for a slot.
     called: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -44,15 +44,43 @@ pub(super) struct Place {
 }
 
 impl Queues {
-    /// Whether a request for this model has to wait behind others.
-    pub(super) fn is_waiting(&self, shard: &Shard, model: ModelId) -> bool {
-        self.waiting.get() > 0 && self.lines.borrow().contains_key(&(shard.plan.generation, model))
+    /// Whether a request for this line has to wait behind others.
+    pub(super) fn is_waiting(&self, line: Line) -> bool {
+        self.waiting.get() > 0 && self.lines.borrow().contains_key(&line)
     }
 
     /// A slot may have come free: whoever has the turn looks.
     pub(super) fn call(&self) {
         if self.waiting.get() > 0 {
             self.lines.borrow().values().filter_map(FairQueue::head).for_each(|ticket| ticket.call());
+        }
+    }
+
+    /// The last place of the key's. It has to be left.
+    pub(super) fn enter(&self, line: Line, key: Option<KeyId>) -> Rc<Ticket> {
+        self.waiting.set(self.waiting.get() + 1);
+        let ticket = Rc::new(Ticket { called: Cell::new(true), ..Ticket::default() });
+        self.lines.borrow_mut().entry(line).or_default().push(key, Rc::clone(&ticket));
+        ticket
+    }
+
+    /// Whether a ticket has the turn and there is something to look for: true once for each call.
+    pub(super) fn may_look(&self, line: Line, ticket: &Rc<Ticket>) -> bool {
+        let lines = self.lines.borrow();
+        let head = lines.get(&line).and_then(FairQueue::head);
+        head.is_some_and(|head| Rc::ptr_eq(head, ticket)) && ticket.called.take()
+    }
+
+    /// Takes a ticket out, and calls the next one: there may be a slot for it, too.
+    pub(super) fn leave(&self, line: Line, ticket: &Rc<Ticket>) {
+        self.waiting.set(self.waiting.get() - 1);
+        let mut lines = self.lines.borrow_mut();
+        if let Some(queue) = lines.get_mut(&line) {
+            queue.remove(|other| Rc::ptr_eq(other, ticket));
+            match queue.head() {
+                Some(next) => next.call(),
+                None => drop(lines.remove(&line)),
+            }
         }
     }
 }
@@ -73,19 +101,16 @@ impl Place {
         if !plan.cells.model(model).waiting.try_enter(plan.limits.queue) {
             return None;
         }
-        let queues = &shard.queues;
-        queues.waiting.set(queues.waiting.get() + 1);
         shard.numbers.inc(Counter::QueueWaiting);
         shard.numbers.inc(Counter::QueueEntered);
-        let ticket = Rc::new(Ticket { called: Cell::new(true), ..Ticket::default() });
-        queues.lines.borrow_mut().entry((plan.generation, model)).or_default().push(key, Rc::clone(&ticket));
+        let ticket = shard.queues.enter((plan.generation, model), key);
         Some(Self { shard: Rc::clone(shard), model, ticket })
     }
 
     /// Waits until it has the turn and there is something to look for.
     pub(super) async fn turn(&self) {
         poll_fn(|context| {
-            if self.has_turn() && self.ticket.called.take() {
+            if self.shard.queues.may_look(self.line(), &self.ticket) {
                 return Poll::Ready(());
             }
             *self.ticket.waker.borrow_mut() = Some(context.waker().clone());
@@ -97,30 +122,13 @@ impl Place {
     fn line(&self) -> Line {
         (self.shard.plan.generation, self.model)
     }
-
-    fn has_turn(&self) -> bool {
-        let lines = self.shard.queues.lines.borrow();
-        let head = lines.get(&self.line()).and_then(FairQueue::head);
-        head.is_some_and(|head| Rc::ptr_eq(head, &self.ticket))
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let core: &Core = &self.shard;
-        let queues = &core.queues;
-        queues.waiting.set(queues.waiting.get() - 1);
         core.numbers.dec(Counter::QueueWaiting);
         self.shard.plan.cells.model(self.model).waiting.leave();
-        let mut lines = queues.lines.borrow_mut();
-        let line = self.line();
-        if let Some(queue) = lines.get_mut(&line) {
-            queue.remove(|ticket| Rc::ptr_eq(ticket, &self.ticket));
-            match queue.head() {
-                // There may be a slot for the next one, too.
-                Some(next) => next.call(),
-                None => drop(lines.remove(&line)),
-            }
-        }
+        core.queues.leave(self.line(), &self.ticket);
     }
 }

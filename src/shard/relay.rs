@@ -342,7 +342,7 @@ impl<'a> Relay<'a> {
         let now = clock::now();
         self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
         let ratio = now.since(answer.sent).seconds() / answer.expected_seconds;
-        let cells = client.shard.plan.cells.backend(answer.lease.backend);
+        let cells = client.shard.plan.cells.backend(answer.lease.backend());
         cells.ewma.observe(ratio as f32, now);
     }
 

@@ -9,6 +9,7 @@ use crate::dialect::usage::Usage;
 use crate::error::Kind;
 use crate::observe::Counter;
 use crate::observe::record::{Record, RequestId};
+use crate::plan::cells::Share;
 use crate::policy::bucket::Room;
 use crate::units::{BackendId, KeyId, Nanos};
 
@@ -165,10 +166,7 @@ impl Drop for Settle {
 /// One attempt's share of a backend's load, given back on drop.
 pub(crate) struct Lease {
     shard: Rc<Shard>,
-    pub(crate) backend: BackendId,
-    prompt_tokens: u64,
-    kv_tokens: u64,
-    pending: bool,
+    share: Share,
 }
 
 impl Lease {
@@ -180,29 +178,25 @@ impl Lease {
         kv_tokens: u64,
     ) -> Option<Self> {
         let plan = &shard.plan;
-        if !plan.cells.backend(backend).in_flight.try_enter(plan.backend(backend).in_flight_max) {
-            return None;
-        }
-        plan.cells.load(shard.id, backend).begin(prompt_tokens, kv_tokens);
-        Some(Self { shard: Rc::clone(shard), backend, prompt_tokens, kv_tokens, pending: true })
+        let most = plan.backend(backend).in_flight_max;
+        let share = plan.cells.take(shard.id, backend, most, prompt_tokens, kv_tokens)?;
+        Some(Self { shard: Rc::clone(shard), share })
+    }
+
+    /// Whose slot it is.
+    pub(crate) fn backend(&self) -> BackendId {
+        self.share.backend
     }
 
     /// The prompt is prefilled: its first output has come. True the first time.
     pub(crate) fn first_token(&mut self) -> bool {
-        let first = std::mem::take(&mut self.pending);
-        if first {
-            self.shard.plan.cells.load(self.shard.id, self.backend).first_token(self.prompt_tokens);
-        }
-        first
+        self.shard.plan.cells.first_token(self.shard.id, &mut self.share)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let cells = &self.shard.plan.cells;
-        let still_pending = if self.pending { self.prompt_tokens } else { 0 };
-        cells.load(self.shard.id, self.backend).end(self.kv_tokens, still_pending);
-        cells.backend(self.backend).in_flight.leave();
+        self.shard.plan.cells.give_back(self.shard.id, &mut self.share);
         self.shard.queues.call();
     }
 }
