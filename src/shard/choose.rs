@@ -57,11 +57,15 @@ pub(super) fn pick<'a, L>(
         let index = balance::pick(views, wanted.prompt_tokens, random())?;
         let member = &model.pool[index];
         let cells = plan.cells.backend(member.backend);
-        if !matches!(cells.breaker.admit(now), Admission::Open { .. })
-            && let Some(lease) = lease(member.backend)
-        {
-            let expected_seconds = views[index].first_token_seconds(wanted.prompt_tokens);
-            return Some(Picked { index, member, backend: member.backend, lease, expected_seconds });
+        let admission = cells.breaker.admit(now);
+        if !matches!(admission, Admission::Open { .. }) {
+            if let Some(lease) = lease(member.backend) {
+                let expected_seconds = views[index].first_token_seconds(wanted.prompt_tokens);
+                return Some(Picked { index, member, backend: member.backend, lease, expected_seconds });
+            }
+            if admission == Admission::Probe {
+                cells.breaker.abandon(now); // else nobody would hear of it, and nobody be let in for as long as that takes
+            }
         }
         views[index].eligible = false;
     }
