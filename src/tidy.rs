@@ -108,6 +108,7 @@ impl File<'_> {
         self.path.ends_with("/tests.rs")
             || self.path.ends_with("/model.rs")
             || self.path.contains("/tests/")
+            || self.path.contains("/simulation/")
             || self.path.ends_with("/fixture.rs")
     }
 

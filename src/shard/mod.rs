@@ -22,6 +22,8 @@ mod queue;
 mod relay;
 mod respond;
 mod settle;
+#[cfg(test)]
+mod simulation;
 mod watch;
 
 use std::cell::{Cell, RefCell};

@@ -1,0 +1,119 @@
+//! A gateway without sockets: clients, backends and two shards on a clock of their own, all of it from one seed.
+//!
+//! What decides is the gateway's own code: [`Course`](crate::policy::course::Course), `choose`, the queues, the cells of a
+//! plan that was compiled from a configuration. What only moves bytes is played: a table of faults says what becomes of an
+//! attempt. After every event a [`judge`] that knows the rules by itself compares what was done with what may be done.
+//!
+//! `RINGWAY_SEED=N cargo test --lib simulation -- --nocapture` plays one seed and prints what happened;
+//! `RINGWAY_CAMPAIGN=1` plays 100,000 of them.
+#![allow(clippy::print_stdout)] // stories
+
+mod judge;
+mod setting;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use world::{Totals, World};
+
+use super::choose::{self, Wanted};
+use crate::dialect::Api;
+use crate::error::Kind;
+use crate::policy::breaker;
+use crate::policy::course::Tried;
+use crate::units::Nanos;
+
+/// What of a story is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    Silent,
+    /// Its last events, kept to be printed.
+    Last,
+    /// All of it, as it happens.
+    Aloud,
+}
+
+/// SplitMix64, by its seed.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    /// A number of `from..=to`.
+    fn within(&mut self, from: u64, to: u64) -> u64 {
+        from + self.next() % (to - from + 1)
+    }
+
+    /// True once in so many times.
+    fn once_in(&mut self, count: u64) -> bool {
+        self.next().is_multiple_of(count)
+    }
+}
+
+/// Plays one seed to its end; a broken rule prints the seed and the last events.
+fn play(seed: u64, voice: Voice) -> Totals {
+    let mut world = World::new(seed, voice);
+    match catch_unwind(AssertUnwindSafe(|| world.run())) {
+        Ok(()) => world.totals(),
+        Err(panic) => {
+            println!("seed {seed}: RINGWAY_SEED={seed} cargo test --lib simulation -- --nocapture");
+            if voice == Voice::Silent {
+                let mut again = World::new(seed, Voice::Last);
+                let _ = catch_unwind(AssertUnwindSafe(|| again.run()));
+                again.print_last();
+            }
+            resume_unwind(panic)
+        }
+    }
+}
+
+#[test]
+fn every_seed_keeps_the_rules() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    if let Some(seed) = number("RINGWAY_SEED") {
+        println!("{:?}", play(seed, Voice::Aloud));
+        return;
+    }
+    let seeds = if std::env::var_os("RINGWAY_CAMPAIGN").is_some() { 100_000 } else { 300 };
+    let mut all = Totals::default();
+    (0..seeds).for_each(|seed| all.add(&play(seed, Voice::Silent)));
+    println!("{seeds} seeds: {all:?}");
+    for (what, count) in all.counts() {
+        assert!(count > 0, "no seed of {seeds} brought {what}");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_story() {
+    let stories: Vec<u64> = (0..10).map(|seed| play(seed, Voice::Silent).story).collect();
+    assert!((0..10).all(|seed| play(seed, Voice::Silent).story == stories[seed as usize]));
+    assert!(stories.windows(2).all(|pair| pair[0] != pair[1]));
+}
+
+/// A half-open backend that has no slot free keeps its probe for the next request.
+#[test]
+fn a_probe_without_a_slot_is_there_for_the_next() {
+    let plan = setting::plan(&mut Chance(1));
+    let model = &plan.models[1]; // one backend
+    let backend = model.pool[0].backend;
+    let breaker = &plan.cells.backend(backend).breaker;
+    let wanted = Wanted { api: Api::Chat, prompt_tokens: 1, kv_tokens: 2 };
+    let mut now = Nanos(1_000_000_000);
+    for _ in 0..10 {
+        breaker::report(breaker, Kind::BackendFailed, None, now, 0);
+    }
+    let pick = |slots: Option<()>, now| {
+        choose::pick(&plan, &wanted, model, &Tried::default(), now, || 0, |_| slots).is_some()
+    };
+    assert!(!pick(Some(()), now), "it is open");
+    now = now.plus(Nanos(5_000_000_000));
+    assert!(!pick(None, now), "no slot is free");
+    assert!(pick(Some(()), now), "the probe is gone");
+    assert!(!pick(Some(()), now), "a second probe");
+}
