@@ -208,15 +208,20 @@ impl Breaker {
     }
 }
 
-/// Tells a breaker how an exchange with its backend failed. `asked`: the pause the backend asked for.
-pub fn report(breaker: &Breaker, kind: Kind, asked: Option<Nanos>, now: Nanos, random: u64) {
+/// Tells a breaker how an exchange with its backend failed. `asked`: the pause the backend asked for. `probes`: it was the
+/// probe, which the next may be if nothing has come of it; what others leave undone is not to end that.
+pub fn report(breaker: &Breaker, kind: Kind, asked: Option<Nanos>, probes: bool, now: Nanos, random: u64) {
     match kind {
         Kind::BackendBusy => breaker.hold(now.plus(asked.unwrap_or(HOLD_UNASKED).min(HOLD_MAX))),
         Kind::ClientGone
         | Kind::KeyRevoked
         | Kind::Draining
         | Kind::HeadMalformed
-        | Kind::SocketsExhausted => breaker.abandon(now),
+        | Kind::SocketsExhausted => {
+            if probes {
+                breaker.abandon(now);
+            }
+        }
         Kind::ContextExceeded => breaker.success(now),
         _ => {
             breaker.failure(now, &SETTINGS, random);

@@ -22,6 +22,8 @@ pub struct Course {
     attempts: u32,
     fresh: bool,
     waited: bool,
+    /// The attempt is the one that tries whether its backend is well again.
+    probes: bool,
 }
 
 /// What a course keeps to.
@@ -75,7 +77,15 @@ pub struct Failure {
 impl Course {
     /// A course at its start.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, tried: Tried::default(), failed: None, attempts: 0, fresh: false, waited: false }
+        Self {
+            rules,
+            tried: Tried::default(),
+            failed: None,
+            attempts: 0,
+            fresh: false,
+            waited: false,
+            probes: false,
+        }
     }
 
     /// Before a backend is picked: a retry is drawn from the budget. A stale connection is no failure: it draws nothing,
@@ -120,8 +130,9 @@ impl Course {
         }
     }
 
-    /// An attempt begins.
-    pub fn begin(&mut self) -> Reason {
+    /// An attempt begins. `probes`: its backend's breaker let it in as its probe.
+    pub fn begin(&mut self, probes: bool) -> Reason {
+        self.probes = probes;
         self.attempts += 1;
         match (self.drawn(), std::mem::take(&mut self.waited)) {
             (Some(_), true) => Reason::Waited,
@@ -150,11 +161,12 @@ impl Course {
         // The backend is well: it was the kept connection that was not.
         self.fresh = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
         match self.fresh {
-            true => breaker.abandon(now),
-            false => breaker::report(breaker, kind, asked, now, random),
-        }
-        if !self.fresh {
-            self.tried.add(index);
+            true if self.probes => breaker.abandon(now),
+            true => {}
+            false => {
+                breaker::report(breaker, kind, asked, self.probes, now, random);
+                self.tried.add(index);
+            }
         }
         self.failed = Some((kind, asked));
         retry::again(kind, sent, self.attempts, self.rules.attempts_max)
@@ -175,6 +187,7 @@ impl Tried {
 
 #[cfg(test)]
 mod tests {
+    use super::super::breaker::Admission;
     use super::*;
 
     const RULES: Rules = Rules { attempts_max: 4, retry_wait: Nanos(1_000_000_000) };
@@ -199,22 +212,22 @@ mod tests {
         let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
         let full = left(budget.clone());
         assert!(course.draw(&mut budget).is_ok() && course.may_queue());
-        assert_eq!(course.begin(), Reason::First);
+        assert_eq!(course.begin(false), Reason::First);
         assert!(fail(&mut course, 0, STALE));
         assert!(course.is_fresh() && !course.tried().contains(0) && !course.may_queue());
         assert!(course.draw(&mut budget).is_ok());
-        assert_eq!((course.begin(), left(budget.clone())), (Reason::Stale, full));
+        assert_eq!((course.begin(false), left(budget.clone())), (Reason::Stale, full));
         assert!(fail(&mut course, 0, FAILED));
         assert!(!course.is_fresh() && course.tried().contains(0) && !course.tried().contains(1));
         assert!(course.draw(&mut budget).is_ok());
-        assert_eq!((course.begin(), left(budget)), (Reason::Failover, full - 1));
+        assert_eq!((course.begin(false), left(budget)), (Reason::Failover, full - 1));
     }
 
     #[test]
     fn without_a_retry_left_it_is_over() {
         let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
         while budget.take() {}
-        course.begin();
+        course.begin(false);
         fail(&mut course, 0, FAILED);
         assert_eq!(course.draw(&mut budget), Err(Kind::BackendFailed));
     }
@@ -224,7 +237,7 @@ mod tests {
         let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
         let full = left(budget.clone());
         assert_eq!(course.nobody(&mut budget, 0), Nobody::Unasked);
-        course.begin();
+        course.begin(false);
         fail(&mut course, 0, FAILED);
         course.draw(&mut budget).unwrap();
         assert_eq!(course.nobody(&mut budget, 0), Nobody::Wait(Nanos(250_000_000)));
@@ -233,7 +246,7 @@ mod tests {
         course.draw(&mut budget).unwrap();
         assert_eq!(course.nobody(&mut budget, 0), Nobody::Over(Kind::BackendFailed));
         course.draw(&mut budget).unwrap();
-        assert_eq!(course.begin(), Reason::Waited);
+        assert_eq!(course.begin(false), Reason::Waited);
         fail(&mut course, 0, FAILED);
         course.draw(&mut budget).unwrap();
         assert_eq!(course.nobody(&mut budget, 0), Nobody::Wait(Nanos(500_000_000)));
@@ -242,7 +255,7 @@ mod tests {
     #[test]
     fn a_wait_beyond_its_bound_is_none() {
         let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
-        course.begin();
+        course.begin(false);
         let asked = Some(Nanos(RULES.retry_wait.0 + 1));
         fail(&mut course, 0, Failure { kind: Kind::BackendBusy, asked, sent: SENT });
         course.draw(&mut budget).unwrap();
@@ -252,9 +265,9 @@ mod tests {
     #[test]
     fn the_last_attempt_is_the_last() {
         let mut course = Course::new(Rules { attempts_max: 2, ..RULES });
-        course.begin();
+        course.begin(false);
         assert!(fail(&mut course, 0, FAILED));
-        course.begin();
+        course.begin(false);
         assert!(!fail(&mut course, 1, FAILED));
     }
 
@@ -270,5 +283,22 @@ mod tests {
             course.failed(0, FAILED, &breaker, Nanos(0), 0);
         }
         assert!(matches!(breaker.peek(Nanos(0)), breaker::Admission::Open { .. }));
+    }
+
+    #[test]
+    fn who_is_not_the_probe_does_not_end_it() {
+        let (breaker, later) = (Breaker::default(), Nanos(60_000_000_000));
+        let left = Failure { kind: Kind::ClientGone, ..FAILED };
+        let (mut early, mut probe) = (Course::new(RULES), Course::new(RULES));
+        early.begin(false);
+        for _ in 0..9 {
+            breaker::report(&breaker, Kind::BackendFailed, None, false, Nanos(0), 0);
+        }
+        assert_eq!(breaker.admit(later), Admission::Probe);
+        probe.begin(true);
+        early.failed(0, left, &breaker, later, 0);
+        assert!(matches!(breaker.admit(later), Admission::Open { .. }), "a second probe beside the first");
+        probe.failed(0, left, &breaker, later, 0);
+        assert_eq!(breaker.admit(later), Admission::Probe);
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Picked<'a, L> {
     pub(super) backend: BackendId,
     pub(super) lease: L,
     pub(super) expected_seconds: f64,
+    /// Its breaker let it in as its probe.
+    pub(super) probes: bool,
 }
 
 /// The member to try next, with its in-flight slot taken by `lease`, which gives `None` if there is none.
@@ -58,12 +60,20 @@ pub(super) fn pick<'a, L>(
         let member = &model.pool[index];
         let cells = plan.cells.backend(member.backend);
         let admission = cells.breaker.admit(now);
+        let probes = admission == Admission::Probe;
         if !matches!(admission, Admission::Open { .. }) {
             if let Some(lease) = lease(member.backend) {
                 let expected_seconds = views[index].first_token_seconds(wanted.prompt_tokens);
-                return Some(Picked { index, member, backend: member.backend, lease, expected_seconds });
+                return Some(Picked {
+                    index,
+                    member,
+                    backend: member.backend,
+                    lease,
+                    expected_seconds,
+                    probes,
+                });
             }
-            if admission == Admission::Probe {
+            if probes {
                 cells.breaker.abandon(now); // else nobody would hear of it, and nobody be let in for as long as that takes
             }
         }

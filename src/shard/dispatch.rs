@@ -106,7 +106,7 @@ impl Chain<'_> {
                 }
                 continue;
             };
-            match course.begin() {
+            match course.begin(picked.probes) {
                 Reason::First | Reason::Stale => {}
                 Reason::Failover => shard.numbers.inc(Counter::RetriesFailover),
                 Reason::Waited => shard.numbers.inc(Counter::RetriesWaited),

@@ -412,7 +412,8 @@ impl<'a> Relay<'a> {
         let backend = self.settle.record.backend;
         if let Some(backend) = backend {
             let breaker = &client.shard.plan.cells.backend(backend).breaker;
-            breaker::report(breaker, fault.kind, fault.retry_after, clock::now(), client.shard.random());
+            let random = client.shard.random();
+            breaker::report(breaker, fault.kind, fault.retry_after, false, clock::now(), random);
         }
         let Some(sequence) = self.look.next_sequence() else {
             // No proper end exists: leave the body short, or where only the close ends it, break the connection.

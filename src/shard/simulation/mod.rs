@@ -6,6 +6,10 @@
 //!
 //! `RINGWAY_SEED=N cargo test --lib simulation -- --nocapture` plays one seed and prints what happened;
 //! `RINGWAY_CAMPAIGN=1` plays 100,000 of them.
+//!
+//! Seen caught, put into the gateway's code one at a time: a member asked twice, retries that draw nothing, an attempt too
+//! many, a slot that is not given back, a second probe, a client's leaving taken for a failure, a `Retry-After` that is
+//! ignored, a backend asked although it is down.
 #![allow(clippy::print_stdout)] // stories
 
 mod judge;
@@ -106,7 +110,7 @@ fn a_probe_without_a_slot_is_there_for_the_next() {
     let wanted = Wanted { api: Api::Chat, prompt_tokens: 1, kv_tokens: 2 };
     let mut now = Nanos(1_000_000_000);
     for _ in 0..10 {
-        breaker::report(breaker, Kind::BackendFailed, None, now, 0);
+        breaker::report(breaker, Kind::BackendFailed, None, false, now, 0);
     }
     let pick = |slots: Option<()>, now| {
         choose::pick(&plan, &wanted, model, &Tried::default(), now, || 0, |_| slots).is_some()

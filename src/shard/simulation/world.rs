@@ -18,7 +18,7 @@ use crate::plan::{Model, Plan};
 use crate::policy::breaker;
 use crate::policy::course::{Course, Failure, Nobody, Reason, Rules, Tried};
 use crate::policy::retry::{self, RetryBudget, Sent};
-use crate::shard::choose::{self, Wanted};
+use crate::shard::choose::{self, Picked, Wanted};
 use crate::shard::queue::{Queues, Ticket};
 use crate::units::{BackendId, KeyId, Nanos, ShardId};
 
@@ -131,6 +131,8 @@ struct Request {
     started: Nanos,
     model: usize,
     course: Course,
+    /// Members of which model, since the last wait.
+    asked: Vec<(usize, usize)>,
     attempts: u32,
     prompt: u64,
     output: u64,
@@ -394,6 +396,7 @@ impl World {
             lane,
             started: self.now,
             model: plan.model_named("m").expect("a model").id.index(),
+            asked: Vec::new(),
             course: self.course(),
             attempts: 0,
             prompt,

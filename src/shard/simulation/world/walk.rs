@@ -73,11 +73,12 @@ impl World {
         };
         assert!(!tried.contains(picked.index), "it had its try");
         assert!(plan.cells.backend(picked.backend).health() != Health::Down, "asked although it is down");
-        self.begin(id, picked.index, picked.lease, picked.expected_seconds);
+        self.begin(id, picked);
         true
     }
 
-    pub(super) fn begin(&mut self, id: u64, index: usize, share: Share, expected: f64) {
+    pub(super) fn begin(&mut self, id: u64, picked: Picked<'_, Share>) {
+        let Picked { index, lease: share, expected_seconds: expected, probes: is_probe, .. } = picked;
         let (shard, backend) = (self.shard(id), share.backend.index());
         self.numbers += 1;
         let attempt = self.numbers;
@@ -88,7 +89,14 @@ impl World {
         assert!(!request.given, "asked again although the client has content");
         assert!(!request.worked, "asked again although the work may have been done");
         let fresh = request.course.is_fresh();
-        let reason = request.course.begin();
+        let reason = request.course.begin(is_probe);
+        match reason {
+            Reason::Waited => request.asked.clear(),
+            Reason::Stale => drop(request.asked.pop()), // it was a connection that had its try
+            _ => {}
+        }
+        assert!(!request.asked.contains(&(request.model, index)), "asked twice");
+        request.asked.push((request.model, index));
         let server = &mut self.servers[backend];
         server.in_flight += 1;
         server.pending += request.prompt;
@@ -278,7 +286,7 @@ impl World {
             let breaker = &plan.cells.backend(backend).breaker;
             let random = self.random.borrow_mut().next();
             let failure = Failure { kind: Kind::BackendCut, asked: None, sent: Sent::default() };
-            breaker::report(breaker, failure.kind, None, self.now, random);
+            breaker::report(breaker, failure.kind, None, false, self.now, random);
             let now = self.now;
             self.hear(backend, |passive| passive.failed(attempt, &failure, breaker, now));
         } else if left == 1 {
