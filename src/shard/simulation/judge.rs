@@ -105,21 +105,22 @@ impl Taken {
 
     /// In no window that ends now there is more than the rate and the burst allow.
     pub(super) fn check(&self, rate: &Rate, now: Nanos) {
-        let most = self.most(rate, now);
+        // Costs are rounded down to nanoseconds: each take may gain a nanosecond's worth.
+        let most = self.most(rate, now, self.0.len() as i128);
         assert!(most <= 0, "a bucket gave {most} too many (in units of a minute's nanoseconds)");
     }
 
     /// Whether one more is one too many.
     pub(super) fn is_used_up(&self, rate: &Rate, now: Nanos) -> bool {
-        self.most(rate, now) + MINUTE > 0
+        self.most(rate, now, 0) + MINUTE > 0
     }
 
-    fn most(&self, rate: &Rate, now: Nanos) -> i128 {
+    /// What was taken above the rate and the burst in the window that did so most; `gained`: nanoseconds to be added to it.
+    fn most(&self, rate: &Rate, now: Nanos, gained: i128) -> i128 {
         let (mut sum, mut most) = (0, i128::MIN / 4);
         for (at, units) in self.0.iter().rev() {
             sum += units;
-            // Costs are rounded down to nanoseconds: each take may gain a nanosecond's worth.
-            let window = i128::from(now.since(*at).0) + self.0.len() as i128;
+            let window = i128::from(now.since(*at).0) + gained;
             let may = i128::from(rate.burst) * MINUTE + i128::from(rate.per_minute) * window;
             most = most.max(sum * MINUTE - may);
         }
