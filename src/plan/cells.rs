@@ -69,8 +69,6 @@ pub struct Share {
     kv_tokens: u64,
     /// The first output has not come.
     pending: bool,
-    /// It has not been given back.
-    held: bool,
 }
 
 /// What active probing says.
@@ -153,7 +151,7 @@ impl Cells {
             return None;
         }
         self.load(shard, backend).begin(prompt_tokens, kv_tokens);
-        Some(Share { backend, prompt_tokens, kv_tokens, pending: true, held: true })
+        Some(Share { backend, prompt_tokens, kv_tokens, pending: true })
     }
 
     /// The prompt of a share that `shard` took is prefilled: its first output has come. True the first time.
@@ -165,15 +163,11 @@ impl Cells {
         first
     }
 
-    /// Gives back a share that `shard` took. True the first time; then it is of no load any more.
-    pub fn give_back(&self, shard: ShardId, share: &mut Share) -> bool {
-        let held = std::mem::take(&mut share.held);
-        if held {
-            let still_pending = if std::mem::take(&mut share.pending) { share.prompt_tokens } else { 0 };
-            self.load(shard, share.backend).end(share.kv_tokens, still_pending);
-            self.backend(share.backend).in_flight.leave();
-        }
-        held
+    /// Gives back a share that `shard` took, once: by a reference, since its owner does so on drop.
+    pub fn give_back(&self, shard: ShardId, share: &Share) {
+        let still_pending = if share.pending { share.prompt_tokens } else { 0 };
+        self.load(shard, share.backend).end(share.kv_tokens, still_pending);
+        self.backend(share.backend).in_flight.leave();
     }
 }
 

@@ -196,7 +196,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shard.plan.cells.give_back(self.shard.id, &mut self.share);
+        self.shard.plan.cells.give_back(self.shard.id, &self.share);
         self.shard.queues.call();
     }
 }

@@ -249,7 +249,7 @@ impl World {
     }
 
     /// The lease is dropped.
-    pub(super) fn free(&mut self, id: u64, mut share: Share) {
+    pub(super) fn free(&mut self, id: u64, share: Share) {
         let (shard, prompt) = (self.shard(id), self.requests[&id].prompt);
         let pending =
             !matches!(&self.requests[&id].stage, Stage::Relaying { .. }) && !self.requests[&id].given;
@@ -257,7 +257,7 @@ impl World {
         server.in_flight -= 1;
         server.pending -= if pending { prompt } else { 0 };
         server.freed = self.now;
-        self.plan.cells.give_back(ShardId::new(shard), &mut share);
+        self.plan.cells.give_back(ShardId::new(shard), &share);
         self.sides[shard].queues.call();
     }
 
