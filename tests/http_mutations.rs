@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use support::canary::Canaries;
+use support::chance::Chance;
 use support::client::Client;
 use support::gateway::{Config, Gateway, K1};
 use support::origin::{Origin, Seen, completion};
@@ -23,27 +24,6 @@ use support::{chat_head, models_head};
 const WORKERS: u64 = 48;
 /// What the backend must never see.
 const MARK: &str = "x-evil";
-
-/// SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
-    fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len())]
-    }
-}
 
 /// A sound request; its body, if it has one, names the nonce.
 fn base(chance: &mut Chance, nonce: &str) -> Vec<u8> {

@@ -10,6 +10,7 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use support::chance::Chance;
 use support::gateway::{Config, Gateway, K1};
 use support::origin::{Next, Origin, Talk};
 use support::sse;
@@ -17,23 +18,6 @@ use support::{PATIENCE, chat};
 
 /// Streams at once. Each has a backend of its own, and a whole answer after every cut, so that no breaker opens.
 const WORKERS: usize = 8;
-
-/// SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
 
 /// What one stream is, and where it ends.
 #[derive(Debug)]

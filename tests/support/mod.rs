@@ -7,6 +7,7 @@
 
 pub mod canary;
 pub mod capture;
+pub mod chance;
 pub mod client;
 pub mod gateway;
 pub mod origin;
