@@ -189,3 +189,27 @@ fn a_full_model_with_a_fallback_overflows_at_once() {
     assert_eq!(stuck.seen().len(), 2);
     assert!(gateway.metric("ringway_fallbacks_total", "") >= 1.0);
 }
+
+/// A refusal that is kept to be told holds no slot: the request would wait for one that is its own.
+#[test]
+fn a_backend_that_failed_is_asked_again_in_its_only_slot() {
+    let asked = AtomicUsize::new(0);
+    let origin = Origin::scripted(move |talk| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => talk.answer(
+            "500 Oops",
+            "Content-Type: application/json\r\n",
+            "{\"error\":{\"message\":\"once\"}}",
+        ),
+        _ => support::origin::echo(talk),
+    });
+    let gateway = Gateway::start(
+        &Config::new()
+            .backend("b1", origin.port, "in_flight_max = 1\nhealth = { enabled = false }")
+            .model("m", &["b1"], "")
+            .key("one", K1, "")
+            .tables("[timeouts]\nretry_wait = \"3s\""),
+    );
+    let answer = support::ask(&gateway, J, "twice");
+    assert_eq!((answer.status(), answer.text()), (200, completion("twice")));
+    assert_eq!(origin.seen().len(), 2);
+}

@@ -163,8 +163,8 @@ impl Cells {
         first
     }
 
-    /// Gives back a share that `shard` took, once: by a reference, since its owner does so on drop.
-    pub fn give_back(&self, shard: ShardId, share: &Share) {
+    /// Gives back a share that `shard` took.
+    pub fn give_back(&self, shard: ShardId, share: Share) {
         let still_pending = if share.pending { share.prompt_tokens } else { 0 };
         self.load(shard, share.backend).end(share.kv_tokens, still_pending);
         self.backend(share.backend).in_flight.leave();

@@ -156,19 +156,21 @@ impl Chain<'_> {
         };
         let opened = attempt.run(picked, place).await;
         let sent = attempt.sent;
-        let refusal = match opened {
-            Ok(answer) => answer.refusal(self.outgoing.api, holds),
+        let fault = match opened {
+            Ok(answer) => match answer.refusal(self.outgoing.api, holds) {
+                None => return Ok(()),
+                Some(fault) => {
+                    // While it is kept to be told, the same backend may be asked again.
+                    answer.lease.give_back();
+                    fault
+                }
+            },
             Err(fault) => {
                 *place = None;
-                Some(fault)
+                fault
             }
         };
-        match refusal {
-            None => Ok(()),
-            Some(fault) => {
-                Err((Refused { answer: place.take().filter(Answer::speaks_for_itself), fault }, sent))
-            }
-        }
+        Err((Refused { answer: place.take().filter(Answer::speaks_for_itself), fault }, sent))
     }
 
     /// The backend to ask next. `waits`: in a queue, if all of them are full; nobody passes those who wait there.

@@ -163,10 +163,11 @@ impl Drop for Settle {
     }
 }
 
-/// One attempt's share of a backend's load, given back on drop.
+/// One attempt's share of a backend's load, given back on drop if not before.
 pub(crate) struct Lease {
     shard: Rc<Shard>,
-    share: Share,
+    backend: BackendId,
+    share: Option<Share>,
 }
 
 impl Lease {
@@ -180,23 +181,31 @@ impl Lease {
         let plan = &shard.plan;
         let most = plan.backend(backend).in_flight_max;
         let share = plan.cells.take(shard.id, backend, most, prompt_tokens, kv_tokens)?;
-        Some(Self { shard: Rc::clone(shard), share })
+        Some(Self { shard: Rc::clone(shard), backend, share: Some(share) })
     }
 
-    /// Whose slot it is.
+    /// Whose slot it is, or was.
     pub(crate) fn backend(&self) -> BackendId {
-        self.share.backend
+        self.backend
     }
 
     /// The prompt is prefilled: its first output has come. True the first time.
     pub(crate) fn first_token(&mut self) -> bool {
-        self.shard.plan.cells.first_token(self.shard.id, &mut self.share)
+        let (plan, shard) = (&self.shard.plan, self.shard.id);
+        self.share.as_mut().is_some_and(|share| plan.cells.first_token(shard, share))
+    }
+
+    /// The backend has no more work with the attempt. Who waits for a slot of it may have this one.
+    pub(crate) fn give_back(&mut self) {
+        if let Some(share) = self.share.take() {
+            self.shard.plan.cells.give_back(self.shard.id, share);
+            self.shard.queues.call();
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shard.plan.cells.give_back(self.shard.id, &self.share);
-        self.shard.queues.call();
+        self.give_back();
     }
 }

@@ -257,7 +257,7 @@ impl World {
         server.in_flight -= 1;
         server.pending -= if pending { prompt } else { 0 };
         server.freed = self.now;
-        self.plan.cells.give_back(ShardId::new(shard), &share);
+        self.plan.cells.give_back(ShardId::new(shard), share);
         self.sides[shard].queues.call();
     }
 
