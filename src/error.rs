@@ -56,8 +56,6 @@ pub enum Side {
 pub enum Retry {
     /// A second try cannot help, or could do the work twice.
     Never,
-    /// Only if no byte of the request reached the backend.
-    IfUnsent,
     /// Only if the connection had been kept from an earlier exchange and not one byte of answer came (the
     /// backend closed it while we sent).
     IfReused,

@@ -25,7 +25,6 @@ pub fn again(kind: Kind, sent: Sent, attempts: u32, attempts_max: u32) -> bool {
         && can_be_sent
         && match kind.retry() {
             Retry::Never => false,
-            Retry::IfUnsent => !sent.request_bytes,
             Retry::IfReused => sent.reused && !sent.answer_bytes,
             Retry::Yes => true,
         }
