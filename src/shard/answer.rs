@@ -1,6 +1,5 @@
 //! The opening of a backend's answer: what it is, and whether it is one to pass on.
 
-use super::Shard;
 use super::choose::{self, RETRY_SOON};
 use super::decode::{Decode, Decoded};
 use super::idle::Connection;
@@ -92,17 +91,14 @@ impl Answer {
         self.decode.ends_by_close() && (!self.head.event_stream || self.is_coded() || is_whole())
     }
 
-    /// The answer has been read to its end: its connection may serve another exchange.
-    pub(super) fn keep_connection(self, shard: &Shard) {
+    /// The answer has been read to its end: how long its connection may wait for another exchange, if it may.
+    pub(super) fn idle_max(&self, most: Nanos) -> Option<Nanos> {
         if !self.head.keep_alive || self.decoded.extra || self.decode.ends_by_close() {
-            return;
+            return None;
         }
-        let most = shard.plan.timeouts.backend_idle;
         let theirs = self.head.keep_alive_timeout;
         let theirs = theirs.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
-        let idle = theirs.map_or(most, |theirs| theirs.min(most));
-        let (backend, block) = (self.lease.backend(), shard.blocks.large());
-        shard.idle.put(backend, self.connection, block, shard.deadlines.now(), idle);
+        Some(theirs.map_or(most, |theirs| theirs.min(most)))
     }
 
     /// Whether the client learns more from the backend's own words than from ours.

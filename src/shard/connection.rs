@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::answer::Answer;
 use super::settle::Settle;
 use super::watch::{self, Bell, Interrupt};
 use super::{Shard, exchange, respond};
@@ -124,8 +125,13 @@ impl Client {
             Ok(()) => relay.ended(),
             Err(next) => return next,
         };
-        if let Some(answer) = answer {
-            answer.keep_connection(&self.shard);
+        // An answer is large: what is left of it is dropped where it lies.
+        let most = self.shard.plan.timeouts.backend_idle;
+        if let Some(idle_max) = answer.as_ref().and_then(|answer| answer.idle_max(most))
+            && let Some(Answer { connection, lease, .. }) = answer
+        {
+            let (block, now) = (self.shard.blocks.large(), self.shard.deadlines.now());
+            self.shard.idle.put(lease.backend(), connection, block, now, idle_max);
         }
         next
     }

@@ -17,14 +17,21 @@ use crate::units::{BackendId, Nanos};
 pub(crate) struct Connection {
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
-    /// Where it leads; `None` for a Unix socket.
-    peer: Option<SocketAddr>,
+    /// Where it leads; `None` for a Unix socket. In a box, for a connection goes from hand to hand and back: what has
+    /// no more than 128 bytes is moved without a call.
+    peer: Option<Box<SocketAddr>>,
     /// Whether an exchange was answered on it before.
     pub(crate) reused: bool,
-    /// When it went idle.
-    idle_since: Nanos,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 128);
+
+/// A connection that waits for its next exchange.
+struct Kept {
+    connection: Connection,
+    since: Nanos,
     /// How long it may be idle.
-    idle_max: Nanos,
+    max: Nanos,
 }
 
 /// The idle connections of one shard.
@@ -38,20 +45,21 @@ pub(crate) struct Idle {
 /// The idle connections to one backend, the oldest at the bottom.
 #[derive(Default)]
 struct Stack {
-    kept: Vec<Connection>,
+    kept: Vec<Kept>,
     /// Where the backend was at the last sweep; a connection to anywhere else is not kept. Empty before the first.
     addresses: Arc<Vec<SocketAddr>>,
 }
 
 impl Stack {
     fn leads_there(&self, connection: &Connection) -> bool {
-        self.addresses.is_empty() || connection.peer.is_none_or(|peer| self.addresses.contains(&peer))
+        let is_there = |peer: &SocketAddr| self.addresses.contains(peer);
+        self.addresses.is_empty() || connection.peer.as_deref().is_none_or(is_there)
     }
 }
 
 impl Connection {
     pub(crate) fn new((reader, writer): (Reader, Writer), peer: Option<SocketAddr>) -> Self {
-        Self { reader, writer, peer, reused: false, idle_since: Nanos(0), idle_max: Nanos(0) }
+        Self { reader, writer, peer: peer.map(Box::new), reused: false }
     }
 }
 
@@ -76,7 +84,7 @@ impl Idle {
         let mut stacks = self.stacks.borrow_mut();
         let Some(stack) = stacks.get_mut(backend.index()) else { return (None, 0) };
         let mut stale = 0;
-        while let Some(mut connection) = stack.kept.pop() {
+        while let Some(Kept { mut connection, .. }) = stack.kept.pop() {
             if connection.reader.submit().is_pending() {
                 return (Some(connection), stale);
             }
@@ -92,7 +100,7 @@ impl Idle {
         backend: BackendId,
         mut connection: Connection,
         block: Block,
-        now: Nanos,
+        since: Nanos,
         max: Nanos,
     ) {
         let mut stacks = self.stacks.borrow_mut();
@@ -101,11 +109,9 @@ impl Idle {
             return;
         }
         connection.reused = true;
-        connection.idle_since = now;
-        connection.idle_max = max;
         connection.reader.arm(block);
         if connection.reader.submit().is_pending() {
-            stack.kept.push(connection);
+            stack.kept.push(Kept { connection, since, max });
         }
     }
 
@@ -129,9 +135,7 @@ impl Idle {
         for (stack, addresses) in self.stacks.borrow_mut().iter_mut().zip(addresses) {
             let mut kept = std::mem::take(&mut stack.kept);
             stack.addresses = addresses.load_full();
-            kept.retain(|connection| {
-                now.since(connection.idle_since) < connection.idle_max && stack.leads_there(connection)
-            });
+            kept.retain(|one| now.since(one.since) < one.max && stack.leads_there(&one.connection));
             stack.kept = kept;
         }
     }
