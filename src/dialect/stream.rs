@@ -161,17 +161,16 @@ impl Meter {
         }
     }
 
-    fn see_sequence(&mut self, events: &[u8]) {
-        // The last event is enough: the numbers grow.
-        let end = events.trim_ascii_end().len();
-        let last = &events[sse::last_boundary(&events[..end])..];
-        let Some(at) = WORDS.sequence.find(last) else {
-            return;
-        };
-        let digits = last[at + WORDS.sequence.needle().len()..].trim_ascii_start();
-        let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if let Some(number) = json::unsigned(&digits[..length]) {
-            self.sequence = number.saturating_add(1);
+    /// The numbers grow: that of the last event is enough, or of the last that has one.
+    fn see_sequence(&mut self, mut events: &[u8]) {
+        while !events.is_empty() {
+            let end = events.trim_ascii_end().len();
+            let (before, last) = events.split_at(sse::last_boundary(&events[..end]));
+            if let Some(number) = sequence_number(last) {
+                self.sequence = number.saturating_add(1);
+                return;
+            }
+            events = before;
         }
     }
 
@@ -212,6 +211,12 @@ pub fn is_whole_event(rest: &[u8]) -> bool {
 fn around(events: &[u8], at: usize) -> Span {
     let start = sse::last_boundary(&events[..at]);
     Span::new(start, sse::next_boundary(events, start).unwrap_or(events.len()))
+}
+
+fn sequence_number(event: &[u8]) -> Option<u64> {
+    let digits = event[WORDS.sequence.find(event)? + WORDS.sequence.needle().len()..].trim_ascii_start();
+    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    json::unsigned(&digits[..length])
 }
 
 /// Whether a key's end, its colon and its value's quote are those of a finish reason that ends a choice. An empty reason,

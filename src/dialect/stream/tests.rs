@@ -239,6 +239,9 @@ fn a_responses_stream_is_followed() {
     assert_eq!(firsts(&fed(&mut meter, &[&created, &delta])), [false, true]);
     assert!(!meter.finished() && !meter.errored() && !meter.usage().seen);
     assert_eq!(meter.sequence(), 2);
+    let mut behind = meter.clone();
+    behind.events(format!("{}: ping\n\n", event("response.output_text.delta", 7, "")).as_bytes());
+    assert_eq!(behind.sequence(), 8, "the last event that has a number counts");
     for (kind, errored) in
         [("response.completed", false), ("response.incomplete", false), ("response.failed", true)]
     {

@@ -48,19 +48,14 @@ pub(crate) fn run(data: &[u8]) {
     for api in APIS {
         let (whole, first) = metered(api, &[data], false);
         let (usage, finished, done, errored, sequence) = whole;
-        if api != Api::Responses || is_numbered(&events) {
-            assert_eq!(metered(api, &events, false).0, whole, "{api:?}: event by event");
-            for cut in 1..events.len().min(64) {
-                let length: usize = events[..cut].iter().map(|event| event.len()).sum();
-                let (one, two) = data.split_at(length);
-                let (cut_whole, cut_first) = metered(api, &[one, two], false);
-                assert_eq!(cut_whole, whole, "{api:?}: cut behind event {cut}");
-                // Of a value that is broken off by the end of its event, blocks may see the front or the whole.
-                assert!(
-                    cut_first == first || !is_sound(&events),
-                    "{api:?}: first token, cut behind event {cut}"
-                );
-            }
+        assert_eq!(metered(api, &events, false).0, whole, "{api:?}: event by event");
+        for cut in 1..events.len().min(64) {
+            let length: usize = events[..cut].iter().map(|event| event.len()).sum();
+            let (one, two) = data.split_at(length);
+            let (cut_whole, cut_first) = metered(api, &[one, two], false);
+            assert_eq!(cut_whole, whole, "{api:?}: cut behind event {cut}");
+            // Of a value that is broken off by the end of its event, blocks may see the front or the whole.
+            assert!(cut_first == first || !is_sound(&events), "{api:?}: first token, cut behind event {cut}");
         }
         assert_eq!(metered(api, &[data], true).0, whole, "who asked for usage changes no count");
 
@@ -133,14 +128,5 @@ fn is_sound(events: &[&[u8]]) -> bool {
         sse::join_data(event, &mut data);
         let is_whole = data.is_empty() || sse::is_done(event) || super::value(&data).is_some();
         is_whole && event.split(|byte| matches!(byte, b'\n' | b'\r')).all(known)
-    })
-}
-
-/// Whether every event has a number, of which the meter reads the last of a block: only then do blocks agree on it.
-fn is_numbered(events: &[&[u8]]) -> bool {
-    events.iter().all(|event| {
-        let mut data = Vec::new();
-        sse::join_data(event, &mut data);
-        super::value(&data).is_some_and(|value| value["sequence_number"].is_u64())
     })
 }
