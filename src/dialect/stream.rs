@@ -207,9 +207,10 @@ pub fn is_whole_event(rest: &[u8]) -> bool {
     is_silent() || sse::is_done(rest) || json::is_object(&Said::of(rest).data)
 }
 
-/// The event that the byte at `at` belongs to.
+/// The event that the byte at `at` belongs to, which is no part of a line's end.
 fn around(events: &[u8], at: usize) -> Span {
-    let start = sse::last_boundary(&events[..at]);
+    // With the byte itself: a CR right before it is not half of a CRLF.
+    let start = sse::last_boundary(&events[..=at]);
     Span::new(start, sse::next_boundary(events, start).unwrap_or(events.len()))
 }
 

@@ -314,3 +314,10 @@ fn an_event_that_lacks_only_its_blank_line_is_told_from_one_that_is_cut() {
         assert!(!is_whole_event(rest.as_bytes()), "{rest:?}");
     }
 }
+
+#[test]
+fn a_word_right_behind_the_cr_that_ends_an_event_is_of_the_next() {
+    let mut meter = Meter::new(Api::Responses, 1, false);
+    meter.events(b"event: response.completed\rdata: {}\r\r\"status\":\"completed\"\n\n");
+    assert!(!meter.finished());
+}
