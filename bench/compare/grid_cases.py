@@ -45,6 +45,8 @@ class Case:
     #: Field names that must not reach the origin, or the client.
     drops: tuple[str, ...] = ()
     script: Script | None = None
+    #: How often the origin may be asked.
+    asks: int = 1
     #: Status and body of an answer that may be passed on; none if it may not.
     passed: tuple[int, bytes] | None = None
     #: The answer ends before it is whole, so nothing may look whole.
@@ -69,11 +71,11 @@ def passes(id, title, data, **more) -> Case:
     return Case(id, title, "pass", [data], **{"body": J, **more})
 
 
-def answer(id, title, reply, end="keep", **more) -> Case:
+def answer(id, title, reply, end="keep", line="any", **more) -> Case:
     pieces = reply if isinstance(reply, list) else [reply]
     if not more.get("passed") and not more.get("cut"):
         end = more.pop("stays", "close")  # whoever reads until the end must be able to
-    return Case(id, title, "answer", [P + FRAMED], body=J, script=Script(pieces, end), **more)
+    return Case(id, title, "answer", [P + FRAMED], body=J, script=Script(pieces, end, line=line), **more)
 
 
 def two_faced(id, title, coding: bytes, **more) -> list[Case]:
@@ -441,10 +443,12 @@ def answers() -> list[Case]:
         answer("L15d", "100 with a body", b"HTTP/1.1 100 Continue\r\nContent-Length: 6\r\n\r\npoison" + ok(n, HELLO)),
         answer("L17a", "another protocol", b"SSH-2.0-x\r\n", "close"),
         answer("L17b", "an alert of TLS", b"\x15\x03\x01\x00\x02\x02\x46", "close"),
-        answer("L17c", "nothing", b"", "close"),
+        answer("L17c", "nothing, on a new connection", b"", "close", line="new"),
         answer("L17d", "a head that ends early", ok(n, HELLO)[:60], "close"),
         answer("L18a", "10,000 fields", ok(b"X: y\r\n" * 10000 + n, HELLO)),
         answer("L18b", "a field of 1 MiB", ok(b"X: " + b"a" * (1 << 20) + b"\r\n" + n, HELLO)),
+        # The one repetition that is no harm: a kept connection is closed as the request comes (RFC 9110 section 9.2.2).
+        answer("L28", "nothing, on a kept connection", ok(n, HELLO), line="kept", asks=2, **must),
         answer("L20", "Connection: close", ok(b"Connection: close\r\n" + n, HELLO), "close", **must),
         answer("L21", "a field named by Connection", ok(b"Connection: X-Secret\r\nX-Secret: 1\r\nKeep-Alive: timeout=9\r\n" + n, HELLO), drops=("x-secret", "keep-alive"), **must),
     ]

@@ -34,13 +34,18 @@ class Script:
     pieces: list[bytes]
     end: str = "keep"
     pause_s: float = 0.05
+    #: Which connections it is for. "new": those that were kept are closed first. "kept": one that served before closes
+    #: without a byte, and a new one answers.
+    line: str = "any"
 
 
 @dataclass
 class Line:
     """One connection to the origin."""
 
+    stream: socket.socket
     data: bytearray = field(default_factory=bytearray)
+    served: bool = False
     closed: bool = False
 
 
@@ -61,6 +66,13 @@ class Origin:
             for line in self.lines:
                 line.data = bytearray(_unfinished(bytes(line.data)))
             self.lines = [line for line in self.lines if not line.closed]
+            kept = list(self.lines) if script and script.line == "new" else []
+        for line in kept:
+            try:
+                line.stream.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the proxy was first
+        time.sleep(QUIET_S if kept else 0)
 
     def seen(self) -> list[bytes]:
         with self.lock:
@@ -75,12 +87,13 @@ class Origin:
                 stream, _ = self.listener.accept()
             except OSError:
                 return
-            line = Line()
+            line = Line(stream)
             with self.lock:
                 self.lines.append(line)
-            threading.Thread(target=self._serve, args=(stream, line), daemon=True).start()
+            threading.Thread(target=self._serve, args=(line,), daemon=True).start()
 
-    def _serve(self, stream: socket.socket, line: Line) -> None:
+    def _serve(self, line: Line) -> None:
+        stream = line.stream
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         pending, continued = b"", False
         with stream:
@@ -96,15 +109,16 @@ class Origin:
                     line.data += some
                 pending += some
                 try:
-                    pending, continued = self._answer(stream, pending, continued)
+                    pending, continued = self._answer(line, pending, continued)
                 except OSError:
                     pending = None
                 if pending is None:
                     line.closed = True
                     return
 
-    def _answer(self, stream, pending: bytes, continued: bool):
+    def _answer(self, line: Line, pending: bytes, continued: bool):
         """Answers all that is whole in `pending`; returns what is left, none if the connection is to end."""
+        stream = line.stream
         while pending:
             reading = wire.requests(pending)
             if reading.flaw and not reading.whole:
@@ -117,16 +131,19 @@ class Origin:
                 return pending, continued
             request, continued = reading.whole[0], False
             pending = pending[request.size :]
-            if not self._say(stream, request):
+            if not self._say(line, request):
                 return None, False
+            line.served = True
         return pending, continued
 
-    def _say(self, stream, request: wire.Message) -> bool:
-        nonce = request.one("x-nonce")
+    def _say(self, line: Line, request: wire.Message) -> bool:
+        nonce, stream = request.one("x-nonce"), line.stream
         if self.script is None or nonce != self.nonce:
             lines = b"" if request.start[2] == b"HTTP/1.1" else b"Connection: close\r\n"
             stream.sendall(plain(completion(nonce), lines=lines))
             return not lines and request.one("connection").lower() != "close"
+        if self.script.line == "kept" and line.served:
+            return False
         for index, piece in enumerate(self.script.pieces):
             if index:
                 time.sleep(self.script.pause_s)

@@ -184,7 +184,7 @@ def _either(case: Case, seen: Seen):
 
 def _answered(case: Case, seen: Seen):
     """What became of an answer of the origin."""
-    if len(seen.requests) > 1:
+    if len(seen.requests) > case.asks:
         yield "lax", f"origin: asked {len(seen.requests)} times for one request"
     if not seen.requests:
         yield "lax", "origin: was not asked"

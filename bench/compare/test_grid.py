@@ -1,5 +1,6 @@
 """The grid can fail: its reader, its judge, and the whole of it against relays that are wrong on purpose."""
 
+import select
 import socket
 import threading
 import unittest
@@ -118,7 +119,7 @@ class Relay:
     """Takes one request by its Content-Length, whatever else it says, and one answer likewise, over one kept connection."""
 
     def __init__(self, backend: int):
-        self.backend, self.held, self.lock = None, b"", threading.Lock()
+        self.backend, self.held, self.lock, self.repeats = None, b"", threading.Lock(), 0
         self.address = ("127.0.0.1", backend)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -136,14 +137,28 @@ class Relay:
     def serve(self, client):
         request, rest = self.message(client, b"")
         while request:
-            self.backend = self.backend or socket.create_connection(self.address)
-            self.backend.sendall(request + rest)  # what came along goes along
-            answer, self.held = self.message(self.backend, self.held)
+            answer = b""
+            for _ in range(1 + self.repeats):
+                answer = answer or self.ask(request + rest)  # what came along goes along
             if not answer:
-                self.backend, self.held = None, b""
+                client.sendall(REFUSED.replace(b"400", b"502"))
                 return
             client.sendall(answer)
             request, rest = self.message(client, b"")
+
+    def ask(self, request):
+        if self.backend and select.select([self.backend], [], [], 0)[0] and not self.backend.recv(1, socket.MSG_PEEK):
+            self.drop()  # it was closed meanwhile
+        self.backend = self.backend or socket.create_connection(self.address)
+        self.backend.sendall(request)
+        answer, self.held = self.message(self.backend, self.held)
+        if not answer:
+            self.drop()
+        return answer
+
+    def drop(self):
+        self.backend.close()
+        self.backend, self.held = None, b""
 
     @staticmethod
     def message(stream, held):
@@ -185,6 +200,12 @@ class Whole(unittest.TestCase):
         found, texts = self.grade("L13b")
         self.assertEqual(found, "BAD")
         self.assertTrue(any("next client" in text for text in texts), texts)
+
+    def test_a_request_may_come_twice_only_where_a_kept_connection_was_closed(self):
+        for repeats, new, kept in ((0, "ok", "ok"), (1, "lax", "ok"), (2, "lax", "ok")):
+            self.relay.repeats = repeats
+            self.assertEqual((self.grade("L17c")[0], self.grade("L28")[0]), (new, kept), repeats)
+        self.assertEqual(grade("L28", plain(HELLO), [request()] * 3), "lax")
 
     def test_the_worse_rows_are_those_where_another_is_better(self):
         ours, other = grid.Column("ringway"), grid.Column("other")
