@@ -294,17 +294,23 @@ fn is_usage_only(data: &[u8]) -> bool {
     has_usage
 }
 
-/// Whether what follows a key is a string, list or object with something in it.
+/// Whether what follows a key is a string, list or object with something in it. Only its own line counts: behind that
+/// may be another event.
 fn is_filled(after_key: &[u8]) -> bool {
-    let Some(value) = after_key.trim_ascii_start().strip_prefix(b":") else {
+    let Some(value) = after_blanks(after_key).strip_prefix(b":") else {
         return false;
     };
-    match value.trim_ascii_start() {
+    match after_blanks(value) {
         [b'"', first, ..] => *first != b'"',
-        [b'[', rest @ ..] => rest.trim_ascii_start().first().is_some_and(|&first| first != b']'),
-        [b'{', rest @ ..] => rest.trim_ascii_start().first().is_some_and(|&first| first != b'}'),
+        [b'[', rest @ ..] => after_blanks(rest).first().is_some_and(|&first| first != b']'),
+        [b'{', rest @ ..] => after_blanks(rest).first().is_some_and(|&first| first != b'}'),
         _ => false,
     }
+}
+
+fn after_blanks(line: &[u8]) -> &[u8] {
+    let blanks = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    &line[blanks..]
 }
 
 #[cfg(test)]
