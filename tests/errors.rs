@@ -163,6 +163,26 @@ fn a_backends_page_is_not_shown() {
     assert!(answer.json()["error"].is_object() && !answer.text().contains("nginx"), "{answer:?}");
 }
 
+const JSON: &str = "Content-Type: application/json\r\n";
+
+/// An error is held until it is whole, so that one that is cut is not shown; but not for ever.
+#[test]
+fn an_error_is_shown_whole_or_as_a_fault_of_the_backend() {
+    let (origin, gateway) = start();
+    let long = format!(r#"{{"error":{{"message":"{}"}}}}"#, "x".repeat(1 << 20));
+    let told = long.clone();
+    origin.case("long", move |talk| talk.answer("400 Bad Request", JSON, &told));
+    origin.case("cut", |talk| {
+        talk.send(format!("HTTP/1.1 400 Bad Request\r\n{JSON}Content-Length: 90\r\n\r\n{{\"error\":"));
+        Next::Close
+    });
+    let answer = case(&gateway, "long");
+    assert_eq!((answer.status(), answer.text()), (400, long));
+    let answer = case(&gateway, "cut");
+    assert_eq!(answer.status(), 502, "{answer:?}");
+    assert_eq!(answer.json()["error"]["code"], "upstream_stream_truncated", "{answer:?}");
+}
+
 /// B5, N08.
 #[test]
 fn a_rate_limit_says_when_to_come_back() {

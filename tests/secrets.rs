@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use aho_corasick::AhoCorasick;
 use rustls::pki_types::PrivateKeyDer;
@@ -137,17 +138,25 @@ impl Outputs {
     }
 }
 
-/// A backend that repeats the credential it was sent, with any status the request names. What it says in JSON with a
-/// status other than 401 and 403 is the client's to read, as SECURITY.md tells; so it does that in plain text only.
+/// A backend that repeats the credential it was sent, in a field and in the middle of its body, with any status that the
+/// request names. It stops in the middle of it for a moment.
 fn blabs(talk: &mut Talk) -> Next {
     let status = talk.request.one("x-status");
     if status.is_empty() {
         return echo(talk);
     }
     let (bearer, key) = (talk.request.one("authorization"), talk.request.one("x-api-key"));
-    let body = format!(r#"{{"error":{{"message":"Incorrect API key provided: {bearer} {key}"}}}}"#);
-    let form = if status.starts_with('4') { "application/json" } else { "text/plain" };
-    talk.answer(&status, &format!("Content-Type: {form}\r\n"), &body)
+    let before = format!(r#"{{"error":{{"message":"Incorrect API key provided: {bearer}{key}, not "#);
+    let body = format!(r#"{before}{bearer}{key}"}}}}"#);
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nX-Given: {bearer}{key}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let (first, rest) = body.split_at(before.len() + (bearer.len() + key.len()) / 2);
+    talk.send(head + first);
+    talk.pause(Duration::from_millis(30));
+    talk.send(rest);
+    Next::Keep
 }
 
 /// Where a secret stands that should not, by mistake.
@@ -240,8 +249,14 @@ fn no_secret_is_ever_said() {
         ("no such model", post(CLIENT, "", &body("nobody", false)), "404"),
         ("the backend refuses us", post(CLIENT, "X-Status: 401 Unauthorized\r\n", J), "502"),
         ("the backend forbids us", post(CLIENT, "X-Status: 403 Forbidden\r\n", J), "502"),
-        ("the backend fails", post(CLIENT, "X-Status: 500 Internal Server Error\r\n", J), "502"),
+        ("the backend fails", post(CLIENT, "X-Status: 500 Internal Server Error\r\n", J), "500"),
+        ("the backend finds fault", post(CLIENT, "X-Status: 400 Bad Request\r\n", J), "400"),
+        ("the backend does not know it", post(CLIENT, "X-Status: 404 Not Found\r\n", J), "404"),
+        ("the backend cannot do it", post(CLIENT, "X-Status: 422 Unprocessable Content\r\n", J), "422"),
+        ("a status of its own", post(CLIENT, "X-Status: 418 I'm a teapot\r\n", J), "418"),
+        ("a stream", post(CLIENT, "X-Status: 400 Bad Request\r\n", &body("m", true)), "400"),
         ("the other refuses us", post(CLIENT, "X-Status: 401 Unauthorized\r\n", &body("n", false)), "502"),
+        ("the other finds fault", post(CLIENT, "X-Status: 400 Bad Request\r\n", &body("n", false)), "400"),
         ("nobody there", post(CLIENT, "", &body("lost", false)), "50"),
         ("a cut stream", post(CLIENT, "", &body("cut", true)), "200"),
     ] {

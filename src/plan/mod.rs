@@ -176,6 +176,14 @@ pub struct Backend {
     pub kv_tokens: u64,
 }
 
+impl Backend {
+    /// Our credential as its line has it; empty if it needs none.
+    pub fn credential(&self) -> &[u8] {
+        let line = self.credential_lines.trim_ascii_end();
+        line.rsplit(|byte| *byte == b' ').next().unwrap_or_default()
+    }
+}
+
 /// Where a backend listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {

@@ -1,5 +1,7 @@
 //! The opening of a backend's answer: what it is, and whether it is one to pass on.
 
+use memchr::memmem;
+
 use super::choose::{self, RETRY_SOON};
 use super::decode::{Decode, Decoded};
 use super::idle::Connection;
@@ -106,6 +108,23 @@ impl Answer {
         self.is_json() && matches!(self.head.status, 400 | 413 | 500 | 502 | 504 | 529)
     }
 
+    /// Whether its status is that of an error.
+    pub(super) fn is_error(&self) -> bool {
+        self.head.status >= 400
+    }
+
+    /// Stars in the place of the gateway's own credential: a backend may repeat in an error what it was sent.
+    pub(super) fn mask(&mut self, credential: &[u8]) {
+        if credential.len() < CREDENTIAL_BYTES_MIN {
+            return;
+        }
+        let told = &mut self.block[self.head.fields.start..];
+        let found: Vec<usize> = memmem::find_iter(told, credential).collect();
+        for at in found {
+            told[at..at + credential.len()].fill(b'*');
+        }
+    }
+
     /// Whether the body is JSON by its label.
     pub(super) fn is_json(&self) -> bool {
         self.head.content_type.is_some_and(|span| {
@@ -120,13 +139,14 @@ impl Answer {
         coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
     }
 
-    /// Whether what has come is enough to begin with: of a stream the first event, which may be an error; of a body
-    /// that will be converted all of it. With `holds` of a stream the first content, and of a body all of it: while
+    /// Whether what has come is enough to begin with: of a stream the first event, which may be an error; of an error, or
+    /// a body that will be converted, all of it. With `holds` of a stream the first content, and of a body all of it: while
     /// the client has nothing, another model can still answer. What is longer than the limits is passed as it is.
     pub(super) fn is_open(&self, api: Api, converts: bool, holds: bool, limits: &Limits) -> bool {
         let payload = &self.block[self.head.len..];
         match self.head.event_stream {
             _ if self.decoded.ended || self.is_coded() => true,
+            _ if self.is_error() => payload.len() > HOLD_BYTES_MAX,
             true if payload.len() > limits.event_bytes => true,
             true if holds => self.opening(api) != Opening::Preamble,
             true => sse::last_boundary(payload) > 0,
@@ -149,6 +169,9 @@ enum Opening {
 
 /// Bytes of a body that is held. One that is longer was generated, and is on its way. Taste.
 const HOLD_BYTES_MAX: usize = 256 * 1024;
+
+/// What is shorter may be a word of any error; it keeps no secret.
+const CREDENTIAL_BYTES_MIN: usize = 8;
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is rare enough to be taken as unknown.
 fn seconds(value: &[u8]) -> Option<Nanos> {

@@ -79,6 +79,9 @@ impl Attempt<'_> {
             expected_seconds: picked.expected_seconds,
         });
         self.open(answer).await?;
+        if answer.is_error() {
+            answer.mask(backend.credential());
+        }
         Ok(answer)
     }
 
