@@ -84,6 +84,8 @@ impl Dropped {
 pub enum Field {
     /// `Connection`.
     Connection,
+    /// `Close`, a name that is reserved, since `Connection: close` would mean it (RFC 9112 section 9.6).
+    Close,
     /// `Keep-Alive`.
     KeepAlive,
     /// `Proxy-Connection`, never standardised, still sent.
@@ -193,6 +195,7 @@ fn known(front: [u8; KNOWN_BYTES], length: usize) -> Field {
         3 if is(&lower, b"via") => Field::Via,
         4 if is(&lower, b"host") => Field::Host,
         4 if is(&lower, b"date") => Field::Date,
+        5 if is(&lower, b"close") => Field::Close,
         6 if is(&lower, b"expect") => Field::Expect,
         6 if is(&lower, b"server") => Field::Server,
         6 if is(&lower, b"cookie") => Field::Cookie,
@@ -317,6 +320,7 @@ fn hop_by_hop(field: Field) -> bool {
     matches!(
         field,
         Connection
+            | Close
             | KeepAlive
             | ProxyConnection
             | ProxyAuthenticate

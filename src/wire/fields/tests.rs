@@ -67,6 +67,7 @@ fn every_name_is_its_own_field_and_no_neighbour_is() {
         ("x-real-ip", XRealIp),
         ("ratelimit", RateLimit),
         ("connection", Connection),
+        ("close", Close),
         ("keep-alive", KeepAlive),
         ("request-id", RequestId),
         ("set-cookie", SetCookie),

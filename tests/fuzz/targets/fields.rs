@@ -9,6 +9,7 @@ const LIMITS: HeadLimits = HeadLimits { bytes: 1 << 14, lines: 100, target_bytes
 /// What speaks about one connection only (RFC 9110 section 7.6.1), and how the message is framed.
 const NEITHER_WAY: &[&str] = &[
     "connection",
+    "close",
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
