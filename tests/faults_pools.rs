@@ -294,3 +294,47 @@ fn f_48_absurd_usage_is_bounded() {
     let after = ask(&gateway, J, "after").status();
     assert!(matches!(after, 200 | 429), "{after}");
 }
+
+/// Whoever is paged finds in the journal which backend went, why, and that it came back: once each.
+#[test]
+fn a_backend_that_goes_and_comes_back_is_told_of_as_loudly_as_wanted() {
+    let ill = Arc::new(AtomicBool::new(false));
+    let state = Arc::clone(&ill);
+    let origin = Origin::scripted(move |talk| match state.load(Ordering::SeqCst) {
+        true => talk.answer("503 Service Unavailable", "", ""),
+        false => support::origin::echo(talk),
+    });
+    let config = |level: &str| {
+        Config::new()
+            .backend("b1", origin.port, "kind = \"vllm\"\nhealth = { interval = \"100ms\", timeout = \"100ms\" }")
+            .model("m", &["b1"], "")
+            .key("one", K1, "")
+            .tables(&format!("[log]\nlevel = \"{level}\""))
+    };
+    let gateway = Gateway::start(&config("info"));
+    let is = |state: f64| {
+        let there = || (gateway.metric("ringway_backend_up", "") - state).abs() < 0.1;
+        assert!(eventually(PATIENCE, there), "{}", gateway.said());
+    };
+    let times = |words: &str| gateway.said().matches(words).count();
+    for turn in 1..=2 {
+        is(1.0);
+        assert!(eventually(PATIENCE, || times("backend b1 is up") == turn), "{}", gateway.said());
+        ill.store(true, Ordering::SeqCst);
+        is(0.0);
+        assert!(eventually(PATIENCE, || times("backend b1 is down: ") == turn), "{}", gateway.said());
+        ill.store(false, Ordering::SeqCst);
+    }
+    is(1.0);
+    assert_eq!(times("failed a probe"), 0);
+    gateway.rewrite(&config("debug"));
+    assert_eq!(gateway.reload().0, 200);
+    ill.store(true, Ordering::SeqCst);
+    assert!(eventually(PATIENCE, || times("failed a probe") > 0), "{}", gateway.said());
+    gateway.rewrite(&config("error"));
+    assert_eq!(gateway.reload().0, 200);
+    let (up, reloaded) = (times("backend b1 is up"), times("reloaded"));
+    ill.store(false, Ordering::SeqCst);
+    is(1.0);
+    assert_eq!((times("backend b1 is up"), times("reloaded")), (up, reloaded), "{}", gateway.said());
+}

@@ -43,7 +43,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     let (seats, inboxes) =
         seats(&plan, &control, &hatches, listeners, log::records_max(&settings.access_log))?;
     let (threads, driver) = start(seats, only(settings.driver))?;
-    let Settings { admin_token, access_log, .. } = settings;
+    let Settings { admin_token, access_log, log, .. } = settings;
     let coordinator = coordinator::start(
         Arc::clone(&plan),
         coordinator::Settings {
@@ -54,6 +54,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
             version: env!("CARGO_PKG_VERSION"),
             driver: driver.clone(),
             say,
+            log,
             handover: Some(successor),
             source: Some(Source { path, settings: started_with, hatches }),
         },

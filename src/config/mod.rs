@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use compile::{AccessLog, Compiled, Settings, compile};
 pub use environment::{Environment, Noting, Process, Stamp};
+pub use file::LogLevel;
 pub use problem::{Problem, Problems};
 pub use read::{Written, read};
 

@@ -13,6 +13,7 @@ use super::gate::Gate;
 use super::log::{Log, LogNumbers};
 use super::reload::ReloadNumbers;
 use crate::clock;
+use crate::config::LogLevel;
 use crate::observe::{Before, ShardInbox, ShardOutbox, Totals, Usage};
 use crate::plan::cells::Health;
 use crate::plan::{Control, Plan, Target};
@@ -41,6 +42,8 @@ pub(super) struct Watch {
     pub(super) gate: Arc<Gate>,
     pub(super) started: Nanos,
     pub(super) started_unix_ms: u64,
+    /// The least serious that is said.
+    level: LogLevel,
     totals: Mutex<Totals>,
 }
 
@@ -85,6 +88,7 @@ impl Watch {
             gate: Arc::new(Gate::new(settings.admin_token)),
             started: clock::now(),
             started_unix_ms,
+            level: settings.log,
             plan,
             settings: Arc::new(settings),
             shards: shards.into_iter().map(Arc::new).collect(),
@@ -93,8 +97,9 @@ impl Watch {
         }
     }
 
-    /// What is watched once `plan` is in force, and each shard's end of it, in the order of `shards`.
-    pub(super) fn next(&self, plan: Arc<Plan>) -> (Self, Vec<ShardOutbox>) {
+    /// What is watched once `plan` is in force, and each shard's end of it, in the order of `shards`. `level`: the least
+    /// serious that is said from then on.
+    pub(super) fn next(&self, plan: Arc<Plan>, level: LogLevel) -> (Self, Vec<ShardOutbox>) {
         let before = before(&self.plan, &plan);
         let (outboxes, shards) =
             self.shards.iter().map(|inbox| inbox.next(&before)).unzip::<_, _, Vec<_>, Vec<_>>();
@@ -115,6 +120,7 @@ impl Watch {
             gate: self.gate.clone(),
             started: self.started,
             started_unix_ms: self.started_unix_ms,
+            level,
             plan,
             settings: self.settings.clone(),
             shards: shards.into_iter().map(Arc::new).collect(),
@@ -124,9 +130,11 @@ impl Watch {
         (next, outboxes)
     }
 
-    /// Tells an operator.
-    pub(super) fn say(&self, words: &str) {
-        (self.settings.say)(words);
+    /// Tells an operator, if that is serious enough.
+    pub(super) fn say(&self, level: LogLevel, words: &str) {
+        if level <= self.level {
+            (self.settings.say)(words);
+        }
     }
 
     /// Takes in the histograms that shards have handed over.

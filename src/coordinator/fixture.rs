@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::{Settings, Watch};
-use crate::config::AccessLog;
+use crate::config::{AccessLog, LogLevel};
 use crate::observe::{Rows, ShardInbox, ShardOutbox, channel};
 use crate::plan::{
     Backend, Cells, Control, HealthProbe, Key, Limits, Member, Model, Plan, ShardTuning, Target, Timeouts,
@@ -144,6 +144,7 @@ pub(super) fn settings() -> Settings {
         version: "0.0.0-test",
         driver: "none (test)".to_owned(),
         say: |_| {},
+        log: LogLevel::Info,
         handover: None,
         source: None,
     }

@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime;
 use tokio::sync::mpsc;
 
-use crate::config::AccessLog;
+use crate::config::{AccessLog, LogLevel};
 use crate::observe::ShardInbox;
 use crate::plan::{Control, Plan};
 use crate::policy::auth::Token;
@@ -55,6 +55,8 @@ pub struct Settings {
     pub driver: String,
     /// Where to say what an operator should hear of.
     pub say: fn(&str),
+    /// The least serious of it that is said; a reload may change it.
+    pub log: LogLevel,
     /// How the next process takes this one's place; `None` if it cannot.
     pub handover: Option<Arc<dyn Handover>>,
     /// Where a new configuration comes from; `None` if there is none to be had.

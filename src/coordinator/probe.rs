@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::aggregate::{ProbeReport, Watch, lock};
+use crate::config::LogLevel;
 use crate::plan::cells::Health;
 use crate::plan::{Backend, HealthProbe, Target};
 use crate::units::Nanos;
@@ -55,8 +56,12 @@ pub(super) fn spawn(watch: &Arc<Watch>, duties: &mut JoinSet<()>) {
             let mut random = RandomState::new().hash_one(id) | 1;
             loop {
                 let result = probe(backend, &path).await;
+                let before = verdict.health;
                 let health = verdict.after(result.is_ok(), &backend.health);
                 watch.plan.cells.backend(id).set_health(health);
+                if let Some((level, words)) = told(&backend.name, &result, before, health) {
+                    watch.say(level, &words);
+                }
                 watch.probes[id.index()].tell(result);
                 sleep(pause(backend.health.interval, &mut random)).await;
             }
@@ -79,6 +84,23 @@ impl Verdict {
             *self = Self { health: found, contrary: 0 };
         }
         self.health
+    }
+}
+
+/// What an operator hears of a probe.
+fn told(
+    name: &str,
+    result: &Result<(), String>,
+    before: Health,
+    after: Health,
+) -> Option<(LogLevel, String)> {
+    match (result, after) {
+        (Err(reason), Health::Down) if before != after => {
+            Some((LogLevel::Warn, format!("backend {name} is down: {reason}")))
+        }
+        (Err(reason), _) => Some((LogLevel::Debug, format!("backend {name} failed a probe: {reason}"))),
+        (Ok(()), Health::Up) if before != after => Some((LogLevel::Info, format!("backend {name} is up"))),
+        (Ok(()), _) => None,
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::aggregate::{Current, Watch, lock};
 use super::{Stop, probe, resolve};
 use crate::clock;
-use crate::config::{self, Compiled, Noting, Settings, Stamp};
+use crate::config::{self, Compiled, LogLevel, Noting, Settings, Stamp};
 use crate::observe::{Counter, ShardInbox, ShardOutbox};
 use crate::plan::{Hatch, Plan};
 
@@ -186,17 +186,23 @@ impl Reloader {
     async fn reload(&mut self) -> Result<Told, String> {
         let answer = self.attempt().await;
         let numbers = &self.numbers;
-        let (count, words) = match &answer {
-            Ok(told) => (&numbers.done, format!("reloaded: plan {} is in force", told.generation)),
-            Err(reason) => (&numbers.refused, format!("not reloaded, the plan in force stays: {reason}")),
+        let (count, level, words) = match &answer {
+            Ok(told) => {
+                (&numbers.done, LogLevel::Info, format!("reloaded: plan {} is in force", told.generation))
+            }
+            Err(reason) => (
+                &numbers.refused,
+                LogLevel::Error,
+                format!("not reloaded, the plan in force stays: {reason}"),
+            ),
         };
         count.fetch_add(1, Ordering::Relaxed);
         numbers.last_unix_ms.store(clock::unix_ms(), Ordering::Relaxed);
         *lock(&numbers.last_error) = answer.as_ref().err().cloned();
         let watch = self.current.load();
-        watch.say(&words);
+        watch.say(level, &words);
         for note in answer.iter().flat_map(|told| &told.notes) {
-            watch.say(&format!("note: {note}"));
+            watch.say(LogLevel::Warn, &format!("note: {note}"));
         }
         answer
     }
@@ -229,7 +235,7 @@ impl Reloader {
             .extend(lost.iter().map(|lost| format!("{} cannot be resolved yet: {}", lost.host, lost.reason)));
 
         let plan = Arc::new(plan);
-        let (next, outboxes) = old.next(plan.clone());
+        let (next, outboxes) = old.next(plan.clone(), settings.log);
         let next = Arc::new(next);
         next.gate.change(settings.admin_token);
         self.current.store(next.clone());
@@ -252,7 +258,8 @@ impl Reloader {
         let handed = spawn_blocking(move || handover.hand_over()).await;
         match handed.map_err(io::Error::other).flatten() {
             Ok(pid) => {
-                watch.say(&format!("process {pid} serves from now on; this one ends what it has begun"));
+                let words = format!("process {pid} serves from now on; this one ends what it has begun");
+                watch.say(LogLevel::Info, &words);
                 if let Some(admin) = &self.replaced.admin {
                     admin.abort();
                 }
@@ -260,7 +267,7 @@ impl Reloader {
                 Ok(pid)
             }
             Err(error) => {
-                watch.say(&format!("not replaced: {error}"));
+                watch.say(LogLevel::Error, &format!("not replaced: {error}"));
                 Err(error.to_string())
             }
         }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::aggregate::{Current, Watch};
 use super::process;
+use crate::config::LogLevel;
 use crate::observe::Counter;
 
 /// Time between two looks.
@@ -58,13 +59,16 @@ fn look_at_shards(watch: &Watch, pulses: &mut Vec<Pulse>, now: Instant, paused: 
         let pulse = &mut pulses[index];
         if ticks != pulse.ticks || paused || !serving {
             if std::mem::take(&mut pulse.is_still) && serving {
-                watch.say(&format!("shard {} moves again", shard.shard.index()));
+                watch.say(LogLevel::Info, &format!("shard {} moves again", shard.shard.index()));
             }
             (pulse.ticks, pulse.moved) = (ticks, now);
         } else if !pulse.is_still && now.duration_since(pulse.moved) >= STILL {
             pulse.is_still = true;
             watch.control.count_stall();
-            watch.say(&format!("shard {} has stood still for {STILL:?}", shard.shard.index()));
+            watch.say(
+                LogLevel::Error,
+                &format!("shard {} has stood still for {STILL:?}", shard.shard.index()),
+            );
         }
     }
 }
@@ -77,7 +81,8 @@ fn look_at_memory(watch: &Watch, most: Option<u64>) {
     if sheds != watch.control.is_shedding() {
         watch.control.shed(sheds);
         if sheds {
-            watch.say(&format!("short of memory: {used} bytes of {most} in use, new requests are refused"));
+            let words = format!("short of memory: {used} bytes of {most} in use, new requests are refused");
+            watch.say(LogLevel::Error, &words);
         }
     }
 }
