@@ -306,7 +306,11 @@ fn a_backend_that_goes_and_comes_back_is_told_of_as_loudly_as_wanted() {
     });
     let config = |level: &str| {
         Config::new()
-            .backend("b1", origin.port, "kind = \"vllm\"\nhealth = { interval = \"100ms\", timeout = \"100ms\" }")
+            .backend(
+                "b1",
+                origin.port,
+                "kind = \"vllm\"\nhealth = { interval = \"100ms\", timeout = \"100ms\" }",
+            )
             .model("m", &["b1"], "")
             .key("one", K1, "")
             .tables(&format!("[log]\nlevel = \"{level}\""))

@@ -89,9 +89,32 @@ fn what_is_not_one_object_is_refused() {
         "\u{b}{}",
         "{/**/}",
         "{\"a\":[{]}]}",
+        "[\"a\":1}",
+        "{\"a\":[1}}",
+        "{\"a\":{\"b\":1]}",
     ] {
         assert!(!is_object(text.as_bytes()), "{text}"); // K13
     }
+}
+
+#[test]
+fn objects_follow_each_other_at_one_depth() {
+    assert!(is_object(b"{\"a\":[{\"b\":1},{\"c\":2},[3],{\"d\":[4,{}]}]}"));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    let told = |bad: BadJson| (bad.at, bad.reason);
+    for (text, at, reason) in [
+        (" []", 1, "the text is not an object"),
+        ("{\"a\":tro}", 5, "this starts no value"),
+        ("{\"a\":\"\\x\"}", 6, "no such escape"),
+        ("{\"a\":1}}", 7, "there is more behind the end of the text"),
+    ] {
+        assert_eq!(read(text).map_err(told), Err((at, reason)), "{text}");
+    }
+    let first = elements(b"{}").next().expect("an error");
+    assert_eq!(first.map_err(told), Err((0, "the text is not an array")));
 }
 
 #[test]
@@ -284,8 +307,8 @@ fn quoted_text_reads_back() {
     assert!(is_object(&[b"{\"a\":", &out[..], b"}"].concat()));
     assert_eq!(string(&out).as_deref(), Some(&text[..]));
     out.clear();
-    escape(&mut out, "a\"b\u{1f}");
-    assert_eq!(out, b"a\\\"b\\u001f");
+    escape(&mut out, "a \"b\u{1f}");
+    assert_eq!(out, b"a \\\"b\\u001f");
 }
 
 #[test]
