@@ -98,9 +98,10 @@ impl Chunks<'_> {
         is_first: bool,
         events: &mut Events<'_>,
     ) -> Result<(), Unfit> {
-        let (content, empty) = match self.api {
-            Api::Chat => ("message", ",\"delta\":{}"),
-            _ => ("text", ",\"text\":\"\""),
+        // Where a whole answer has its content, where a stream has it, and how that is empty.
+        let (content, streamed, empty) = match self.api {
+            Api::Chat => ("message", "delta", ",\"delta\":{}"),
+            _ => ("text", "text", ",\"text\":\"\""),
         };
         let ends = [choice.get("finish_reason")?, choice.get("stop_reason")?]; // the second is vLLM's
 
@@ -117,7 +118,7 @@ impl Chunks<'_> {
             let text = choice.of_kind(content, Kind::String)?.ok_or(Unfit("a choice has no text"))?;
             events.member("text", text);
         }
-        let said = [("index", None), (content, None), ("finish_reason", None), ("stop_reason", None)];
+        let said = ["index", content, streamed, "finish_reason", "stop_reason"].map(|name| (name, None));
         events.members(choice, &said);
         events.text(",\"finish_reason\":null}]");
         events.close()?;
