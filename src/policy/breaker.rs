@@ -360,6 +360,7 @@ mod tests {
     #[test]
     fn a_hold_lasts_as_asked_and_is_never_shortened() {
         let breaker = Breaker::default();
+        breaker.hold(seconds(45));
         breaker.hold(seconds(60));
         breaker.hold(seconds(30));
         breaker.success(seconds(10));
@@ -369,6 +370,42 @@ mod tests {
         assert_eq!(breaker.admit(seconds(60)), Admission::Closed);
         breaker.hold(Nanos::NEVER);
         assert!(matches!(breaker.admit(Nanos(u64::MAX / 2)), Admission::Probe | Admission::Open { .. }));
+    }
+
+    #[test]
+    fn a_look_says_what_asking_would() {
+        assert_eq!(Breaker::default().peek(seconds(10)), Admission::Closed);
+        let breaker = open();
+        assert_eq!(breaker.peek(Nanos(seconds(11).0 - 1)), Admission::Open { until: seconds(11) });
+        assert_eq!(breaker.peek(seconds(11)), Admission::Probe);
+        assert_eq!(breaker.admit(seconds(11)), Admission::Probe);
+        assert_eq!(breaker.peek(seconds(11)), Admission::Open { until: seconds(41) });
+    }
+
+    #[test]
+    fn what_happened_decides_what_it_hears() {
+        let after = |kind, asked, probes| {
+            let breaker = open();
+            assert_eq!(breaker.admit(seconds(11)), Admission::Probe);
+            report(&breaker, kind, asked, probes, seconds(11), 0);
+            breaker.peek(seconds(11))
+        };
+        let until = |at| Admission::Open { until: seconds(at) };
+        assert_eq!(
+            after(Kind::BackendFailed, None, true),
+            until(13),
+            "a failed probe opens for twice as long"
+        );
+        assert_eq!(after(Kind::BackendBusy, Some(seconds(7)), true), until(18));
+        assert_eq!(after(Kind::BackendBusy, None, true), until(12));
+        assert_eq!(after(Kind::BackendBusy, Some(seconds(100_000)), true), until(311));
+        assert_eq!(after(Kind::ContextExceeded, None, true), Admission::Closed);
+        for kind in
+            [Kind::ClientGone, Kind::KeyRevoked, Kind::Draining, Kind::HeadMalformed, Kind::SocketsExhausted]
+        {
+            assert_eq!(after(kind, None, true), Admission::Probe, "{kind:?}: the next may try");
+            assert_eq!(after(kind, None, false), until(41), "{kind:?}: it was not the probe");
+        }
     }
 
     #[test]
