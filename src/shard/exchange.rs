@@ -263,7 +263,7 @@ async fn list(client: &mut Client, settle: &mut Settle, asked: &Asked, head: &Re
             }
         }
     }
-    respond::local(client, settle, asked, 200, &out).await
+    respond::local(client, settle, asked, 200, out).await
 }
 
 fn entry(model: &Model) -> models::Entry<'_> {

@@ -85,7 +85,7 @@ pub(super) async fn local(
     settle: &mut Settle,
     asked: &Asked,
     status: u16,
-    body: &[u8],
+    body: Block,
 ) -> Next {
     settle.done(status);
     let keep_alive = asked.keep_alive && !client.shard.is_draining();
@@ -96,8 +96,9 @@ pub(super) async fn local(
     own_lines(&mut out, settle, asked.dialect);
     framing_lines(&mut out, asked.version, Framing::Length(body.len() as u64), keep_alive);
     if !asked.head_only {
-        out.extend_from_slice(body);
+        out.extend_from_slice(&body);
     }
+    client.shard.blocks.put(body); // a slow reader holds one of them, not both
     send(client, settle, out, if keep_alive { Next::Head } else { Next::Finish }).await
 }
 
