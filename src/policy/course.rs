@@ -301,4 +301,45 @@ mod tests {
         probe.failed(0, left, &breaker, later, 0);
         assert_eq!(breaker.admit(later), Admission::Probe);
     }
+
+    #[test]
+    fn only_a_kept_connection_that_said_nothing_was_stale() {
+        let (new, spoke) = (Sent { reused: false, ..STALE.sent }, Sent { answer_bytes: true, ..STALE.sent });
+        for failure in [
+            Failure { sent: new, ..STALE },
+            Failure { sent: spoke, ..STALE },
+            Failure { kind: Kind::BackendBusy, ..STALE },
+        ] {
+            let mut course = Course::new(RULES);
+            course.begin(false);
+            fail(&mut course, 0, failure);
+            assert!(!course.is_fresh() && course.tried().contains(0), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_probe_on_a_stale_connection_is_there_for_the_next_and_for_nobody_else() {
+        for probes in [true, false] {
+            let (breaker, later) = (Breaker::default(), Nanos(60_000_000_000));
+            for _ in 0..9 {
+                breaker::report(&breaker, Kind::BackendFailed, None, false, Nanos(0), 0);
+            }
+            assert_eq!(breaker.admit(later), Admission::Probe);
+            let mut course = Course::new(RULES);
+            course.begin(probes);
+            course.failed(0, STALE, &breaker, later, 0);
+            assert_eq!(breaker.peek(later) == Admission::Probe, probes);
+        }
+    }
+
+    #[test]
+    fn each_member_is_tried_for_itself() {
+        let mut tried = Tried::default();
+        for index in [0, 3, 5, 63] {
+            tried.add(index);
+        }
+        let all: Vec<usize> = (0..64).filter(|index| tried.contains(*index)).collect();
+        assert_eq!(all, [0, 3, 5, 63]);
+        assert!(tried.contains(67) && !tried.contains(66), "a pool has 64 that count");
+    }
 }
