@@ -11,6 +11,7 @@ use support::gateway::{Config, Gateway, K1, K2};
 use support::origin::{Next, Origin, completion};
 use support::{J, PATIENCE, chat, eventually};
 
+const ONE_AT_ONCE: &str = "in_flight_max = 1\nhealth = { enabled = false }";
 const TWO_AT_ONCE: &str = "in_flight_max = 2\nhealth = { enabled = false }";
 
 /// An origin that takes its time, and notes how many requests it has at once.
@@ -32,8 +33,12 @@ fn slow(time: Duration) -> Slow {
 }
 
 fn config(port: u16, more: &str) -> Config {
+    with_slots(port, TWO_AT_ONCE, more)
+}
+
+fn with_slots(port: u16, slots: &str, more: &str) -> Config {
     Config::new()
-        .backend("b1", port, TWO_AT_ONCE)
+        .backend("b1", port, slots)
         .model("m", &["b1"], "")
         .key("one", K1, "")
         .key("two", K2, "")
@@ -84,14 +89,7 @@ fn gated() -> (Origin, Arc<AtomicBool>) {
 #[test]
 fn keys_take_turns() {
     let (origin, open) = gated();
-    let gateway = Gateway::start(
-        &Config::new()
-            .backend("b1", origin.port, "in_flight_max = 1\nhealth = { enabled = false }")
-            .model("m", &["b1"], "")
-            .key("one", K1, "")
-            .key("two", K2, "")
-            .shards("count = 1"),
-    );
+    let gateway = Gateway::start(&with_slots(origin.port, ONE_AT_ONCE, "").shards("count = 1"));
     let mut clients: Vec<_> = (0..30).map(|index| send(&gateway, K1, &format!("many-{index}"))).collect();
     waits(&gateway, 29.0);
     clients.extend((0..3).map(|index| send(&gateway, K2, &format!("few-{index}"))));
@@ -211,13 +209,7 @@ fn a_backend_that_failed_is_asked_again_in_its_only_slot() {
         ),
         _ => support::origin::echo(talk),
     });
-    let gateway = Gateway::start(
-        &Config::new()
-            .backend("b1", origin.port, "in_flight_max = 1\nhealth = { enabled = false }")
-            .model("m", &["b1"], "")
-            .key("one", K1, "")
-            .tables("[timeouts]\nretry_wait = \"3s\""),
-    );
+    let gateway = Gateway::start(&with_slots(origin.port, ONE_AT_ONCE, "[timeouts]\nretry_wait = \"3s\""));
     let answer = support::ask(&gateway, J, "twice");
     assert_eq!((answer.status(), answer.text()), (200, completion("twice")));
     assert_eq!(origin.seen().len(), 2);
