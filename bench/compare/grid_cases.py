@@ -447,7 +447,8 @@ def answers() -> list[Case]:
         answer("L17d", "a head that ends early", ok(n, HELLO)[:60], "close"),
         answer("L18a", "10,000 fields", ok(b"X: y\r\n" * 10000 + n, HELLO)),
         answer("L18b", "a field of 1 MiB", ok(b"X: " + b"a" * (1 << 20) + b"\r\n" + n, HELLO)),
-        # The one repetition that is no harm: a kept connection is closed as the request comes (RFC 9110 section 9.2.2).
+        # A kept connection is closed as the request comes. RFC 9110 section 9.2.2 lets nobody repeat a POST who does not know
+        # what it does; a chat request changes nothing at its backend, so once more is right here, and a refusal is, too.
         answer("L28", "nothing, on a kept connection", ok(n, HELLO), line="kept", asks=2, **must),
         answer("L20", "Connection: close", ok(b"Connection: close\r\n" + n, HELLO), "close", **must),
         answer("L21", "a field named by Connection", ok(b"Connection: X-Secret\r\nX-Secret: 1\r\nKeep-Alive: timeout=9\r\n" + n, HELLO), drops=("x-secret", "keep-alive"), **must),

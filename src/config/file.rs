@@ -407,10 +407,10 @@ impl Driver {
 pub enum LogLevel {
     /// Someone has to act.
     Error,
-    /// Someone should look.
+    /// Someone should look: a backend is down.
     Warn,
-    /// Starts, stops, backends going up and down.
+    /// It is up again; reloads, upgrades.
     Info,
-    /// Everything.
+    /// Everything: each probe that fails.
     Debug,
 }

@@ -167,7 +167,7 @@ enum Opening {
     Content,
 }
 
-/// Bytes of a body that is held. One that is longer was generated, and is on its way. Taste.
+/// Bytes of a body, or of an error, that is held. One that is longer is on its way. Taste.
 const HOLD_BYTES_MAX: usize = 256 * 1024;
 
 /// What is shorter may be a word of any error; it keeps no secret.
