@@ -4,7 +4,10 @@
 //! `RINGWAY_CAMPAIGN=1` makes a hundred times as many edits. A failure prints its seed, from which `RINGWAY_SEED` starts
 //! again, and the input in hex, which `RINGWAY_FUZZ_INPUT` takes alone. `scripts/fuzz` runs the same for as long as wanted.
 
+#[allow(dead_code, unreachable_pub)] // it is shared with tests that choose in more ways
+#[path = "../support/chance.rs"]
 mod chance;
+mod edits;
 mod targets;
 
 use std::panic::catch_unwind;

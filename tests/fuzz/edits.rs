@@ -1,25 +1,11 @@
 //! Random edits of corpus entries, the same for the same seed.
 
-/// SplitMix64, by its seed.
-pub(crate) struct Chance(pub(crate) u64);
+use crate::chance::Chance;
 
 /// Longest input that is made; longer ones find nothing that these do not.
 const INPUT_BYTES_MAX: usize = 4096;
 
 impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    /// A number below `bound`; 0 if that is 0.
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
     /// Part of a text: where it starts and ends.
     fn part(&mut self, length: usize, longest: usize) -> std::ops::Range<usize> {
         let start = self.below(length + 1);
