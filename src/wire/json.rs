@@ -98,8 +98,7 @@ impl Iterator for Members<'_> {
     type Item = Result<Member, BadJson>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let item = self.walk.next()?;
-        Some(item.map(|(key, value, kind)| Member { key, value, kind }))
+        self.walk.next()
     }
 }
 
@@ -119,7 +118,7 @@ impl Iterator for Elements<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.walk.next()?;
-        Some(item.map(|(_, value, kind)| (value, kind)))
+        Some(item.map(|item| (item.value, item.kind)))
     }
 }
 
@@ -167,17 +166,17 @@ impl<'a> Walk<'a> {
         Self { bytes, at: 0, opener, leading: false, open: None, close: None, count: 0, over: false }
     }
 
-    /// Key (empty in arrays), value and kind of the next item.
-    fn next(&mut self) -> Option<Result<(Span, Span, Kind), BadJson>> {
+    /// The next item; its key is empty in arrays.
+    fn next(&mut self) -> Option<Result<Member, BadJson>> {
         if self.over {
             return None;
         }
-        let item = self.step();
-        self.over = !matches!(item, Ok(Some(_)));
-        item.transpose()
+        let item = self.step().transpose();
+        self.over = !matches!(item, Some(Ok(_)));
+        item
     }
 
-    fn step(&mut self) -> Result<Option<(Span, Span, Kind)>, BadJson> {
+    fn step(&mut self) -> Result<Option<Member>, BadJson> {
         let bytes = self.bytes;
         let mut at = blanks(bytes, self.at);
         let closer = self.opener + 2; // in ASCII, for both
@@ -205,10 +204,10 @@ impl<'a> Walk<'a> {
         let (value, kind) = value(bytes, at)?;
         self.at = value.end;
         self.count += 1;
-        Ok(Some((key, value, kind)))
+        Ok(Some(Member { key, value, kind }))
     }
 
-    fn finish(&mut self, close: usize) -> Result<Option<(Span, Span, Kind)>, BadJson> {
+    fn finish(&mut self, close: usize) -> Result<Option<Member>, BadJson> {
         if !self.leading {
             let end = blanks(self.bytes, close + 1);
             if end < self.bytes.len() {
@@ -315,6 +314,7 @@ fn key(bytes: &[u8], at: usize) -> Result<(Span, usize), BadJson> {
 }
 
 /// The end and kind of the string, number or literal at `at`.
+#[inline(always)] // of two callers, both of which have looked at the first byte
 fn scalar(bytes: &[u8], at: usize) -> Result<(usize, Kind), BadJson> {
     match next_byte(bytes, at)? {
         b'"' => Ok((skip_string(bytes, at)?, Kind::String)),
@@ -330,45 +330,43 @@ fn scalar(bytes: &[u8], at: usize) -> Result<(usize, Kind), BadJson> {
 ///
 /// A word at a time while it is short, as keys and most values are; then run by run with a vector search, which costs
 /// more to set up. `json_members` in `bench/wire.rs` times the whole scan.
+#[inline]
 fn skip_string(bytes: &[u8], open: usize) -> Result<usize, BadJson> {
     let mut at = open + 1;
-    let far = at + NEAR_BYTES;
+    for _ in 0..NEAR_WORDS {
+        let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) else { break };
+        let stops = stops(u64::from_le_bytes(*word));
+        if stops != 0 {
+            at += stops.trailing_zeros() as usize / 8;
+            if bytes.get(at) == Some(&b'"') {
+                return Ok(at + 1);
+            }
+            break;
+        }
+        at += 8;
+    }
+    skip_rest(bytes, at)
+}
+
+/// Words of a string that are looked at one by one. Taste: keys and most short values fit.
+const NEAR_WORDS: usize = 6;
+
+/// The end of a string of which everything before `at` is read.
+#[inline(never)]
+fn skip_rest(bytes: &[u8], mut at: usize) -> Result<usize, BadJson> {
     loop {
-        at = match at < far {
-            true => stop_near(bytes, at, far),
-            false => stop_far(bytes, at),
-        };
+        at = stop(bytes, at);
         match bytes.get(at) {
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => at = skip_escape(bytes, at)?,
-            Some(0..b' ') => return bad(at, "a control byte in a string"),
-            Some(_) => {}
+            Some(_) => return bad(at, "a control byte in a string"),
             None => return cut(bytes),
         }
     }
 }
 
-/// Bytes of a string that are looked at word by word. Taste: keys and most short values fit.
-const NEAR_BYTES: usize = 48;
-
-/// The first quote, backslash or control byte from `at` on; `far`, or a little behind it, if there is none before.
-fn stop_near(bytes: &[u8], mut at: usize, far: usize) -> usize {
-    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let stops = stops(u64::from_le_bytes(*word));
-        if stops != 0 {
-            return at + stops.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-        if at >= far {
-            return at;
-        }
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|&byte| is_stop(byte)).unwrap_or(rest.len())
-}
-
 /// The first quote, backslash or control byte from `at` on, or the end.
-fn stop_far(bytes: &[u8], at: usize) -> usize {
+fn stop(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     let length = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
     let run = &rest[..length];
@@ -387,10 +385,6 @@ fn stops(word: u64) -> u64 {
     let below_blank = word.wrapping_sub(LOW * 0x20) & !word;
     (zeros(word ^ (LOW * u64::from(b'"'))) | zeros(word ^ (LOW * u64::from(b'\\'))) | below_blank)
         & (LOW << 7)
-}
-
-fn is_stop(byte: u8) -> bool {
-    matches!(byte, b'"' | b'\\' | 0..b' ')
 }
 
 /// The end of the escape whose backslash is at `at`.

@@ -402,7 +402,7 @@ fn mutated_texts_never_panic_and_never_look_sound_when_cut() {
 #[test]
 fn strings_end_at_their_quote_wherever_the_words_fall() {
     let whole = |text: &[u8]| skip_string(text, 0);
-    for length in 0..3 * NEAR_BYTES {
+    for length in 0..3 * 8 * NEAR_WORDS {
         let plain = vec![b'a'; length];
         let quoted = [b"\"", &plain[..], b"\" tail \"\\\x00"].concat();
         assert_eq!(whole(&quoted), Ok(length + 2), "{length} bytes");
