@@ -95,14 +95,14 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
     }
     let object_end = members.close().unwrap_or(body.len());
     let [model, stream, options, max_tokens, max_completion, max_output, n, best_of, encoding] =
-        values.map(|member| member.filter(|member| member.kind != json::Kind::Null));
+        values.each_ref().map(given);
 
     let model = model.ok_or_else(|| refused("'model' is missing"))?.value;
     if json::string(model.of(body)).is_none_or(|name| name.is_empty()) {
         return Err(refused("'model' has to be a non-empty string"));
     }
     let stream = boolean(stream, "stream")?;
-    let (stream_options, usage_asked) = match (options, values[2]) {
+    let (stream_options, usage_asked) = match (options, &values[2]) {
         (Some(options), _) => read_options(options, body)?,
         (None, Some(null)) => (StreamOptions::Null(null.value), false),
         (None, None) => (StreamOptions::Absent, false),
@@ -216,7 +216,12 @@ fn watched(key: &[u8], names: &[&'static str]) -> Result<Option<usize>, Fault> {
     }
 }
 
-fn read_options(options: json::Member, body: &[u8]) -> Result<(StreamOptions, bool), Fault> {
+/// A member whose value is not null.
+fn given(member: &Option<json::Member>) -> Option<&json::Member> {
+    member.as_ref().filter(|member| member.kind != json::Kind::Null)
+}
+
+fn read_options(options: &json::Member, body: &[u8]) -> Result<(StreamOptions, bool), Fault> {
     let object = options.value.of(body);
     let mut members = json::members(object);
     let mut include_usage = None;
@@ -228,7 +233,7 @@ fn read_options(options: json::Member, body: &[u8]) -> Result<(StreamOptions, bo
             return Err(refused("'include_usage' is given twice"));
         }
     }
-    let asked = boolean(include_usage.filter(|member| member.kind != json::Kind::Null), "include_usage")?;
+    let asked = boolean(given(&include_usage), "include_usage")?;
     let options = StreamOptions::Object {
         include_usage: include_usage.map(|member| member.value.shifted(options.value.start)),
         end: options.value.end - 1,
@@ -237,7 +242,7 @@ fn read_options(options: json::Member, body: &[u8]) -> Result<(StreamOptions, bo
     Ok((options, asked))
 }
 
-fn boolean(member: Option<json::Member>, name: &str) -> Result<bool, Fault> {
+fn boolean(member: Option<&json::Member>, name: &str) -> Result<bool, Fault> {
     match member.map(|member| member.kind) {
         None | Some(json::Kind::False) => Ok(false),
         Some(json::Kind::True) => Ok(true),
@@ -246,7 +251,7 @@ fn boolean(member: Option<json::Member>, name: &str) -> Result<bool, Fault> {
 }
 
 fn integer(
-    member: Option<json::Member>,
+    member: Option<&json::Member>,
     name: &str,
     body: &[u8],
     range: std::ops::RangeInclusive<u64>,
