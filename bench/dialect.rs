@@ -91,7 +91,7 @@ fn body_of_4_kib(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::of_str(&body)).bench_local(|| {
         let mut meter = BodyMeter::default();
         meter.block(black_box(body.as_bytes()));
-        meter.usage()
+        *meter.usage()
     });
 }
 

@@ -118,8 +118,8 @@ impl Meter {
     }
 
     /// The counts reported last.
-    pub fn usage(&self) -> Usage {
-        self.usage
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Whether the answer came to a proper end: a finish reason for each choice, or the dialect's last event.

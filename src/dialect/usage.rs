@@ -254,15 +254,17 @@ impl BodyMeter {
         let start = cut.unwrap_or_else(|| {
             let key = b"\"usage\"";
             let first = bytes.len().saturating_sub(key.len() - 1);
-            (first..bytes.len()).find(|&start| key.starts_with(&bytes[start..])).unwrap_or(bytes.len())
+            (first..bytes.len())
+                .find(|&start| bytes[start] == b'"' && key.starts_with(&bytes[start..]))
+                .unwrap_or(bytes.len())
         });
         let escapes = bytes[..start].iter().rev().take_while(|&&byte| byte == b'\\').count();
         Some(start - escapes).filter(|&start| start < bytes.len())
     }
 
     /// What was reported so far.
-    pub fn usage(&self) -> Usage {
-        self.usage
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 }
 

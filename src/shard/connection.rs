@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::answer::Answer;
+use super::relay::Relay;
 use super::settle::Settle;
 use super::watch::{self, Bell, Interrupt};
 use super::{Shard, exchange, respond};
@@ -93,16 +94,14 @@ impl Client {
     async fn serve(&mut self) {
         let mut patience = self.shard.plan.timeouts.head;
         loop {
-            let head = match self.read_head(patience).await {
-                Ok(Some(head)) => head,
-                Ok(None) => return,
-                Err(fault) => {
-                    respond::unread(self, &fault).await;
-                    return self.linger().await;
-                }
-            };
+            let mut head = None;
+            if let Err(fault) = self.read_head(patience, &mut head).await {
+                respond::unread(self, &fault).await;
+                return self.linger().await;
+            }
+            let Some(head) = &head else { return };
             self.renew();
-            match self.exchange(&head).await {
+            match self.exchange(head).await {
                 exchange::Next::Head => {}
                 exchange::Next::Finish => return self.finish().await,
                 exchange::Next::Close => return,
@@ -118,7 +117,7 @@ impl Client {
         let mut settle = Settle::new(&self.shard, self.address.ip());
         let mut answer = None;
         let mut relay = match exchange::begin(self, &mut settle, head, &mut answer).await {
-            Ok(relay) => relay,
+            Ok(opened) => Relay::new(self, &mut settle, opened),
             Err(next) => return next,
         };
         let next = match relay.run(self).await {
@@ -136,16 +135,17 @@ impl Client {
         next
     }
 
-    /// The next request head in the inbox, `None` when the client is done. `patience` is for its first byte; from
-    /// then on the whole head has the head deadline, however slowly it drips.
-    async fn read_head(&mut self, patience: Nanos) -> Result<Option<RequestHead>, Fault> {
+    /// Waits for the next request in the inbox and puts its head into `place`, which stays empty when the client is
+    /// done. `patience` is for its first byte; from then on the whole head has the head deadline, however slowly it drips.
+    async fn read_head(&mut self, patience: Nanos, place: &mut Option<RequestHead>) -> Result<(), Fault> {
         let limits = self.shard.head_limits();
         let mut scanned = 0;
         let mut started = !self.inbox.is_empty();
         self.deadline.set(if started { self.shard.plan.timeouts.head } else { patience });
         loop {
             if started && let Step::Done(head) = head::request(&self.inbox, &mut scanned, &limits)? {
-                return Ok(Some(head));
+                *place = Some(head);
+                return Ok(());
             }
             let filled = if started { self.fill(0).await } else { self.first().await };
             match filled {
@@ -155,11 +155,11 @@ impl Client {
                 }
                 Ok(true) => {}
                 Ok(false) | Err(Interrupt::ClientGone | Interrupt::Stopping | Interrupt::KeyRevoked) => {
-                    return Ok(None);
+                    return Ok(());
                 }
                 Err(Interrupt::Due) if !started => {
                     self.shard.numbers.inc(Counter::KeepAliveExpired);
-                    return Ok(None);
+                    return Ok(());
                 }
                 Err(Interrupt::Due) => {
                     return Err(Fault::new(Kind::HeadTimeout, "the request head did not arrive in time"));

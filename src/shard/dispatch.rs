@@ -97,7 +97,11 @@ impl Chain<'_> {
                 return Err(kind);
             }
             // With another model to ask nobody waits for a slot.
-            let Some(picked) = self.pick(model, course.tried(), course.may_queue() && !holds).await? else {
+            let picked = match self.pick(model, course.tried(), course.may_queue() && !holds) {
+                Ok(picked) => picked,
+                Err(Full) => self.queue(model).await?,
+            };
+            let Some(picked) = picked else {
                 let next = course.nobody(&mut shard.retries.borrow_mut(), shard.random());
                 match next {
                     Nobody::Unasked => return Err(self.nobody(model)),
@@ -173,21 +177,21 @@ impl Chain<'_> {
         Err((Refused { answer: place.take().filter(Answer::speaks_for_itself), fault }, sent))
     }
 
-    /// The backend to ask next. `waits`: in a queue, if all of them are full; nobody passes those who wait there.
+    /// The backend to ask next. `waits`: in the queue, if all of them are full; nobody passes those who wait there.
     ///
-    /// Errors: the wait has come to nothing.
-    async fn pick<'m>(
-        &mut self,
+    /// Errors: the request has to queue.
+    fn pick<'m>(
+        &self,
         model: &'m Model,
         tried: &Tried,
         waits: bool,
-    ) -> Result<Option<Picked<'m, Lease>>, Kind> {
-        let shard = self.client.shard.clone();
+    ) -> Result<Option<Picked<'m, Lease>>, Full> {
+        let shard = &self.client.shard;
         if waits && shard.queues.is_waiting((shard.plan.generation, model.id)) {
-            return self.queue(model).await;
+            return Err(Full);
         }
         match self.choose(model, tried) {
-            None if waits && self.is_full(model) => self.queue(model).await,
+            None if waits && self.is_full(model) => Err(Full),
             picked => Ok(picked),
         }
     }
@@ -273,6 +277,9 @@ impl Chain<'_> {
         kind
     }
 }
+
+/// Every backend that could be asked has as much in flight as it may.
+struct Full;
 
 /// How an attempt failed, and the backend's own words if they say more than ours.
 struct Refused {

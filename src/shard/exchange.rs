@@ -5,10 +5,8 @@ use super::connection::{Client, READ_BYTES};
 use super::convert;
 use super::dispatch::{self, Outgoing};
 use super::phases;
-use super::relay::Relay;
 use super::respond;
 use super::settle::Settle;
-use crate::dialect::request::Peek;
 use crate::dialect::{self, Api, Dialect, models};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
@@ -97,15 +95,23 @@ fn has_anthropic_version(head: &RequestHead, bytes: &[u8]) -> bool {
     fields::lines(head.fields.of(bytes)).any(|line| line.name.eq_ignore_ascii_case(b"anthropic-version"))
 }
 
+/// What a backend began to answer.
+pub(super) struct Opened<'a> {
+    pub(super) asked: Asked,
+    /// Choices that the client asked for.
+    pub(super) choices: u64,
+    pub(super) answer: &'a mut Answer,
+}
+
 /// Serves the request whose head lies at the front of the client's inbox, up to the head of a backend's answer, which
 /// is put into `place`; the rest is the relay's. `Err`: the client has been answered or has gone, and this becomes of
 /// its connection.
 pub(super) async fn begin<'p>(
     client: &mut Client,
-    settle: &'p mut Settle,
+    settle: &mut Settle,
     head: &RequestHead,
     place: &'p mut Option<Answer>,
-) -> Result<Relay<'p>, Next> {
+) -> Result<Opened<'p>, Next> {
     let method = if head.method == Method::Head { Method::Get } else { head.method };
     let routed = dialect::route(method.name().as_bytes(), head.path.of(client.inbox()));
     let asked = Asked::new(head, client.inbox(), routed.as_ref().ok().copied());
@@ -147,7 +153,7 @@ pub(super) async fn begin<'p>(
         _ => forward(client, settle, &asked, head, &body, api, place).await,
     };
     client.forget_request();
-    answered.map(|(peek, answer)| Relay::new(client, settle, asked, &peek, answer))
+    answered.map(|(choices, answer)| Opened { asked, choices, answer })
 }
 
 /// A request body that has been read whole.
@@ -270,7 +276,8 @@ fn entry(model: &Model) -> models::Entry<'_> {
     models::Entry { name: &model.name, created: model.created }
 }
 
-/// Sends the request to a backend. Its answer's head, or what becomes of the connection of a client without one.
+/// Sends the request to a backend. The choices asked for and the answer's head, or what becomes of the connection of a
+/// client without one.
 async fn forward<'p>(
     client: &mut Client,
     settle: &mut Settle,
@@ -279,7 +286,7 @@ async fn forward<'p>(
     body: &Body,
     api: Api,
     place: &'p mut Option<Answer>,
-) -> Result<(Peek, &'p mut Answer), Next> {
+) -> Result<(u64, &'p mut Answer), Next> {
     let (model, peek) = match phases::on_body(settle, api, body.of(client.inbox())) {
         Ok(decided) => decided,
         Err(fault) => return Err(respond::refuse(client, settle, asked, &fault, true).await),
@@ -289,7 +296,7 @@ async fn forward<'p>(
     match dispatch::run(client, settle, &outgoing, model, place).await {
         Ok(answer) => {
             convert::apply(&client.shard, answer, &peek);
-            Ok((peek, answer))
+            Ok((peek.choices, answer))
         }
         Err(fault) if fault.kind == Kind::ClientGone => {
             settle.failed(fault.kind, fault.kind.status());

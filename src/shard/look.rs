@@ -143,12 +143,12 @@ impl Look {
         !self.mid_event && !is_over
     }
 
-    /// What the backend reported so far.
-    pub(super) fn usage(&self) -> Usage {
+    /// What the backend reported so far; of a coded body nothing can be known.
+    pub(super) fn usage(&self) -> Option<&Usage> {
         match &self.meter {
-            Kind::Events(meter) => meter.usage(),
-            Kind::Body(meter) => meter.usage(),
-            Kind::Coded(_) => Usage::default(),
+            Kind::Events(meter) => Some(meter.usage()),
+            Kind::Body(meter) => Some(meter.usage()),
+            Kind::Coded(_) => None,
         }
     }
 

@@ -13,13 +13,12 @@ use std::task::{Context, Poll};
 use super::answer::Answer;
 use super::connection::Client;
 use super::decode::Decoded;
-use super::exchange::{Asked, Next};
+use super::exchange::{Asked, Next, Opened};
 use super::look::Look;
 use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
 use super::settle::Settle;
 use super::watch::Interrupt;
 use crate::clock;
-use crate::dialect::request::Peek;
 use crate::dialect::stream::{self, Meter};
 use crate::dialect::{Api, refusal};
 use crate::error::{Fault, Kind};
@@ -78,16 +77,11 @@ enum Broken {
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(
-        client: &Client,
-        settle: &'a mut Settle,
-        asked: Asked,
-        peek: &Peek,
-        answer: &'a mut Answer,
-    ) -> Self {
+    pub(super) fn new(client: &Client, settle: &'a mut Settle, opened: Opened<'a>) -> Self {
+        let Opened { asked, choices, answer } = opened;
         let plan = &client.shard.plan;
         let timeouts =
-            |model: Option<ModelId>| model.map_or(plan.timeouts, |model| plan.model(model).timeouts);
+            |model: Option<ModelId>| model.map_or(&plan.timeouts, |model| &plan.model(model).timeouts);
         let record = &settle.record;
         let total = timeouts(record.fallback_for.or(record.model)).total;
         let between = timeouts(record.model).between_events;
@@ -99,7 +93,7 @@ impl<'a> Relay<'a> {
         let look = match answer.is_coded() {
             true => Look::coded(api),
             false if is_stream => {
-                let meter = Meter::new(api, peek.choices, answer.asks_usage);
+                let meter = Meter::new(api, choices, answer.asks_usage);
                 Look::events(api, meter, plan.limits.event_bytes)
             }
             false => Look::body(api),
@@ -450,7 +444,9 @@ impl<'a> Relay<'a> {
 
     /// Hands what the answer has used so far to the settlement.
     fn see_usage(&mut self) {
-        self.settle.usage = self.look.usage();
+        if let Some(usage) = self.look.usage() {
+            self.settle.usage = *usage;
+        }
         if self.answer.head.status < 300 {
             self.settle.output_estimate = self.look.output_estimate();
         }

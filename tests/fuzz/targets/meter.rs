@@ -29,7 +29,7 @@ fn metered(api: Api, blocks: &[&[u8]], asks_usage: bool) -> (Seen, usize) {
     }
     assert!(first_tokens <= 1, "the first comes once");
     assert!(first_tokens == 1 || !meter.finished(), "an end counts as output");
-    ((meter.usage(), meter.finished(), meter.done(), meter.errored(), meter.sequence()), first_tokens)
+    ((*meter.usage(), meter.finished(), meter.done(), meter.errored(), meter.sequence()), first_tokens)
 }
 
 /// The events of a block of whole ones: a CR at its very end ends the last.

@@ -6,7 +6,7 @@ use serde_json::Value;
 fn metered(blocks: &[&[u8]]) -> Usage {
     let mut meter = BodyMeter::default();
     blocks.iter().for_each(|block| meter.block(block));
-    meter.usage()
+    *meter.usage()
 }
 
 /// What every report has to keep, whatever was written.
