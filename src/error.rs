@@ -21,6 +21,7 @@ pub struct Fault {
 
 impl Fault {
     /// A fault with the words that name the offending part and the expected form.
+    #[cold]
     pub fn new(kind: Kind, note: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, note: note.into(), retry_after: None }
     }

@@ -1,6 +1,6 @@
 //! A small plan for tests: one key, one model, and the given backends, all in its pool.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             timeouts,
             created: 1,
         }]),
-        names: HashMap::from([("llama".into(), ModelId::new(0))]),
+        names: BTreeMap::from([("llama".into(), ModelId::new(0))]),
         keys: Box::new([Key {
             id: KeyId::new(0),
             name: "team \"blue\"\n".into(),

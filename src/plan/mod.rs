@@ -9,7 +9,7 @@ pub mod cells;
 pub mod control;
 pub mod hatch;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ pub struct Plan {
     pub backends: Box<[Backend]>,
     /// By `ModelId`, in the order of their names.
     pub models: Box<[Model]>,
-    /// Public names and aliases.
-    pub names: HashMap<Box<str>, ModelId>,
+    /// Public names and aliases. Sorted: of the few that there are, a search costs less than a hash does.
+    pub names: BTreeMap<Box<str>, ModelId>,
     /// By `KeyId`, in the order of their names. Empty with `keys_required = false`: an open gateway on a trusted network.
     pub keys: Box<[Key]>,
     /// Digest to `KeyId`, in constant time.

@@ -26,6 +26,7 @@ pub(crate) enum Interrupt {
 
 impl Interrupt {
     /// What it means for the exchange; `due` says what the deadline was for.
+    #[cold]
     pub(crate) fn fault(self, due: impl FnOnce() -> Fault) -> Fault {
         match self {
             Self::ClientGone => Fault::new(Kind::ClientGone, "the client left before its answer"),

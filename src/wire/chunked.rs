@@ -247,6 +247,7 @@ fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
+#[cold]
 fn bad<T>(reason: &'static str) -> Result<T, BadChunk> {
     Err(BadChunk { reason })
 }

@@ -84,10 +84,12 @@ struct Flaw {
 }
 
 /// The head breaks its grammar, or says two things at once.
+#[cold]
 fn malformed(note: &'static str) -> Flaw {
     Flaw { kind: Kind::HeadMalformed, note }
 }
 
+#[cold]
 fn too_large(note: &'static str) -> Flaw {
     Flaw { kind: Kind::HeadTooLarge, note }
 }

@@ -450,10 +450,12 @@ fn next_byte(bytes: &[u8], at: usize) -> Result<u8, BadJson> {
     bytes.get(at).copied().map_or_else(|| cut(bytes), Ok)
 }
 
+#[cold]
 fn cut<T>(bytes: &[u8]) -> Result<T, BadJson> {
     bad(bytes.len(), "the text ends too early")
 }
 
+#[cold]
 fn bad<T>(at: usize, reason: &'static str) -> Result<T, BadJson> {
     Err(BadJson { at, reason })
 }

@@ -1,6 +1,6 @@
 //! Public models, their other names, and the backends that serve them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::bounds::{TIME_MIN, model_timeout, timeout_relations, within};
 use super::{MODEL_SIGNS, Source, check_name, file, row};
@@ -11,7 +11,7 @@ use crate::units::{BackendId, ModelId};
 use crate::wire::json;
 
 /// Public names and aliases, as in [`crate::plan::Plan::names`].
-pub(super) type Names = HashMap<Box<str>, ModelId>;
+pub(super) type Names = BTreeMap<Box<str>, ModelId>;
 
 /// The largest weight.
 pub(super) const WEIGHT_MAX: u32 = 10_000;
