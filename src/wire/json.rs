@@ -314,7 +314,7 @@ fn key(bytes: &[u8], at: usize) -> Result<(Span, usize), BadJson> {
 }
 
 /// The end and kind of the string, number or literal at `at`.
-#[inline(always)] // of two callers, both of which have looked at the first byte
+#[inline(always)] // into the two loops that have just looked at the first byte
 fn scalar(bytes: &[u8], at: usize) -> Result<(usize, Kind), BadJson> {
     match next_byte(bytes, at)? {
         b'"' => Ok((skip_string(bytes, at)?, Kind::String)),
