@@ -21,7 +21,7 @@ pub struct Fault {
 
 impl Fault {
     /// A fault with the words that name the offending part and the expected form.
-    #[cold]
+    #[cold] // what leads to a fault lies out of the way of what does not
     pub fn new(kind: Kind, note: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, note: note.into(), retry_after: None }
     }

@@ -254,7 +254,7 @@ impl BodyMeter {
         let start = cut.unwrap_or_else(|| {
             let key = b"\"usage\"";
             let first = bytes.len().saturating_sub(key.len() - 1);
-            (first..bytes.len())
+            (first..bytes.len()) // few of them are quotes
                 .find(|&start| bytes[start] == b'"' && key.starts_with(&bytes[start..]))
                 .unwrap_or(bytes.len())
         });

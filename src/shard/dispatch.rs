@@ -278,7 +278,7 @@ impl Chain<'_> {
     }
 }
 
-/// Every backend that could be asked has as much in flight as it may.
+/// Every backend that could be asked has as much in flight as it may, or others wait for one already.
 struct Full;
 
 /// How an attempt failed, and the backend's own words if they say more than ours.

@@ -328,8 +328,8 @@ fn scalar(bytes: &[u8], at: usize) -> Result<(usize, Kind), BadJson> {
 
 /// The end of the string whose quote is at `open`, its closing quote included.
 ///
-/// A word at a time while it is short, as keys and most values are; then run by run with a vector search, which costs
-/// more to set up. `json_members` in `bench/wire.rs` times the whole scan.
+/// A word at a time while it is short and plain, as keys and most values are; from its first escape, or when it turns out
+/// long, run by run with a vector search, which costs more to set up. `json_members` in `bench/wire.rs` times the whole scan.
 #[inline]
 fn skip_string(bytes: &[u8], open: usize) -> Result<usize, BadJson> {
     let mut at = open + 1;
@@ -355,7 +355,7 @@ const NEAR_WORDS: usize = 6;
 #[inline(never)]
 fn skip_rest(bytes: &[u8], mut at: usize) -> Result<usize, BadJson> {
     loop {
-        at = stop(bytes, at);
+        at = next_stop(bytes, at);
         match bytes.get(at) {
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => at = skip_escape(bytes, at)?,
@@ -366,7 +366,7 @@ fn skip_rest(bytes: &[u8], mut at: usize) -> Result<usize, BadJson> {
 }
 
 /// The first quote, backslash or control byte from `at` on, or the end.
-fn stop(bytes: &[u8], at: usize) -> usize {
+fn next_stop(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     let length = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
     let run = &rest[..length];
