@@ -317,7 +317,7 @@ fn f_50_without_a_free_port_a_request_is_refused_quickly_and_the_core_rests() {
             talk.wait_for(&released);
             support::origin::echo(talk)
         });
-        let gateway = Gateway::start(&Config::simple(origin.port));
+        let gateway = Gateway::start(&Config::simple(origin.port).shards("count = 1"));
         // Its own clients come from elsewhere; from 127.0.0.1 to the origin there are eight ports.
         let mut clients: Vec<Client> = (0..16).map(|_| gateway.connect()).collect();
         File::create("/proc/sys/net/ipv4/ip_local_port_range")

@@ -188,6 +188,7 @@ fn limits_and_counts_go_on_across_plans() {
     let origin = Origin::start();
     let config = |more: &str| {
         Config::new()
+            .shards("count = 2")
             .backend("b1", origin.port, QUIET)
             .model("m", &["b1"], "")
             .model(more, &["b1"], "")
