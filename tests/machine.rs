@@ -108,7 +108,7 @@ fn f_29_a_second_signal_does_not_wait() {
 #[test]
 fn f_36_running_out_of_descriptors_neither_spins_nor_kills() {
     let origin = Origin::start();
-    let config = Config::simple(origin.port);
+    let config = Config::simple(origin.port).shards("count = 2");
     let mut gateway = Gateway::start_in(&config, Wrapper::OpenFiles(128));
     let mut held = Vec::new();
     for _ in 0..400 {
@@ -133,6 +133,15 @@ fn f_36_running_out_of_descriptors_neither_spins_nor_kills() {
         client.answer().is_ok_and(|answer| answer.status() == 200)
     });
     assert!(recovered, "it does not recover by itself");
+}
+
+/// Found on sixteen cores: a runtime that has no descriptor left for itself panics.
+#[test]
+fn f_36_too_few_descriptors_to_start_with_are_told() {
+    let config = Config::simple(Origin::start().port);
+    let said = Gateway::try_start(&config, Wrapper::OpenFiles(64)).err().expect("it does not start");
+    assert!(said.contains("may open 64 files") && said.contains("LimitNOFILE"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
 }
 
 fn has_strace() -> bool {

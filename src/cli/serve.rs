@@ -26,8 +26,8 @@ use crate::units::ShardId;
 /// Errors: an address that is taken, no driver, a thread that the machine refuses; nothing has been served then. Or
 /// shards that did not end when they should, or did when they should not.
 pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
-    raise_descriptor_limit();
     let Compiled { plan, settings, .. } = compiled;
+    enough_descriptors(&plan)?;
     let started_with = settings.clone();
     for lost in coordinator::resolve::initial(&plan, RESOLVE_PATIENCE) {
         super::complain(&format!("note: {} cannot be resolved yet: {}", lost.host, lost.reason));
@@ -228,14 +228,26 @@ fn say(words: &str) {
     super::complain(&format!("ringway: {words}"));
 }
 
-/// As many descriptors as the machine allows: two per stream.
-fn raise_descriptor_limit() {
+/// Allows as many descriptors as the machine does: two per stream. Error: too few even to start with.
+fn enough_descriptors(plan: &Plan) -> io::Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard); // what is there has to do
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard); // what is there has to do
+    let shards = plan.shards.len();
+    let needed = SHARED_DESCRIPTORS + shards * (SHARD_DESCRIPTORS + 2 * plan.listeners.len());
+    if hard < needed as u64 {
+        return Err(io::Error::other(format!(
+            "this process may open {hard} files and sockets; {shards} shards need {needed} to start with, and two more \
+             for each stream: raise the limit (`ulimit -Hn`, LimitNOFILE of the service), or lower shards.count"
+        )));
     }
+    Ok(())
 }
 
+/// Descriptors of the control plane: its runtime, its listener, health probes, the access log, the standard streams.
+const SHARED_DESCRIPTORS: usize = 64;
+/// Descriptors of a shard beside its listeners, each of which is held twice: driver, bells, tick.
+const SHARD_DESCRIPTORS: usize = 6;
 /// How long the start waits for names of backends; what is not known then is asked for again later.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long readiness fails before the listeners close, so that a balancer in front notices.

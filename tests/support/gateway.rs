@@ -188,7 +188,8 @@ impl Gateway {
         panic!("the gateway did not start:\n{said}");
     }
 
-    fn try_start(config: &Config, wrapper: Wrapper) -> Result<Self, String> {
+    /// Starts it once; what it said if it ended instead.
+    pub fn try_start(config: &Config, wrapper: Wrapper) -> Result<Self, String> {
         let (port, admin) = (free_port(), free_port());
         let folder = std::env::temp_dir().join(format!("ringway-test-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
