@@ -245,7 +245,7 @@ fn enough_descriptors(plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-/// No huge pages: with them 15,000 slow connections took 2.8 times the memory, and a shard that takes up new memory
+/// No huge pages: with them 15,000 slow connections took 2.7 times the memory, and a shard that takes up new memory
 /// waits until two mebibytes of it are zeroed. What a shard works on at any time is small.
 fn small_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true); // a kernel without it serves as well
