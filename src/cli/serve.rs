@@ -23,8 +23,8 @@ use crate::units::ShardId;
 
 /// Serves the configuration that was read from `path` until told to stop. Prints what runs on standard output.
 ///
-/// Errors: an address that is taken, no driver, a thread that the machine refuses; nothing has been served then. Or
-/// shards that did not end when they should, or did when they should not.
+/// Errors: an address that is taken, too few descriptors, no driver, a thread that the machine refuses; nothing has been
+/// served then. Or shards that did not end when they should, or did when they should not.
 pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     let Compiled { plan, settings, .. } = compiled;
     enough_descriptors(&plan)?;
