@@ -108,7 +108,7 @@ fn f_29_a_second_signal_does_not_wait() {
 #[test]
 fn f_36_running_out_of_descriptors_neither_spins_nor_kills() {
     let origin = Origin::start();
-    let config = Config::simple(origin.port).shards("count = 2");
+    let config = Config::simple(origin.port).shards("count = 1");
     let mut gateway = Gateway::start_in(&config, Wrapper::OpenFiles(128));
     let mut held = Vec::new();
     for _ in 0..400 {
