@@ -176,5 +176,7 @@ async fn run(current: Current, mut log: Option<Log>, stops: mpsc::Receiver<Stop>
 
 #[cfg(test)]
 mod fixture;
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
 #[cfg(test)]
 mod tests;

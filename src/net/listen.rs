@@ -178,6 +178,9 @@ const WAITING_MAX: usize = 1024;
 /// Clients above the mean that are not worth a move (by taste).
 const SLACK: usize = 8;
 
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use super::*;

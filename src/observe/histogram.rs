@@ -379,5 +379,8 @@ impl Totals {
     }
 }
 
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
+
 #[cfg(test)]
 mod tests;

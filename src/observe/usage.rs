@@ -80,6 +80,9 @@ fn class(status: u16) -> usize {
     }
 }
 
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use super::*;

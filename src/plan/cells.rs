@@ -186,3 +186,6 @@ impl BackendCells {
         self.health.store(health as u8, Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod model;

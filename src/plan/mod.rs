@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
 use crate::policy::auth::KeyTable;
 use crate::policy::bucket::Rate;
 use crate::provider;
+use crate::sync::{AtomicBool, Ordering};
 use crate::units::{BackendId, KeyId, ModelId, Nanos};
 pub use cells::Cells;
 pub use control::Control;
