@@ -34,7 +34,7 @@ fn f_30_upgrades_refuse_nobody_and_reset_nobody() {
     let mut gateway = Gateway::start(&Config::simple(origin.port).shards("count = 2"));
     let port = gateway.port;
     let (over, served) = (AtomicBool::new(false), AtomicU64::new(0));
-    let upgrades = if support::is_campaign() { 100 } else { 5 };
+    let upgrades = if support::is_campaign() { 100 } else { 25 };
     std::thread::scope(|scope| {
         for worker in 0..4 {
             let (over, served) = (&over, &served);

@@ -107,6 +107,8 @@ pub(crate) struct Core {
     spill: Arc<Spill>,
     random: Cell<u64>,
     connections: Cell<usize>,
+    /// Listeners that may still bring a client.
+    accepting: Cell<usize>,
 }
 
 impl Deref for Shard {
@@ -145,6 +147,7 @@ impl Shard {
             spill,
             random: Cell::new(seed(id)),
             connections: Cell::new(0),
+            accepting: Cell::new(0),
         });
         let idle = Idle::new(plan.backends.len(), tuning.idle_max);
         Self::put_in_force(Self { core, plan, idle, outbox: RefCell::new(outbox) })
@@ -226,6 +229,7 @@ impl Core {
     /// Whether it has nothing to do any more, and nobody can give it anything.
     fn is_over(&self) -> bool {
         self.closing.get()
+            && self.accepting.get() == 0
             && self.connections.get() == 0
             && is_left_alone(self.id, &self.control, &self.spill)
     }
@@ -269,7 +273,7 @@ pub async fn run(seat: Seat) -> std::io::Result<()> {
     let presence = seat.control.enter();
     let mut shard = Shard::new(seat.id, seat.plan, seat.spill, seat.outbox, seat.control);
     for (row, listener) in seat.listeners {
-        monoio::spawn(accept(Rc::clone(&shard.core), Acceptor::new(listener)?, row));
+        monoio::spawn(accept(Accepting::new(&shard.core), Acceptor::new(listener)?, row));
     }
     monoio::spawn(receive(Rc::clone(&shard.core), Socket::from_std(seat.bell)?));
     let ticker = Ticker::new(TICK)?;
@@ -293,11 +297,12 @@ pub async fn run(seat: Seat) -> std::io::Result<()> {
 }
 
 /// Accepts on one listener until the shard stops accepting.
-async fn accept(core: Rc<Core>, acceptor: Acceptor, listener: usize) {
+async fn accept(accepting: Accepting, acceptor: Acceptor, listener: usize) {
+    let core = &accepting.0;
     let deadline = core.deadlines.row();
     while !core.is_closing() {
         deadline.clear();
-        let _ = watch::while_open(&core, &deadline, acceptor.ready()).await; // the accept says what is wrong
+        let _ = watch::while_open(core, &deadline, acceptor.ready()).await; // the accept says what is wrong
         let Some(shard) = core.newest() else { return };
         for _ in 0..ACCEPT_BATCH {
             match acceptor.accept(listener) {
@@ -360,6 +365,23 @@ fn admit(shard: &Rc<Shard>, client: Accepted) {
             numbers.add(Counter::Panics, 1);
         }
     });
+}
+
+/// One listener that may still bring a client, until its loop ends. A shard that closes may hear of it before the loop
+/// does, which then accepts once more: over before that, it would drop whom it has just taken.
+struct Accepting(Rc<Core>);
+
+impl Accepting {
+    fn new(core: &Rc<Core>) -> Self {
+        core.accepting.set(core.accepting.get() + 1);
+        Self(Rc::clone(core))
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.set(self.0.accepting.get() - 1);
+    }
 }
 
 /// One client counted as held, until it is dropped. It outlives plans, so it holds none.
