@@ -248,12 +248,22 @@ impl Gateway {
         });
         if gateway.ended().is_some() || !ready {
             gateway.stopped = true;
+            if gateway.ended().is_some() {
+                gateway.hear_out();
+            }
             return Err(format!("{}\n--- with\n{}", gateway.said(), config.text(port, admin)));
         }
         if let Wrapper::RingRefused(..) = wrapper {
             gateway.pid = child_of(gateway.pid).unwrap_or(gateway.pid);
         }
         Ok(gateway)
+    }
+
+    /// Waits for its last words: those of a process that has ended may still be in the pipe.
+    fn hear_out(&mut self) {
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
     }
 
     /// Everything it has written to stdout and stderr.
@@ -447,9 +457,7 @@ impl Drop for Gateway {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for reader in self.readers.drain(..) {
-            let _ = reader.join();
-        }
+        self.hear_out();
         let _ = std::fs::remove_dir_all(&self.folder);
         let said = self.said();
         if std::thread::panicking() {
