@@ -3,7 +3,8 @@
 
 mod support;
 
-use support::gateway::{Config, Gateway, K1, digest_hex};
+use support::config::digest_hex;
+use support::gateway::{Config, Gateway, K1};
 use support::origin::{Next, Origin};
 use support::strict::Message;
 use support::{J, chat, chat_head, models_head};

@@ -9,6 +9,7 @@ pub mod canary;
 pub mod capture;
 pub mod chance;
 pub mod client;
+pub mod config;
 pub mod gateway;
 pub mod origin;
 pub mod sse;
