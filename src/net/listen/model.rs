@@ -2,7 +2,7 @@ use super::*;
 use crate::sync::model::{check, spawn};
 
 #[test]
-fn a_client_is_placed_by_counts_that_are_never_below_what_a_shard_holds_or_above_what_it_held() {
+fn a_full_shard_gives_its_client_away_whatever_the_other_is_at_and_counts_end_where_they_began() {
     check(|| {
         let (spill, _bells) = Spill::new(2).expect("socket pairs");
         (0..2 * SLACK + 2).for_each(|_| spill.enter(0));
