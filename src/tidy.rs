@@ -323,7 +323,7 @@ fn what_keeps_the_rules_is_left_alone() {
         ("policy/bucket/tests.rs", "use std::thread;"),
         ("policy/bucket.rs", "let environment = threads;"),
         ("shard/mod.rs", "use crate::{net, plan::Plan};"),
-        ("cli/serve.rs", "use crate::coordinator; std::thread::spawn(crate::shard::run);"),
+        ("cli/serve.rs", "use crate::coordinator; std::thread::spawn(crate::shard::Seat::take);"),
         ("error.rs", "use crate::units::Nanos;"),
         ("wire/mod.rs", "crate::Thing"),
     ] {

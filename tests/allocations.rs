@@ -18,7 +18,7 @@ use ringway::net::listen::{self, Spill};
 use ringway::net::runtime::{Driver, ShardRuntime};
 use ringway::observe::{self, Rows, Totals};
 use ringway::plan::Control;
-use ringway::shard::{self, Seat};
+use ringway::shard::Seat;
 use ringway::units::{Nanos, ShardId};
 
 /// Counts what threads take that ask to be counted.
@@ -135,8 +135,9 @@ fn run(driver: Driver) {
     };
     let gateway = thread::spawn(move || {
         let (mut runtime, _) = ShardRuntime::build(256, Some(driver)).expect("a runtime");
+        let seated = runtime.run(async { seat.take() }).expect("a listener and a timer");
         COUNTED.set(true);
-        let result = runtime.run(shard::run(seat));
+        let result = runtime.run(seated.run());
         COUNTED.set(false);
         result
     });

@@ -18,7 +18,7 @@ use crate::net::listen::{self, Spill};
 use crate::net::runtime::{Driver, ShardRuntime};
 use crate::observe::{self, Rows, ShardInbox};
 use crate::plan::{Control, Hatch, Listener, Plan, Target};
-use crate::shard::{self, Seat};
+use crate::shard::Seat;
 use crate::units::ShardId;
 
 /// Serves the configuration that was read from `path` until told to stop. Prints what runs on standard output.
@@ -28,7 +28,6 @@ use crate::units::ShardId;
 pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     let Compiled { plan, settings, .. } = compiled;
     enough_descriptors(&plan)?;
-    small_pages();
     let started_with = settings.clone();
     for lost in coordinator::resolve::initial(&plan, RESOLVE_PATIENCE) {
         super::complain(&format!("note: {} cannot be resolved yet: {}", lost.host, lost.reason));
@@ -44,6 +43,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     let (seats, inboxes) =
         seats(&plan, &control, &hatches, listeners, log::records_max(&settings.access_log))?;
     let (threads, driver) = start(seats, only(settings.driver))?;
+    small_pages();
     let Settings { admin_token, access_log, log, .. } = settings;
     let coordinator = coordinator::start(
         Arc::clone(&plan),
@@ -164,8 +164,12 @@ fn start(seats: Vec<Seat>, only: Option<Driver>) -> io::Result<(Threads, String)
             if let Some(core) = tuning.core {
                 let _ = monoio::utils::bind_to_cpu_set([core]); // a core that is gone leaves the thread unpinned
             }
-            let (mut runtime, refused) = match ShardRuntime::build(tuning.ring_entries, only) {
-                Ok(built) => built,
+            let began = ShardRuntime::build(tuning.ring_entries, only).and_then(|(mut runtime, refused)| {
+                let seated = runtime.run(async { seat.take() })?;
+                Ok((runtime, refused, seated))
+            });
+            let (mut runtime, refused, seated) = match began {
+                Ok(began) => began,
                 Err(error) => {
                     let _ = started.send(Err(error.to_string())); // the starter waits for every shard
                     return Err(error);
@@ -173,7 +177,7 @@ fn start(seats: Vec<Seat>, only: Option<Driver>) -> io::Result<(Threads, String)
             };
             let _ = started.send(Ok((runtime.driver(), refused)));
             drop(started);
-            runtime.run(shard::run(seat))
+            runtime.run(seated.run())
         })?);
     }
     drop(started);
@@ -245,8 +249,9 @@ fn enough_descriptors(plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-/// No huge pages: with them 15,000 slow connections took 2.7 times the memory, and a shard that takes up new memory
-/// waits until two mebibytes of it are zeroed. What a shard works on at any time is small.
+/// No huge pages from here on. What every request uses lies in those that the shards began with, and would cost 1 to 4 %
+/// more of a core without. What is taken up later is for many connections, each of which uses little of it: 15,000 slow
+/// ones took 2.7 times the memory, and a shard waited each time until two mebibytes were zeroed.
 fn small_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true); // a kernel without it serves as well
 }

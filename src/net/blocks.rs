@@ -49,6 +49,17 @@ impl Blocks {
         }
     }
 
+    /// Takes up what the first connections need, down to the last page of it, so that it lies together.
+    pub fn stock(&self) {
+        let count = |stock: usize, bytes: usize| (stock / bytes.max(1)).min(self.kept);
+        let small = (0..count(SMALL_STOCK, self.small_bytes)).map(|_| self.small());
+        let large = (0..count(LARGE_STOCK, self.large_bytes)).map(|_| self.large());
+        for mut block in small.chain(large).collect::<Vec<Block>>() {
+            block.resize(block.capacity(), 0);
+            self.put(block);
+        }
+    }
+
     /// An empty block of at least the small size.
     pub fn small(&self) -> Block {
         self.take(&self.small, self.small_bytes)
@@ -105,6 +116,11 @@ impl Blocks {
     }
 }
 
+/// Bytes of small blocks that a shard begins with: enough for 64 connections or so, if they have the usual size.
+const SMALL_STOCK: usize = 1 << 20;
+/// Bytes of large ones, which fewer need at a time.
+const LARGE_STOCK: usize = 512 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +142,15 @@ mod tests {
         block.reserve_exact(1000);
         blocks.put(block);
         assert!(blocks.small.borrow().is_empty() && blocks.large.borrow().is_empty());
+    }
+
+    #[test]
+    fn what_is_in_stock_need_not_be_allocated() {
+        let blocks = Blocks::new(4096, SMALL_STOCK, 100);
+        blocks.stock();
+        assert_eq!(blocks.take_allocated(), 100, "as many as are kept, and none that is too large");
+        assert!((0..100).map(|_| blocks.small()).all(|block| block.is_empty()));
+        assert_eq!(blocks.take_allocated(), 0);
     }
 
     #[test]

@@ -46,6 +46,7 @@ use crate::net::stream::Socket;
 use crate::net::ticker::Ticker;
 use crate::observe::ShardOutbox;
 use crate::observe::counters::{Counter, ShardNumbers};
+use crate::plan::control::Presence;
 use crate::plan::{Control, Hatch, Plan, ShardTuning};
 use crate::policy::failures::Failures;
 use crate::policy::retry::RetryBudget;
@@ -73,6 +74,14 @@ pub struct Seat {
     pub hatch: Arc<Hatch<(Arc<Plan>, ShardOutbox)>>,
     /// When to stop.
     pub control: Arc<Control>,
+}
+
+/// A shard on its thread, ready to run.
+pub struct Seated {
+    shard: Rc<Shard>,
+    presence: Presence,
+    hatch: Arc<Hatch<(Arc<Plan>, ShardOutbox)>>,
+    ticker: Ticker,
 }
 
 /// One shard under one plan. An exchange keeps the one it started with, so that its ids mean the same to its end; what
@@ -266,34 +275,47 @@ fn seed(id: ShardId) -> u64 {
     u64::from_ne_bytes(word) | 1 << (id.index() % 63)
 }
 
-/// Runs one shard on this thread until it is told to stop and its last exchange is done.
-///
-/// Errors: the runtime refuses a listener.
-pub async fn run(seat: Seat) -> std::io::Result<()> {
-    let presence = seat.control.enter();
-    let mut shard = Shard::new(seat.id, seat.plan, seat.spill, seat.outbox, seat.control);
-    for (row, listener) in seat.listeners {
-        monoio::spawn(accept(Accepting::new(&shard.core), Acceptor::new(listener)?, row));
+impl Seat {
+    /// Takes the seat, within the runtime that will run the shard: from here on it listens, and what its first clients
+    /// need is there.
+    ///
+    /// Errors: the runtime refuses a listener, or the machine a timer.
+    pub fn take(self) -> std::io::Result<Seated> {
+        let presence = self.control.enter();
+        let shard = Shard::new(self.id, self.plan, self.spill, self.outbox, self.control);
+        shard.blocks.stock();
+        for (row, listener) in self.listeners {
+            monoio::spawn(accept(Accepting::new(&shard.core), Acceptor::new(listener)?, row));
+        }
+        monoio::spawn(receive(Rc::clone(&shard.core), Socket::from_std(self.bell)?));
+        Ok(Seated { shard, presence, hatch: self.hatch, ticker: Ticker::new(TICK)? })
     }
-    monoio::spawn(receive(Rc::clone(&shard.core), Socket::from_std(seat.bell)?));
-    let ticker = Ticker::new(TICK)?;
-    while !shard.is_over() {
-        if ticker.tick().await? > 1 {
-            shard.numbers.add(Counter::TicksLate, 1);
+}
+
+impl Seated {
+    /// Runs the shard on this thread until it is told to stop and its last exchange is done.
+    ///
+    /// Errors: the timer fails.
+    pub async fn run(self) -> std::io::Result<()> {
+        let Self { mut shard, presence, hatch, ticker } = self;
+        while !shard.is_over() {
+            if ticker.tick().await? > 1 {
+                shard.numbers.add(Counter::TicksLate, 1);
+            }
+            shard.tick();
+            if shard.is_closing() {
+                presence.close();
+            }
+            if let Some((plan, outbox)) = hatch.take() {
+                shard = shard.next(plan, outbox);
+            }
         }
-        shard.tick();
-        if shard.is_closing() {
-            presence.close();
-        }
-        if let Some((plan, outbox)) = seat.hatch.take() {
-            shard = shard.next(plan, outbox);
-        }
+        shard.idle.close();
+        shard.outbox.borrow_mut().flush();
+        ticker.tick().await?; // one more turn of the ring, so that queued closes are submitted
+        drop(presence);
+        Ok(())
     }
-    shard.idle.close();
-    shard.outbox.borrow_mut().flush();
-    ticker.tick().await?; // one more turn of the ring, so that queued closes are submitted
-    drop(presence);
-    Ok(())
 }
 
 /// Accepts on one listener until the shard stops accepting.
