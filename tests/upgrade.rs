@@ -28,6 +28,25 @@ fn upgrade(gateway: &mut Gateway) {
     gateway.follow(answer["pid"].as_u64().expect("a process number") as u32);
 }
 
+/// Of its own memory; none where the machine has no huge pages for anybody.
+fn huge_kib(gateway: &Gateway) -> u64 {
+    let smaps =
+        std::fs::read_to_string(format!("/proc/{}/smaps_rollup", gateway.pid())).expect("a running process");
+    let line =
+        smaps.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).expect("a line of huge pages");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+fn the_next_process_begins_with_huge_pages_like_the_first() {
+    let origin = Origin::start();
+    let mut gateway = Gateway::start(&Config::simple(origin.port).shards("count = 2"));
+    let first = huge_kib(&gateway);
+    upgrade(&mut gateway);
+    let next = huge_kib(&gateway);
+    assert!(next * 2 >= first, "{next} KiB, and {first} before");
+}
+
 #[test]
 fn f_30_upgrades_refuse_nobody_and_reset_nobody() {
     let origin = Origin::start();

@@ -28,6 +28,7 @@ use crate::units::ShardId;
 pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     let Compiled { plan, settings, .. } = compiled;
     enough_descriptors(&plan)?;
+    huge_pages(true);
     let started_with = settings.clone();
     for lost in coordinator::resolve::initial(&plan, RESOLVE_PATIENCE) {
         super::complain(&format!("note: {} cannot be resolved yet: {}", lost.host, lost.reason));
@@ -43,7 +44,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     let (seats, inboxes) =
         seats(&plan, &control, &hatches, listeners, log::records_max(&settings.access_log))?;
     let (threads, driver) = start(seats, only(settings.driver))?;
-    small_pages();
+    huge_pages(false);
     let Settings { admin_token, access_log, log, .. } = settings;
     let coordinator = coordinator::start(
         Arc::clone(&plan),
@@ -249,11 +250,12 @@ fn enough_descriptors(plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-/// No huge pages from here on. What every request uses lies in those that the shards began with, and would cost 1 to 4 %
-/// more of a core without. What is taken up later is for many connections, each of which uses little of it: 15,000 slow
-/// ones took 2.7 times the memory, and a shard waited each time until two mebibytes were zeroed.
-fn small_pages() {
-    let _ = rustix::thread::disable_transparent_huge_pages(true); // a kernel without it serves as well
+/// Huge pages for the shards to begin with, and none once they have. What every request uses lies in those, and would
+/// cost 1 to 4 % more of a core without. What is taken up later is for many connections, each of which uses little of
+/// it: 15,000 slow ones took 2.7 times the memory, and a shard waited each time until two mebibytes were zeroed. A
+/// process inherits the setting from the one it replaces (prctl(2), PR_SET_THP_DISABLE), so it is said both times.
+fn huge_pages(allowed: bool) {
+    let _ = rustix::thread::disable_transparent_huge_pages(!allowed); // a kernel without it serves as well
 }
 
 /// Descriptors of the control plane: its runtime, its listener, health probes, the access log, the standard streams.

@@ -302,6 +302,11 @@ impl Gateway {
         assert!(status.expect("kill runs").success(), "kill -{name} {}", self.pid);
     }
 
+    /// The process that serves.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Another process serves in the place of the one that was started.
     pub fn follow(&mut self, pid: u32) {
         self.pid = pid;
