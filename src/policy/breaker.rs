@@ -336,6 +336,7 @@ mod tests {
         let breaker = open();
         assert_eq!(breaker.admit(seconds(11)), Admission::Probe);
         breaker.abandon(seconds(12));
+        assert!(!breaker.failure(seconds(12), &SETTINGS, 0), "of a request sent before");
         assert_eq!(breaker.admit(seconds(12)), Admission::Probe);
         breaker.success(seconds(10));
         breaker.abandon(seconds(12));

@@ -430,3 +430,10 @@ fn strings_end_at_their_quote_wherever_the_words_fall() {
         }
     }
 }
+
+#[test]
+fn of_several_control_bytes_the_first_is_named() {
+    let plain = "a".repeat(8 * NEAR_WORDS);
+    let text = format!("\"{plain} \x01\x02\"");
+    assert_eq!(skip_string(text.as_bytes(), 0), bad(plain.len() + 2, "a control byte in a string"));
+}

@@ -209,6 +209,7 @@ fn the_note_names_the_part_that_is_wrong() {
         (path("/%2e"), "the path holds an encoded dot, slash or control byte"),
         (path("/|"), "the path holds a byte that must be percent-encoded"),
         (path("/?|"), "the query holds a byte that must be percent-encoded"),
+        (path("/?ab%20|"), "the query holds a byte that must be percent-encoded"),
         (path("/%2"), "the request target holds a broken percent-encoding"),
         (path("/%2x"), "the request target holds a broken percent-encoding"),
         (p("X y"), "a field name is not a token right before its colon"),
