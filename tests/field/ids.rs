@@ -1,0 +1,1 @@
+//! Endpoints beside the generating ones, and responses that later requests refer to.

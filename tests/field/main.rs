@@ -1,0 +1,13 @@
+//! Faults that users of comparable gateways report in public, tried on this one: one small input of a kind, and others
+//! of the same kind beside it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod failures;
+mod front;
+mod ids;
+mod network;
+mod process;
+mod timing;

@@ -1,0 +1,1 @@
+//! The way to a backend: addresses of a name, base URLs, proxies, certificates.

@@ -1,0 +1,1 @@
+//! The process: memory of large bodies, shutdown, logs, what the documentation promises.
