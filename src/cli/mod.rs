@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+mod key;
 mod notify;
 mod schema;
 pub mod serve;
@@ -26,39 +27,45 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve until SIGTERM
-    Serve {
-        /// The configuration [default: ./ringway.toml, then /etc/ringway/ringway.toml]
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
-    /// Say whether a configuration would serve on this machine, and what it means
-    Check {
-        /// The configuration [default: ./ringway.toml, then /etc/ringway/ringway.toml]
-        file: Option<PathBuf>,
-    },
-    /// Tell the gateway that runs to take up its configuration as it is now
-    Reload {
-        /// The configuration [default: ./ringway.toml, then /etc/ringway/ringway.toml]
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
-    /// Tell the gateway that runs to give way to the program as it is now
-    Upgrade {
-        /// The configuration [default: ./ringway.toml, then /etc/ringway/ringway.toml]
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
+    Serve(Place),
+    /// Check a configuration on this machine and print what it means
+    Check(Place),
+    /// Make the running gateway reload its configuration file
+    Reload(Place),
+    /// Make the running gateway start the binary now on disk and hand it the listening sockets
+    Upgrade(Place),
+    /// Make API keys for clients
+    #[command(subcommand)]
+    Key(key::Command),
     /// Print the JSON Schema of the configuration, for completion in editors
     Schema,
+}
+
+/// Which configuration file a command is about.
+#[derive(clap::Args)]
+struct Place {
+    /// The configuration file [default: ./ringway.toml, then /etc/ringway/ringway.toml]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same as FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
+}
+
+impl Place {
+    fn named(self) -> Option<PathBuf> {
+        self.file.or(self.config)
+    }
 }
 
 /// Runs the command of this process's arguments. Exit status 1 for a refused configuration, 2 for wrong arguments.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Serve { config } => start(config),
-        Command::Check { file } => check::command(file),
-        Command::Reload { config } => ask::command(config, "/reload"),
-        Command::Upgrade { config } => ask::command(config, "/upgrade"),
+        Command::Serve(place) => start(place.named()),
+        Command::Check(place) => check::command(place.named()),
+        Command::Reload(place) => ask::command(place.named(), "/reload"),
+        Command::Upgrade(place) => ask::command(place.named(), "/upgrade"),
+        Command::Key(command) => key::command(&command),
         Command::Schema => schema::command(),
     }
 }
@@ -107,12 +114,22 @@ mod tests {
             ("ringway serve --config a.toml", true),
             ("ringway check", true),
             ("ringway check a.toml", true),
+            ("ringway check --config a.toml", true),
+            ("ringway serve a.toml", true),
+            ("ringway reload a.toml", true),
+            ("ringway upgrade a.toml", true),
+            ("ringway key new ci", true),
+            ("ringway key new ci --model llama-* --requests-per-minute 600", true),
+            ("ringway key", false),
+            ("ringway key new", false),
             ("ringway reload", true),
             ("ringway upgrade --config a.toml", true),
             ("ringway schema", true),
             ("ringway", false),
-            ("ringway serve a.toml", false),
+            ("ringway serve a.toml b.toml", false),
+            ("ringway serve a.toml --config b.toml", false),
             ("ringway check a.toml b.toml", false),
+            ("ringway key new ci --requests-per-minute many", false),
             ("ringway frob", false),
         ] {
             assert_eq!(Arguments::try_parse_from(line.split(' ')).is_ok(), fits, "{line}");

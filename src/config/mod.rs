@@ -19,7 +19,7 @@ mod url;
 
 use std::path::{Path, PathBuf};
 
-pub use compile::{AccessLog, Compiled, Settings, compile};
+pub use compile::{AccessLog, Compiled, Settings, check_key_name, compile};
 pub use environment::{Environment, Noting, Process, Stamp};
 pub use file::LogLevel;
 pub use problem::{Problem, Problems};

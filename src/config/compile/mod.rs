@@ -178,13 +178,26 @@ fn row<T>(table: &BTreeMap<String, T>, name: &str) -> Option<usize> {
 
 /// Names of backends and keys go into header values, labels and logs as they are.
 fn check_name(path: &[&str], name: &str, also: &str, report: &mut Report<'_>) {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || also.as_bytes().contains(&byte);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(fits) {
-        let also: Vec<String> = also.chars().map(String::from).collect();
-        let text =
-            format!("is no name; expected 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9 and {}", also.join(" "));
-        report.problem(path, text);
+    if let Err(problem) = name_of(name, also) {
+        report.problem(path, problem);
     }
+}
+
+fn name_of(name: &str, also: &str) -> Result<(), String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || also.as_bytes().contains(&byte);
+    if !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(fits) {
+        return Ok(());
+    }
+    let also: Vec<String> = also.chars().map(String::from).collect();
+    Err(format!("is no name; expected 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9 and {}", also.join(" ")))
+}
+
+/// Whether a key may have this name.
+///
+/// # Errors
+/// What is wrong with it, as a clause that follows the name.
+pub fn check_key_name(name: &str) -> Result<(), String> {
+    name_of(name, NAME_SIGNS)
 }
 
 /// The longest name in bytes.

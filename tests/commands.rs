@@ -1,0 +1,76 @@
+//! The commands of the terminal, run as a person runs them.
+
+mod support;
+
+use std::process::{Command, Output};
+
+use support::gateway::{Config, Gateway};
+use support::origin::Origin;
+use support::{J, chat};
+
+fn ringway(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringway")).args(arguments).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[test]
+fn a_new_key_is_shown_once_and_its_table_lets_it_in() {
+    let made = ringway(&["key", "new", "ci", "--model", "m", "--requests-per-minute", "600"]);
+    assert!(made.status.success(), "{made:?}");
+    let (table, shown) = (text(&made.stdout), text(&made.stderr));
+    let key = shown.split_whitespace().find(|word| word.starts_with("sk-rw-")).expect("the key");
+    assert!(!table.contains(key), "the file is to hold the digest only: {table}");
+
+    let origin = Origin::start();
+    let quiet = "health = { enabled = false }";
+    let config = Config::new().backend("b1", origin.port, quiet).model("m", &["b1"], "").tables(&table);
+    let gateway = Gateway::start(&config);
+    let status = |key: &str| {
+        let mut client = gateway.connect();
+        client.send(&chat(key, "new", J));
+        client.answer().expect("a response").status()
+    };
+    assert_eq!(status(key), 200);
+    let other = format!("{}{}", &key[..key.len() - 1], if key.ends_with('a') { 'b' } else { 'a' });
+    assert_eq!(status(&other), 401, "one letter makes another key");
+}
+
+#[test]
+fn a_name_that_no_table_may_have_makes_no_key() {
+    for name in ["", "two words", "a/b", "quo\"te", "line\nbreak"] {
+        let made = ringway(&["key", "new", name]);
+        assert_eq!(made.status.code(), Some(1), "{name:?}: {made:?}");
+        assert!(made.stdout.is_empty(), "{name:?}: {made:?}");
+        assert!(text(&made.stderr).contains("expected 1 to 128 of a-z"), "{made:?}");
+    }
+}
+
+#[test]
+fn a_new_key_for_a_script_is_one_json_object() {
+    let made = ringway(&["key", "new", "search.team", "--json"]);
+    let object: serde_json::Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    assert_eq!(object["name"], "search.team");
+    assert!(object["key"].as_str().is_some_and(|key| key.starts_with("sk-rw-")), "{object}");
+    assert_eq!(object["sha256"].as_str().map(str::len), Some(64), "{object}");
+    assert!(made.stderr.is_empty(), "{made:?}");
+}
+
+#[test]
+fn serve_and_check_take_their_file_alike() {
+    let folder = std::env::temp_dir().join(format!("ringway-commands-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("wrong.toml");
+    std::fs::write(&file, "nonsense = 1\n").expect("a file");
+    let file = file.to_str().expect("text");
+    for command in ["serve", "check", "reload", "upgrade"] {
+        for arguments in [&[command, file][..], &[command, "--config", file]] {
+            let refused = ringway(arguments);
+            assert_eq!(refused.status.code(), Some(1), "{arguments:?}: {refused:?}");
+            assert!(text(&refused.stderr).contains("nonsense"), "{arguments:?}: {refused:?}");
+        }
+    }
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
