@@ -2,9 +2,9 @@
 
 mod support;
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-use support::gateway::{Config, Gateway};
+use support::gateway::{Config, Gateway, free_port};
 use support::origin::Origin;
 use support::{J, chat};
 
@@ -73,4 +73,66 @@ fn serve_and_check_take_their_file_alike() {
         }
     }
     std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+/// A configuration of `examples/` as its reader tries it: served with other ports, and asked by the curl in its comment.
+fn try_example(name: &str, text: &str, origin: &Origin) {
+    let folder = std::env::temp_dir().join(format!("ringway-example-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let (port, admin) = (free_port(), free_port());
+    let backend = format!("url = \"http://127.0.0.1:{}\"", origin.port);
+    let mut served: String = text
+        .lines()
+        .map(|line| if line.starts_with("url = ") { backend.as_str() } else { line })
+        .fold(String::new(), |served, line| served + line + "\n");
+    served = served.replace(":8080\"", &format!(":{port}\""));
+    served.push_str(&format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n"));
+    let file = folder.join("ringway.toml");
+    std::fs::write(&file, served).expect("a file");
+    let mut serve = ringway_for_examples(&["serve"]);
+    serve.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut gateway = serve.spawn().expect("the binary runs");
+
+    let is_ready =
+        support::eventually(support::PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let comment = text.lines().map_while(|line| line.strip_prefix('#')).collect::<Vec<_>>().join("\n");
+    let curl = &comment[comment.find("  curl ").unwrap_or_else(|| panic!("{name} has no curl"))..];
+    let curl = curl.split("\n\n").next().unwrap_or(curl).replace("curl ", "curl -sS --fail-with-body ");
+    let asked = Command::new("sh").args(["-c", &curl.replace(":8080", &format!(":{port}"))]).output();
+    let _ = gateway.kill();
+    let _ = gateway.wait();
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let asked = asked.expect("curl runs");
+    assert!(is_ready, "{name} does not serve");
+    assert!(asked.status.success(), "{name}: {curl}\n{asked:?}");
+    assert!(!asked.stdout.is_empty(), "{name}: {curl}");
+}
+
+/// The binary, with what the examples expect in the environment.
+fn ringway_for_examples(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command
+        .args(arguments)
+        .env("OPENAI_API_KEY", "sk-example-openai")
+        .env("ANTHROPIC_API_KEY", "sk-example-anthropic");
+    command
+}
+
+#[test]
+fn every_example_serves_and_its_curl_gets_a_response() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let origin = Origin::start();
+    let mut tried = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let checked = ringway_for_examples(&["check"]).arg(&path).output().expect("the binary runs");
+        assert!(checked.status.success(), "{name}: {checked:?}");
+        try_example(&name, &std::fs::read_to_string(&path).expect("text"), &origin);
+        tried += 1;
+    }
+    assert!(tried >= 6, "{tried} examples");
 }
