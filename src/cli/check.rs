@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::{complain, print};
 use crate::config::{self, AccessLog, Compiled, Process, Settings};
+use crate::dialect::Api;
 use crate::plan::{Backend, Key, Listener, Model, Plan, Target};
 use crate::policy::bucket::Rate;
 
@@ -28,7 +29,10 @@ fn summary(compiled: &Compiled) -> String {
     let token = if settings.admin_token.is_some() { ", with a token" } else { "" };
     lines.push(format!("admin {}{token}", settings.admin));
     lines.push(shards(plan, settings));
-    lines.extend(plan.backends.iter().map(backend));
+    for row in &plan.backends {
+        lines.push(backend(row));
+        lines.extend(endpoints(row));
+    }
     lines.extend(plan.models.iter().map(|row| model(plan, row)));
     lines.extend(plan.keys.iter().map(|row| key(plan, row)));
     if !plan.keys_required {
@@ -57,14 +61,7 @@ fn shards(plan: &Plan, settings: &Settings) -> String {
 
 fn backend(backend: &Backend) -> String {
     let mut line = format!("backend {} {} ", backend.name, backend.provider.kind.name());
-    match &backend.target {
-        Target::Unix(path) => line.push_str(&format!("unix:{}", path.display())),
-        Target::Tcp { .. } => {
-            let scheme = if backend.tls.is_some() { "https" } else { "http" };
-            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            line.push_str(&format!("{scheme}://{}{}", text(&backend.authority), text(&backend.path_prefix)));
-        }
-    }
+    line.push_str(&place(backend));
     match &backend.health.path {
         Some(path) => line.push_str(&format!(", asked at {path} every {}", backend.health.interval)),
         None => line.push_str(", not probed"),
@@ -77,6 +74,39 @@ fn backend(backend: &Backend) -> String {
     }
     bound(&mut line, backend.in_flight_max);
     line
+}
+
+/// Where a backend is, without any path.
+fn place(backend: &Backend) -> String {
+    let scheme = if backend.tls.is_some() { "https" } else { "http" };
+    match &backend.target {
+        Target::Unix(path) => format!("unix:{}", path.display()),
+        Target::Tcp { .. } => format!("{scheme}://{}", String::from_utf8_lossy(&backend.authority)),
+    }
+}
+
+/// The URL of every API that a backend serves. Of a parameter that looks like a secret only the name is shown.
+fn endpoints(backend: &Backend) -> Vec<String> {
+    let line = |api: Api| {
+        let mut target = Vec::new();
+        backend.provider.target(api, &backend.base, b"", &mut target);
+        let mut target = String::from_utf8_lossy(&target).into_owned();
+        if let Some((path, query)) = target.split_once('?') {
+            let secret: Vec<&[u8]> = backend.base.secret_names().collect();
+            let shown: Vec<String> = query.split('&').map(|parameter| masked(parameter, &secret)).collect();
+            target = format!("{path}?{}", shown.join("&"));
+        }
+        let gap = if matches!(backend.target, Target::Unix(_)) { " " } else { "" };
+        format!("  {}: POST {}{gap}{target}", api.name(), place(backend))
+    };
+    Api::ALL.into_iter().filter(|api| backend.provider.speaks(*api)).map(line).collect()
+}
+
+fn masked(parameter: &str, secret: &[&[u8]]) -> String {
+    match parameter.split_once('=') {
+        Some((name, _)) if secret.contains(&name.as_bytes()) => format!("{name}=***"),
+        _ => parameter.to_owned(),
+    }
 }
 
 fn model(plan: &Plan, model: &Model) -> String {
@@ -133,6 +163,9 @@ kind = "vllm"
 tls_verify = false
 api_key = { file = "/proc/sys/kernel/ostype" }
 in_flight_max = 8
+[backend.d]
+api_base = "https://h/d?api-version=2024-10-21&key=Linux"
+tls_verify = false
 [model.m]
 backends = [{ name = "gpu-a", model = "M" }]
 aliases = ["fast"]
@@ -146,7 +179,9 @@ tokens_per_minute = 6000
             "listener 127.0.0.1:8080 http",
             "admin 127.0.0.1:9090",
             "shards 1 not pinned, driver auto, access log off",
-            "backend gpu-a vllm https://10.0.0.11:8000/x, asked at /x/health every 2s, CERTIFICATE NOT VERIFIED, \
+            "  messages: POST https://10.0.0.11:8000/x/v1/messages",
+            "  chat: POST https://h/d/chat/completions?api-version=2024-10-21&key=***",
+            "backend gpu-a vllm https://10.0.0.11:8000, asked at /x/health every 2s, CERTIFICATE NOT VERIFIED, \
              with a credential, 8 in flight",
             "model m on gpu-a x1 as \"M\", also fast",
             "key k for 1 of 1 models, 6000 tokens/min (burst 6000)",

@@ -283,8 +283,14 @@ pub struct Listener {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/PATH`. A path may follow the port; /v1 is added.
-    pub url: String,
+    /// The server: `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/PATH`. A path may follow the port; `/v1` and the
+    /// endpoint are added, `/v1` only where the path does not end in it. Either this or `api_base`.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Instead of `url`, the base of an API whose endpoints lie right under it: only the endpoint's own part is added, like
+    /// /chat/completions or /messages. A query is sent with every request, like ?api-version=2024-10-21.
+    #[serde(default)]
+    pub api_base: Option<String>,
     /// What runs there.
     #[serde(default)]
     pub kind: Kind,
@@ -301,6 +307,10 @@ pub struct Backend {
     /// The credential to present: { env = "NAME" } or { file = "/path" }.
     #[serde(default)]
     pub api_key: Option<SecretSource>,
+    /// The header that carries it: "authorization" (as a bearer token), "x-api-key" or "api-key" (Azure). Default: as for
+    /// its kind.
+    #[serde(default)]
+    pub api_key_header: Option<String>,
     /// Share of traffic among equals in every pool, 1 if left out.
     #[serde(default)]
     pub weight: Option<u32>,

@@ -260,6 +260,7 @@ backends = ["a", 5, { nam = "b" }]
 [shards.core.x]
 [shards]
 cores = "zero"
+[key.k]
 "#;
         let found = problems(text);
         for expected in [
@@ -267,14 +268,14 @@ cores = "zero"
             "f:2: hello: no such key; expected one of listen, open,",
             "f:4: timeouts.head: has a wrong type; expected a time with its unit",
             "f:5: timeouts.total: has a wrong form; expected a time with its unit",
-            "f:6: backend.a: url is missing",
             "f:7: backend.a.kind: no such kind; expected one of vllm, sglang",
             "f:8: backend.a.weight: has a wrong form; expected a whole number",
-            "f:11: backend.b.urll: no such key; expected one of url, kind",
+            "f:11: backend.b.urll: no such key; expected one of url, api_base, kind",
             "f:13: model.m.backends[1]: has a wrong type; expected a text or a table",
             "nam: no such key; expected one of name, model, weight",
             "f:14: shards.core.x: expected the number of a core",
             "f:16: shards.cores: ",
+            "f:17: key.k: sha256 is missing",
         ] {
             assert!(found.iter().any(|line| line.contains(expected)), "{expected}\n{found:#?}");
         }

@@ -1,9 +1,11 @@
-//! The URL of a backend, read strictly: what we connect to, and what we put in front of every path.
+//! The URL of a backend, read strictly: what we connect to, and what we put around every path.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use crate::dialect::Api;
 use crate::plan::Target;
+use crate::provider::Base;
 
 /// The parts of a backend's URL.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,16 +18,48 @@ pub(super) struct Url {
     pub(super) authority: String,
     /// Path without a slash at its end, empty for none.
     pub(super) path: String,
+    /// Query without `?`, empty for none. Only an API's base has one.
+    pub(super) query: String,
+}
+
+impl Url {
+    /// What goes around every endpoint's path.
+    pub(super) fn base(&self, is_api: bool) -> Base {
+        if is_api { Base::of_api(&self.path, &self.query) } else { Base::of_server(&self.path) }
+    }
+
+    /// Whether its path holds a version that `/v1` would follow, as in `/api/paas/v4` or `/v1beta/openai`.
+    pub(super) fn has_own_version(&self) -> bool {
+        !self.path.ends_with("/v1") && self.path.split('/').any(is_version)
+    }
 }
 
 /// The longest path of a socket in bytes: `sun_path` of unix(7) without its NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Reads `http://`, `https://` and `unix:/path`.
+/// Reads a server's URL: `http://`, `https://` and `unix:/path`.
 ///
 /// # Errors
 /// Says what is wrong and never repeats the URL, which may hold a password.
 pub(super) fn parse(text: &str) -> Result<Url, &'static str> {
+    let url = read(text)?;
+    if url.query.is_empty() { Ok(url) } else { Err(HAS_QUERY) }
+}
+
+/// Reads the base URL of an API, whose endpoints lie right under it: as above, but with a query, and no `unix:`.
+///
+/// # Errors
+/// As above.
+pub(super) fn parse_base(text: &str) -> Result<Url, &'static str> {
+    match read(text)? {
+        Url { target: Target::Unix(_), .. } => {
+            Err("names a socket, which has no path for endpoints to lie under; write url instead")
+        }
+        url => Ok(url),
+    }
+}
+
+fn read(text: &str) -> Result<Url, &'static str> {
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("holds a space, a control character or a character outside of ASCII");
     }
@@ -37,10 +71,13 @@ pub(super) fn parse(text: &str) -> Result<Url, &'static str> {
         (_, Some(rest)) => (true, rest),
         _ => return Err("expected http://HOST[:PORT], https://HOST[:PORT] or unix:/PATH"),
     };
-    if rest.contains(['?', '#']) {
-        return Err("has a query or a fragment; expected scheme, host, port and path only");
+    if rest.contains('#') {
+        return Err("has a fragment (#), which no server is ever sent; leave it out");
     }
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    check_path(path)?;
+    check_bytes(query)?;
     if authority.contains('@') {
         return Err("holds a user or password; write api_key = { env = \"NAME\" } instead");
     }
@@ -69,7 +106,52 @@ pub(super) fn parse(text: &str) -> Result<Url, &'static str> {
         target: Target::Tcp { host: host.into(), port },
         tls,
         path: path.trim_end_matches('/').to_owned(),
+        query: query.to_owned(),
     })
+}
+
+/// A path is sent as it is written, so it must mean the same to every server.
+fn check_path(path: &str) -> Result<(), &'static str> {
+    check_bytes(path)?;
+    let path = path.trim_end_matches('/');
+    let decoded = path.to_ascii_lowercase().replace("%2e", ".");
+    if decoded.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err("has a path with . or .. in it; write the path that is meant");
+    }
+    if names_endpoint(path) {
+        return Err("names an endpoint, which the gateway adds by itself; end it before that part");
+    }
+    Ok(())
+}
+
+/// The characters of RFC 3986 sections 3.3 and 3.4, so no `{placeholder}`, and percent-encodings in full.
+fn check_bytes(text: &str) -> Result<(), &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte);
+    if !text.bytes().all(is_plain) {
+        return Err("holds a character that a path or a query has to encode, like { or |");
+    }
+    let is_encoding =
+        |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !text.split('%').skip(1).all(is_encoding) {
+        return Err("has a % without two hex digits behind it");
+    }
+    Ok(())
+}
+
+/// Whether a path goes on to an endpoint, as what is copied from a provider's page may. One word alone is not taken for
+/// one: `/embeddings` may be where an ingress keeps a server.
+fn names_endpoint(path: &str) -> bool {
+    Api::ALL.into_iter().filter_map(|api| api.path().strip_prefix("/v1")).any(|end| {
+        let before = path.strip_suffix(end).map(|before| before.rsplit('/').next().unwrap_or_default());
+        before.is_some_and(|segment| end[1..].contains('/') || is_version(segment))
+    })
+}
+
+/// `v1`, `v1beta`, `v4`.
+pub(super) fn is_version(segment: &str) -> bool {
+    let number = segment.strip_prefix('v').unwrap_or_default();
+    number.starts_with(|first: char| first.is_ascii_digit())
+        && number.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn unix(path: &str) -> Result<Url, &'static str> {
@@ -80,7 +162,8 @@ fn unix(path: &str) -> Result<Url, &'static str> {
         return Err("is longer than a socket's path may be (107 bytes)");
     }
     let target = Target::Unix(PathBuf::from(path));
-    Ok(Url { target, tls: false, authority: "localhost".to_owned(), path: String::new() })
+    let (path, query) = (String::new(), String::new());
+    Ok(Url { target, tls: false, authority: "localhost".to_owned(), path, query })
 }
 
 /// A name of letters, digits, dots, hyphens and underscores, or an IPv4 address. Something that only looks like
@@ -96,6 +179,7 @@ fn host_is_valid(host: &str) -> bool {
     labels && (!numeric || host.parse::<Ipv4Addr>().is_ok())
 }
 
+const HAS_QUERY: &str = "has a query; expected scheme, host, port and path only, or write api_base instead of url, which may have one";
 const BAD_HOST: &str = "has no valid host; expected a name, an IPv4 address or an [IPv6] address";
 const BAD_PORT: &str = "has no valid port; expected 1 to 65535";
 
@@ -105,7 +189,7 @@ mod tests {
 
     fn tcp(text: &str) -> (String, u16, bool, String, String) {
         match parse(text).unwrap() {
-            Url { target: Target::Tcp { host, port }, tls, authority, path } => {
+            Url { target: Target::Tcp { host, port }, tls, authority, path, .. } => {
                 (host.into(), port, tls, authority, path)
             }
             url => panic!("not TCP: {url:?}"),
@@ -153,6 +237,16 @@ mod tests {
             "http://user:pass@h",
             "http://h?x=1",
             "http://h/#a",
+            "http://h/a/../b",
+            "http://h/%2E%2e/b",
+            "http://h/{account}/openai",
+            "http://h/a%2",
+            "http://h/a%zz",
+            "http://h\\@g",
+            "https://api.openai.com/v1/chat/completions",
+            "http://h/api/paas/v4/chat/completions/",
+            "http://h/v1/messages/count_tokens",
+            "http://h/v3/embeddings",
             "http://h/a b",
             "http://h\r\nX: y",
             "http://[::1",
@@ -165,6 +259,50 @@ mod tests {
             "http://höst",
         ] {
             assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_apis_base_may_have_a_query_and_no_endpoint() {
+        for (text, path, query) in [
+            ("https://open.bigmodel.cn/api/paas/v4/", "/api/paas/v4", ""),
+            (
+                "https://h:8443/openai/deployments/a%20b?api-version=2024-10-21",
+                "/openai/deployments/a%20b",
+                "api-version=2024-10-21",
+            ),
+            ("http://[::1]:9000/v1?", "/v1", ""),
+            ("http://h/?a=1&b=", "", "a=1&b="),
+            ("http://h?a=/x?y", "", "a=/x?y"),
+            ("http://h/embeddings", "/embeddings", ""),
+        ] {
+            let url = parse_base(text).unwrap();
+            assert_eq!((&*url.path, &*url.query), (path, query), "{text}");
+        }
+        for text in [
+            "http://u:p@h/v4",
+            "http://h/v4#x",
+            "http://h?a=\"b\"",
+            "unix:/run/a.sock",
+            "http://h/v4/chat/completions?x=1",
+        ] {
+            assert!(parse_base(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_another_would_follow_is_seen() {
+        for (path, expected) in [
+            ("/api/paas/v4", true),
+            ("/v1beta/openai", true),
+            ("/v1", false),
+            ("/openai/v1", false),
+            ("/engine", false),
+            ("/vllm", false),
+            ("/v", false),
+            ("", false),
+        ] {
+            assert_eq!(parse(&format!("http://h{path}")).unwrap().has_own_version(), expected, "{path}");
         }
     }
 }

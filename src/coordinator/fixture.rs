@@ -16,7 +16,7 @@ use crate::plan::{
 };
 use crate::policy::auth::KeyTable;
 use crate::policy::bucket::Rate;
-use crate::provider::{Kind, Provider};
+use crate::provider::{Base, Kind, Provider};
 use crate::units::{BackendId, KeyId, ModelId, Nanos, ShardId};
 
 pub(super) const ROWS: Rows = Rows { keys: 1, models: 1, backends: 1 };
@@ -120,7 +120,7 @@ fn backend(row: usize, target: &Target) -> Backend {
         addresses: ArcSwap::default(),
         tls: None,
         authority: b"gpu.example:8000".to_vec().into(),
-        path_prefix: Box::new([]),
+        base: Base::default(),
         credential_lines: CREDENTIAL.into(),
         in_flight_max: u32::MAX,
         health: HealthProbe {

@@ -164,8 +164,8 @@ pub struct Backend {
     pub tls: Option<BackendTls>,
     /// `host[:port]` as sent in `Host`.
     pub authority: Box<[u8]>,
-    /// Path of the URL without a trailing slash, in front of every path.
-    pub path_prefix: Box<[u8]>,
+    /// What its URL puts around every endpoint's path.
+    pub base: provider::Base,
     /// Whole header lines with our credential, each ending in CRLF; empty if it needs none.
     pub credential_lines: Box<[u8]>,
     /// Exchanges in flight at once over all shards, `u32::MAX` for no bound.

@@ -4,6 +4,7 @@
 //! is presented, what it rejects. Pure; `config` overrides the switches an operator may know better.
 
 mod anthropic;
+mod base;
 mod generic;
 mod llama_cpp;
 mod openai;
@@ -12,6 +13,7 @@ mod tensorrt_llm;
 mod vllm;
 
 use crate::dialect::{Api, ApiSet};
+pub use base::Base;
 
 /// How one backend is called: the defaults of its kind, or what the operator made of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +58,20 @@ pub enum Credential {
     Bearer,
     /// `x-api-key`
     ApiKey,
+    /// `api-key`, as Azure reads it
+    AzureKey,
+}
+
+impl Credential {
+    /// The way that uses this header, named in lower case.
+    pub fn parse(header: &str) -> Option<Self> {
+        match header {
+            "authorization" => Some(Credential::Bearer),
+            "x-api-key" => Some(Credential::ApiKey),
+            "api-key" => Some(Credential::AzureKey),
+            _ => None,
+        }
+    }
 }
 
 impl Kind {
@@ -114,21 +130,10 @@ impl Provider {
         self.serves.contains(api)
     }
 
-    /// Appends the request target: the URL's path `prefix` (no trailing slash), the endpoint's path, the client's
-    /// `query` (without `?`, empty for none) as it is.
-    ///
-    /// A prefix that already ends in `/v1`, as base URLs for SDKs do, does not get a second one.
-    pub fn target(&self, api: Api, prefix: &[u8], query: &[u8], out: &mut Vec<u8>) {
-        let path = self.path(api).as_bytes();
-        out.extend_from_slice(prefix);
-        out.extend_from_slice(match path.strip_prefix(b"/v1") {
-            Some(rest) if prefix.ends_with(b"/v1") => rest,
-            _ => path,
-        });
-        if !query.is_empty() {
-            out.push(b'?');
-            out.extend_from_slice(query);
-        }
+    /// Appends the request target: the endpoint's path between what `base` puts around it, with the client's `query`
+    /// (without `?`, empty for none).
+    pub fn target(&self, api: Api, base: &Base, query: &[u8], out: &mut Vec<u8>) {
+        base.target(self.path(api), query, out);
     }
 
     /// The endpoint's path at this kind of backend; so far all agree.
@@ -151,6 +156,7 @@ impl Provider {
         let name = match self.credential {
             Credential::Bearer => b"authorization: Bearer ".as_slice(),
             Credential::ApiKey => b"x-api-key: ",
+            Credential::AzureKey => b"api-key: ",
         };
         Ok([name, secret, b"\r\n"].concat())
     }
@@ -199,20 +205,6 @@ mod tests {
             let provider = Provider::new(kind);
             assert!(!provider.speaks(Api::Models) && !provider.speaks(Api::ModelById));
         }
-    }
-
-    #[test]
-    fn a_target_has_one_version_and_the_clients_query() {
-        let target = |prefix: &str, query: &str| {
-            let mut out = Vec::new();
-            Provider::new(Kind::Vllm).target(Api::Chat, prefix.as_bytes(), query.as_bytes(), &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(target("", ""), "/v1/chat/completions");
-        assert_eq!(target("/v1", ""), "/v1/chat/completions");
-        assert_eq!(target("/engine", "beta=true&x="), "/engine/v1/chat/completions?beta=true&x=");
-        assert_eq!(target("/openai/v1", "?"), "/openai/v1/chat/completions??");
-        assert_eq!(target("/xv1", ""), "/xv1/v1/chat/completions");
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(super) fn request(
 
 fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, inbox: &[u8], backend: &Backend) {
     out.extend_from_slice(b"POST ");
-    backend.provider.target(outgoing.api, &backend.path_prefix, outgoing.head.query.of(inbox), out);
+    backend.provider.target(outgoing.api, &backend.base, outgoing.head.query.of(inbox), out);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(&backend.authority);
     out.extend_from_slice(b"\r\n");

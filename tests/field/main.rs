@@ -5,6 +5,7 @@
 mod support;
 
 mod answers;
+mod base_urls;
 mod failures;
 mod front;
 mod ids;

@@ -17,7 +17,7 @@ use crate::config::tls::{self, Trust};
 use crate::config::url::{self, Url};
 use crate::dialect::{Api, ApiSet};
 use crate::plan::{Backend, BackendTls, HealthProbe, Target};
-use crate::provider::Provider;
+use crate::provider::{Credential, Provider};
 use crate::units::BackendId;
 
 /// One row per backend, by name.
@@ -56,10 +56,10 @@ impl One<'_> {
         let provider = self.provider(report);
         let secret =
             self.backend.api_key.as_ref().map(|key| secrets::read(&self.at("api_key"), key, source, report));
-        let url = report.take(&self.at("url"), url::parse(&self.backend.url));
-        let prefix = url.as_ref().map_or("", |url| &url.path);
-        let health = self.health(provider, prefix, &source.file.health, report);
+        let url = self.url(report);
+        let health = self.health(provider, url.as_ref(), &source.file.health, report);
         let url = url?;
+        let base = url.base(self.backend.api_base.is_some());
         let tls = self.tls(&url, source, trusts, report);
         let credential_lines = match secret {
             Some(secret) => {
@@ -77,13 +77,45 @@ impl One<'_> {
             target: url.target,
             addresses: ArcSwap::default(),
             tls,
+            base,
             authority: url.authority.into_bytes().into(),
-            path_prefix: url.path.into_bytes().into(),
             credential_lines: credential_lines.into(),
             in_flight_max: self.backend.in_flight_max.unwrap_or(u32::MAX),
             health,
             kv_tokens: self.backend.kv_tokens.unwrap_or(0),
         })
+    }
+
+    /// Its URL, which stands under exactly one of two keys.
+    fn url(&self, report: &mut Report<'_>) -> Option<Url> {
+        match (&self.backend.url, &self.backend.api_base) {
+            (Some(url), None) => {
+                let url = report.take(&self.at("url"), url::parse(url))?;
+                if url.has_own_version() {
+                    let path = format!("{}/v1/...", url.path);
+                    report.note(format!(
+                        "backend {} is called at {path}; if its API lies right under its url, write api_base instead",
+                        self.name
+                    ));
+                }
+                Some(url)
+            }
+            (None, Some(base)) => report.take(&self.at("api_base"), url::parse_base(base)),
+            (Some(_), Some(_)) => {
+                report.problem(&self.at("api_base"), "is there beside url; take away one of them");
+                None
+            }
+            (None, None) => {
+                report
+                    .problem(&self.at("url"), "is missing; expected url = \"http://HOST:PORT\", or api_base");
+                None
+            }
+        }
+    }
+
+    /// The key under which its URL stands.
+    fn url_key(&self) -> &'static str {
+        if self.backend.api_base.is_some() { "api_base" } else { "url" }
     }
 
     fn check_bounds(&self, report: &mut Report<'_>) {
@@ -106,6 +138,15 @@ impl One<'_> {
         }
         provider.takes_stream_options = self.backend.stream_options.unwrap_or(provider.takes_stream_options);
         provider.hosted = self.backend.hosted.unwrap_or(provider.hosted);
+        if let Some(header) = &self.backend.api_key_header {
+            let known = Credential::parse(&header.to_ascii_lowercase())
+                .ok_or("expected \"authorization\", \"x-api-key\" or \"api-key\"");
+            provider.credential =
+                report.take(&self.at("api_key_header"), known).unwrap_or(provider.credential);
+            if self.backend.api_key.is_none() {
+                report.problem(&self.at("api_key_header"), "has no api_key to carry");
+            }
+        }
         provider
     }
 
@@ -131,7 +172,7 @@ impl One<'_> {
     fn health(
         &self,
         provider: Provider,
-        prefix: &str,
+        url: Option<&Url>,
         all: &file::Health,
         report: &mut Report<'_>,
     ) -> HealthProbe {
@@ -151,9 +192,7 @@ impl One<'_> {
         {
             report.problem(&at("path"), "expected a path like \"/health\", visible ASCII only");
         }
-        // Health lies beside /v1, not under it.
-        let prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
-        let path = own.path.clone().or_else(|| provider.health_path.map(|path| format!("{prefix}{path}")));
+        let path = own.path.clone().or_else(|| provider.health_path.map(|path| self.health_path(url, path)));
         if own.enabled == Some(true) && path.is_none() {
             report.problem(&at("path"), "is missing; this kind of backend has no path of its own to ask");
         }
@@ -167,6 +206,16 @@ impl One<'_> {
             failures: merged.failures,
             successes: merged.successes,
         }
+    }
+
+    /// Health lies beside the version of an API, not under it. The query of an API's base goes along.
+    fn health_path(&self, url: Option<&Url>, path: &str) -> String {
+        let Some(url) = url else { return path.to_owned() };
+        let (before, last) = url.path.rsplit_once('/').unwrap_or_default();
+        let is_version = if self.backend.api_base.is_some() { url::is_version(last) } else { last == "v1" };
+        let prefix = if is_version { before } else { &url.path };
+        let mark = if url.query.is_empty() { "" } else { "?" };
+        format!("{prefix}{path}{mark}{}", url.query)
     }
 
     fn tls(
@@ -198,11 +247,15 @@ impl One<'_> {
                 trusts.anyone()
             }
             (Some(path), true) => report.take(&self.at("ca_file"), trusts.authority(path, source))?,
-            (None, true) => report.take(&self.at("url"), trusts.machine(source))?,
+            (None, true) => report.take(&self.at(self.url_key()), trusts.machine(source))?,
         };
         let server_name =
             ServerName::try_from(host.to_string()).map_err(|_| "has a host that no certificate can name");
-        Some(BackendTls { config, server_name: report.take(&self.at("url"), server_name)?, verified })
+        Some(BackendTls {
+            config,
+            server_name: report.take(&self.at(self.url_key()), server_name)?,
+            verified,
+        })
     }
 
     fn refuse_tls_keys(&self, report: &mut Report<'_>) {

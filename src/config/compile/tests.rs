@@ -11,6 +11,7 @@ use crate::config::cores::{Core, Machine};
 use crate::config::read;
 use crate::plan::Target;
 use crate::policy::auth;
+use crate::provider::Base;
 use crate::units::{BackendId, Nanos};
 
 /// An environment made of what a test puts there.
@@ -140,7 +141,7 @@ serves = ["chat"]
     assert_eq!(a.target, Target::Tcp { host: "10.0.0.1".into(), port: 8000 });
     assert!(a.tls.is_none() && a.credential_lines.is_empty() && a.in_flight_max == u32::MAX);
     assert_eq!(&*b.credential_lines, b"x-api-key: sk-very-secret-a\r\n");
-    assert_eq!((&*b.authority, &*b.path_prefix), (&b"api.example.com"[..], &b"/openai/v1"[..]));
+    assert_eq!((&*b.authority, &b.base), (&b"api.example.com"[..], &Base::of_server("/openai/v1")));
     assert!(b.tls.as_ref().is_some_and(|tls| !tls.verified));
     assert_eq!(c.target, Target::Unix("/run/c.sock".into()));
     assert_eq!(&*c.credential_lines, b"authorization: Bearer sk-from-file\r\n");
@@ -149,6 +150,28 @@ serves = ["chat"]
     assert!(d.tls.as_ref().is_some_and(|tls| tls.verified && tls.config.alpn_protocols == [b"http/1.1"]));
     assert!(!d.provider.takes_stream_options);
     assert!(d.health.path.as_deref().is_some_and(|path| path.starts_with("/x/h")), "{:?}", d.health.path);
+}
+
+#[test]
+fn an_api_base_is_asked_for_its_health_beside_its_version() {
+    let row = |lines: &str| based("", &format!("[backend.b]\n{lines}")).unwrap();
+    for (base, path) in [
+        ("https://h/v1", "/health"),
+        ("https://h/api/paas/v4/", "/api/paas/health"),
+        ("https://h/a?x=1", "/a/health?x=1"),
+        ("https://h", "/health"),
+    ] {
+        let found = row(&format!("api_base = \"{base}\"\nkind = \"vllm\""));
+        assert_eq!(found.plan.backends[1].health.path.as_deref(), Some(path), "{base}");
+        assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
+    }
+    let found = row("url = \"https://h/v1beta/openai\"");
+    assert!(found.notes.iter().any(|note| note.contains("/v1beta/openai/v1/...")), "{:?}", found.notes);
+    let found = row(
+        "api_base = \"https://h/d?v=1\"\napi_key = { env = \"GPU_A_KEY\" }\napi_key_header = \"Api-Key\"",
+    );
+    assert_eq!(&*found.plan.backends[1].credential_lines, b"api-key: sk-very-secret-a\r\n");
+    assert_eq!(found.plan.backends[1].base, Base::of_api("/d", "v=1"));
 }
 
 #[test]

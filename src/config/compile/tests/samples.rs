@@ -66,7 +66,7 @@ fn the_full_sample_shows_every_key_there_is() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Every property of `schema` that `written` lacks. Tables under names of the operator's are compared by the first.
+/// Every property of `schema` that `written` lacks. Of tables under names of the operator's, one has to have it.
 fn compare(
     root: &serde_json::Value,
     schema: &serde_json::Value,
@@ -89,10 +89,15 @@ fn compare(
             None => missing.push(path),
         }
     }
-    if let (Some(named), Some((name, value))) = (schema.get("additionalProperties"), table.iter().next())
-        && named.is_object()
-    {
-        compare(root, named, value, &format!("{path}.{name}"), missing);
+    if let Some(named) = schema.get("additionalProperties").filter(|named| named.is_object()) {
+        let lacks = |value: &toml::Value| {
+            let mut missing = Vec::new();
+            compare(root, named, value, &format!("{path}.*"), &mut missing);
+            missing
+        };
+        let all: Vec<Vec<String>> = table.values().map(lacks).collect();
+        let Some((first, rest)) = all.split_first() else { return };
+        missing.extend(first.iter().filter(|key| rest.iter().all(|other| other.contains(key))).cloned());
     }
 }
 
