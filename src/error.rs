@@ -111,6 +111,8 @@ kinds! {
     PathUnknown => Client 404 "unknown_url" Never,
     /// The body breaks the chunked coding, or JSON, or a field has the wrong type.
     BodyMalformed => Client 400 "invalid_body" Never,
+    /// A member of the body that the backends of this model cannot be asked for.
+    MemberUnsupported => Client 400 "unsupported_parameter" Never,
     /// The body is larger than the limit.
     BodyTooLarge => Client 413 "request_too_large" Never,
     /// No credential, two of them, or one that is not known.

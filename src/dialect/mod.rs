@@ -13,6 +13,7 @@
 
 pub mod embeddings;
 pub mod models;
+pub mod neutral;
 pub mod one_shot;
 pub mod overflow;
 pub mod refusal;

@@ -14,7 +14,7 @@ use memchr::memchr2;
 use super::framing;
 use crate::units::Span;
 pub use find::{Finder, Found, find_object};
-pub use text::{escape, key_is, key_is_caseless, quote, string};
+pub use text::{escape, escape_bytes, key_is, key_is_caseless, quote, string, unescape};
 
 /// The deepest nesting accepted.
 pub const DEPTH_MAX: usize = 512;

@@ -437,3 +437,34 @@ fn of_several_control_bytes_the_first_is_named() {
     let text = format!("\"{plain} \x01\x02\"");
     assert_eq!(skip_string(text.as_bytes(), 0), bad(plain.len() + 2, "a control byte in a string"));
 }
+
+#[test]
+fn what_was_escaped_is_unescaped_to_the_same_bytes() {
+    let mut noise = crate::wire::noise::Noise::new(7);
+    for _ in 0..2_000 {
+        let length = noise.below(40);
+        let text: String =
+            (0..length).map(|_| char::from_u32(noise.below(0x3000) as u32).unwrap_or('x')).collect();
+        let (mut inside, mut plain) = (Vec::new(), Vec::new());
+        escape(&mut inside, &text);
+        unescape(&inside, &mut plain);
+        assert_eq!(plain, text.as_bytes());
+    }
+}
+
+#[test]
+fn every_escape_is_undone_and_a_broken_one_is_replaced() {
+    for (inside, plain) in [
+        ("\\\"\\/\\b\\f\\n\\r\\t\\\\", "\"/\u{8}\u{c}\n\r\t\\"),
+        (r"\u00e9\ud83d\ude00", "\u{e9}\u{1f600}"),
+        (r"a\ud83db", "a\u{fffd}b"),
+        (r"\ude00", "\u{fffd}"),
+        (r"\u12", "\u{fffd}"),
+        ("x\\", "x\u{fffd}"),
+        (r"\q", "\u{fffd}"),
+    ] {
+        let mut out = Vec::new();
+        unescape(inside.as_bytes(), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), plain, "{inside}");
+    }
+}

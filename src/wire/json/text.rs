@@ -132,9 +132,31 @@ fn unit(text: &[u8]) -> Option<u32> {
         .try_fold(0, |unit, &digit| Some(unit * 16 + (digit as char).to_digit(16)?))
 }
 
+/// Appends to `out` what the inside of a JSON string stands for. Where no two readers agree (a lone surrogate, a broken
+/// escape) the replacement character takes its place.
+pub fn unescape(inside: &[u8], out: &mut Vec<u8>) {
+    let mut rest = inside;
+    while let Some(at) = memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at..];
+        let (char, length) = escaped(rest).unwrap_or_else(|| {
+            let length = if rest.get(1) == Some(&b'u') { 6 } else { 2 };
+            (char::REPLACEMENT_CHARACTER, length.min(rest.len()))
+        });
+        out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = &rest[length..];
+    }
+    out.extend_from_slice(rest);
+}
+
 /// Appends `text` to `out` as the inside of a JSON string.
 pub fn escape(out: &mut Vec<u8>, text: &str) {
-    let mut rest = text.as_bytes();
+    escape_bytes(out, text.as_bytes());
+}
+
+/// Appends bytes of a text to `out` as the inside of a JSON string; they may begin and end within a character.
+pub fn escape_bytes(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
     while let Some(at) = rest.iter().position(|&byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
         out.extend_from_slice(&rest[..at]);
         match rest[at] {

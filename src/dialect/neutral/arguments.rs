@@ -1,0 +1,103 @@
+//! What a tool is called with: JSON, which some dialects write as an object and others as a string.
+
+use std::borrow::Cow;
+
+use super::{Json, Text};
+use crate::wire::json;
+
+/// The arguments of a call of a tool.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Arguments<'a> {
+    /// As a string of JSON (OpenAI), or free text for a custom tool.
+    Quoted(Text<'a>),
+    /// As a value (Anthropic, Gemini, Ollama).
+    Value(Json<'a>),
+}
+
+impl Arguments<'_> {
+    /// Appends them as an object. Nothing, and blanks only, are `{}`; what is no object becomes `{"_raw": "..."}`, so
+    /// that a conversation with torn arguments in its history can go on.
+    pub fn write_object(&self, out: &mut Vec<u8>) {
+        let text: Cow<'_, [u8]> = match self {
+            Self::Value(value) => Cow::Borrowed(value),
+            Self::Quoted(text) => {
+                let mut inner = Vec::with_capacity(text.inside().len());
+                json::unescape(text.inside(), &mut inner);
+                Cow::Owned(inner)
+            }
+        };
+        match text.trim_ascii() {
+            b"" | b"null" => out.extend_from_slice(b"{}"),
+            object if json::is_object(object) && std::str::from_utf8(object).is_ok() => {
+                out.extend_from_slice(object)
+            }
+            _ => {
+                out.extend_from_slice(b"{\"_raw\":\"");
+                match self {
+                    Self::Quoted(text) => out.extend_from_slice(text.inside()),
+                    Self::Value(value) => json::escape_bytes(out, value),
+                }
+                out.extend_from_slice(b"\"}");
+            }
+        }
+    }
+
+    /// Appends them as a JSON string with its quotes. Nothing is `"{}"`.
+    pub fn write_string(&self, out: &mut Vec<u8>) {
+        out.push(b'"');
+        match self {
+            Self::Quoted(text) if text.is_empty() => out.extend_from_slice(b"{}"),
+            Self::Quoted(text) => out.extend_from_slice(text.inside()),
+            Self::Value(b"null") => out.extend_from_slice(b"{}"),
+            Self::Value(value) => json::escape_bytes(out, value),
+        }
+        out.push(b'"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(arguments: &Arguments<'_>) -> String {
+        let mut out = Vec::new();
+        arguments.write_object(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn string(arguments: &Arguments<'_>) -> String {
+        let mut out = Vec::new();
+        arguments.write_string(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn one_level_of_escapes_comes_and_goes() {
+        let value = r#"{"path":"a\\b","text":"say \"hi\"\n\u00e9 é"}"#;
+        let quoted = string(&Arguments::Value(value.as_bytes()));
+        assert_eq!(quoted, r#""{\"path\":\"a\\\\b\",\"text\":\"say \\\"hi\\\"\\n\\u00e9 é\"}""#);
+        assert_eq!(object(&Arguments::Quoted(Text::of(quoted.as_bytes()).unwrap())), value);
+    }
+
+    #[test]
+    fn no_arguments_are_an_empty_object() {
+        for text in ["", "  ", "\\n", "null", "{}"] {
+            assert_eq!(object(&Arguments::Quoted(Text::escaped(text.as_bytes()))), "{}", "{text:?}");
+        }
+        assert_eq!(string(&Arguments::Quoted(Text::default())), "\"{}\"");
+        assert_eq!(object(&Arguments::Value(b"null")), "{}");
+    }
+
+    #[test]
+    fn what_is_no_object_is_kept_as_text() {
+        for (text, expected) in [
+            (r#"{\"a\":"#, r#"{"_raw":"{\"a\":"}"#),
+            ("[1]", r#"{"_raw":"[1]"}"#),
+            ("plain", r#"{"_raw":"plain"}"#),
+        ] {
+            let written = object(&Arguments::Quoted(Text::escaped(text.as_bytes())));
+            assert_eq!(written, expected);
+            assert!(json::is_object(written.as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Text as it stands between the quotes of a JSON string.
+
+use std::borrow::Cow;
+
+use crate::wire::json;
+
+/// The inside of a JSON string, its escapes as they were written. It can be copied between the quotes of another one.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Text<'a>(Cow<'a, [u8]>);
+
+impl<'a> Text<'a> {
+    /// The text of a JSON string with its quotes; `None` for any other value.
+    pub fn of(value: &'a [u8]) -> Option<Self> {
+        Some(Self::escaped(value.strip_prefix(b"\"")?.strip_suffix(b"\"")?))
+    }
+
+    /// What stands between the quotes of a JSON string.
+    pub const fn escaped(inside: &'a [u8]) -> Self {
+        Self(Cow::Borrowed(inside))
+    }
+
+    /// A text that is not escaped yet.
+    pub fn plain(text: &str) -> Text<'static> {
+        let mut inside = Vec::with_capacity(text.len());
+        json::escape(&mut inside, text);
+        Text(Cow::Owned(inside))
+    }
+
+    /// A text that is escaped already, and its own.
+    pub const fn owned(inside: Vec<u8>) -> Text<'static> {
+        Text(Cow::Owned(inside))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What stands between the quotes.
+    pub fn inside(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The text without its escapes; `None` for what no two readers agree on (`json::string`).
+    pub fn to_plain(&self) -> Option<Cow<'_, str>> {
+        if !self.0.contains(&b'\\') {
+            return std::str::from_utf8(&self.0).ok().map(Cow::Borrowed);
+        }
+        let quoted = [b"\"", &*self.0, b"\""].concat();
+        json::string(&quoted).map(|text| Cow::Owned(text.into_owned()))
+    }
+
+    /// Whether it reads `plain`, a text without anything to escape.
+    pub fn is(&self, plain: &str) -> bool {
+        &*self.0 == plain.as_bytes() || self.0.contains(&b'\\') && self.to_plain().as_deref() == Some(plain)
+    }
+
+    /// Appends it to `out` as a JSON string with its quotes.
+    pub fn quote(&self, out: &mut Vec<u8>) {
+        out.push(b'"');
+        out.extend_from_slice(&self.0);
+        out.push(b'"');
+    }
+
+    /// The same text, its own.
+    pub fn into_owned(self) -> Text<'static> {
+        Text(Cow::Owned(self.0.into_owned()))
+    }
+
+    /// Appends `more`.
+    pub fn push(&mut self, more: &Text<'_>) {
+        self.0.to_mut().extend_from_slice(&more.0);
+    }
+}
+
+impl std::fmt::Debug for Text<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "\"{}\"", String::from_utf8_lossy(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_stay_as_they_were_written() {
+        let text = Text::of(br#""a\u00e9\n\"b""#).unwrap();
+        assert_eq!(text.inside(), br#"a\u00e9\n\"b"#);
+        assert_eq!(text.to_plain().unwrap(), "aé\n\"b");
+        let mut out = Vec::new();
+        text.quote(&mut out);
+        assert_eq!(out, br#""a\u00e9\n\"b""#);
+        for other in [&b"1"[..], b"null", b"\"", b"", b"{}"] {
+            assert_eq!(Text::of(other), None);
+        }
+    }
+
+    #[test]
+    fn a_text_is_what_it_reads() {
+        assert!(Text::escaped(b"user").is("user") && Text::escaped(br"\u0075ser").is("user"));
+        assert!(!Text::escaped(b"users").is("user") && !Text::escaped(br"\ud83d").is("user"));
+        assert_eq!(Text::plain("a\"b\n").inside(), br#"a\"b\n"#);
+    }
+}
