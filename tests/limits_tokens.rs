@@ -155,8 +155,10 @@ fn the_reserve_is_settled_to_the_truth() {
     }
     // No cap named: the first request is admitted whatever the limit (H2).
     assert_eq!(ask(&gateway, r#"{"model":"m"}"#).status(), 200);
-    // What can never fit is told so, and not to come again.
-    let answer = ask(&gateway, &capped(100_000));
+    // A cap that is larger than the limit is no cost: a slice of it is reserved.
+    assert_eq!(ask(&gateway, &capped(100_000)).status(), 200);
+    // A text that can never fit is told so, and not to come again.
+    let answer = ask(&gateway, &format!(r#"{{"model":"m","prompt":"{}"}}"#, "a word ".repeat(1000)));
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.json()["error"]["code"], "request_exceeds_limit", "{answer:?}");
     assert_eq!(answer.one("x-should-retry"), "false", "{answer:?}");

@@ -187,10 +187,12 @@ table! {
 
     /// How tokens are estimated before the truth is known.
     Estimate {
-        /// Tokens of output to reserve if the request names no cap.
-        output_tokens: u64 = 512,
-        /// Bytes of a request taken as one token.
+        /// Tokens of output to reserve if the request names no cap, or one that its key's limit could never hold.
+        output_tokens: u64 = 256,
+        /// Bytes of a request's text taken as one token. Images, audio and files are counted by kind, not by length.
         bytes_per_token: u64 = 4,
+        /// Tokens of an image whose size in pixels cannot be read. Others are counted by their pixels.
+        image_tokens: u64 = 1_105,
     }
 
     /// Active probing of backends.
@@ -380,7 +382,7 @@ pub struct Key {
     /// Tokens per minute, of prompt and answer; no limit if left out.
     #[serde(default)]
     pub tokens_per_minute: Option<u64>,
-    /// Tokens that may be taken at once, a minute's worth if left out. A larger request never fits.
+    /// Tokens that may be taken at once, a minute's worth if left out. A request with more text is refused for good.
     #[serde(default)]
     pub tokens_burst: Option<u64>,
     /// Requests in flight at once over all shards; no bound if left out.

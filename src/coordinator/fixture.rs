@@ -106,7 +106,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         debug_headers: false,
         half_close_is_gone: true,
         output_tokens_default: 256,
-        bytes_per_token: 4,
+        estimate: crate::dialect::estimate::Rates { bytes_per_token: 4, image_tokens: 1_105 },
         cells: Cells::new(1, targets.len(), 1, 1),
     }
 }

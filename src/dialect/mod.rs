@@ -5,6 +5,7 @@
 //! body passes byte for byte: what is converted keeps its values as they were written.
 //!
 //! - [`route`]: path and method to [`Api`].
+//! - [`estimate`]: how many tokens a prompt is, before a backend has counted it.
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`stream`]: the meter over an answer; [`usage`]: the one normal form of token counts.
 //! - [`one_shot`], [`embeddings`]: whole answers in the form the client asked for, where the backend chose another.
@@ -12,6 +13,7 @@
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
 pub mod embeddings;
+pub mod estimate;
 pub mod models;
 pub mod neutral;
 pub mod one_shot;

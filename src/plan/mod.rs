@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::dialect::estimate;
 use crate::policy::auth::KeyTable;
 use crate::policy::bucket::Rate;
 use crate::provider;
@@ -55,10 +56,10 @@ pub struct Plan {
     pub debug_headers: bool,
     /// Treat a client that sends FIN after its request as gone (default), or keep streaming to it.
     pub half_close_is_gone: bool,
-    /// Tokens of output to reserve when the request names no cap.
+    /// Tokens of output to reserve when the request names no cap, or one that is larger than the key's limit.
     pub output_tokens_default: u64,
-    /// Bytes of a body taken as one prompt token in estimates.
-    pub bytes_per_token: u64,
+    /// How a prompt is estimated.
+    pub estimate: estimate::Rates,
     /// The cells shared by all shards and the coordinator.
     pub cells: Cells,
 }

@@ -5,6 +5,7 @@ use super::Shard;
 use super::settle::Settle;
 use crate::clock;
 use crate::dialect::Api;
+use crate::dialect::estimate::{self, Prompt};
 use crate::dialect::request::{self, Peek};
 use crate::error::{Fault, Kind};
 use crate::policy::auth;
@@ -29,8 +30,9 @@ pub(super) fn on_body(settle: &mut Settle, api: Api, body: &[u8]) -> Result<(Mod
     let peek = request::peek(api, body)?;
     let model = find_model(settle, &peek.model_name(body))?;
     settle.record.stream = peek.stream;
-    settle.prompt_tokens = body.len() as u64 / settle.shard.plan.bytes_per_token.max(1) + 1;
-    reserve_tokens(settle, &peek)?;
+    let prompt = estimate::prompt(api, body, &settle.shard.plan.estimate);
+    settle.prompt_tokens = prompt.tokens();
+    reserve_tokens(settle, &peek, prompt)?;
     Ok((model, peek))
 }
 
@@ -138,27 +140,34 @@ fn shown(name: &str) -> &str {
     &name[..name.floor_char_boundary(SHOWN_BYTES)]
 }
 
-/// Takes the most the request can cost by its own words; without a cap of its own it never asks for more than the
-/// whole bucket, so that a small limit still admits a first request.
-fn reserve_tokens(settle: &mut Settle, peek: &Peek) -> Result<(), Fault> {
+/// Takes the most the request can cost by its own words, if the key's limit can hold that at all.
+///
+/// A cap is no cost: agents name a large one with every request. Without a cap, or with one that can never fit, the prompt
+/// and a slice of output are taken, and the bucket goes into debt for more (`Bucket::settle`). What is estimated by kind
+/// never refuses for good: only text that is larger than the whole limit does.
+fn reserve_tokens(settle: &mut Settle, peek: &Peek, prompt: Prompt) -> Result<(), Fault> {
     let Some(key) = settle.record.key else { return Ok(()) };
     let plan = &settle.shard.plan;
     let Some(rate) = plan.key(key).tokens else { return Ok(()) };
-    let output = peek.output_cap.unwrap_or(plan.output_tokens_default).saturating_mul(peek.generations);
-    let mut cost = settle.prompt_tokens.saturating_add(output);
-    if peek.output_cap.is_none() {
-        cost = cost.min(rate.burst);
+    if prompt.text > rate.burst {
+        return Err(Fault::new(
+            Kind::TokensNeverFit,
+            format!(
+                "the text of the request is about {} tokens, more than this key's limit of {}",
+                prompt.text, rate.burst
+            ),
+        ));
     }
+    let with = |output: u64| prompt.tokens().saturating_add(output.saturating_mul(peek.generations));
+    let most = peek.output_cap.map(with).filter(|most| *most <= rate.burst);
+    let slice = peek.output_cap.unwrap_or(u64::MAX).min(plan.output_tokens_default);
+    let cost = most.unwrap_or_else(|| with(slice).min(rate.burst));
     match plan.cells.key(key).tokens.take(&rate, cost, clock::now()) {
         Ok(room) => {
             settle.tokens_room = Some(room);
             settle.hold_tokens(cost);
             Ok(())
         }
-        Err(Wait::Never) => Err(Fault::new(
-            Kind::TokensNeverFit,
-            format!("the request may use {cost} tokens, more than this key's limit of {}", rate.burst),
-        )),
         Err(wait) => Err(exceeded(wait, Kind::TokensExceeded, rate.per_minute, "tokens")),
     }
 }

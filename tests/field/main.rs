@@ -12,3 +12,4 @@ mod ids;
 mod network;
 mod process;
 mod timing;
+mod tokens;

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use super::file::{Dns, Estimate, File, Health, Limits, Timeouts};
 use crate::config::problem::{Report, written};
 use crate::config::quantity::{Size, Time};
+use crate::dialect::estimate::Rates;
 use crate::plan;
 use crate::policy::failures;
 use crate::units::Nanos;
@@ -155,9 +156,11 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
 }
 
 /// Estimates.
-pub(super) fn estimate(estimate: &Estimate, report: &mut Report<'_>) {
+pub(super) fn estimate(estimate: &Estimate, report: &mut Report<'_>) -> Rates {
     within(&["estimate", "output_tokens"], estimate.output_tokens, 1, 10_000_000, report);
     within(&["estimate", "bytes_per_token"], estimate.bytes_per_token, 1, 64, report);
+    within(&["estimate", "image_tokens"], estimate.image_tokens, 1, 1_000_000, report);
+    Rates { bytes_per_token: estimate.bytes_per_token, image_tokens: estimate.image_tokens }
 }
 
 /// Names; the time between two questions.

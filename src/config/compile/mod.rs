@@ -105,7 +105,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let timeouts = bounds::timeouts(&file.timeouts, report);
     let limits = bounds::limits(&file.limits, report);
     let resolve_every = bounds::dns(&file.dns, report);
-    bounds::estimate(&file.estimate, report);
+    let estimate = bounds::estimate(&file.estimate, report);
     bounds::health(&["health"], &file.health, report);
     let backends = backends::compile(source, report);
     let (models, names) = models::compile(source, &timeouts, report);
@@ -133,7 +133,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         debug_headers: file.debug_headers,
         half_close_is_gone: file.half_close_is_gone,
         output_tokens_default: file.estimate.output_tokens,
-        bytes_per_token: file.estimate.bytes_per_token,
+        estimate,
         cells,
     };
     Some((

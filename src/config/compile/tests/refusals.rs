@@ -65,6 +65,7 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", "[limits]\ntarget = \"64KiB\"", "limits.target: is 64KiB; expected less than limits.head"),
         ("", "[limits]\nattempts = 0", "limits.attempts: is 0; expected 1 to 10"),
         ("", "[estimate]\nbytes_per_token = 0", "estimate.bytes_per_token: is 0"),
+        ("", "[estimate]\nimage_tokens = 0", "estimate.image_tokens: is 0"),
         ("", "[health]\ntimeout = \"3s\"", "health.timeout: is 3s; expected at most health.interval, which is 2s"),
         ("", "[backend.\"b c\"]\nurl = \"http://b\"", "backend.\"b c\": is no name"),
         ("", "[backend.b]\nurl = \"b:80\"", "backend.b.url: expected http://HOST"),
@@ -115,7 +116,7 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", &key("models = []"), "key.k.models: is empty"),
         ("", &key("requests_per_minute = 0"), "key.k.requests_per_minute: is 0"),
         ("", &key("requests_burst = 5"), "key.k.requests_burst: has no requests_per_minute"),
-        ("", &key("tokens_per_minute = 512"), "key.k.tokens_per_minute: is 512, so a request without a cap"),
+        ("", &key("tokens_per_minute = 256"), "key.k.tokens_per_minute: is 256, so a request without a cap"),
         ("", &key("in_flight_max = 0"), "key.k.in_flight_max: is 0"),
     ];
     for (before, after, expected) in table {
