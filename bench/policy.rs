@@ -4,7 +4,7 @@
 //! bucket that always has room, alone and under four threads. Budget: a pick among 32 backends in 2 us.
 
 use divan::{Bencher, black_box};
-use ringway::policy::auth::{KeyTable, digest, presented};
+use ringway::policy::auth::{Credentials, KeyTable, digest};
 use ringway::policy::balance::{View, pick};
 use ringway::policy::breaker::Breaker;
 use ringway::policy::bucket::{Bucket, Rate};
@@ -55,8 +55,8 @@ fn key_presented_digested_found(bencher: Bencher<'_, '_>) {
     let table = KeyTable::new(&keys);
     let line = format!("Bearer sk-{:060}", 4_711);
     bencher.bench_local(|| {
-        let key = presented(Some(black_box(line.as_bytes())), None).unwrap();
-        table.find(&digest(key)).unwrap()
+        let authorization = Some(black_box(line.as_bytes()));
+        table.identify(&Credentials { authorization, ..Credentials::default() }).unwrap()
     });
 }
 

@@ -4,7 +4,7 @@
 mod support;
 
 use support::config::digest_hex;
-use support::gateway::{Config, Gateway, K1};
+use support::gateway::{Config, Gateway, K1, K2};
 use support::origin::{Next, Origin};
 use support::strict::Message;
 use support::{J, chat, chat_head, models_head};
@@ -105,9 +105,9 @@ fn too_many_wrong_keys_from_an_address_are_told_to_wait() {
         client.send(&chat(K1, "good", J));
         assert_eq!(client.answer().expect("an answer").status(), 200, "turn {turn}");
     }
-    // Two keys in one request are malformed, however often.
+    // Two keys in one request that both hold are malformed, however often.
     let two = format!(
-        "GET /v1/models HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {K1}\r\nx-api-key: wrong\r\n\r\n"
+        "GET /v1/models HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {K1}\r\nx-api-key: {K2}\r\n\r\n"
     );
     assert_eq!(send(&gateway, two.as_bytes()).status(), 400);
     let counted = || gateway.metric("ringway_faults_total", "\"too_many_invalid_keys\"");

@@ -238,7 +238,8 @@ fn no_secret_is_ever_said() {
     }
     for (what, bytes, status) in [
         ("wrong key", post(WRONG, "", J), "401"),
-        ("two keys", post(CLIENT, &format!("x-api-key: {WRONG}\r\n"), J), "400"),
+        ("two keys", post(CLIENT, &format!("x-api-key: {WRONG}\r\n"), J), "200"),
+        ("two wrong keys", post(WRONG, &format!("api-key: {WRONG}\r\nx-goog-api-key: {WRONG}\r\n"), J), "401"),
         ("same line twice", post(CLIENT, &format!("Authorization: Bearer {WRONG}\r\n"), J), "400"),
         ("another scheme", format!("GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {CLIENT}\r\nConnection: close\r\n\r\n").into_bytes(), "401"),
         ("in the query", format!("GET /v1/models?key={WRONG} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes(), "401"),

@@ -60,8 +60,8 @@ impl Gate {
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         // Two lines are two tokens: which of them counts must not depend on order.
         let line = lines.next().filter(|_| lines.next().is_none());
-        let presented = auth::presented(line.map(|line| line.as_bytes()), None);
-        if presented.is_ok_and(|presented| token.accepts(presented)) {
+        let presented = line.and_then(|line| auth::bearer(line.as_bytes()));
+        if presented.is_some_and(|presented| token.accepts(presented)) {
             return Ok(());
         }
         let rate = failures::rate(FAILURES_PER_MINUTE);

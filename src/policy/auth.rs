@@ -134,56 +134,65 @@ pub fn digest(key: &[u8]) -> Digest {
     out
 }
 
-/// The key a request presents: the values of its `Authorization` and `x-api-key` lines.
-///
-/// A head with the same line twice has to be refused by the caller: which tenant pays must not depend on order.
-///
-/// # Errors
-/// `HeadMalformed` for two different credentials (even where one of them would be valid), `KeyInvalid` for none, for
-/// another scheme than Bearer, and for more than [`KEY_BYTES_MAX`] bytes.
-pub fn presented<'a>(authorization: Option<&'a [u8]>, api_key: Option<&'a [u8]>) -> Result<&'a [u8], Fault> {
-    let api_key = api_key.map(<[u8]>::trim_ascii).filter(|key| !key.is_empty());
-    let authorization = authorization.map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
-    let bearer = match authorization.map(bearer) {
-        Some(None) if api_key.is_some() => {
-            return Err(Fault::new(
-                Kind::HeadMalformed,
-                "two credentials: send either 'Authorization: Bearer <key>' or 'x-api-key: <key>'",
-            ));
+/// The credentials of one request. A head with the same line twice has to be refused by the caller: which tenant pays must not
+/// depend on order.
+#[derive(Clone, Copy, Default)]
+pub struct Credentials<'a> {
+    /// The value of its `Authorization` line.
+    pub authorization: Option<&'a [u8]>,
+    /// The values of its `x-api-key`, `api-key` and `x-goog-api-key` lines.
+    pub api_keys: [Option<&'a [u8]>; 3],
+}
+
+impl KeyTable {
+    /// Whose request it is: the one key among its credentials that is known. SDKs and proxies add credentials of their own, a
+    /// placeholder or somebody else's login, so what is not known says nothing as long as another is.
+    ///
+    /// # Errors
+    /// `HeadMalformed` for two different keys that are both known. `KeyInvalid` for none that is: none at all, another scheme than
+    /// Bearer, more than [`KEY_BYTES_MAX`] bytes.
+    ///
+    /// Cost: a digest for each credential that differs from the one before; most requests have one.
+    pub fn identify(&self, credentials: &Credentials<'_>) -> Result<KeyId, Fault> {
+        let authorization = credentials.authorization.map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+        let token = authorization.and_then(bearer);
+        let api_keys = credentials.api_keys.iter().copied().flatten().map(<[u8]>::trim_ascii);
+        let presented = token.into_iter().chain(api_keys).filter(|key| !key.is_empty());
+        let (mut found, mut last, mut too_long) = (None, &[][..], false);
+        for key in presented {
+            if key.len() > KEY_BYTES_MAX {
+                too_long = true;
+                continue;
+            }
+            if key == last {
+                continue;
+            }
+            last = key;
+            let known = self.find(&digest(key));
+            if let (Some(one), Some(other)) = (found, known)
+                && one != other
+            {
+                return Err(Fault::new(Kind::HeadMalformed, "two different API keys: send one of them"));
+            }
+            found = found.or(known);
         }
-        Some(None) => {
-            return Err(Fault::new(
-                Kind::KeyInvalid,
-                "the Authorization scheme is not Bearer: send 'Authorization: Bearer <key>'",
-            ));
-        }
-        Some(Some(key)) => Some(key).filter(|key| !key.is_empty()),
-        None => None,
-    };
-    let key = match (bearer, api_key) {
-        (Some(bearer), Some(api_key)) if bearer != api_key => {
-            return Err(Fault::new(
-                Kind::HeadMalformed,
-                "Authorization and x-api-key carry different keys: send one of them",
-            ));
-        }
-        (Some(key), _) | (None, Some(key)) => key,
-        (None, None) => {
-            return Err(Fault::new(
-                Kind::KeyInvalid,
-                "no API key: send 'Authorization: Bearer <key>' or 'x-api-key: <key>'",
-            ));
-        }
-    };
-    if key.len() > KEY_BYTES_MAX {
-        return Err(Fault::new(Kind::KeyInvalid, "the API key is longer than 512 bytes"));
+        let note = match found {
+            Some(key) => return Ok(key),
+            None if !last.is_empty() => "the API key is not known here",
+            None if too_long => "the API key is longer than 512 bytes",
+            None if authorization.is_some() && token.is_none() => {
+                "the Authorization scheme is not Bearer: send 'Authorization: Bearer <key>'"
+            }
+            None => "no API key: send 'Authorization: Bearer <key>' or 'x-api-key: <key>'",
+        };
+        Err(Fault::new(Kind::KeyInvalid, note))
     }
-    Ok(key)
 }
 
 /// The token of `Bearer <token>` (RFC 6750 section 2.1; the scheme is case-insensitive, RFC 9110 section 11.1).
 /// `None` for another scheme; an empty token for the bare scheme.
-fn bearer(line: &[u8]) -> Option<&[u8]> {
+pub fn bearer(line: &[u8]) -> Option<&[u8]> {
+    let line = line.trim_ascii();
     let (scheme, rest) = line.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return None;
@@ -262,44 +271,68 @@ mod tests {
         assert_eq!(format!("{token:?}"), "Token(redacted)");
     }
 
+    fn identify(authorization: Line, api_keys: [Line; 3]) -> Result<KeyId, Fault> {
+        let table = KeyTable::new(&[digest(b"k"), digest(b"other")]);
+        table.identify(&Credentials { authorization, api_keys })
+    }
+
     #[test]
-    fn a_key_may_come_in_either_line_or_the_same_in_both() {
-        let cases: &[(Line, Line)] = &[
-            (Some(b"Bearer k"), None),
-            (Some(b"bEARER  k"), None),
-            (Some(b" Bearer k "), None),
-            (None, Some(b"k")),
-            (None, Some(b" k ")),
-            (Some(b"Bearer k"), Some(b"k")),
-            (Some(b"Bearer"), Some(b"k")),
-            (Some(b"Bearer "), Some(b"k")),
-            (Some(b""), Some(b"k")),
-            (Some(b"Bearer k"), Some(b"")),
+    fn the_known_key_is_found_wherever_it_stands() {
+        const LONG: &[u8] = &[b'a'; KEY_BYTES_MAX + 1];
+        const K: Line = Some(b"k");
+        let cases: &[(Line, [Line; 3])] = &[
+            (Some(b"Bearer k"), [None; 3]),
+            (Some(b"bEARER  k"), [None; 3]),
+            (Some(b" Bearer k "), [None; 3]),
+            (None, [K, None, None]),
+            (None, [None, K, None]),
+            (None, [None, None, K]),
+            (None, [Some(b" k "), None, None]),
+            (Some(b"Bearer k"), [K; 3]),
+            (Some(b"Bearer"), [K, None, None]),
+            (Some(b"Bearer "), [None, K, None]),
+            (Some(b""), [None, None, K]),
+            (Some(b"Bearer k"), [Some(b""), None, None]),
+            (Some(b"Bearer k"), [Some(b"dummy"), None, None]),
+            (Some(b"Bearer dummy"), [K, None, None]),
+            (Some(b"Bearer dummy"), [Some(b"dummy"), Some(b"another"), K]),
+            (Some(b"Basic dXNlcjpwYXNz"), [K, None, None]),
+            (Some(b"Bearer k"), [None, None, Some(LONG)]),
+            (Some(LONG), [None, K, None]),
         ];
-        for &(authorization, api_key) in cases {
-            assert_eq!(presented(authorization, api_key), Ok(&b"k"[..]), "{authorization:?} {api_key:?}");
+        for &(authorization, api_keys) in cases {
+            assert_eq!(
+                identify(authorization, api_keys),
+                Ok(KeyId::new(0)),
+                "{authorization:?} {api_keys:?}"
+            );
         }
     }
 
     #[test]
     fn no_key_two_keys_and_other_schemes_are_refused() {
         const LONG: &[u8] = &[b'a'; KEY_BYTES_MAX + 1];
-        let cases: &[(Line, Line, Kind)] = &[
-            (None, None, Kind::KeyInvalid),
-            (Some(b""), None, Kind::KeyInvalid),
-            (Some(b"Bearer"), None, Kind::KeyInvalid),
-            (Some(b"Bearer  "), Some(b" "), Kind::KeyInvalid),
-            (Some(b"Basic k"), None, Kind::KeyInvalid),
-            (Some(b"Bearerk"), None, Kind::KeyInvalid),
-            (Some(b"Bearer\tk"), None, Kind::KeyInvalid),
-            (Some(b"k"), None, Kind::KeyInvalid),
-            (None, Some(LONG), Kind::KeyInvalid),
-            (Some(b"Bearer a"), Some(b"b"), Kind::HeadMalformed),
-            (Some(b"Basic k"), Some(b"k"), Kind::HeadMalformed),
+        let cases: &[(Line, [Line; 3], Kind, &str)] = &[
+            (None, [None; 3], Kind::KeyInvalid, "no API key"),
+            (Some(b""), [None; 3], Kind::KeyInvalid, "no API key"),
+            (Some(b"Bearer"), [None; 3], Kind::KeyInvalid, "no API key"),
+            (Some(b"Bearer  "), [Some(b" "), None, Some(b"")], Kind::KeyInvalid, "no API key"),
+            (Some(b"Basic k"), [None; 3], Kind::KeyInvalid, "not Bearer"),
+            (Some(b"Bearerk"), [None; 3], Kind::KeyInvalid, "not Bearer"),
+            (Some(b"Bearer\tk"), [None; 3], Kind::KeyInvalid, "not Bearer"),
+            (Some(b"k"), [None; 3], Kind::KeyInvalid, "not Bearer"),
+            (None, [Some(LONG), None, None], Kind::KeyInvalid, "longer than 512"),
+            (Some(b"Bearer a"), [Some(b"b"), None, None], Kind::KeyInvalid, "not known"),
+            (Some(b"Bearer a"), [None, Some(b"b"), Some(b"c")], Kind::KeyInvalid, "not known"),
+            (Some(b"Basic k"), [Some(b"b"), None, None], Kind::KeyInvalid, "not known"),
+            (Some(b"Bearer k"), [Some(b"other"), None, None], Kind::HeadMalformed, "two different"),
+            (Some(b"Bearer other"), [None, None, Some(b"k")], Kind::HeadMalformed, "two different"),
+            (None, [Some(b"k"), Some(b"x"), Some(b"other")], Kind::HeadMalformed, "two different"),
         ];
-        for &(authorization, api_key, kind) in cases {
-            let fault = presented(authorization, api_key).unwrap_err();
-            assert_eq!(fault.kind, kind, "{authorization:?} {api_key:?}");
+        for &(authorization, api_keys, kind, note) in cases {
+            let fault = identify(authorization, api_keys).unwrap_err();
+            assert_eq!(fault.kind, kind, "{authorization:?} {api_keys:?}");
+            assert!(fault.note.contains(note), "{}", fault.note);
         }
     }
 }

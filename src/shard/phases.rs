@@ -8,7 +8,7 @@ use crate::dialect::Api;
 use crate::dialect::estimate::{self, Prompt};
 use crate::dialect::request::{self, Peek};
 use crate::error::{Fault, Kind};
-use crate::policy::auth;
+use crate::policy::auth::Credentials;
 use crate::policy::bucket::Wait;
 use crate::units::{KeyId, ModelId, Nanos};
 use crate::wire::framing;
@@ -46,16 +46,12 @@ fn authenticate(settle: &mut Settle, head: &RequestHead, bytes: &[u8]) -> Result
     if !plan.keys_required {
         return Ok(());
     }
-    let presented = auth::presented(
-        head.authorization.map(|span| span.of(bytes)),
-        head.api_key.map(|span| span.of(bytes)),
-    )?;
-    let key = plan.key_table.find(&auth::digest(presented));
-    settle.record.key = key;
-    match key {
-        Some(_) => Ok(()),
-        None => Err(Fault::new(Kind::KeyInvalid, "the API key is not known here")),
-    }
+    let key = plan.key_table.identify(&Credentials {
+        authorization: head.authorization.map(|span| span.of(bytes)),
+        api_keys: head.api_keys.map(|span| span.map(|span| span.of(bytes))),
+    })?;
+    settle.record.key = Some(key);
+    Ok(())
 }
 
 /// The answer to a key that does not hold: after too many from one address, another one. Keys that hold never come

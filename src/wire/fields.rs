@@ -110,8 +110,12 @@ pub enum Field {
     Host,
     /// `Authorization`.
     Authorization,
-    /// `x-api-key` (Anthropic) or `api-key` (Azure).
+    /// `x-api-key` (Anthropic).
     ApiKey,
+    /// `api-key` (Azure).
+    AzureApiKey,
+    /// `x-goog-api-key` (Google).
+    GoogleApiKey,
     /// `Cookie`.
     Cookie,
     /// `Expect`.
@@ -199,7 +203,7 @@ fn known(front: [u8; KNOWN_BYTES], length: usize) -> Field {
         6 if is(&lower, b"expect") => Field::Expect,
         6 if is(&lower, b"server") => Field::Server,
         6 if is(&lower, b"cookie") => Field::Cookie,
-        7 if is(&lower, b"api-key") => Field::ApiKey,
+        7 if is(&lower, b"api-key") => Field::AzureApiKey,
         7 if is(&lower, b"upgrade") => Field::Upgrade,
         7 if is(&lower, b"trailer") => Field::Trailer,
         7 if is(&lower, b"alt-svc") => Field::AltSvc,
@@ -218,6 +222,7 @@ fn known(front: [u8; KNOWN_BYTES], length: usize) -> Field {
         14 if is(&lower, b"content-length") => Field::ContentLength,
         14 if is(&lower, b"retry-after-ms") => Field::RateLimit,
         14 if is(&lower, b"x-should-retry") => Field::ShouldRetry,
+        14 if is(&lower, b"x-goog-api-key") => Field::GoogleApiKey,
         14 if is(&lower, b"openai-project") => Field::OpenAiOrganization,
         14 if is(&lower, b"http2-settings") => Field::Http2Settings,
         15 if is(&lower, b"accept-encoding") => Field::AcceptEncoding,
@@ -270,6 +275,8 @@ pub fn to_backend(field: Field) -> bool {
                 | Host
                 | Authorization
                 | ApiKey
+                | AzureApiKey
+                | GoogleApiKey
                 | Cookie
                 | OpenAiOrganization
                 | Expect
@@ -301,6 +308,8 @@ pub fn to_client(field: Field) -> bool {
                 | Host
                 | Authorization
                 | ApiKey
+                | AzureApiKey
+                | GoogleApiKey
                 | Cookie
                 | SetCookie
                 | AltSvc

@@ -40,8 +40,8 @@ pub struct RequestHead {
     pub expect_continue: bool,
     /// Value of the `Authorization` line.
     pub authorization: Option<Span>,
-    /// Value of the `x-api-key` or `api-key` line. If both this and `authorization` are there, the caller decides.
-    pub api_key: Option<Span>,
+    /// Values of the `x-api-key`, `api-key` and `x-goog-api-key` lines. If there are several credentials, the caller decides.
+    pub api_keys: [Option<Span>; 3],
     /// Value of the `Content-Type` line.
     pub content_type: Option<Span>,
     /// Value of the `Content-Encoding` line.
@@ -107,7 +107,7 @@ fn read_request(bytes: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Resul
         expect_continue: wants_continue
             && !matches!(framing, framing::Request::None | framing::Request::Length(0)),
         authorization: seen.authorization,
-        api_key: seen.api_key,
+        api_keys: seen.api_keys,
         content_type: seen.content_type,
         content_encoding: seen.content_encoding,
         connection_named: seen.connection_named,
@@ -215,7 +215,7 @@ struct Seen {
     connection_named: bool,
     expect: Option<bool>,
     authorization: Option<Span>,
-    api_key: Option<Span>,
+    api_keys: [Option<Span>; 3],
     content_type: Option<Span>,
     content_encoding: Option<Span>,
     dropped: Dropped,
@@ -249,7 +249,9 @@ impl Seen {
                 Ok(())
             }
             Field::Authorization => once(&mut self.authorization, span, "two Authorization lines"),
-            Field::ApiKey => once(&mut self.api_key, span, "two API key lines"),
+            Field::ApiKey => once(&mut self.api_keys[0], span, "two x-api-key lines"),
+            Field::AzureApiKey => once(&mut self.api_keys[1], span, "two api-key lines"),
+            Field::GoogleApiKey => once(&mut self.api_keys[2], span, "two x-goog-api-key lines"),
             Field::ContentType => once(&mut self.content_type, span, "two Content-Type lines"),
             Field::ContentEncoding => once(&mut self.content_encoding, span, "two Content-Encoding lines"),
             Field::Via => {

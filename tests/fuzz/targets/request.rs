@@ -64,14 +64,14 @@ fn accepted(data: &[u8], head: &RequestHead) {
     assert_eq!((sent.len, sent.framing), (passed.len(), Request::None));
     assert_eq!(sent.host.of(&passed), b"backend");
     assert!(sent.keep_alive && !sent.connection_named && !sent.expect_continue);
-    assert_eq!((sent.authorization, sent.api_key), (None, None));
+    assert_eq!((sent.authorization, sent.api_keys), (None, [None; 3]));
 }
 
 fn is_11(head: &RequestHead) -> bool {
     head.version == ringway::wire::head::Version::Http11
 }
 
-type Parts<'a> = [Option<&'a [u8]>; 8];
+type Parts<'a> = [Option<&'a [u8]>; 10];
 
 /// Everything a head says, without where it says it.
 fn meaning<'a>(data: &'a [u8], head: &RequestHead) -> (Parts<'a>, String) {
@@ -82,7 +82,9 @@ fn meaning<'a>(data: &'a [u8], head: &RequestHead) -> (Parts<'a>, String) {
         Some(part(head.query)),
         Some(part(head.host)),
         head.authorization.map(part),
-        head.api_key.map(part),
+        head.api_keys[0].map(part),
+        head.api_keys[1].map(part),
+        head.api_keys[2].map(part),
         head.content_type.map(part),
         head.content_encoding.map(part),
     ];

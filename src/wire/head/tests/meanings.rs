@@ -163,9 +163,14 @@ fn a_credential_comes_once() {
     let bytes = p("X-API-Key: K2");
     let head = accepts(&bytes);
     assert_eq!(head.authorization.map(|value| value.of(bytes.as_bytes())), Some(&b"Bearer K1"[..]));
-    assert_eq!(head.api_key.map(|value| value.of(bytes.as_bytes())), Some(&b"K2"[..])); // H22: the caller decides
+    assert_eq!(head.api_keys[0].map(|value| value.of(bytes.as_bytes())), Some(&b"K2"[..])); // H22: the caller decides
+    let bytes = p("API-Key: K2\r\nX-Goog-Api-Key: K3");
+    let keys = accepts(&bytes).api_keys.map(|key| key.map(|value| value.of(bytes.as_bytes())));
+    assert_eq!(keys, [None, Some(&b"K2"[..]), Some(&b"K3"[..])]);
     refuses(HeadMalformed, p("authorization: Bearer K2")); // H22
-    refuses(HeadMalformed, p("x-api-key: K2\r\napi-key: K2"));
+    for name in ["x-api-key", "api-key", "x-goog-api-key"] {
+        refuses(HeadMalformed, p(&format!("{name}: K2\r\n{name}: K2")));
+    }
     refuses(HeadMalformed, p("Content-Type: text/plain"));
     refuses(HeadMalformed, p("Content-Encoding: identity\r\nContent-Encoding: gzip"));
     refuses(HeadMalformed, g(b"x-api-key: a\0b\r\n")); // H23
@@ -178,7 +183,7 @@ fn a_head_says_what_the_walk_asks_for() {
     let text = |span: Option<crate::units::Span>| span.map(|span| span.of(bytes.as_bytes()));
     assert_eq!(text(head.content_type), Some(&b"application/json"[..]));
     assert_eq!(text(head.content_encoding), Some(&b"gzip"[..]));
-    assert_eq!(text(head.api_key), None);
+    assert_eq!(head.api_keys, [None; 3]);
     assert!(head.via && !accepts(G.to_owned() + "\r\n").via);
     let mut passed = Vec::new();
     fields::pass(head.fields.of(bytes.as_bytes()), head.dropped, head.connection_named, &mut passed);
