@@ -45,12 +45,13 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
         seats(&plan, &control, &hatches, listeners, log::records_max(&settings.access_log))?;
     let (threads, driver) = start(seats, only(settings.driver))?;
     huge_pages(false);
-    let Settings { admin_token, access_log, log, .. } = settings;
+    let Settings { admin_token, admin_hosts, access_log, log, .. } = settings;
     let coordinator = coordinator::start(
         Arc::clone(&plan),
         coordinator::Settings {
             admin: Some(admin),
             admin_token,
+            admin_hosts,
             access_log,
             drain_grace: DRAIN_GRACE,
             version: env!("CARGO_PKG_VERSION"),

@@ -81,6 +81,9 @@ table! {
         /// What operators present as `Authorization: Bearer TOKEN` on every path but /healthz and /readyz:
         /// { env = "NAME" }, { file = "/path" } or { sha256 = "64 hex digits" }. Nothing is asked for if left out.
         token: Option<TokenSource> = None,
+        /// Names under which operators reach it where there is no token, like "ops.example". Without a token, a request
+        /// whose Host is neither one of them, nor an address, nor localhost, is refused: a web page may have made it.
+        hosts: Vec<String> = Vec::new(),
     }
 
     /// The data plane: one shard per core. The keys after `pin` can differ per core, in [shards.core.N].

@@ -2,6 +2,7 @@
 //! `POST /upgrade`.
 //!
 //! With a token in the configuration every path but the first two asks for it ([`Gate`]); also those that do not exist.
+//! Without one, they are closed to web pages instead.
 //! No answer holds a secret. Every connection gets one answer and a few seconds; a slow or hostile scraper costs one of
 //! a few slots and no more.
 
@@ -71,7 +72,8 @@ async fn authorised(
     next: Next,
 ) -> Response {
     let text = |status, body: &str| answer(status, TEXT, body.to_owned());
-    match gate.admit(source, request.headers(), clock::now()) {
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    match gate.admit(source, authority, request.headers(), clock::now()) {
         Ok(()) => next.run(request).await,
         Err(Refused::Unauthorized) => {
             let body = "send 'Authorization: Bearer TOKEN' with the token of [admin]\n";
@@ -81,6 +83,15 @@ async fn authorised(
             let seconds = wait.0.div_ceil(1_000_000_000).to_string();
             let body = "too many requests without the token from this address\n";
             ([(RETRY_AFTER, seconds)], text(StatusCode::TOO_MANY_REQUESTS, body)).into_response()
+        }
+        Err(Refused::ForeignHost) => {
+            let body = "the Host is neither an address nor localhost; list its name in [admin] hosts, or set a token\n";
+            text(StatusCode::FORBIDDEN, body).into_response()
+        }
+        Err(Refused::ForeignPage) => {
+            let body =
+                "a web page of another site may not ask; list its host in [admin] hosts, or set a token\n";
+            text(StatusCode::FORBIDDEN, body).into_response()
         }
     }
 }

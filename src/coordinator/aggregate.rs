@@ -85,7 +85,7 @@ impl Watch {
             probes: plan.backends.iter().map(|_| Arc::default()).collect(),
             resolve_failures: Arc::default(),
             reloads: Arc::default(),
-            gate: Arc::new(Gate::new(settings.admin_token)),
+            gate: Arc::new(Gate::new(settings.admin_token, &settings.admin_hosts)),
             started: clock::now(),
             started_unix_ms,
             level: settings.log,

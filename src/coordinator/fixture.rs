@@ -139,6 +139,7 @@ pub(super) fn settings() -> Settings {
     Settings {
         admin: Some(admin()),
         admin_token: None,
+        admin_hosts: Box::default(),
         access_log: AccessLog::Off,
         drain_grace: Duration::ZERO,
         version: "0.0.0-test",

@@ -1,18 +1,19 @@
-//! Who may ask: whoever has the admin token, if there is one. Without one the listener is on loopback, and whoever
-//! reaches it may.
+//! Who may ask: whoever has the admin token, if there is one. Without one the listener is on loopback, and every program of
+//! this machine may; a web page that is open in a browser here may not.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwapOption;
-use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderName};
 
 use super::aggregate::lock;
 use crate::policy::auth::{self, Token};
 use crate::policy::failures::{self, Failures};
+use crate::policy::origin;
 use crate::units::Nanos;
 
 /// Wrong or missing tokens per minute and source address that are answered 401; a sixth of them may come at once. Taste.
@@ -21,11 +22,15 @@ const FAILURES_PER_MINUTE: u64 = 60;
 /// The door of the admin listener. It lives as long as the process; a reload may change the token.
 pub(super) struct Gate {
     token: ArcSwapOption<Token>,
+    /// The names under which operators reach the listener, in lower case: `[admin] hosts`.
+    hosts: ArcSwap<Box<[Box<str>]>>,
     failures: Mutex<Failures>,
     /// Requests without the token.
     pub(super) unauthorized: AtomicU64,
     /// The same, from a source that had too many of them.
     pub(super) limited: AtomicU64,
+    /// Requests without a token that a web page of somebody else may have made.
+    pub(super) foreign: AtomicU64,
 }
 
 /// Why a request gets no answer.
@@ -35,28 +40,45 @@ pub(super) enum Refused {
     Unauthorized,
     /// The same, too often from this source; the next one is looked at after this wait.
     Limited(Nanos),
+    /// No token is asked for, and `Host` is neither an address, nor localhost, nor listed.
+    ForeignHost,
+    /// No token is asked for, and a web page of another site asks.
+    ForeignPage,
 }
 
 impl Gate {
-    pub(super) fn new(token: Option<Token>) -> Self {
+    pub(super) fn new(token: Option<Token>, hosts: &[Box<str>]) -> Self {
         Self {
             token: ArcSwapOption::from_pointee(token),
+            hosts: ArcSwap::from_pointee(hosts.into()),
             failures: Mutex::new(Failures::new(RandomState::new().hash_one(0))),
             unauthorized: AtomicU64::new(0),
             limited: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
         }
     }
 
-    /// Asks for this token from now on.
-    pub(super) fn change(&self, token: Option<Token>) {
+    /// Asks for this token from now on, or may be reached under these names without one.
+    pub(super) fn change(&self, token: Option<Token>, hosts: &[Box<str>]) {
+        self.hosts.store(Arc::new(hosts.into()));
         self.token.store(token.map(Arc::new));
     }
 
     /// Whether a request with these headers may be answered. The right token always may, whatever else came from the
-    /// same address.
-    pub(super) fn admit(&self, source: IpAddr, headers: &HeaderMap, now: Nanos) -> Result<(), Refused> {
+    /// same address. `authority` is that of an absolute request target.
+    pub(super) fn admit(
+        &self,
+        source: IpAddr,
+        authority: Option<&str>,
+        headers: &HeaderMap,
+        now: Nanos,
+    ) -> Result<(), Refused> {
         let token = self.token.load();
-        let Some(token) = &*token else { return Ok(()) };
+        let Some(token) = &*token else {
+            return self.check_page(authority, headers).inspect_err(|_| {
+                self.foreign.fetch_add(1, Ordering::Relaxed);
+            });
+        };
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         // Two lines are two tokens: which of them counts must not depend on order.
         let line = lines.next().filter(|_| lines.next().is_none());
@@ -76,7 +98,31 @@ impl Gate {
             }
         }
     }
+
+    /// Whether a web page that is open in a browser of this machine cannot have made the request: where reaching the listener
+    /// is all the credential there is, a page must not borrow it. Every browser sends `Host`; so a request without one (HTTP/1.0)
+    /// is no page's.
+    fn check_page(&self, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Refused> {
+        let hosts = self.hosts.load();
+        let is_ours = |host: &[u8]| origin::is_literal(host) || origin::is_listed(host, &hosts);
+        let mut lines = headers.get_all(HOST).iter().map(|line| line.as_bytes());
+        if !lines.by_ref().all(is_ours) || !authority.is_none_or(|authority| is_ours(authority.as_bytes())) {
+            return Err(Refused::ForeignHost);
+        }
+        let host = headers.get(HOST).map_or(&[][..], |line| line.as_bytes());
+        let is_own = |page: &[u8]| {
+            let listed = origin::authority(page).is_some_and(|page| origin::is_listed(page, &hosts));
+            origin::is_own(page, host) || listed
+        };
+        let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+        let is_foreign = !headers.get_all(ORIGIN).iter().all(|page| is_own(page.as_bytes()))
+            || sites.any(|site| site.as_bytes() == b"cross-site");
+        if is_foreign { Err(Refused::ForeignPage) } else { Ok(()) }
+    }
 }
+
+/// How the page that asks and the listener are related, by the browser's word (W3C Fetch Metadata section 2.3).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 #[cfg(test)]
 mod tests {
@@ -91,14 +137,14 @@ mod tests {
     }
 
     fn gate() -> Gate {
-        Gate::new(Some(Token::new(auth::digest(b"right"))))
+        Gate::new(Some(Token::new(auth::digest(b"right"))), &[])
     }
 
     #[test]
     fn only_the_whole_token_is_admitted() {
         let gate = gate();
-        assert_eq!(gate.admit(NEAR, &headers(&["Bearer right"]), Nanos(0)), Ok(()));
-        assert_eq!(gate.admit(NEAR, &headers(&["bearer  right "]), Nanos(0)), Ok(()));
+        assert_eq!(gate.admit(NEAR, None, &headers(&["Bearer right"]), Nanos(0)), Ok(()));
+        assert_eq!(gate.admit(NEAR, None, &headers(&["bearer  right "]), Nanos(0)), Ok(()));
         for lines in [
             &[][..],
             &[""],
@@ -110,7 +156,7 @@ mod tests {
             &["Basic right"],
             &["Bearer right", "Bearer right"],
         ] {
-            let refused = gate.admit(NEAR, &headers(lines), Nanos(0));
+            let refused = gate.admit(NEAR, None, &headers(lines), Nanos(0));
             assert_eq!(refused, Err(Refused::Unauthorized), "{lines:?}");
         }
         assert_eq!(gate.unauthorized.load(Ordering::Relaxed), 9);
@@ -120,21 +166,73 @@ mod tests {
     fn the_eleventh_failure_at_once_is_limited_and_the_token_still_admitted() {
         let (gate, wrong) = (gate(), headers(&["Bearer wrong"]));
         for _ in 0..10 {
-            assert_eq!(gate.admit(NEAR, &wrong, Nanos(0)), Err(Refused::Unauthorized));
+            assert_eq!(gate.admit(NEAR, None, &wrong, Nanos(0)), Err(Refused::Unauthorized));
         }
-        assert_eq!(gate.admit(NEAR, &wrong, Nanos(0)), Err(Refused::Limited(Nanos(1_000_000_000))));
-        assert_eq!(gate.admit([10, 0, 0, 1].into(), &wrong, Nanos(0)), Err(Refused::Unauthorized));
-        assert_eq!(gate.admit(NEAR, &headers(&["Bearer right"]), Nanos(0)), Ok(()));
+        assert_eq!(gate.admit(NEAR, None, &wrong, Nanos(0)), Err(Refused::Limited(Nanos(1_000_000_000))));
+        assert_eq!(gate.admit([10, 0, 0, 1].into(), None, &wrong, Nanos(0)), Err(Refused::Unauthorized));
+        assert_eq!(gate.admit(NEAR, None, &headers(&["Bearer right"]), Nanos(0)), Ok(()));
         assert_eq!(gate.limited.load(Ordering::Relaxed), 1);
     }
 
     #[test]
     fn a_changed_token_counts_at_once_and_none_asks_for_nothing() {
         let gate = gate();
-        gate.change(Some(Token::new(auth::digest(b"other"))));
-        assert!(gate.admit(NEAR, &headers(&["Bearer right"]), Nanos(0)).is_err());
-        assert!(gate.admit(NEAR, &headers(&["Bearer other"]), Nanos(0)).is_ok());
-        gate.change(None);
-        assert!(gate.admit(NEAR, &HeaderMap::new(), Nanos(0)).is_ok());
+        gate.change(Some(Token::new(auth::digest(b"other"))), &[]);
+        assert!(gate.admit(NEAR, None, &headers(&["Bearer right"]), Nanos(0)).is_err());
+        assert!(gate.admit(NEAR, None, &headers(&["Bearer other"]), Nanos(0)).is_ok());
+        gate.change(None, &[]);
+        assert!(gate.admit(NEAR, None, &HeaderMap::new(), Nanos(0)).is_ok());
+    }
+
+    fn page(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn without_a_token_a_page_of_somebody_else_is_refused() {
+        let gate = Gate::new(None, &["ops.example".into()]);
+        let own = "127.0.0.1:9090";
+        for lines in [
+            &[][..],
+            &[("host", own)],
+            &[("host", "LOCALHOST:9090")],
+            &[("host", "[::1]:9090")],
+            &[("host", "Ops.Example")],
+            &[("host", own), ("origin", "http://127.0.0.1:9090"), ("sec-fetch-site", "same-origin")],
+            &[("host", own), ("sec-fetch-site", "none")],
+            &[("host", own), ("origin", "https://ops.example")], // behind a proxy that rewrites Host
+        ] {
+            assert_eq!(gate.admit(NEAR, None, &page(lines), Nanos(0)), Ok(()), "{lines:?}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:9090", "", "x.ops.example"] {
+            let refused = gate.admit(NEAR, None, &page(&[("host", host)]), Nanos(0));
+            assert_eq!(refused, Err(Refused::ForeignHost), "{host}");
+        }
+        let two = page(&[("host", own), ("host", "evil.example")]);
+        assert_eq!(gate.admit(NEAR, None, &two, Nanos(0)), Err(Refused::ForeignHost));
+        let none = HeaderMap::new();
+        assert_eq!(gate.admit(NEAR, Some("evil.example"), &none, Nanos(0)), Err(Refused::ForeignHost));
+        for lines in [
+            &[("host", own), ("origin", "https://evil.example")],
+            &[("host", own), ("origin", "null")],
+            &[("host", own), ("origin", "")],
+            &[("host", own), ("origin", "http://127.0.0.1:3000")],
+            &[("host", own), ("origin", "http://127.0.0.1:9090.evil.example")],
+            &[("host", own), ("sec-fetch-site", "cross-site")],
+        ] {
+            let refused = gate.admit(NEAR, None, &page(lines), Nanos(0));
+            assert_eq!(refused, Err(Refused::ForeignPage), "{lines:?}");
+        }
+        assert_eq!(gate.foreign.load(Ordering::Relaxed), 13);
+    }
+
+    #[test]
+    fn the_token_is_enough_under_any_name() {
+        let mut lines = page(&[("host", "evil.example"), ("origin", "https://evil.example")]);
+        lines.insert(AUTHORIZATION, HeaderValue::from_static("Bearer right"));
+        assert_eq!(gate().admit(NEAR, Some("evil.example"), &lines, Nanos(0)), Ok(()));
     }
 }

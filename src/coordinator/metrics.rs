@@ -60,9 +60,13 @@ fn build(page: &mut Page, watch: &Watch) {
     let refused = lock(&reloads.last_error).is_some();
     page.gauge("ringway_reload_refused", "Whether the last reload was refused: the file does not hold.")
         .count(&[], refused.into());
-    let mut family =
-        page.counter("ringway_admin_refused_total", "Requests to the admin listener without its token.");
-    for (status, count) in [("401", &watch.gate.unauthorized), ("429", &watch.gate.limited)] {
+    let mut family = page.counter(
+        "ringway_admin_refused_total",
+        "Requests refused on the admin listener: without its token (401, 429), or made by a web page (403).",
+    );
+    for (status, count) in
+        [("401", &watch.gate.unauthorized), ("403", &watch.gate.foreign), ("429", &watch.gate.limited)]
+    {
         family.count(&[("status", status)], count.load(Ordering::Relaxed));
     }
 }

@@ -45,6 +45,8 @@ pub struct Settings {
     pub admin: Option<TcpListener>,
     /// What they have to present. Without one the listener is on loopback: `config` sees to it.
     pub admin_token: Option<Token>,
+    /// The names under which they may reach it without one.
+    pub admin_hosts: Box<[Box<str>]>,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// After SIGTERM: how long readiness fails before the listeners close, so that a balancer in front notices.

@@ -237,7 +237,7 @@ impl Reloader {
         let plan = Arc::new(plan);
         let (next, outboxes) = old.next(plan.clone(), settings.log);
         let next = Arc::new(next);
-        next.gate.change(settings.admin_token);
+        next.gate.change(settings.admin_token, &settings.admin_hosts);
         self.current.store(next.clone());
         for (hatch, outbox) in source.hatches.iter().zip(outboxes) {
             hatch.put((plan.clone(), outbox)); // one that was not taken has served nobody

@@ -17,5 +17,6 @@ pub mod course;
 pub mod failures;
 pub mod inflight;
 pub mod load;
+pub mod origin;
 pub mod queue;
 pub mod retry;

@@ -214,7 +214,7 @@ impl Gateway {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: admin.test\r\nContent-Length: 0\r\nConnection: close\r\n{lines}\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n{lines}\r\n"
         );
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = Vec::new();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::bounds::within;
 use super::{Source, file_bytes};
 use crate::config::problem::Report;
 use crate::config::{file, tls};
@@ -11,6 +12,9 @@ use crate::plan::Listener;
 
 /// The largest certificate chain or key that is read, in bytes.
 pub(super) const PEM_BYTES_MAX: usize = 1 << 20;
+
+/// Names of the admin listener, or origins of `[cors]`: they are looked through one by one.
+pub(super) const HOSTS_MAX: usize = 64;
 
 /// The data listeners, and whether they may be open.
 pub(super) fn listeners(source: &Source<'_>, shards: usize, report: &mut Report<'_>) -> Vec<Listener> {
@@ -87,6 +91,19 @@ pub(super) fn admin(source: &Source<'_>, data: &[Listener], report: &mut Report<
         ),
     }
     Some(address)
+}
+
+/// The names of the admin listener, in lower case.
+pub(super) fn admin_hosts(hosts: &[String], report: &mut Report<'_>) -> Box<[Box<str>]> {
+    within(&["admin", "hosts"], hosts.len(), 0, HOSTS_MAX, report);
+    for (index, host) in hosts.iter().enumerate() {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        if host.is_empty() || host.len() > 253 || host.ends_with('.') || !host.bytes().all(is_name) {
+            let text = "expected the name of a host without a port, like \"ops.example\"";
+            report.problem(&["admin", "hosts", &format!("[{index}]")], text);
+        }
+    }
+    hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect()
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

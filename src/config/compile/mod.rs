@@ -40,6 +40,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// What it asks for, if anything.
     pub admin_token: Option<Token>,
+    /// The names under which it may be reached without, in lower case.
+    pub admin_hosts: Box<[Box<str>]>,
     /// How to wait for the kernel.
     pub driver: Driver,
     /// Where finished exchanges are written down.
@@ -110,6 +112,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let backends = backends::compile(source, report);
     let (models, names) = models::compile(source, &timeouts, report);
     let keys = keys::compile(file, &names, models.len(), report);
+    let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
     let admin_token = secrets::admin_token(source, &keys, report);
     let access_log = access_log(source, report);
     if !report.problems.is_empty() {
@@ -141,6 +144,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         Settings {
             admin: admin?,
             admin_token,
+            admin_hosts,
             driver: file.driver,
             access_log: access_log?,
             log: file.log.level,

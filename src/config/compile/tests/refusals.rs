@@ -42,6 +42,8 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", "[admin]\ntoken = { env = \"NOT_SET\" }", "admin.token: the environment variable NOT_SET is not set"),
         ("", "[admin]\ntoken = { file = \"none\" }", "admin.token: cannot read /etc/ringway/none"),
         ("", "[admin]\ntoken = { sha256 = \"very-secret\" }", "admin.token: expected the SHA-256 of the key in 64"),
+        ("", "[admin]\nhosts = [\"a:1\"]", "admin.hosts[0]: expected the name of a host without a port"),
+        ("", "[admin]\nhosts = [\"https://a\"]", "admin.hosts[0]: expected the name of a host without a port"),
         ("", "[admin]\ntoken = {}", "admin.token: expected exactly one of"),
         ("", &both, "admin.token: expected exactly one of"),
         ("", &own_key, "admin.token: is the same secret as [key.k]"),
