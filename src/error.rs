@@ -123,6 +123,8 @@ kinds! {
     KeyRevoked => Client 401 "api_key_revoked" Never,
     /// The key may not use this model.
     ModelForbidden => Client 403 "model_not_allowed" Never,
+    /// A web page asks that is not listed, of a gateway without keys.
+    OriginForbidden => Client 403 "origin_not_allowed" Never,
     /// No model of that name.
     ModelUnknown => Client 404 "model_not_found" Never,
     /// The key's requests per minute are used up.

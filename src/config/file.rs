@@ -46,6 +46,8 @@ table! {
         half_close_is_gone: bool = true,
         /// TLS towards clients, for every listener that does not say tls = false.
         tls: Option<Tls> = None,
+        /// Web pages that may call the gateway from a browser.
+        cors: Cors = Cors::default(),
         /// The operator's listener: health, status, metrics, reload.
         admin: Admin = Admin::default(),
         /// The data plane: which cores, and how much on each.
@@ -72,6 +74,13 @@ table! {
         model: BTreeMap<String, Model> = BTreeMap::new(),
         /// The keys that clients present, by the name that labels and logs show.
         key: BTreeMap<String, Key> = BTreeMap::new(),
+    }
+
+    /// Web pages that may call the gateway from a browser (CORS).
+    Cors {
+        /// Their origins, like "https://app.example" or "http://localhost:3000"; "*" for any page, which then gets no
+        /// credentials from its browser. Off if empty: what backends say to web pages passes as it is.
+        origins: Vec<String> = Vec::new(),
     }
 
     /// The operator's listener.

@@ -103,6 +103,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         }]),
         key_table: KeyTable::default(),
         keys_required: true,
+        pages: None,
         debug_headers: false,
         half_close_is_gone: true,
         output_tokens_default: 256,

@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use crate::dialect::estimate;
 use crate::policy::auth::KeyTable;
 use crate::policy::bucket::Rate;
+use crate::policy::origin::Pages;
 use crate::provider;
 use crate::sync::{AtomicBool, Ordering};
 use crate::units::{BackendId, KeyId, ModelId, Nanos};
@@ -52,6 +53,8 @@ pub struct Plan {
     pub key_table: KeyTable,
     /// Whether a request needs a key. False only if the configuration has no keys.
     pub keys_required: bool,
+    /// The web pages that may call; `None` leaves what backends say to web pages as it is.
+    pub pages: Option<Pages>,
     /// Send `x-ringway-*` with every answer.
     pub debug_headers: bool,
     /// Treat a client that sends FIN after its request as gone (default), or keep streaming to it.

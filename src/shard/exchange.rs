@@ -1,5 +1,6 @@
 //! One request and its answer: the order of things, from a complete head to the opening of the answer.
 
+use super::Shard;
 use super::answer::Answer;
 use super::connection::{Client, READ_BYTES};
 use super::convert;
@@ -11,6 +12,7 @@ use crate::dialect::{self, Api, Dialect, models};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::plan::Model;
+use crate::policy::origin::PageGrant;
 use crate::units::{ModelId, Nanos, Span};
 use crate::wire::chunked::{self, Chunked, Piece};
 use crate::wire::head::{Method, RequestHead, Version};
@@ -117,6 +119,10 @@ pub(super) async fn begin<'p>(
     let asked = Asked::new(head, client.inbox(), routed.as_ref().ok().copied());
     settle.record.api = asked.api.map_or("unknown", Api::name);
     settle.record.request_bytes = head.len as u64;
+    settle.page = phases::page(&settle.shard, head, client.inbox());
+    if head.method == Method::Options && is_preflight(&settle.shard, head, client.inbox()) {
+        return Err(preflight(client, settle, &asked, head).await);
+    }
     #[cfg(debug_assertions)]
     failpoint(head, client.inbox());
 
@@ -154,6 +160,28 @@ pub(super) async fn begin<'p>(
     };
     client.forget_request();
     answered.map(|(choices, answer)| Opened { asked, choices, answer })
+}
+
+/// Whether a browser asks, before it sends what a page wants to send, and we are the one to say (Fetch section 4.8).
+fn is_preflight(shard: &Shard, head: &RequestHead, bytes: &[u8]) -> bool {
+    shard.plan.pages.is_some()
+        && head.origin.is_some()
+        && matches!(head.framing, framing::Request::None | framing::Request::Length(0))
+        && fields::lines(head.fields.of(bytes))
+            .any(|line| line.name.eq_ignore_ascii_case(b"access-control-request-method"))
+}
+
+/// Answers a browser's question. It carries no credential, so none is asked for; whatever it is allowed, the request that follows
+/// has to have one.
+async fn preflight(client: &mut Client, settle: &mut Settle, asked: &Asked, head: &RequestHead) -> Next {
+    settle.record.api = "preflight";
+    let next = match settle.page {
+        PageGrant::None => respond::refuse(client, settle, asked, &phases::foreign_page(), true).await,
+        _ => respond::preflight(client, settle, asked, head).await,
+    };
+    client.keep_request(head.len);
+    client.forget_request();
+    next
 }
 
 /// A request body that has been read whole.

@@ -10,6 +10,7 @@ use crate::dialect::request::{self, Peek};
 use crate::error::{Fault, Kind};
 use crate::policy::auth::Credentials;
 use crate::policy::bucket::Wait;
+use crate::policy::origin::{self, PageGrant};
 use crate::units::{KeyId, ModelId, Nanos};
 use crate::wire::framing;
 use crate::wire::head::RequestHead;
@@ -19,6 +20,7 @@ pub(super) fn on_head(settle: &mut Settle, head: &RequestHead, bytes: &[u8], api
     if settle.shard.control.is_shedding() {
         return Err(Fault::new(Kind::Overloaded, "the gateway is short of memory").retry_after(RETRY_SOON));
     }
+    check_page(settle, head, bytes)?;
     authenticate(settle, head, bytes).map_err(|fault| count_failure(settle, fault))?;
     check_body_head(&settle.shard, head, bytes, api)?;
     enter(settle)?;
@@ -39,6 +41,36 @@ pub(super) fn on_body(settle: &mut Settle, api: Api, body: &[u8]) -> Result<(Mod
 /// What a key may see of a model.
 pub(super) fn may_use(shard: &Shard, key: Option<KeyId>, model: ModelId) -> bool {
     key.is_none_or(|key| shard.plan.key(key).models[model.index()])
+}
+
+/// What the web page that made the request may do, if one did; asked once, before everything else.
+pub(super) fn page(shard: &Shard, head: &RequestHead, bytes: &[u8]) -> PageGrant {
+    match (&shard.plan.pages, head.origin) {
+        (Some(pages), Some(origin)) => pages.grant(origin.of(bytes)),
+        _ => PageGrant::None,
+    }
+}
+
+/// Of a gateway without keys any web page could ask, in the name of whoever has it open: those that are not listed may not. One
+/// of its own would have an address for its host, which no name can be made to look like.
+fn check_page(settle: &Settle, head: &RequestHead, bytes: &[u8]) -> Result<(), Fault> {
+    let Some(page) = head.origin else { return Ok(()) };
+    let (page, host) = (page.of(bytes), head.host.of(bytes));
+    if settle.shard.plan.keys_required
+        || settle.page != PageGrant::None
+        || (origin::is_own(page, host) && origin::is_literal(host))
+    {
+        return Ok(());
+    }
+    Err(foreign_page())
+}
+
+/// The refusal of a web page that is not listed.
+pub(super) fn foreign_page() -> Fault {
+    Fault::new(
+        Kind::OriginForbidden,
+        "web pages of this Origin may not call the gateway: list it in [cors] origins",
+    )
 }
 
 fn authenticate(settle: &mut Settle, head: &RequestHead, bytes: &[u8]) -> Result<(), Fault> {

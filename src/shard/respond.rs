@@ -13,8 +13,9 @@ use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::observe::Counter;
 use crate::policy::bucket::{Rate, Room};
+use crate::policy::origin::{PageGrant, Pages};
 use crate::wire::fields::{self, Field};
-use crate::wire::head::{ResponseHead, Version};
+use crate::wire::head::{RequestHead, ResponseHead, Version};
 
 /// Length of an IMF-fixdate (RFC 9110 section 5.6.7).
 pub(super) const DATE_BYTES: usize = 29;
@@ -57,7 +58,11 @@ pub(super) fn answer_head(
 ) {
     status_line(out, head.status);
     let lines = head.fields.of(bytes);
-    fields::pass(lines, head.dropped, head.connection_named, out);
+    let dropped = match settle.shard.plan.pages {
+        Some(_) => head.dropped.or(head.access_control), // ours take their place
+        None => head.dropped,
+    };
+    fields::pass(lines, dropped, head.connection_named, out);
     if head.has_id {
         backend_ids(out, lines);
     }
@@ -99,6 +104,34 @@ pub(super) async fn local(
         out.extend_from_slice(&body);
     }
     client.shard.blocks.put(body); // a slow reader holds one of them, not both
+    send(client, settle, out, if keep_alive { Next::Head } else { Next::Finish }).await
+}
+
+/// Tells a browser that the page may send what it wants to send.
+pub(super) async fn preflight(
+    client: &mut Client,
+    settle: &mut Settle,
+    asked: &Asked,
+    head: &RequestHead,
+) -> Next {
+    settle.done(204);
+    let keep_alive = asked.keep_alive && !client.shard.is_draining();
+    let mut out = client.shard.blocks.with_room(HEAD_ROOM);
+    status_line(&mut out, 204);
+    date_line(&mut out, settle);
+    own_lines(&mut out, settle, asked.dialect);
+    out.extend_from_slice(PREFLIGHT_LINES);
+    // The names that are asked for are allowed: what counts among them is the key, which has to be right.
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_, \t".contains(byte);
+    let named = fields::lines(head.fields.of(client.inbox()))
+        .find(|line| line.name.eq_ignore_ascii_case(b"access-control-request-headers"))
+        .filter(|line| line.value.len() <= REQUESTED_BYTES_MAX && line.value.iter().all(is_name));
+    if let Some(named) = named {
+        out.extend_from_slice(b"access-control-allow-headers: ");
+        out.extend_from_slice(named.value);
+        out.extend_from_slice(b"\r\n");
+    }
+    framing_lines(&mut out, asked.version, Framing::None, keep_alive);
     send(client, settle, out, if keep_alive { Next::Head } else { Next::Finish }).await
 }
 
@@ -199,6 +232,9 @@ fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
         out.extend_from_slice(b"\r\n");
     }
     let plan = &settle.shard.plan;
+    if let Some(pages) = &plan.pages {
+        page_lines(out, pages, settle.page);
+    }
     if let Some(key) = settle.record.key {
         let key = plan.key(key);
         if let (Some(rate), Some(room)) = (&key.requests, &settle.requests_room) {
@@ -211,6 +247,22 @@ fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
     if plan.debug_headers {
         debug_lines(out, settle);
     }
+}
+
+/// What the browser may show the page that asks: also of a refusal, or the page could not tell why.
+fn page_lines(out: &mut Block, pages: &Pages, page: PageGrant) {
+    out.extend_from_slice(b"vary: Origin\r\n");
+    match page {
+        PageGrant::Listed(row) => {
+            out.extend_from_slice(b"access-control-allow-origin: ");
+            out.extend_from_slice(pages.origins[usize::from(row)].as_bytes());
+            out.extend_from_slice(b"\r\naccess-control-allow-credentials: true\r\n");
+        }
+        // Of a head that could not be read, too: with "*" there is nothing to compare.
+        _ if pages.any => out.extend_from_slice(b"access-control-allow-origin: *\r\n"),
+        _ => return,
+    }
+    out.extend_from_slice(EXPOSED_LINE);
 }
 
 fn limit_lines(out: &mut Block, names: &[&[u8]; 3], rate: &Rate, room: &Room) {
@@ -278,10 +330,20 @@ const REQUEST_LIMITS: [&[u8]; 3] = [
 ];
 const TOKEN_LIMITS: [&[u8]; 3] =
     [b"x-ratelimit-limit-tokens: ", b"\r\nx-ratelimit-remaining-tokens: ", b"\r\nx-ratelimit-reset-tokens: "];
+/// The names of our own lines, and of a backend's id, which a page may read.
+const EXPOSED_LINE: &[u8] = b"access-control-expose-headers: x-request-id, request-id, x-upstream-request-id, retry-after, \
+    retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
+    x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ringway-backend, x-ringway-attempts, \
+    x-ringway-fallback, x-ringway-overhead-us\r\n";
+/// What is the same in every preflight response. Ten minutes: browsers keep it for two hours at most.
+const PREFLIGHT_LINES: &[u8] = b"vary: Access-Control-Request-Method, Access-Control-Request-Headers\r\n\
+    access-control-allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\naccess-control-max-age: 600\r\n";
+/// Names of header lines that a preflight may ask for, in bytes.
+const REQUESTED_BYTES_MAX: usize = 4 * 1024;
 /// The interim answer that asks for the body (RFC 9110 section 15.2.1).
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A head of ours fits.
-const HEAD_ROOM: usize = 1024;
+const HEAD_ROOM: usize = 2048;
 /// Sixteen digits and CRLF, rounded up.
 pub(super) const SIZE_BYTES: usize = 20;
 

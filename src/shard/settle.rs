@@ -11,6 +11,7 @@ use crate::observe::Counter;
 use crate::observe::record::{Record, RequestId};
 use crate::plan::cells::Share;
 use crate::policy::bucket::Room;
+use crate::policy::origin::PageGrant;
 use crate::units::{BackendId, KeyId, Nanos};
 
 /// One exchange in work.
@@ -28,6 +29,8 @@ pub(crate) struct Settle {
     pub(crate) usage: Usage,
     /// Output tokens seen passing, for when the backend's count never comes.
     pub(crate) output_estimate: u64,
+    /// What the web page that asks may do.
+    pub(crate) page: PageGrant,
     /// Room left in the key's buckets when it was admitted, for `x-ratelimit-*`.
     pub(crate) requests_room: Option<Room>,
     pub(crate) tokens_room: Option<Room>,
@@ -80,6 +83,7 @@ impl Settle {
             waited: Nanos(0),
             usage: Usage::default(),
             output_estimate: 0,
+            page: PageGrant::None,
             requests_room: None,
             tokens_room: None,
             streaming: false,

@@ -56,6 +56,11 @@ impl Dropped {
         self.0 |= 1 << index;
     }
 
+    /// What is in either.
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether line `index` stays here.
     fn contains(self, index: usize) -> bool {
         self.0 >> index & 1 == 1
@@ -118,6 +123,10 @@ pub enum Field {
     GoogleApiKey,
     /// `Cookie`.
     Cookie,
+    /// `Origin`: the web page that asks.
+    Origin,
+    /// `Access-Control-*`.
+    AccessControl,
     /// `Expect`.
     Expect,
     /// `Accept-Encoding`.
@@ -203,6 +212,7 @@ fn known(front: [u8; KNOWN_BYTES], length: usize) -> Field {
         6 if is(&lower, b"expect") => Field::Expect,
         6 if is(&lower, b"server") => Field::Server,
         6 if is(&lower, b"cookie") => Field::Cookie,
+        6 if is(&lower, b"origin") => Field::Origin,
         7 if is(&lower, b"api-key") => Field::AzureApiKey,
         7 if is(&lower, b"upgrade") => Field::Upgrade,
         7 if is(&lower, b"trailer") => Field::Trailer,
@@ -255,6 +265,7 @@ fn family(lower: &[u8; KNOWN_BYTES]) -> Field {
         b'x' if is(lower, b"x-forwarded-") => Field::XForwarded,
         b'x' if same_but_underscores(&lower[..10], b"x-ringway-") => Field::Ringway,
         b'a' if is(lower, b"anthropic-ratelimit-") => Field::RateLimit,
+        b'a' if is(lower, b"access-control-") => Field::AccessControl,
         b'r' if is(lower, b"ratelimit-") => Field::RateLimit,
         b'c' if is(lower, b"cf-") => Field::CfRay,
         _ => Field::Other,
@@ -264,8 +275,8 @@ fn family(lower: &[u8; KNOWN_BYTES]) -> Field {
 /// Whether a client's line of this kind may travel to the backend.
 ///
 /// Not the hop-by-hop ones (RFC 9110 section 7.6.1), nor what the gateway decides itself: framing, `Host`,
-/// credentials and whose account they name, who the client is, the request's id. `Via` travels: the gateway's own
-/// line comes after it.
+/// credentials and whose account they name, who the client is, which web page asks, the request's id. `Via` travels: the
+/// gateway's own line comes after it.
 pub fn to_backend(field: Field) -> bool {
     use Field::*;
     !hop_by_hop(field)
@@ -278,6 +289,8 @@ pub fn to_backend(field: Field) -> bool {
                 | AzureApiKey
                 | GoogleApiKey
                 | Cookie
+                | Origin
+                | AccessControl
                 | OpenAiOrganization
                 | Expect
                 | AcceptEncoding

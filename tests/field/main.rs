@@ -6,6 +6,7 @@ mod support;
 
 mod answers;
 mod base_urls;
+mod browsers;
 mod failures;
 mod front;
 mod ids;

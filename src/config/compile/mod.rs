@@ -6,6 +6,7 @@
 
 mod backends;
 mod bounds;
+mod cors;
 mod keys;
 mod listen;
 mod models;
@@ -103,6 +104,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     }
     let shards = shards::compile(&file.shards, &source.environment.machine(), report);
     let listeners = listen::listeners(source, shards.len(), report);
+    let pages = cors::pages(&file.cors, report);
     let admin = listen::admin(source, &listeners, report);
     let timeouts = bounds::timeouts(&file.timeouts, report);
     let limits = bounds::limits(&file.limits, report);
@@ -133,6 +135,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         keys_required: !keys.is_empty(),
         keys: keys.into(),
         key_table: KeyTable::new(&digests),
+        pages,
         debug_headers: file.debug_headers,
         half_close_is_gone: file.half_close_is_gone,
         output_tokens_default: file.estimate.output_tokens,

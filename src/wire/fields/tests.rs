@@ -23,6 +23,8 @@ fn names_are_known_in_any_case() {
         ("cOnNeCtIoN", Field::Connection),
         ("X-Api-Key", Field::ApiKey),
         ("api-key", Field::AzureApiKey),
+        ("ORIGIN", Field::Origin),
+        ("Access-Control-Allow-Origin", Field::AccessControl),
         ("X-Goog-Api-Key", Field::GoogleApiKey),
         ("Strict-Transport-Security", Field::Hsts),
         ("x-ratelimit-limit-requests", Field::RateLimit),

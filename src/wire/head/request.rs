@@ -42,6 +42,8 @@ pub struct RequestHead {
     pub authorization: Option<Span>,
     /// Values of the `x-api-key`, `api-key` and `x-goog-api-key` lines. If there are several credentials, the caller decides.
     pub api_keys: [Option<Span>; 3],
+    /// Value of the `Origin` line: the web page that asks.
+    pub origin: Option<Span>,
     /// Value of the `Content-Type` line.
     pub content_type: Option<Span>,
     /// Value of the `Content-Encoding` line.
@@ -108,6 +110,7 @@ fn read_request(bytes: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Resul
             && !matches!(framing, framing::Request::None | framing::Request::Length(0)),
         authorization: seen.authorization,
         api_keys: seen.api_keys,
+        origin: seen.origin,
         content_type: seen.content_type,
         content_encoding: seen.content_encoding,
         connection_named: seen.connection_named,
@@ -216,6 +219,7 @@ struct Seen {
     expect: Option<bool>,
     authorization: Option<Span>,
     api_keys: [Option<Span>; 3],
+    origin: Option<Span>,
     content_type: Option<Span>,
     content_encoding: Option<Span>,
     dropped: Dropped,
@@ -252,6 +256,7 @@ impl Seen {
             Field::ApiKey => once(&mut self.api_keys[0], span, "two x-api-key lines"),
             Field::AzureApiKey => once(&mut self.api_keys[1], span, "two api-key lines"),
             Field::GoogleApiKey => once(&mut self.api_keys[2], span, "two x-goog-api-key lines"),
+            Field::Origin => once(&mut self.origin, span, "two Origin lines"),
             Field::ContentType => once(&mut self.content_type, span, "two Content-Type lines"),
             Field::ContentEncoding => once(&mut self.content_encoding, span, "two Content-Encoding lines"),
             Field::Via => {

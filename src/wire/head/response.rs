@@ -43,6 +43,8 @@ pub struct ResponseHead {
     pub connection_named: bool,
     /// The lines that do not travel as they are, whatever `Connection` names.
     pub dropped: Dropped,
+    /// The `Access-Control-*` lines, which travel unless the gateway speaks to web pages itself.
+    pub access_control: Dropped,
     /// Whether the backend gave the answer an id of its own (`X-Request-Id` or `request-id`).
     pub has_id: bool,
 }
@@ -113,6 +115,7 @@ fn read(
         event_stream: seen.content_type.is_some_and(|value| is_event_stream(value.of(bytes))),
         connection_named: seen.connection_named,
         dropped: seen.dropped,
+        access_control: seen.access_control,
         has_id: seen.has_id,
     }))
 }
@@ -156,6 +159,7 @@ struct Seen {
     retry_after: Option<Span>,
     date: bool,
     dropped: Dropped,
+    access_control: Dropped,
     has_id: bool,
 }
 
@@ -183,6 +187,7 @@ impl Seen {
             Field::ContentEncoding => _ = self.content_encoding.get_or_insert(span),
             Field::RetryAfter => _ = self.retry_after.get_or_insert(span),
             Field::Date => self.date = true,
+            Field::AccessControl => self.access_control.add(index),
             Field::XRequestId | Field::RequestId => self.has_id = true,
             _ => {}
         }
