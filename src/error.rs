@@ -154,7 +154,7 @@ kinds! {
     BackendClosed => Backend 502 "upstream_closed" IfReused,
     /// What came is not an HTTP answer a strict reader accepts.
     BackendMalformed => Backend 502 "upstream_malformed" Never,
-    /// No head, or no first token, in time.
+    /// No head or no first token in time, or not all of a response that is no stream.
     FirstTokenTimeout => Backend 504 "upstream_timeout" Never,
     /// The stream went silent.
     EventTimeout => Backend 504 "upstream_idle_timeout" Never,

@@ -285,7 +285,7 @@ fn broken_chunks_in_a_stream_do_not_finish_it() {
     assert!(matches!(ending, sse::Ending::Failed(_)), "{ending:?} {answer:?}");
 }
 
-/// L15, L16: interim answers do not move the deadline of the first token.
+/// L15, L16: interim answers move no deadline: not of the first token, of a whole response or of its first byte.
 #[test]
 fn interim_answers_do_not_hold_the_clock() {
     let origin = Origin::start();
@@ -300,16 +300,17 @@ fn interim_answers_do_not_hold_the_clock() {
         }
         Next::Close
     });
-    let gateway = Gateway::start(
-        &Config::simple(origin.port).tables("[timeouts]\nconnect = \"500ms\"\nfirst_token = \"1s\""),
-    );
-    for name in ["silent", "dripping"] {
-        let mut client = gateway.connect();
-        client.send(
-            format!("{}X-Case: {name}\r\nContent-Length: 27\r\n\r\n{J}", chat_head(K1, name)).as_bytes(),
-        );
-        let answer = client.answer().unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(answer.status(), 504, "{name}: {answer:?}");
+    let stream = r#"{"model":"m","messages":[],"stream":true}"#;
+    let deadlines = [("first_token", stream), ("response", J), ("first_byte", J), ("first_byte", stream)];
+    for (key, body) in deadlines {
+        let tables = format!("[timeouts]\nconnect = \"500ms\"\n{key} = \"1s\"");
+        let gateway = Gateway::start(&Config::simple(origin.port).tables(&tables));
+        for name in ["silent", "dripping"] {
+            let mut client = gateway.connect();
+            client.send(&support::case_request(K1, name, body));
+            let answer = client.answer().unwrap_or_else(|error| panic!("{key}, {name}: {error}"));
+            assert_eq!(answer.status(), 504, "{key}, {name}: {answer:?}");
+        }
     }
 }
 

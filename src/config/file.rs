@@ -148,9 +148,16 @@ table! {
         body: Time = Time::seconds(30),
         /// TCP and TLS to a backend.
         connect: Time = Time::seconds(2),
-        /// From the request sent to the first byte of the answer; to its first content if a fallback is left to ask.
+        /// For clients that ask for a stream: from the request sent to the first event of the response; to its first content if
+        /// a fallback is left to ask.
         first_token: Time = Time::seconds(120),
-        /// Between two reads of an answer.
+        /// For responses that are no streams: from the request sent to the last byte. Default: 10 minutes, or `total` if that is
+        /// shorter.
+        response: Option<Time> = None,
+        /// For every response: from the request sent to the first byte of its head; "0s" sets no such deadline. Finds backends
+        /// that are dead. A backend that computes a whole response before it sends the head needs that long.
+        first_byte: Time = Time::seconds(0),
+        /// Between two reads of a response.
         between_events: Time = Time::seconds(60),
         /// The silence in a stream after which its client gets a sign of life: a comment, or in Anthropic's API a ping; "0s"
         /// sends none.
@@ -263,6 +270,10 @@ table! {
     ModelTimeouts {
         /// As in [timeouts].
         first_token: Option<Time> = None,
+        /// As in [timeouts].
+        response: Option<Time> = None,
+        /// As in [timeouts].
+        first_byte: Option<Time> = None,
         /// As in [timeouts].
         between_events: Option<Time> = None,
         /// As in [timeouts].

@@ -41,6 +41,8 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         body: millis(1_000),
         connect: millis(1_000),
         first_token: millis(1_000),
+        response: millis(1_000),
+        first_byte: Nanos::NEVER,
         between_events: millis(1_000),
         heartbeat: Nanos::NEVER,
         retry_wait: Nanos(0),

@@ -105,8 +105,12 @@ pub struct Timeouts {
     pub body: Nanos,
     /// TCP and TLS to a backend.
     pub connect: Nanos,
-    /// From the request sent to the first byte of an answer; where a fallback is left, to its first content.
+    /// Where a stream was asked for: from the request sent to its first event; where a fallback is left, to its first content.
     pub first_token: Nanos,
+    /// A response that is no stream: from the request sent to the last byte.
+    pub response: Nanos,
+    /// From the request sent to the first byte of the head of the response; `NEVER` for no such deadline.
+    pub first_byte: Nanos,
     /// Between two reads of an answer.
     pub between_events: Nanos,
     /// The silence in a stream after which its client gets a sign of life; `NEVER` for none.

@@ -14,6 +14,7 @@ use super::connection::Client;
 use super::decode::{Decode, Decoded};
 use super::dispatch::Outgoing;
 use super::idle::Connection;
+use super::patience::{Limit, Patience};
 use super::settle::{Lease, Settle};
 use super::watch::{self, Interrupt};
 use super::{Shard, convert, encode};
@@ -43,9 +44,11 @@ pub(super) struct Attempt<'a> {
     pub(super) sent: Sent,
     /// What the backend answered before it had the whole request.
     pub(super) early: Option<Outcome<usize>>,
+    /// The deadline that is being waited with.
+    pub(super) limit: Option<Limit>,
 }
 
-impl Attempt<'_> {
+impl<'a> Attempt<'a> {
     pub(super) async fn run<'p>(
         &mut self,
         picked: Picked<'_, Lease>,
@@ -62,9 +65,10 @@ impl Attempt<'_> {
         self.settle.record.overhead =
             Nanos(sent.since(self.settle.started).0.saturating_sub(self.settle.waited.0));
         let asks_usage = request.asks_usage;
-        self.send(&mut connection, request.block).await?;
+        let patience = self.patience();
+        self.send(&mut connection, request.block, &patience).await?;
         let was_early = self.early.is_some();
-        let (mut head, block, answered) = self.head(&mut connection).await?;
+        let (mut head, block, answered) = self.head(&mut connection, &patience).await?;
         head.keep_alive &= !was_early;
         let answer = place.insert(Answer {
             decode: Decode::new(head.framing),
@@ -78,7 +82,7 @@ impl Attempt<'_> {
             answered,
             expected_seconds: picked.expected_seconds,
         });
-        self.open(answer).await?;
+        self.open(answer, &patience).await?;
         if answer.is_error() {
             answer.mask(backend.credential());
         }
@@ -86,7 +90,7 @@ impl Attempt<'_> {
     }
 
     /// Decodes what came with the head, and waits for as much as the answer is opened with.
-    async fn open(&mut self, answer: &mut Answer) -> Result<(), Fault> {
+    async fn open(&mut self, answer: &mut Answer, patience: &Patience<'_>) -> Result<(), Fault> {
         let limits = self.client.shard.plan.limits;
         let converts = convert::wanted(answer, self.outgoing.peek).is_some();
         let mut from = answer.head.len;
@@ -101,6 +105,9 @@ impl Attempt<'_> {
             grow(&mut block, room_wanted);
             from = block.len();
             answer.connection.reader.arm(block);
+            if let Some(limit) = patience.body(answer.head.event_stream, self.client.deadline.now()) {
+                self.wait_until(limit);
+            }
             let (read, block) = match watch::with_client(self.client, answer.connection.reader.filled()).await
             {
                 Ok(filled) => filled,
@@ -134,7 +141,7 @@ impl Attempt<'_> {
             return Ok(kept);
         }
         shard.numbers.add(Counter::BackendDials, 1);
-        self.set_deadline(self.model.timeouts.connect);
+        self.wait_until(self.patience().connect());
         let dialled =
             watch::with_client(self.client, Box::pin(open(backend, shard.tuning().busy_poll_us))).await;
         let fault = match dialled {
@@ -143,16 +150,20 @@ impl Attempt<'_> {
                 return Ok(connection);
             }
             Ok(Err(fault)) => fault,
-            Err(Interrupt::Due) => Fault::new(Kind::ConnectTimeout, "the backend did not accept in time"),
             Err(interrupt) => self.interrupted(interrupt),
         };
         shard.numbers.add(Counter::BackendDialFailures, 1);
         Err(fault)
     }
 
-    async fn send(&mut self, connection: &mut Connection, request: Block) -> Result<(), Fault> {
+    async fn send(
+        &mut self,
+        connection: &mut Connection,
+        request: Block,
+        patience: &Patience<'_>,
+    ) -> Result<(), Fault> {
         let bytes = request.len();
-        self.set_deadline(self.model.timeouts.first_token);
+        self.wait_until(patience.first_byte());
         self.sent.request_bytes = true;
         let (reader, mut write) =
             (&mut connection.reader, pin!(connection.writer.write_all(request, 0..bytes)));
@@ -191,7 +202,11 @@ impl Attempt<'_> {
     }
 
     /// Waits for the head of the final answer; interim ones are passed over.
-    async fn head(&mut self, connection: &mut Connection) -> Result<(ResponseHead, Block, Nanos), Fault> {
+    async fn head(
+        &mut self,
+        connection: &mut Connection,
+        patience: &Patience<'_>,
+    ) -> Result<(ResponseHead, Block, Nanos), Fault> {
         let shard = self.client.shard.clone();
         let limits = shard.head_limits();
         let mut scanned = 0;
@@ -218,6 +233,7 @@ impl Attempt<'_> {
             self.sent.answer_bytes = true;
             while let Step::Done(head) = head::response(&block, &mut scanned, &limits, Method::Post)? {
                 if head.status >= 200 {
+                    self.wait_until(patience.head());
                     return Ok((head, block, answered));
                 }
                 interim += 1;
@@ -227,20 +243,30 @@ impl Attempt<'_> {
                 block.drain(..head.len);
                 scanned = 0;
             }
+            self.wait_until(if block.is_empty() { patience.first_byte() } else { patience.head() });
             grow(&mut block, 1);
             connection.reader.arm(block);
         }
     }
 
-    fn set_deadline(&self, after: Nanos) {
-        let at = self.client.deadline.now().plus(after);
-        self.client.deadline.set_at(at.min(self.total));
+    /// The deadlines of an attempt that begins, or whose request is sent, now.
+    fn patience(&self) -> Patience<'a> {
+        let streams = self.outgoing.peek.stream && self.outgoing.api.streams();
+        Patience::new(&self.model.timeouts, self.total, streams, self.client.deadline.now())
+    }
+
+    /// A deadline that is set already stays as it is: it may have moved with a pause of the process.
+    fn wait_until(&mut self, limit: Limit) {
+        if self.limit.is_none_or(|before| before.at != limit.at) {
+            self.client.deadline.set_at(limit.at);
+        }
+        self.limit = Some(limit);
     }
 
     fn interrupted(&self, interrupt: Interrupt) -> Fault {
-        interrupt.fault(|| match self.client.deadline.at() >= self.total {
-            true => Fault::new(Kind::TotalTimeout, "the exchange took too long"),
-            false => Fault::new(Kind::FirstTokenTimeout, "the backend did not answer in time"),
+        interrupt.fault(|| match &self.limit {
+            Some(limit) => limit.fault(),
+            None => Fault::new(Kind::Internal, "a wait had no deadline"),
         })
     }
 }

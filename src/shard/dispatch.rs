@@ -157,6 +157,7 @@ impl Chain<'_> {
             holds,
             sent: Sent::default(),
             early: None,
+            limit: None,
         };
         let opened = attempt.run(picked, place).await;
         let sent = attempt.sent;

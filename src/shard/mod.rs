@@ -17,6 +17,7 @@ mod idle;
 mod look;
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
 mod model;
+mod patience;
 mod phases;
 mod queue;
 mod relay;

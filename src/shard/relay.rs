@@ -15,6 +15,7 @@ use super::connection::Client;
 use super::decode::Decoded;
 use super::exchange::{Asked, Next, Opened};
 use super::look::Look;
+use super::patience::RESPONSE_LATE;
 use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
 use super::settle::Settle;
 use super::watch::Interrupt;
@@ -40,6 +41,8 @@ pub(super) struct Relay<'a> {
     last: bool,
     /// The chunked coding is broken: what was written is all there is.
     is_broken: bool,
+    /// At `total` the time of a response that is no stream is over, not that of the exchange.
+    is_response_late: bool,
     keep_alive: bool,
     framing: Framing,
     /// Where the next read will append.
@@ -49,7 +52,7 @@ pub(super) struct Relay<'a> {
     /// Bytes read from the backend, and written to the client, head and framing included.
     read_bytes: u64,
     written_bytes: u64,
-    /// When the whole exchange is due.
+    /// When the whole exchange is due, or a response that is no stream.
     total: Nanos,
     between: Nanos,
     heartbeat: Nanos,
@@ -83,13 +86,15 @@ impl<'a> Relay<'a> {
         let timeouts =
             |model: Option<ModelId>| model.map_or(&plan.timeouts, |model| &plan.model(model).timeouts);
         let record = &settle.record;
-        let total = timeouts(record.fallback_for.or(record.model)).total;
-        let between = timeouts(record.model).between_events;
+        let total = settle.started.plus(timeouts(record.fallback_for.or(record.model)).total);
+        let own = timeouts(record.model);
+        let between = own.between_events;
         let api = asked.api.unwrap_or(Api::Chat);
         let is_stream = answer.head.event_stream;
         if is_stream {
             settle.streams();
         }
+        let whole = if is_stream { Nanos::NEVER } else { answer.sent.plus(own.response) };
         let look = match answer.is_coded() {
             true => Look::coded(api),
             false if is_stream => {
@@ -114,7 +119,8 @@ impl<'a> Relay<'a> {
             keep_alive,
             from: 0,
             next: None,
-            total: settle.started.plus(total),
+            total: total.min(whole),
+            is_response_late: whole < total,
             between,
             heartbeat: if is_stream { plan.timeouts.heartbeat } else { Nanos::NEVER },
             patience: Nanos(0),
@@ -373,6 +379,7 @@ impl<'a> Relay<'a> {
             return Broken::Client(interrupt);
         }
         Broken::Backend(interrupt.fault(|| match client.deadline.at() >= self.total {
+            true if self.is_response_late => Fault::new(Kind::FirstTokenTimeout, RESPONSE_LATE),
             true => Fault::new(Kind::TotalTimeout, "the answer took too long"),
             false => Fault::new(Kind::EventTimeout, "the backend went silent"),
         }))

@@ -41,16 +41,21 @@ pub(super) fn at_most<T: PartialOrd + Display>(
 
 /// The shortest deadline: timers tick in milliseconds.
 pub(super) const TIME_MIN: Time = Time(Nanos(1_000_000));
+/// How long a response that is no stream may take: what the SDKs of the large providers wait for one.
+const RESPONSE: Time = Time::minutes(10);
 /// The longest deadline.
 const TIME_MAX: Time = Time::seconds(7 * 86_400);
 
-/// Deadlines: connect < first_token <= total, and at most total: between_events, retry_wait, body.
+/// Deadlines: connect < first_token <= total, first_byte <= response <= total, and at most total: between_events,
+/// retry_wait, body.
 pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Timeouts {
+    let response = timeouts.response.unwrap_or(Time(response_default(timeouts.total.0)));
     let each = [
         ("head", timeouts.head),
         ("body", timeouts.body),
         ("connect", timeouts.connect),
         ("first_token", timeouts.first_token),
+        ("response", response),
         ("between_events", timeouts.between_events),
         ("total", timeouts.total),
         ("queue", timeouts.queue),
@@ -61,8 +66,12 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
     for (key, time) in each {
         within(&["timeouts", key], time, TIME_MIN, TIME_MAX, report);
     }
-    let or_none =
-        [("drain", timeouts.drain), ("retry_wait", timeouts.retry_wait), ("heartbeat", timeouts.heartbeat)];
+    let or_none = [
+        ("drain", timeouts.drain),
+        ("retry_wait", timeouts.retry_wait),
+        ("heartbeat", timeouts.heartbeat),
+        ("first_byte", timeouts.first_byte),
+    ];
     for (key, time) in or_none {
         within(&["timeouts", key], time, Time::seconds(0), TIME_MAX, report);
     }
@@ -71,8 +80,10 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         body: timeouts.body.0,
         connect: timeouts.connect.0,
         first_token: timeouts.first_token.0,
+        response: response.0,
+        first_byte: or_never(timeouts.first_byte),
         between_events: timeouts.between_events.0,
-        heartbeat: if timeouts.heartbeat.0 == Nanos(0) { Nanos::NEVER } else { timeouts.heartbeat.0 },
+        heartbeat: or_never(timeouts.heartbeat),
         total: timeouts.total.0,
         retry_wait: timeouts.retry_wait.0,
         queue: timeouts.queue.0,
@@ -88,15 +99,31 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
     plan
 }
 
+/// The deadline of a response that is no stream, where none is written.
+pub(super) fn response_default(total: Nanos) -> Nanos {
+    RESPONSE.0.min(total)
+}
+
+/// A time of which "0s" means never.
+pub(super) fn or_never(time: Time) -> Nanos {
+    if time.0 == Nanos(0) { Nanos::NEVER } else { time.0 }
+}
+
 /// What holds between the deadlines of an exchange, for all or for one model.
 pub(super) fn timeout_relations(path: &[&str], timeouts: &plan::Timeouts, report: &mut Report<'_>) {
     let total = Time(timeouts.total);
     for (key, nanos) in [
         ("first_token", timeouts.first_token),
+        ("response", timeouts.response),
         ("between_events", timeouts.between_events),
         ("retry_wait", timeouts.retry_wait),
     ] {
         at_most(&[path, &[key]].concat(), Time(nanos), &[path, &["total"]].concat(), total, report);
+    }
+    if timeouts.first_byte != Nanos::NEVER {
+        let (first_byte, response) = (Time(timeouts.first_byte), Time(timeouts.response));
+        let path = |key| [path, &[key]].concat();
+        at_most(&path("first_byte"), first_byte, &path("response"), response, report);
     }
     if timeouts.connect >= timeouts.first_token {
         let text = format!(

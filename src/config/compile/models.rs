@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::bounds::{TIME_MIN, model_timeout, timeout_relations, within};
+use super::bounds::{TIME_MIN, model_timeout, or_never, response_default, timeout_relations, within};
 use super::{MODEL_SIGNS, Source, check_name, file, row};
 use crate::config::problem::Report;
 use crate::config::quantity::Time;
@@ -52,7 +52,7 @@ pub(super) fn compile(
             aliases: model.aliases.iter().map(|alias| alias.as_str().into()).collect(),
             pool: [].into(),
             fallbacks: [].into(),
-            timeouts: own_timeouts(name, &model.timeouts, timeouts, report),
+            timeouts: own_timeouts(name, &model.timeouts, timeouts, file.timeouts.response, report),
             created,
         });
     }
@@ -159,12 +159,27 @@ fn known(file: &file::File) -> String {
     }
 }
 
-fn own_timeouts(name: &str, own: &file::ModelTimeouts, all: &Timeouts, report: &mut Report<'_>) -> Timeouts {
+/// `response`: what is written for all models.
+fn own_timeouts(
+    name: &str,
+    own: &file::ModelTimeouts,
+    all: &Timeouts,
+    response: Option<Time>,
+    report: &mut Report<'_>,
+) -> Timeouts {
     let at = |key| ["model", name, "timeouts", key];
     let mut timeouts = *all;
     model_timeout(&at("first_token"), own.first_token, TIME_MIN, &mut timeouts.first_token, report);
     model_timeout(&at("between_events"), own.between_events, TIME_MIN, &mut timeouts.between_events, report);
     model_timeout(&at("total"), own.total, TIME_MIN, &mut timeouts.total, report);
+    if own.response.or(response).is_none() {
+        timeouts.response = response_default(timeouts.total);
+    }
+    model_timeout(&at("response"), own.response, TIME_MIN, &mut timeouts.response, report);
+    model_timeout(&at("first_byte"), own.first_byte, Time::seconds(0), &mut timeouts.first_byte, report);
+    if let Some(first_byte) = own.first_byte {
+        timeouts.first_byte = or_never(first_byte);
+    }
     model_timeout(&at("retry_wait"), own.retry_wait, Time::seconds(0), &mut timeouts.retry_wait, report);
     if timeouts != *all {
         timeout_relations(&["model", name, "timeouts"], &timeouts, report);

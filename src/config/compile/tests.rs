@@ -216,6 +216,21 @@ fn a_model_has_its_own_deadlines() {
 }
 
 #[test]
+fn a_response_has_ten_minutes_unless_something_shorter_is_written() {
+    const MINUTE: u64 = 60_000_000_000;
+    let after = "[timeouts]\ntotal = \"8m\"\nfirst_byte = \"10s\"\n[model.n]\nbackends = [\"a\"]\n\
+                 timeouts = { total = \"5m\", first_byte = \"0s\" }\n\
+                 [model.o]\nbackends = [\"a\"]\ntimeouts = { total = \"20m\", response = \"1m\" }\n\
+                 [model.p]\nbackends = [\"a\"]\ntimeouts = { total = \"20m\" }";
+    let models = based("", after).unwrap().plan.models;
+    let own = |row: usize| (models[row].timeouts.response.0 / MINUTE, models[row].timeouts.first_byte);
+    let ten = Nanos(10_000_000_000);
+    assert_eq!([own(0), own(1), own(2), own(3)], [(8, ten), (5, Nanos::NEVER), (1, ten), (10, ten)]);
+    assert_eq!(based("", "").unwrap().plan.timeouts.response.0 / MINUTE, 10);
+    assert_eq!(based("", "").unwrap().plan.timeouts.first_byte, Nanos::NEVER);
+}
+
+#[test]
 fn a_key_may_use_what_its_patterns_fit() {
     let after = format!(
         "[model.n]\nbackends = [\"a\"]\naliases = [\"fast\"]\n[key.k]\nsha256 = \"{DIGEST}\"\nmodels = [\"fa*\"]\n\
