@@ -16,10 +16,13 @@
 //! ([`Arguments`]).
 
 mod arguments;
+mod call_ids;
+pub mod custom;
 mod object;
 mod text;
 
 pub use arguments::Arguments;
+pub use call_ids::CallIds;
 pub use object::Object;
 pub use text::Text;
 
@@ -411,6 +414,9 @@ pub struct Context {
     pub request_id: String,
     /// The model as the client named it, for a backend that does not say who responds.
     pub model: String,
+    /// The client's tools that take free text, by name. A dialect without such tools calls them as functions with one
+    /// string ([`custom`]); an encoder towards the client makes free text of that again.
+    pub custom_tools: Vec<Text<'static>>,
     /// Unix time in seconds.
     pub created: u64,
     /// Whether a chat client asked for usage in its stream.
