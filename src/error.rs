@@ -162,8 +162,10 @@ kinds! {
     TotalTimeout => Backend 504 "upstream_total_timeout" Never,
     /// The answer ended before it was complete.
     BackendCut => Backend 502 "upstream_stream_truncated" Never,
-    /// The backend refuses work for now (429 or 503).
+    /// The backend is at a limit (429).
     BackendBusy => Backend 429 "upstream_rate_limited" Yes,
+    /// The backend takes no work for now (503).
+    BackendOverloaded => Backend 503 "backend_overloaded" Yes,
     /// The backend answered 5xx.
     BackendFailed => Backend 502 "upstream_error" Yes,
     /// The prompt does not fit the backend's model.

@@ -39,6 +39,10 @@ id! {
     ModelId(u16)
 }
 id! {
+    /// One deployment: a backend serving a model under the backend's own name for it, a row of `Plan::deployments`.
+    DeploymentId(u32)
+}
+id! {
     /// One virtual API key, a row of `Plan::keys`.
     KeyId(u32)
 }

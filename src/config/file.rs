@@ -342,6 +342,10 @@ pub struct Backend {
     /// Exchanges in flight at once over all shards; no bound if left out.
     #[serde(default)]
     pub in_flight_max: Option<u32>,
+    /// What a 429 of this backend is about: "model" pauses the model that was asked for, "backend" all its models, for
+    /// limits of a whole account.
+    #[serde(default)]
+    pub limit_scope: LimitScope,
     /// KV cache in tokens, for the balance score; unknown if left out.
     #[serde(default)]
     pub kv_tokens: Option<u64>,
@@ -434,6 +438,17 @@ impl Driver {
             Driver::Epoll => "epoll",
         }
     }
+}
+
+/// What a limit of a backend is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitScope {
+    /// The model that was asked for.
+    #[default]
+    Model,
+    /// All models of the backend.
+    Backend,
 }
 
 /// The least serious level that is shown.

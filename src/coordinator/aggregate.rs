@@ -16,9 +16,8 @@ use crate::clock;
 use crate::config::LogLevel;
 use crate::observe::{Before, ShardInbox, ShardOutbox, Totals, Usage};
 use crate::plan::cells::Health;
-use crate::plan::{Control, Plan, Target};
-use crate::policy::breaker::Admission;
-use crate::units::{BackendId, Nanos, ShardId};
+use crate::plan::{Control, Model, Plan, Target};
+use crate::units::{Nanos, ShardId};
 
 /// What is watched now. A reload replaces it whole; whoever looks loads it anew each time.
 pub(super) type Current = Arc<ArcSwap<Watch>>;
@@ -180,13 +179,16 @@ impl Watch {
         self.shards.iter().map(|inbox| &**inbox).find(|inbox| inbox.shard == shard)
     }
 
-    /// Whether a request could be sent to this backend now, as far as is known.
-    pub(super) fn usable(&self, backend: BackendId, now: Nanos) -> bool {
-        let cells = self.plan.cells.backend(backend);
-        let row = self.plan.backend(backend);
-        let reachable = matches!(row.target, Target::Unix(_)) || !row.addresses.load().is_empty();
-        let closed = !matches!(cells.breaker.peek(now), Admission::Open { .. });
-        reachable && closed && cells.health() != Health::Down
+    /// Whether a request for this model could be sent to some backend now, as far as is known.
+    pub(super) fn usable(&self, model: &Model, now: Nanos) -> bool {
+        let alone = model.pool.len() == 1 && model.fallbacks.is_empty();
+        model.pool.iter().any(|member| {
+            let row = self.plan.backend(member.backend);
+            let reachable = matches!(row.target, Target::Unix(_)) || !row.addresses.load().is_empty();
+            reachable
+                && self.plan.cells.backend(member.backend).health() != Health::Down
+                && self.plan.failure_state(member.deployment, alone).blocked(now).is_none()
+        })
     }
 
     /// Whether clients should be sent here, or why not.
@@ -201,8 +203,7 @@ impl Watch {
             return Err("no shard is running");
         }
         let now = clock::now();
-        let mut backends = self.plan.models.iter().flat_map(|model| &model.pool);
-        if !backends.any(|member| self.usable(member.backend, now)) {
+        if !self.plan.models.iter().any(|model| self.usable(model, now)) {
             return Err("no model has a usable backend");
         }
         Ok(())

@@ -12,12 +12,14 @@ use super::{Settings, Watch};
 use crate::config::{AccessLog, LogLevel};
 use crate::observe::{Rows, ShardInbox, ShardOutbox, channel};
 use crate::plan::{
-    Backend, Cells, Control, HealthProbe, Key, Limits, Member, Model, Plan, ShardTuning, Target, Timeouts,
+    Backend, Cells, Control, Deployment, HealthProbe, Key, Limits, Member, Model, Plan, ShardTuning, Target,
+    Timeouts,
 };
 use crate::policy::auth::KeyTable;
 use crate::policy::bucket::Rate;
+use crate::policy::failure_state::LimitScope;
 use crate::provider::{Base, Kind, Provider};
-use crate::units::{BackendId, KeyId, ModelId, Nanos, ShardId};
+use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos, ShardId};
 
 pub(super) const ROWS: Rows = Rows { keys: 1, models: 1, backends: 1 };
 
@@ -81,13 +83,21 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             auth_failures: None,
         },
         backends: targets.iter().enumerate().map(|(row, target)| backend(row, target)).collect(),
+        deployments: (0..targets.len())
+            .map(|row| Deployment { backend: BackendId::new(row), model: "llama".into() })
+            .collect(),
         models: Box::new([Model {
             id: ModelId::new(0),
             name: "llama".into(),
             aliases: Box::new(["gpt-4o".into()]),
             fallbacks: Box::new([]),
             pool: (0..targets.len())
-                .map(|row| Member { backend: BackendId::new(row), model_json: None, weight: 1 })
+                .map(|row| Member {
+                    backend: BackendId::new(row),
+                    deployment: DeploymentId::new(row),
+                    model_json: None,
+                    weight: 1,
+                })
                 .collect(),
             timeouts,
             created: 1,
@@ -110,7 +120,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         half_close_is_gone: true,
         output_tokens_default: 256,
         estimate: crate::dialect::estimate::Rates { bytes_per_token: 4, image_tokens: 1_105 },
-        cells: Cells::new(1, targets.len(), 1, 1),
+        cells: Cells::new(1, targets.len(), targets.len(), 1, 1),
     }
 }
 
@@ -126,6 +136,7 @@ fn backend(row: usize, target: &Target) -> Backend {
         base: Base::default(),
         credential_lines: CREDENTIAL.into(),
         in_flight_max: u32::MAX,
+        limit_scope: LimitScope::Model,
         health: HealthProbe {
             path: Some("/health".into()),
             interval: millis(10),

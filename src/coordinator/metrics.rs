@@ -1,7 +1,7 @@
 //! The families of `/metrics`: what is measured, under which name, with which labels.
 //!
-//! One dimension per family (model, backend, key or shard; never a product of them), so the page grows with the
-//! sum of the plan's tables. `gen_ai_*` are the OpenTelemetry GenAI metrics in Prometheus form; the rest is ours.
+//! One dimension per family (model, backend, key, shard, or deployment: a backend with its name for a model; never a
+//! product of tables), so the page grows with the sum of the plan's tables. `gen_ai_*` are the OpenTelemetry GenAI metrics in Prometheus form; the rest is ours.
 
 use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
@@ -14,11 +14,12 @@ use crate::observe::counters::Form;
 use crate::observe::histogram::{
     DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, ModelTimes, OVERHEAD_BOUNDS, PER_TOKEN_BOUNDS, TOKEN_BOUNDS, Timing,
 };
-use crate::observe::prometheus::{Family, OTHER, Page, shown};
+use crate::observe::prometheus::{Family, OTHER, Page, SERIES_MAX, shown};
 use crate::observe::usage::{CLASSES, TOKEN_TYPES};
 use crate::observe::{Counter, Usage};
 use crate::plan::cells::Health;
-use crate::policy::breaker::Admission;
+use crate::policy::breaker::{Admission, Breaker};
+use crate::units::{DeploymentId, Nanos};
 
 /// Bytes to start a page with.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -32,6 +33,7 @@ pub(super) fn page(watch: &Watch) -> String {
     usage(&mut page, watch);
     times(&mut page, watch);
     backends(&mut page, watch);
+    deployments(&mut page, watch);
     log(&mut page, watch);
     process_numbers(&mut page, watch);
     page.finish()
@@ -301,14 +303,11 @@ fn backends(page: &mut Page, watch: &Watch) {
         "0 if the backend fails its health probe; 1 also if it is not probed.",
         &|row| u64::from(cells(row).health() != Health::Down),
     );
-    gauge("ringway_backend_breaker", "0 closed, 1 half open, 2 open.", &|row| match cells(row)
-        .breaker
-        .peek(now)
-    {
-        Admission::Closed => 0,
-        Admission::Probe => 1,
-        Admission::Open { .. } => 2,
-    });
+    gauge(
+        "ringway_backend_breaker",
+        "By failures to connect: 0 closed, 1 half open, 2 open for all deployments of the backend.",
+        &|row| state(&cells(row).breaker, now),
+    );
     gauge("ringway_backend_in_flight", "Exchanges in flight to the backend.", &|row| {
         u64::from(cells(row).in_flight.count())
     });
@@ -336,6 +335,40 @@ fn backends(page: &mut Page, watch: &Watch) {
         "Lookups of backend names that failed; the last answer was kept.",
     )
     .count(&[], watch.resolve_failures.load(Ordering::Relaxed));
+}
+
+fn deployments(page: &mut Page, watch: &Watch) {
+    let (plan, now) = (&watch.plan, clock::now());
+    let rows = || (0..plan.deployments.len().min(SERIES_MAX)).map(DeploymentId::new);
+    let mut emit = |name, help, value: &dyn Fn(DeploymentId) -> f64| {
+        let mut family = page.gauge(name, help);
+        for id in rows() {
+            let row = plan.deployment(id);
+            let labels = [("backend", &*plan.backend(row.backend).name), ("model", &*row.model)];
+            family.value(&labels, value(id));
+        }
+    };
+    emit(
+        "ringway_deployment_breaker",
+        "By responses: 0 closed, 1 half open, 2 open. The model is the backend's own name for it.",
+        &|id| state(&plan.cells.deployment(id).breaker, now) as f64,
+    );
+    emit(
+        "ringway_deployment_pause_seconds",
+        "For how long the deployment gets no requests, by its own breaker or its backend's.",
+        &|id| {
+            let blocked = plan.failure_state(id, false).blocked(now);
+            blocked.map_or(0.0, |(_, until)| until.since(now).seconds())
+        },
+    );
+}
+
+fn state(breaker: &Breaker, now: Nanos) -> u64 {
+    match breaker.peek(now) {
+        Admission::Closed => 0,
+        Admission::Probe => 1,
+        Admission::Open { .. } => 2,
+    }
 }
 
 fn log(page: &mut Page, watch: &Watch) {

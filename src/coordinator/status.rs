@@ -11,12 +11,15 @@ use crate::observe::histogram::Timing;
 use crate::observe::{Counter, Usage};
 use crate::plan::cells::Health;
 use crate::plan::{self, Target};
-use crate::policy::breaker::Admission;
+use crate::policy::breaker::{Admission, Breaker};
 use crate::policy::bucket::{Bucket, Rate};
-use crate::units::{Nanos, ShardId};
+use crate::units::{DeploymentId, Nanos, ShardId};
 
 /// Keys listed; `keys_total` tells how many there are.
 const KEYS_MAX: usize = 1_000;
+
+/// Deployments listed; `deployments_total` tells how many there are.
+const DEPLOYMENTS_MAX: usize = 1_000;
 
 /// The whole page.
 #[derive(Serialize)]
@@ -34,6 +37,8 @@ pub(super) struct Status<'a> {
     shards: Vec<Shard>,
     models: Vec<Model<'a>>,
     backends: Vec<Backend<'a>>,
+    deployments_total: usize,
+    deployments: Vec<Deployment<'a>>,
     keys_required: bool,
     keys_total: usize,
     keys: Vec<Key<'a>>,
@@ -100,6 +105,18 @@ struct Backend<'a> {
     requests: u64,
 }
 
+/// A backend serving a model under the backend's own name for it.
+#[derive(Serialize)]
+struct Deployment<'a> {
+    backend: &'a str,
+    model: &'a str,
+    breaker: &'static str,
+    /// Why it gets no requests now: failures, limit (429) or unavailable (503).
+    blocked_by: Option<&'static str>,
+    /// For how long.
+    blocked_seconds: Option<f64>,
+}
+
 #[derive(Serialize)]
 struct Key<'a> {
     name: &'a str,
@@ -153,6 +170,10 @@ pub(super) fn read(watch: &Watch) -> Status<'_> {
         shards: (0..plan.shards.len()).map(|index| shard(watch, index)).collect(),
         models: plan.models.iter().map(|row| model(watch, row, now)).collect(),
         backends: plan.backends.iter().map(|row| backend(watch, row, now)).collect(),
+        deployments_total: plan.deployments.len(),
+        deployments: (0..plan.deployments.len().min(DEPLOYMENTS_MAX))
+            .map(|row| deployment(watch, row, now))
+            .collect(),
         keys_required: plan.keys_required,
         keys_total: plan.keys.len(),
         keys: plan.keys.iter().take(KEYS_MAX).map(|row| key(watch, row, now)).collect(),
@@ -192,7 +213,7 @@ fn model<'a>(watch: &'a Watch, row: &'a plan::Model, now: Nanos) -> Model<'a> {
         name: &row.name,
         aliases: row.aliases.iter().map(|alias| &**alias).collect(),
         pool: row.pool.iter().map(|member| &*watch.plan.backend(member.backend).name).collect(),
-        usable: row.pool.iter().any(|member| watch.usable(member.backend, now)),
+        usable: watch.usable(row, now),
         requests: requests(&usage),
         input_tokens: usage.tokens[0],
         output_tokens: usage.tokens[2],
@@ -221,15 +242,31 @@ fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a>
             Health::Down => "down",
         },
         last_probe_failure: lock(&watch.probes[row.id.index()].last_failure).clone(),
-        breaker: match cells.breaker.peek(now) {
-            Admission::Closed => "closed",
-            Admission::Probe => "half_open",
-            Admission::Open { .. } => "open",
-        },
+        breaker: breaker(&cells.breaker, now),
         in_flight: cells.in_flight.count(),
         in_flight_max: bounded(row.in_flight_max),
         pending_tokens: watch.plan.cells.loads(row.id).map(|load| load.pending_tokens()).sum(),
         requests: requests(&watch.usage(|inbox| inbox.tables.backend(row.id))),
+    }
+}
+
+fn deployment<'a>(watch: &'a Watch, row: usize, now: Nanos) -> Deployment<'a> {
+    let (plan, id) = (&watch.plan, DeploymentId::new(row));
+    let blocked = plan.failure_state(id, false).blocked(now);
+    Deployment {
+        backend: &plan.backend(plan.deployment(id).backend).name,
+        model: &plan.deployment(id).model,
+        breaker: breaker(&plan.cells.deployment(id).breaker, now),
+        blocked_by: blocked.map(|(cause, _)| cause.name()),
+        blocked_seconds: blocked.map(|(_, until)| until.since(now).seconds()),
+    }
+}
+
+fn breaker(breaker: &Breaker, now: Nanos) -> &'static str {
+    match breaker.peek(now) {
+        Admission::Closed => "closed",
+        Admission::Probe => "half_open",
+        Admission::Open { .. } => "open",
     }
 }
 

@@ -13,7 +13,8 @@ use crate::observe::{Record, ShardOutbox};
 use crate::plan::cells::Health;
 use crate::plan::control::Presence;
 use crate::policy::auth;
-use crate::units::{BackendId, Nanos};
+use crate::policy::breaker::Cause;
+use crate::units::{BackendId, DeploymentId, Nanos};
 
 struct House {
     coordinator: Coordinator,
@@ -74,7 +75,8 @@ fn readiness_follows_shards_backends_and_the_end() {
     backend.set_health(Health::Down);
     assert_eq!(house.get("/readyz"), (503, "no model has a usable backend\n".to_owned()));
     backend.set_health(Health::Up);
-    backend.breaker.hold(Nanos::NEVER);
+    let deployment = house.plan.cells.deployment(DeploymentId::new(0));
+    deployment.breaker.hold(Nanos::NEVER, Cause::Limit);
     assert_eq!(house.get("/readyz").0, 503);
     assert_eq!(house.get("/healthz"), (200, "ok\n".to_owned()));
 
@@ -189,6 +191,8 @@ fn metrics_show_what_shards_settled() {
         "ringway_backend_up{backend=\"gpu-0\"} 1",
         "ringway_backend_breaker{backend=\"gpu-0\"} 0",
         "ringway_backend_in_flight{backend=\"gpu-0\"} 0",
+        "ringway_deployment_breaker{backend=\"gpu-0\",model=\"llama\"} 0",
+        "ringway_deployment_pause_seconds{backend=\"gpu-0\",model=\"llama\"} 0",
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }
@@ -241,6 +245,10 @@ fn status_names_everything_and_shows_no_secret() {
     assert_eq!(status["backends"][0]["addresses"][0], "192.0.2.1:8000");
     assert_eq!(status["backends"][0]["health"], "unknown");
     assert_eq!(status["backends"][0]["breaker"], "closed");
+    let deployment = &status["deployments"][0];
+    assert_eq!((&deployment["backend"], &deployment["model"]), (&"gpu-0".into(), &"llama".into()));
+    assert_eq!(deployment["breaker"], "closed");
+    assert!(deployment["blocked_by"].is_null() && deployment["blocked_seconds"].is_null());
     assert_eq!(status["keys"][0]["name"], "team \"blue\"\n");
     assert_eq!(status["keys"][0]["requests"]["remaining"], 10);
     assert!(status["keys"][0]["tokens"].is_null());

@@ -12,7 +12,10 @@ use crate::wire::json::quote;
 /// As the fault says, except that Anthropic has its own status for overload (529).
 pub fn status(dialect: Dialect, kind: Kind) -> u16 {
     match (dialect, kind) {
-        (Dialect::Anthropic, Kind::Overloaded | Kind::Draining | Kind::NoBackend | Kind::BackendBusy) => 529,
+        (
+            Dialect::Anthropic,
+            Kind::Overloaded | Kind::Draining | Kind::NoBackend | Kind::BackendBusy | Kind::BackendOverloaded,
+        ) => 529,
         _ => kind.status(),
     }
 }

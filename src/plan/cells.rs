@@ -16,7 +16,7 @@ use crate::policy::bucket::Bucket;
 use crate::policy::inflight::Gauge;
 use crate::policy::load::{Ewma, Load};
 use crate::sync::{AtomicU8, Ordering};
-use crate::units::{BackendId, KeyId, ModelId, ShardId};
+use crate::units::{BackendId, DeploymentId, KeyId, ModelId, ShardId};
 
 /// All shared cells of one plan.
 pub struct Cells {
@@ -24,6 +24,8 @@ pub struct Cells {
     keys: Box<[Arc<CachePadded<KeyCells>>]>,
     /// By `BackendId`.
     backends: Box<[Arc<CachePadded<BackendCells>>]>,
+    /// By `DeploymentId`.
+    deployments: Box<[Arc<CachePadded<DeploymentCells>>]>,
     /// By `ModelId`.
     models: Box<[Arc<CachePadded<ModelCells>>]>,
     /// By `BackendId`, then by `ShardId`: each cell written by that shard only.
@@ -51,13 +53,20 @@ pub struct ModelCells {
 /// What is known of one backend.
 #[derive(Default)]
 pub struct BackendCells {
-    /// Passive failures and cool-downs.
+    /// Failures of the transport, and pauses that apply to all its deployments.
     pub breaker: Breaker,
-    /// Observed over predicted time to the first token.
-    pub ewma: Ewma,
     /// Exchanges in flight over all shards.
     pub in_flight: Gauge,
     health: AtomicU8,
+}
+
+/// What the responses of one deployment say of it.
+#[derive(Default)]
+pub struct DeploymentCells {
+    /// Failures, and pauses that it asked for.
+    pub breaker: Breaker,
+    /// Observed over predicted time to the first token.
+    pub ewma: Ewma,
 }
 
 /// One attempt's share of a backend's load. It has to be given back.
@@ -85,8 +94,9 @@ pub enum Health {
 
 impl Cells {
     /// Fresh cells for tables of these lengths.
-    pub fn new(shards: usize, backends: usize, models: usize, keys: usize) -> Self {
+    pub fn new(shards: usize, backends: usize, deployments: usize, models: usize, keys: usize) -> Self {
         Self {
+            deployments: repeat_with(Arc::default).take(deployments).collect(),
             models: repeat_with(Arc::default).take(models).collect(),
             keys: repeat_with(Arc::default).take(keys).collect(),
             backends: repeat_with(Arc::default).take(backends).collect(),
@@ -112,6 +122,11 @@ impl Cells {
         self.loads[backend.index()] = Arc::clone(&from.loads[id.index()]);
     }
 
+    /// Goes on with the cells of a deployment of another plan.
+    pub(super) fn carry_deployment(&mut self, deployment: DeploymentId, from: &Self, id: DeploymentId) {
+        self.deployments[deployment.index()] = Arc::clone(&from.deployments[id.index()]);
+    }
+
     /// The limits of one key.
     pub fn key(&self, key: KeyId) -> &KeyCells {
         &self.keys[key.index()]
@@ -125,6 +140,11 @@ impl Cells {
     /// What is known of one backend.
     pub fn backend(&self, backend: BackendId) -> &BackendCells {
         &self.backends[backend.index()]
+    }
+
+    /// What the responses of one deployment say of it.
+    pub fn deployment(&self, deployment: DeploymentId) -> &DeploymentCells {
+        &self.deployments[deployment.index()]
     }
 
     /// The load one shard has put on one backend.

@@ -19,10 +19,11 @@ use arc_swap::ArcSwap;
 use crate::dialect::estimate;
 use crate::policy::auth::KeyTable;
 use crate::policy::bucket::Rate;
+use crate::policy::failure_state::{FailureState, LimitScope};
 use crate::policy::origin::Pages;
 use crate::provider;
 use crate::sync::{AtomicBool, Ordering};
-use crate::units::{BackendId, KeyId, ModelId, Nanos};
+use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos};
 pub use cells::Cells;
 pub use control::Control;
 pub use hatch::Hatch;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub limits: Limits,
     /// By `BackendId`, in the order of their names.
     pub backends: Box<[Backend]>,
+    /// By `DeploymentId`, in the order of their backends and of those' names for the model.
+    pub deployments: Box<[Deployment]>,
     /// By `ModelId`, in the order of their names.
     pub models: Box<[Model]>,
     /// Public names and aliases. Sorted: of the few that there are, a search costs less than a hash does.
@@ -178,6 +181,8 @@ pub struct Backend {
     pub credential_lines: Box<[u8]>,
     /// Exchanges in flight at once over all shards, `u32::MAX` for no bound.
     pub in_flight_max: u32,
+    /// To whom its limits (429) apply.
+    pub limit_scope: LimitScope,
     /// Active probe.
     pub health: HealthProbe,
     /// KV capacity in tokens for the balance score, 0 if unknown.
@@ -249,10 +254,25 @@ pub struct Model {
     pub created: u64,
 }
 
+/// One backend serving one model under the backend's own name for it. Public models that reach the same one share it, and
+/// so share what its responses say (`cells::DeploymentCells`).
+///
+/// Rows are those that the configuration names. Names that clients choose will need cells of their own, by backend and
+/// name, in a table with a bound.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Deployment {
+    /// Its backend.
+    pub backend: BackendId,
+    /// The backend's own name for the model.
+    pub model: Box<str>,
+}
+
 /// One backend of a pool.
 pub struct Member {
     /// Which.
     pub backend: BackendId,
+    /// The deployment that this is.
+    pub deployment: DeploymentId,
     /// The backend's own name for the model as a JSON string with its quotes, to be spliced over the client's;
     /// `None` passes the client's bytes.
     pub model_json: Option<Box<[u8]>>,
@@ -301,6 +321,17 @@ impl Backend {
 }
 
 impl Plan {
+    /// The failure state of a deployment; `alone`: there is nobody else to ask.
+    pub fn failure_state(&self, id: DeploymentId, alone: bool) -> FailureState<'_> {
+        let backend = self.deployment(id).backend;
+        FailureState {
+            backend: &self.cells.backend(backend).breaker,
+            deployment: &self.cells.deployment(id).breaker,
+            limit_scope: self.backend(backend).limit_scope,
+            alone,
+        }
+    }
+
     /// Makes this plan the successor of one that is in force: it goes on with the cells of the keys and backends that
     /// are the same, and with the addresses of the names that both know.
     pub fn follow(&mut self, old: &Self) {
@@ -309,6 +340,11 @@ impl Plan {
             if let Some(before) = old.backend_named(&backend.name).filter(|before| backend.is_where(before)) {
                 self.cells.carry_backend(backend.id, &old.cells, before.id);
                 backend.addresses.store(before.addresses.load_full());
+            }
+        }
+        for (index, deployment) in self.deployments.iter().enumerate() {
+            if let Some(before) = self.before(deployment, old) {
+                self.cells.carry_deployment(DeploymentId::new(index), &old.cells, before);
             }
         }
         for model in &self.models {
@@ -323,6 +359,14 @@ impl Plan {
                 key.revoked = Arc::clone(&before.revoked);
             }
         }
+    }
+
+    /// The same deployment of an older plan: the backend of the same name and place, by the same name for the model.
+    fn before(&self, deployment: &Deployment, old: &Self) -> Option<DeploymentId> {
+        let backend = self.backend(deployment.backend);
+        let before = old.backend_named(&backend.name).filter(|before| backend.is_where(before))?;
+        let same = Deployment { backend: before.id, model: deployment.model.clone() };
+        old.deployments.binary_search(&same).ok().map(DeploymentId::new)
     }
 
     /// Tells what still runs under `old` which of its keys are out of service now that this plan is in force.
@@ -352,6 +396,11 @@ impl Plan {
     /// The row of a backend.
     pub fn backend(&self, id: BackendId) -> &Backend {
         &self.backends[id.index()]
+    }
+
+    /// The row of a deployment.
+    pub fn deployment(&self, id: DeploymentId) -> &Deployment {
+        &self.deployments[id.index()]
     }
 
     /// The row of a model.

@@ -1,8 +1,8 @@
-//! Passive failures of a backend: closed, open until a time, half open with one probe.
+//! Passive failures of a backend or of one deployment: closed, open until a time, half open with one probe. Which of the
+//! two hears of which failure is the business of [`super::failure_state`].
 //!
 //! Everything is in one word, so that all shards agree without a lock and exactly one of them gets the probe.
 
-use crate::error::Kind;
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::Nanos;
 
@@ -32,10 +32,32 @@ pub enum Admission {
     },
 }
 
-/// The breaker of one backend. A fresh one is closed.
+/// Why a breaker is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// It failed too often.
+    Failures,
+    /// It is at a limit (429) and asked for a pause.
+    Limit,
+    /// It takes no work for now (503) and asked for a pause.
+    Unavailable,
+}
+
+impl Cause {
+    /// Its name in the status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::Failures => "failures",
+            Cause::Limit => "limit",
+            Cause::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// The breaker of one backend or deployment. A fresh one is closed.
 ///
-/// One word, from the low end: `until` in milliseconds (42 bits, 139 years), consecutive failures (14), openings in a
-/// row (6), state (2).
+/// One word, from the low end: `until` in milliseconds (42 bits, 139 years), consecutive failures (12), cause (2),
+/// openings in a row (6), state (2).
 #[derive(Default)]
 pub struct Breaker {
     word: AtomicU64,
@@ -46,7 +68,7 @@ pub struct Breaker {
 pub const PROBE_MAX: Nanos = Nanos(30_000_000_000);
 
 const UNTIL_MAX: u64 = (1 << 42) - 1;
-const FAILURES_MAX: u64 = (1 << 14) - 1;
+const FAILURES_MAX: u64 = (1 << 12) - 1;
 const OPENINGS_MAX: u64 = (1 << 6) - 1;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,12 +82,14 @@ enum State {
 struct Word {
     state: State,
     openings: u64,
+    cause: Cause,
     failures: u64,
     until_ms: u64,
 }
 
 impl Word {
-    const CLOSED: Word = Word { state: State::Closed, openings: 0, failures: 0, until_ms: 0 };
+    const CLOSED: Word =
+        Word { state: State::Closed, openings: 0, cause: Cause::Failures, failures: 0, until_ms: 0 };
 
     fn unpack(word: u64) -> Self {
         Self {
@@ -75,6 +99,11 @@ impl Word {
                 _ => State::Probing,
             },
             openings: word >> 56 & OPENINGS_MAX,
+            cause: match word >> 54 & 3 {
+                0 => Cause::Failures,
+                1 => Cause::Limit,
+                _ => Cause::Unavailable,
+            },
             failures: word >> 42 & FAILURES_MAX,
             until_ms: word & UNTIL_MAX,
         }
@@ -83,6 +112,7 @@ impl Word {
     fn pack(self) -> u64 {
         (self.state as u64) << 62
             | self.openings.min(OPENINGS_MAX) << 56
+            | (self.cause as u64) << 54
             | self.failures.min(FAILURES_MAX) << 42
             | self.until_ms.min(UNTIL_MAX)
     }
@@ -100,6 +130,7 @@ impl Word {
         Word {
             state: State::Open,
             openings: self.openings + 1,
+            cause: Cause::Failures,
             failures: 0,
             until_ms: millis_up(now.plus(Nanos(open_for - less as u64))),
         }
@@ -143,10 +174,16 @@ impl Breaker {
         }
     }
 
-    /// Whether it is open because the backend asked for a pause, not because it failed.
-    pub fn is_held(&self, now: Nanos) -> bool {
+    /// Why it admits nothing now, and until when. `None`: it is closed, or the next request may be its probe.
+    pub fn open(&self, now: Nanos) -> Option<(Cause, Nanos)> {
         let word = Word::unpack(self.word.load(Ordering::Relaxed));
-        word.state != State::Closed && word.openings == 0 && now.millis() < word.until_ms
+        (word.state != State::Closed && now.millis() < word.until_ms).then(|| (word.cause, word.until()))
+    }
+
+    /// Whether it is half open, and its probe is on its way.
+    pub fn is_probing(&self, now: Nanos) -> bool {
+        let word = Word::unpack(self.word.load(Ordering::Relaxed));
+        word.state == State::Probing && now.millis() < word.until_ms
     }
 
     /// An answer came. Ends a row of failures and closes a half-open breaker. An open one stays open until its time:
@@ -158,6 +195,13 @@ impl Breaker {
         self.update(|word| {
             let open = word.state == State::Open && now.millis() < word.until_ms;
             (!open).then_some(Word::CLOSED)
+        });
+    }
+
+    /// A connection was made. Closes a half-open breaker that failures had opened: they were failures to connect.
+    pub fn connected(&self) {
+        self.update(|word| {
+            (word.state == State::Probing && word.cause == Cause::Failures).then_some(Word::CLOSED)
         });
     }
 
@@ -182,11 +226,11 @@ impl Breaker {
 
     /// Opens it until the time the backend itself asked for (`Retry-After`), or longer if it is open for longer.
     /// Does not count as a failure.
-    pub fn hold(&self, until: Nanos) {
+    pub fn hold(&self, until: Nanos, cause: Cause) {
         let until_ms = millis_up(until);
         self.update(|word| match word.state {
             State::Open if word.until_ms >= until_ms => None,
-            _ => Some(Word { state: State::Open, until_ms, ..word }),
+            _ => Some(Word { state: State::Open, cause, until_ms, ..word }),
         });
     }
 
@@ -207,35 +251,6 @@ impl Breaker {
         });
     }
 }
-
-/// Tells a breaker how an exchange with its backend failed. `asked`: the pause the backend asked for. `probes`: it was the
-/// probe, which the next may be if nothing has come of it; what others leave undone is not to end that.
-pub fn report(breaker: &Breaker, kind: Kind, asked: Option<Nanos>, probes: bool, now: Nanos, random: u64) {
-    match kind {
-        Kind::BackendBusy => breaker.hold(now.plus(asked.unwrap_or(HOLD_UNASKED).min(HOLD_MAX))),
-        Kind::ClientGone
-        | Kind::KeyRevoked
-        | Kind::Draining
-        | Kind::HeadMalformed
-        | Kind::SocketsExhausted => {
-            if probes {
-                breaker.abandon(now);
-            }
-        }
-        Kind::ContextExceeded => breaker.success(now),
-        _ => {
-            breaker.failure(now, &SETTINGS, random);
-        }
-    }
-}
-
-/// The pause of a backend that did not say how long.
-const HOLD_UNASKED: Nanos = Nanos(1_000_000_000);
-/// The longest a backend's own `Retry-After` keeps it out of the pool.
-const HOLD_MAX: Nanos = Nanos(300_000_000_000);
-/// When passive failures take a backend out of the pool (by taste).
-const SETTINGS: Settings =
-    Settings { threshold: 5, open_for: Nanos(1_000_000_000), open_max: Nanos(30_000_000_000) };
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
 mod model;
@@ -288,13 +303,32 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_was_asked_for_is_no_failure() {
+    fn an_open_breaker_says_why_and_until_when() {
         let held = Breaker::default();
-        held.hold(seconds(20));
-        assert!(held.is_held(seconds(10)) && !held.is_held(seconds(20)));
+        assert_eq!(held.open(seconds(10)), None);
+        held.hold(seconds(20), Cause::Limit);
+        assert_eq!(held.open(seconds(10)), Some((Cause::Limit, seconds(20))));
+        assert_eq!(held.open(seconds(20)), None);
         let failed = open();
-        failed.hold(seconds(20));
-        assert!(!failed.is_held(seconds(10)) && !Breaker::default().is_held(seconds(10)));
+        assert_eq!(failed.open(seconds(10)), Some((Cause::Failures, seconds(11))));
+        failed.hold(seconds(20), Cause::Unavailable);
+        assert_eq!(failed.open(seconds(10)), Some((Cause::Unavailable, seconds(20))));
+        failed.hold(seconds(15), Cause::Limit);
+        assert_eq!(
+            failed.open(seconds(10)),
+            Some((Cause::Unavailable, seconds(20))),
+            "the longer one counts"
+        );
+    }
+
+    #[test]
+    fn it_is_half_open_while_its_probe_is_on_its_way() {
+        let breaker = open();
+        assert!(!breaker.is_probing(seconds(11)));
+        assert_eq!(breaker.admit(seconds(11)), Admission::Probe);
+        assert!(breaker.is_probing(seconds(11)) && !breaker.is_probing(seconds(41)));
+        breaker.success(seconds(12));
+        assert!(!breaker.is_probing(seconds(12)));
     }
 
     #[test]
@@ -361,15 +395,15 @@ mod tests {
     #[test]
     fn a_hold_lasts_as_asked_and_is_never_shortened() {
         let breaker = Breaker::default();
-        breaker.hold(seconds(45));
-        breaker.hold(seconds(60));
-        breaker.hold(seconds(30));
+        breaker.hold(seconds(45), Cause::Limit);
+        breaker.hold(seconds(60), Cause::Limit);
+        breaker.hold(seconds(30), Cause::Limit);
         breaker.success(seconds(10));
         assert_eq!(breaker.admit(seconds(59)), Admission::Open { until: seconds(60) });
         assert_eq!(breaker.admit(seconds(60)), Admission::Probe);
         breaker.success(seconds(10));
         assert_eq!(breaker.admit(seconds(60)), Admission::Closed);
-        breaker.hold(Nanos::NEVER);
+        breaker.hold(Nanos::NEVER, Cause::Limit);
         assert!(matches!(breaker.admit(Nanos(u64::MAX / 2)), Admission::Probe | Admission::Open { .. }));
     }
 
@@ -381,32 +415,6 @@ mod tests {
         assert_eq!(breaker.peek(seconds(11)), Admission::Probe);
         assert_eq!(breaker.admit(seconds(11)), Admission::Probe);
         assert_eq!(breaker.peek(seconds(11)), Admission::Open { until: seconds(41) });
-    }
-
-    #[test]
-    fn what_happened_decides_what_it_hears() {
-        let after = |kind, asked, probes| {
-            let breaker = open();
-            assert_eq!(breaker.admit(seconds(11)), Admission::Probe);
-            report(&breaker, kind, asked, probes, seconds(11), 0);
-            breaker.peek(seconds(11))
-        };
-        let until = |at| Admission::Open { until: seconds(at) };
-        assert_eq!(
-            after(Kind::BackendFailed, None, true),
-            until(13),
-            "a failed probe opens for twice as long"
-        );
-        assert_eq!(after(Kind::BackendBusy, Some(seconds(7)), true), until(18));
-        assert_eq!(after(Kind::BackendBusy, None, true), until(12));
-        assert_eq!(after(Kind::BackendBusy, Some(seconds(100_000)), true), until(311));
-        assert_eq!(after(Kind::ContextExceeded, None, true), Admission::Closed);
-        for kind in
-            [Kind::ClientGone, Kind::KeyRevoked, Kind::Draining, Kind::HeadMalformed, Kind::SocketsExhausted]
-        {
-            assert_eq!(after(kind, None, true), Admission::Probe, "{kind:?}: the next may try");
-            assert_eq!(after(kind, None, false), until(41), "{kind:?}: it was not the probe");
-        }
     }
 
     #[test]
@@ -429,9 +437,15 @@ mod tests {
 
     #[test]
     fn the_word_holds_every_part_at_its_bound() {
-        let full = Word { state: State::Probing, openings: 99, failures: 1 << 20, until_ms: u64::MAX };
+        let full = Word {
+            state: State::Probing,
+            openings: 99,
+            cause: Cause::Unavailable,
+            failures: 1 << 20,
+            until_ms: u64::MAX,
+        };
         let word = Word::unpack(full.pack());
-        assert!(word.state == State::Probing);
+        assert!(word.state == State::Probing && word.cause == Cause::Unavailable);
         assert_eq!((word.openings, word.failures, word.until_ms), (OPENINGS_MAX, FAILURES_MAX, UNTIL_MAX));
         assert_eq!(Word::CLOSED.pack(), 0);
     }

@@ -8,7 +8,7 @@
 //!               nobody   -> nobody -> wait -> draw, unless it is over
 //! ```
 
-use super::breaker::{self, Breaker};
+use super::failure_state::{FailureState, Probes, Report};
 use super::retry::{self, RetryBudget, Sent};
 use crate::error::Kind;
 use crate::units::Nanos;
@@ -22,8 +22,8 @@ pub struct Course {
     attempts: u32,
     fresh: bool,
     waited: bool,
-    /// The attempt is the one that tries whether its backend is well again.
-    probes: bool,
+    /// Whose probe the attempt is.
+    probes: Probes,
 }
 
 /// What a course keeps to.
@@ -84,7 +84,7 @@ impl Course {
             attempts: 0,
             fresh: false,
             waited: false,
-            probes: false,
+            probes: Probes::default(),
         }
     }
 
@@ -130,8 +130,8 @@ impl Course {
         }
     }
 
-    /// An attempt begins. `probes`: its backend's breaker let it in as its probe.
-    pub fn begin(&mut self, probes: bool) -> Reason {
+    /// An attempt begins. `probes`: the breakers that let it in as their probe.
+    pub fn begin(&mut self, probes: Probes) -> Reason {
         self.probes = probes;
         self.attempts += 1;
         match (self.drawn(), std::mem::take(&mut self.waited)) {
@@ -147,13 +147,13 @@ impl Course {
         self.fresh
     }
 
-    /// The attempt with the member `index` of the pool failed, of which its breaker is told. Returns whether there may be
-    /// another one.
+    /// The attempt with the member `index` of the pool failed, which goes into its failure state. Returns whether there
+    /// may be another one.
     pub fn failed(
         &mut self,
         index: usize,
         failure: Failure,
-        breaker: &Breaker,
+        state: &FailureState<'_>,
         now: Nanos,
         random: u64,
     ) -> bool {
@@ -161,10 +161,9 @@ impl Course {
         // The backend is well: it was the kept connection that was not.
         self.fresh = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
         match self.fresh {
-            true if self.probes => breaker.abandon(now),
-            true => {}
+            true => state.abandon(self.probes, now),
             false => {
-                breaker::report(breaker, kind, asked, self.probes, now, random);
+                state.report(Report { kind, asked, connected: sent.request_bytes }, self.probes, now, random);
                 self.tried.add(index);
             }
         }
@@ -187,7 +186,8 @@ impl Tried {
 
 #[cfg(test)]
 mod tests {
-    use super::super::breaker::Admission;
+    use super::super::breaker::{Admission, Breaker};
+    use super::super::failure_state::LimitScope;
     use super::*;
 
     const RULES: Rules = Rules { attempts_max: 4, retry_wait: Nanos(1_000_000_000) };
@@ -199,8 +199,31 @@ mod tests {
         sent: Sent { reused: true, answer_bytes: false, ..SENT },
     };
 
+    const PROBE: Probes = Probes { backend: false, deployment: true };
+
+    #[derive(Default)]
+    struct Two {
+        backend: Breaker,
+        deployment: Breaker,
+    }
+
+    impl Two {
+        fn state(&self) -> FailureState<'_> {
+            let (backend, deployment) = (&self.backend, &self.deployment);
+            FailureState { backend, deployment, limit_scope: LimitScope::Model, alone: false }
+        }
+
+        /// Open for a second.
+        fn failed() -> Self {
+            let two = Self::default();
+            let report = Report { kind: Kind::BackendFailed, asked: None, connected: true };
+            (0..9).for_each(|_| two.state().report(report, Probes::default(), Nanos(0), 0));
+            two
+        }
+    }
+
     fn fail(course: &mut Course, index: usize, failure: Failure) -> bool {
-        course.failed(index, failure, &Breaker::default(), Nanos(0), 0)
+        course.failed(index, failure, &Two::default().state(), Nanos(0), 0)
     }
 
     fn left(mut budget: RetryBudget) -> usize {
@@ -212,22 +235,22 @@ mod tests {
         let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
         let full = left(budget.clone());
         assert!(course.draw(&mut budget).is_ok() && course.may_queue());
-        assert_eq!(course.begin(false), Reason::First);
+        assert_eq!(course.begin(Probes::default()), Reason::First);
         assert!(fail(&mut course, 0, STALE));
         assert!(course.is_fresh() && !course.tried().contains(0) && !course.may_queue());
         assert!(course.draw(&mut budget).is_ok());
-        assert_eq!((course.begin(false), left(budget.clone())), (Reason::Stale, full));
+        assert_eq!((course.begin(Probes::default()), left(budget.clone())), (Reason::Stale, full));
         assert!(fail(&mut course, 0, FAILED));
         assert!(!course.is_fresh() && course.tried().contains(0) && !course.tried().contains(1));
         assert!(course.draw(&mut budget).is_ok());
-        assert_eq!((course.begin(false), left(budget)), (Reason::Failover, full - 1));
+        assert_eq!((course.begin(Probes::default()), left(budget)), (Reason::Failover, full - 1));
     }
 
     #[test]
     fn without_a_retry_left_it_is_over() {
         let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
         while budget.take() {}
-        course.begin(false);
+        course.begin(Probes::default());
         fail(&mut course, 0, FAILED);
         assert_eq!(course.draw(&mut budget), Err(Kind::BackendFailed));
     }
@@ -237,7 +260,7 @@ mod tests {
         let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
         let full = left(budget.clone());
         assert_eq!(course.nobody(&mut budget, 0), Nobody::Unasked);
-        course.begin(false);
+        course.begin(Probes::default());
         fail(&mut course, 0, FAILED);
         course.draw(&mut budget).unwrap();
         assert_eq!(course.nobody(&mut budget, 0), Nobody::Wait(Nanos(250_000_000)));
@@ -246,7 +269,7 @@ mod tests {
         course.draw(&mut budget).unwrap();
         assert_eq!(course.nobody(&mut budget, 0), Nobody::Over(Kind::BackendFailed));
         course.draw(&mut budget).unwrap();
-        assert_eq!(course.begin(false), Reason::Waited);
+        assert_eq!(course.begin(Probes::default()), Reason::Waited);
         fail(&mut course, 0, FAILED);
         course.draw(&mut budget).unwrap();
         assert_eq!(course.nobody(&mut budget, 0), Nobody::Wait(Nanos(500_000_000)));
@@ -255,7 +278,7 @@ mod tests {
     #[test]
     fn a_wait_beyond_its_bound_is_none() {
         let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
-        course.begin(false);
+        course.begin(Probes::default());
         let asked = Some(Nanos(RULES.retry_wait.0 + 1));
         fail(&mut course, 0, Failure { kind: Kind::BackendBusy, asked, sent: SENT });
         course.draw(&mut budget).unwrap();
@@ -265,41 +288,39 @@ mod tests {
     #[test]
     fn the_last_attempt_is_the_last() {
         let mut course = Course::new(Rules { attempts_max: 2, ..RULES });
-        course.begin(false);
+        course.begin(Probes::default());
         assert!(fail(&mut course, 0, FAILED));
-        course.begin(false);
+        course.begin(Probes::default());
         assert!(!fail(&mut course, 1, FAILED));
     }
 
     #[test]
     fn a_dead_kept_connection_is_not_the_backends_failure() {
-        let breaker = Breaker::default();
+        let two = Two::default();
         let mut course = Course::new(RULES);
         for _ in 0..100 {
-            course.failed(0, STALE, &breaker, Nanos(0), 0);
+            course.failed(0, STALE, &two.state(), Nanos(0), 0);
         }
-        assert_eq!(breaker.peek(Nanos(0)), breaker::Admission::Closed);
+        assert_eq!(two.state().admit(Nanos(0)), Some(Probes::default()));
         for _ in 0..5 {
-            course.failed(0, FAILED, &breaker, Nanos(0), 0);
+            course.failed(0, FAILED, &two.state(), Nanos(0), 0);
         }
-        assert!(matches!(breaker.peek(Nanos(0)), breaker::Admission::Open { .. }));
+        assert_eq!(two.state().admit(Nanos(0)), None);
     }
 
     #[test]
     fn who_is_not_the_probe_does_not_end_it() {
-        let (breaker, later) = (Breaker::default(), Nanos(60_000_000_000));
+        let (two, later) = (Two::failed(), Nanos(60_000_000_000));
+        let state = two.state();
         let left = Failure { kind: Kind::ClientGone, ..FAILED };
         let (mut early, mut probe) = (Course::new(RULES), Course::new(RULES));
-        early.begin(false);
-        for _ in 0..9 {
-            breaker::report(&breaker, Kind::BackendFailed, None, false, Nanos(0), 0);
-        }
-        assert_eq!(breaker.admit(later), Admission::Probe);
-        probe.begin(true);
-        early.failed(0, left, &breaker, later, 0);
-        assert!(matches!(breaker.admit(later), Admission::Open { .. }), "a second probe beside the first");
-        probe.failed(0, left, &breaker, later, 0);
-        assert_eq!(breaker.admit(later), Admission::Probe);
+        early.begin(Probes::default());
+        assert_eq!(state.admit(later), Some(PROBE));
+        probe.begin(PROBE);
+        early.failed(0, left, &state, later, 0);
+        assert_eq!(state.admit(later), None, "a second probe beside the first");
+        probe.failed(0, left, &state, later, 0);
+        assert_eq!(state.admit(later), Some(PROBE));
     }
 
     #[test]
@@ -311,7 +332,7 @@ mod tests {
             Failure { kind: Kind::BackendBusy, ..STALE },
         ] {
             let mut course = Course::new(RULES);
-            course.begin(false);
+            course.begin(Probes::default());
             fail(&mut course, 0, failure);
             assert!(!course.is_fresh() && course.tried().contains(0), "{failure:?}");
         }
@@ -319,16 +340,13 @@ mod tests {
 
     #[test]
     fn a_probe_on_a_stale_connection_is_there_for_the_next_and_for_nobody_else() {
-        for probes in [true, false] {
-            let (breaker, later) = (Breaker::default(), Nanos(60_000_000_000));
-            for _ in 0..9 {
-                breaker::report(&breaker, Kind::BackendFailed, None, false, Nanos(0), 0);
-            }
-            assert_eq!(breaker.admit(later), Admission::Probe);
+        for probes in [PROBE, Probes::default()] {
+            let (two, later) = (Two::failed(), Nanos(60_000_000_000));
+            assert_eq!(two.state().admit(later), Some(PROBE));
             let mut course = Course::new(RULES);
             course.begin(probes);
-            course.failed(0, STALE, &breaker, later, 0);
-            assert_eq!(breaker.peek(later) == Admission::Probe, probes);
+            course.failed(0, STALE, &two.state(), later, 0);
+            assert_eq!(two.deployment.peek(later) == Admission::Probe, probes.any());
         }
     }
 

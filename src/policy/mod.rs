@@ -5,7 +5,8 @@
 //!
 //! - May it: [`auth`] (which key), [`failures`] (who has none too often), [`bucket`] (how many per minute), [`inflight`]
 //!   (how many at once).
-//! - Where: [`balance`] scores the backends of a pool from their [`load`], [`breaker`] leaves out the failing ones.
+//! - Where: [`balance`] scores the backends of a pool from their [`load`]; [`failure_state`] says whom a failure
+//!   takes out of service, with two [`breaker`]s each.
 //! - When: [`queue`] says whose turn it is where all of them have enough to do.
 //! - How often: [`retry`] says whether a failed attempt may be made again, [`course`] what comes after it.
 
@@ -14,6 +15,7 @@ pub mod balance;
 pub mod breaker;
 pub mod bucket;
 pub mod course;
+pub mod failure_state;
 pub mod failures;
 pub mod inflight;
 pub mod load;

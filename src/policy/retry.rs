@@ -1,5 +1,6 @@
 //! May a failed attempt be made again?
 
+use super::failure_state::HOLD_UNASKED;
 use crate::error::{Kind, Retry, Side};
 use crate::units::Nanos;
 
@@ -43,16 +44,17 @@ pub fn falls_back(kind: Kind) -> bool {
     }
 }
 
-/// How long to wait before the same backend is asked once more: what it asked for itself, or else 250 ms that double
-/// with each of the `attempts` made, and up to a quarter more so that those who failed together do not come together.
+/// How long to wait before the same backend is asked once more: what it asked for itself, or else a second if it is busy
+/// and 250 ms that double with each of the `attempts` made if it failed, and up to a quarter more so that those who failed together do not come together.
 ///
 /// `None` if waiting does not help: only refusals and failures pass.
 pub fn wait(kind: Kind, asked: Option<Nanos>, attempts: u32, random: u64) -> Option<Nanos> {
     if !matches!(kind.retry(), Retry::Yes) || matches!(kind, Kind::BackendDenied | Kind::TlsFailed) {
         return None;
     }
-    let doubled = FIRST_WAIT.0 << attempts.saturating_sub(1).min(DOUBLINGS_MAX);
-    let wait = asked.unwrap_or(Nanos(doubled));
+    let doubled = Nanos(FIRST_WAIT.0 << attempts.saturating_sub(1).min(DOUBLINGS_MAX));
+    let busy = matches!(kind, Kind::BackendBusy | Kind::BackendOverloaded);
+    let wait = asked.unwrap_or(if busy { HOLD_UNASKED } else { doubled });
     Some(wait.plus(Nanos(random % (wait.0 / 4 + 1))))
 }
 
@@ -147,6 +149,7 @@ mod tests {
     fn waits_are_what_was_asked_for_or_double_with_a_little_more() {
         let second = Nanos(1_000_000_000);
         assert_eq!(wait(Kind::BackendBusy, Some(second), 1, 0), Some(second));
+        assert_eq!(wait(Kind::BackendOverloaded, None, 3, 0), Some(second));
         assert_eq!(wait(Kind::BackendFailed, None, 1, 0), Some(FIRST_WAIT));
         assert_eq!(wait(Kind::BackendFailed, None, 3, 0), Some(second));
         assert_eq!(wait(Kind::BackendFailed, None, 99, 0), Some(Nanos(4_000_000_000)));

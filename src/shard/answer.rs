@@ -12,7 +12,7 @@ use crate::dialect::{Api, overflow};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::plan::Limits;
-use crate::units::Nanos;
+use crate::units::{DeploymentId, Nanos};
 use crate::wire::head::ResponseHead;
 use crate::wire::sse;
 
@@ -24,6 +24,9 @@ pub(super) struct Answer {
     pub(super) decode: Decode,
     pub(super) decoded: Decoded,
     pub(super) lease: Lease,
+    pub(super) deployment: DeploymentId,
+    /// There is nobody else to ask.
+    pub(super) alone: bool,
     pub(super) head: ResponseHead,
     /// The head, then payload: what came with it, of a stream at least the first event.
     pub(super) block: Block,
@@ -41,10 +44,11 @@ impl Answer {
     pub(super) fn refusal(&self, api: Api, holds: bool) -> Option<Fault> {
         let status = self.head.status;
         match status {
-            429 | 503 => {
-                let wait = self.head.retry_after.and_then(|span| seconds(span.of(&self.block)));
-                Some(choose::busy().retry_after(wait.unwrap_or(RETRY_SOON)))
-            }
+            429 => Some(choose::busy().retry_after(RETRY_SOON)),
+            503 => Some(
+                Fault::new(Kind::BackendOverloaded, "the backend takes no work for now")
+                    .retry_after(RETRY_SOON),
+            ),
             500 | 502 | 504 | 529 => {
                 Some(Fault::new(Kind::BackendFailed, format!("the backend answered {status}")))
             }
@@ -63,6 +67,11 @@ impl Answer {
             }
             _ => None,
         }
+    }
+
+    /// The pause that the backend asks for before it is called again.
+    pub(super) fn asked_pause(&self) -> Option<Nanos> {
+        self.head.retry_after.and_then(|span| seconds(span.of(&self.block)))
     }
 
     /// How far what has come of a stream goes. Comments, pings, roles and other preambles are no content.

@@ -60,6 +60,9 @@ impl<'a> Attempt<'a> {
             encode::request(self.settle, self.outgoing, self.client.inbox(), picked.member, backend)?;
         self.sent.body_held = true;
         let mut connection = self.connect(&shard, backend).await?;
+        if picked.probes.backend && !connection.reused {
+            shard.plan.cells.backend(backend.id).breaker.connected();
+        }
         self.sent.reused = connection.reused;
         let sent = clock::now();
         self.settle.record.overhead =
@@ -75,6 +78,8 @@ impl<'a> Attempt<'a> {
             decoded: Decoded { ended: false, extra: false },
             connection,
             lease: picked.lease,
+            deployment: picked.member.deployment,
+            alone: picked.alone,
             head,
             block,
             asks_usage,

@@ -5,14 +5,17 @@ use crate::error::{Fault, Kind};
 use crate::plan::cells::Health;
 use crate::plan::{Member, Model, Plan};
 use crate::policy::balance::{self, View};
-use crate::policy::breaker::Admission;
+use crate::policy::breaker::Cause;
 use crate::policy::course::Tried;
+use crate::policy::failure_state::Probes;
 use crate::units::{BackendId, Nanos};
 
 /// What a request asks of a backend.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub(super) api: Api,
+    /// No other model comes after this one.
+    pub(super) last: bool,
     pub(super) prompt_tokens: u64,
     /// Prompt and expected output.
     pub(super) kv_tokens: u64,
@@ -25,8 +28,10 @@ pub(super) struct Picked<'a, L> {
     pub(super) backend: BackendId,
     pub(super) lease: L,
     pub(super) expected_seconds: f64,
-    /// Its breaker let it in as its probe.
-    pub(super) probes: bool,
+    /// The breakers that let it in as their probe.
+    pub(super) probes: Probes,
+    /// There is nobody else to ask.
+    pub(super) alone: bool,
 }
 
 /// The member to try next, with its in-flight slot taken by `lease`, which gives `None` if there is none.
@@ -39,6 +44,7 @@ pub(super) fn pick<'a, L>(
     random: impl Fn() -> u64,
     lease: impl Fn(BackendId) -> Option<L>,
 ) -> Option<Picked<'a, L>> {
+    let alone = is_alone(plan, model, wanted.api, wanted.last);
     let (mut one, mut many);
     let views = match model.pool.len() {
         1 => {
@@ -51,17 +57,15 @@ pub(super) fn pick<'a, L>(
         }
     };
     for (index, (view, member)) in views.iter_mut().zip(&model.pool).enumerate() {
-        let may = !tried.contains(index) && may_ask(plan, member, wanted.api, now);
+        let may = !tried.contains(index) && may_ask(plan, member, wanted.api, alone, now);
         *view = look(plan, member, may, now);
     }
     // A slot may be taken between the look and the grab: then the next best has its turn.
     for _ in 0..views.len() {
         let index = balance::pick(views, wanted.prompt_tokens, random())?;
         let member = &model.pool[index];
-        let cells = plan.cells.backend(member.backend);
-        let admission = cells.breaker.admit(now);
-        let probes = admission == Admission::Probe;
-        if !matches!(admission, Admission::Open { .. }) {
+        let state = plan.failure_state(member.deployment, alone);
+        if let Some(probes) = state.admit(now) {
             if let Some(lease) = lease(member.backend) {
                 let expected_seconds = views[index].first_token_seconds(wanted.prompt_tokens);
                 return Some(Picked {
@@ -71,11 +75,10 @@ pub(super) fn pick<'a, L>(
                     lease,
                     expected_seconds,
                     probes,
+                    alone,
                 });
             }
-            if probes {
-                cells.breaker.abandon(now); // else nobody would hear of it, and nobody be let in for as long as that takes
-            }
+            state.abandon(probes, now); // else nobody would hear of it, and nobody be let in for as long as that takes
         }
         views[index].eligible = false;
     }
@@ -83,24 +86,30 @@ pub(super) fn pick<'a, L>(
 }
 
 /// Whether there is a backend that could be asked, but all of those have as much in flight as they may.
-pub(super) fn is_full(plan: &Plan, api: Api, model: &Model, now: Nanos) -> bool {
-    let mut well = model.pool.iter().filter(|member| may_ask(plan, member, api, now)).peekable();
+pub(super) fn is_full(plan: &Plan, api: Api, model: &Model, last: bool, now: Nanos) -> bool {
+    let alone = is_alone(plan, model, api, last);
+    let mut well = model.pool.iter().filter(|member| may_ask(plan, member, api, alone, now)).peekable();
     let full = |member: &Member| {
         plan.cells.backend(member.backend).in_flight.count() >= plan.backend(member.backend).in_flight_max
     };
     well.peek().is_some() && well.all(full)
 }
 
+/// Whether only one member of the pool serves this API, with no other model after this one (`last`).
+fn is_alone(plan: &Plan, model: &Model, api: Api, last: bool) -> bool {
+    let speaks = |member: &&Member| plan.backend(member.backend).provider.speaks(api);
+    last && (model.pool.len() == 1 || model.pool.iter().filter(speaks).count() == 1)
+}
+
 /// Whether a backend serves this API and is well.
-fn may_ask(plan: &Plan, member: &Member, api: Api, now: Nanos) -> bool {
-    let cells = plan.cells.backend(member.backend);
+fn may_ask(plan: &Plan, member: &Member, api: Api, alone: bool, now: Nanos) -> bool {
     plan.backend(member.backend).provider.speaks(api)
-        && cells.health() != Health::Down
-        && !matches!(cells.breaker.peek(now), Admission::Open { .. })
+        && plan.cells.backend(member.backend).health() != Health::Down
+        && plan.failure_state(member.deployment, alone).blocked(now).is_none()
 }
 
 fn look(plan: &Plan, member: &Member, eligible: bool, now: Nanos) -> View {
-    let ewma = plan.cells.backend(member.backend).ewma.get(now);
+    let ewma = plan.cells.deployment(member.deployment).ewma.get(now);
     let mut view = View {
         eligible,
         weight: member.weight,
@@ -117,19 +126,19 @@ fn look(plan: &Plan, member: &Member, eligible: bool, now: Nanos) -> View {
     view
 }
 
-/// Why nobody could be asked, and when to come back.
-pub(super) fn nobody(plan: &Plan, model: &Model, api: Api, now: Nanos) -> Fault {
-    if !model.pool.iter().any(|member| plan.backend(member.backend).provider.speaks(api)) {
+/// Why nobody could be asked, and when to come back. 429 only if all of them said so.
+pub(super) fn nobody(plan: &Plan, model: &Model, api: Api, last: bool, now: Nanos) -> Fault {
+    let alone = is_alone(plan, model, api, last);
+    let members = || model.pool.iter().filter(|member| plan.backend(member.backend).provider.speaks(api));
+    if members().next().is_none() {
         return Fault::new(Kind::PathUnknown, format!("no backend of this model serves {}", api.name()));
     }
-    let breakers = || model.pool.iter().map(|member| &plan.cells.backend(member.backend).breaker);
-    let wait = breakers().map(|breaker| match breaker.peek(now) {
-        Admission::Open { until } => until.since(now),
-        _ => RETRY_SOON,
-    });
-    let wait = wait.min().unwrap_or(RETRY_SOON).max(RETRY_SOON);
-    // One that only asked for a pause can be waited for: the client is told what it would be told there.
-    match breakers().any(|breaker| breaker.is_held(now)) {
+    let blocked = || members().map(|member| plan.failure_state(member.deployment, alone).blocked(now));
+    // A breaker's times are rounded up to milliseconds: 20 seconds are not to be told as 21.
+    let left = |until: Nanos| Nanos(until.since(now).0.saturating_sub(1_000_000));
+    let wait = blocked().map(|blocked| blocked.map_or(RETRY_SOON, |(_, until)| left(until)));
+    let wait = wait.min().unwrap_or(RETRY_SOON).max(WAIT_MIN);
+    match blocked().all(|blocked| blocked.is_some_and(|(cause, _)| cause == Cause::Limit)) {
         true => busy().retry_after(wait),
         false => {
             Fault::new(Kind::NoBackend, "no backend of this model can take the request now").retry_after(wait)
@@ -144,5 +153,7 @@ pub(super) fn busy() -> Fault {
 
 /// Advice when nothing better is known.
 pub(super) const RETRY_SOON: Nanos = Nanos(1_000_000_000);
+/// The shortest wait that a client is told.
+const WAIT_MIN: Nanos = Nanos(100_000_000);
 /// Members of one pool that are looked at.
 const POOL_MAX: usize = 64;

@@ -97,14 +97,14 @@ impl Chain<'_> {
                 return Err(kind);
             }
             // With another model to ask nobody waits for a slot.
-            let picked = match self.pick(model, course.tried(), course.may_queue() && !holds) {
+            let picked = match self.pick(model, course.tried(), holds, course.may_queue() && !holds) {
                 Ok(picked) => picked,
                 Err(Full) => self.queue(model).await?,
             };
             let Some(picked) = picked else {
                 let next = course.nobody(&mut shard.retries.borrow_mut(), shard.random());
                 match next {
-                    Nobody::Unasked => return Err(self.nobody(model)),
+                    Nobody::Unasked => return Err(self.nobody(model, holds)),
                     Nobody::Wait(wait) => self.wait(wait).await?,
                     Nobody::Over(kind) => return Err(kind),
                 }
@@ -116,14 +116,14 @@ impl Chain<'_> {
                 Reason::Waited => shard.numbers.inc(Counter::RetriesWaited),
             }
             let index = picked.index;
-            let breaker = &shard.plan.cells.backend(picked.backend).breaker;
+            let state = shard.plan.failure_state(picked.member.deployment, picked.alone);
             let Err((refused, sent)) = self.attempt(model, picked, course.is_fresh(), holds, place).await
             else {
-                breaker.success(shard.deadlines.now());
+                state.success(shard.deadlines.now());
                 return Ok(());
             };
-            let failure = Failure { kind: refused.fault.kind, asked: refused.fault.retry_after, sent };
-            let again = course.failed(index, failure, breaker, clock::now(), shard.random());
+            let failure = Failure { kind: refused.fault.kind, asked: refused.asked, sent };
+            let again = course.failed(index, failure, &state, clock::now(), shard.random());
             self.refused = Some(if again { refused.or_sooner(self.refused.take()) } else { refused });
             if !again {
                 return Err(failure.kind);
@@ -161,21 +161,25 @@ impl Chain<'_> {
         };
         let opened = attempt.run(picked, place).await;
         let sent = attempt.sent;
-        let fault = match opened {
+        let (fault, asked) = match opened {
             Ok(answer) => match answer.refusal(self.outgoing.api, holds) {
                 None => return Ok(()),
                 Some(fault) => {
                     // While it is kept to be told, the same backend may be asked again.
                     answer.lease.give_back();
-                    fault
+                    (fault, answer.asked_pause())
                 }
             },
             Err(fault) => {
                 *place = None;
-                fault
+                (fault, None)
             }
         };
-        Err((Refused { answer: place.take().filter(Answer::speaks_for_itself), fault }, sent))
+        let fault = match asked {
+            Some(pause) => fault.retry_after(pause),
+            None => fault,
+        };
+        Err((Refused { answer: place.take().filter(Answer::speaks_for_itself), fault, asked }, sent))
     }
 
     /// The backend to ask next. `waits`: in the queue, if all of them are full; nobody passes those who wait there.
@@ -185,37 +189,40 @@ impl Chain<'_> {
         &self,
         model: &'m Model,
         tried: &Tried,
+        holds: bool,
         waits: bool,
     ) -> Result<Option<Picked<'m, Lease>>, Full> {
         let shard = &self.client.shard;
         if waits && shard.queues.is_waiting((shard.plan.generation, model.id)) {
             return Err(Full);
         }
-        match self.choose(model, tried) {
+        match self.choose(model, tried, holds) {
             None if waits && self.is_full(model) => Err(Full),
             picked => Ok(picked),
         }
     }
 
-    fn choose<'m>(&self, model: &'m Model, tried: &Tried) -> Option<Picked<'m, Lease>> {
+    fn choose<'m>(&self, model: &'m Model, tried: &Tried, holds: bool) -> Option<Picked<'m, Lease>> {
         let (shard, prompt_tokens) = (&self.client.shard, self.settle.prompt_tokens);
         let output = self.outgoing.peek.output_cap.unwrap_or(shard.plan.output_tokens_default);
-        let wanted = Wanted { api: self.outgoing.api, prompt_tokens, kv_tokens: prompt_tokens + output };
+        let (api, last, kv_tokens) = (self.outgoing.api, !holds, prompt_tokens + output);
+        let wanted = Wanted { api, last, prompt_tokens, kv_tokens };
         let random = || shard.random();
         let lease = |backend| Lease::take(shard, backend, prompt_tokens, wanted.kv_tokens);
         choose::pick(&shard.plan, &wanted, model, tried, shard.deadlines.now(), random, lease)
     }
 
+    /// Asked only of the last model: with another one after it nobody waits.
     fn is_full(&self, model: &Model) -> bool {
         let shard = &self.client.shard;
-        choose::is_full(&shard.plan, self.outgoing.api, model, shard.deadlines.now())
+        choose::is_full(&shard.plan, self.outgoing.api, model, true, shard.deadlines.now())
     }
 
     /// No backend of this model was asked: the client is told so, unless it is told what another model's said.
-    fn nobody(&mut self, model: &Model) -> Kind {
-        let fault = choose::nobody(&self.client.shard.plan, model, self.outgoing.api, clock::now());
+    fn nobody(&mut self, model: &Model, holds: bool) -> Kind {
+        let fault = choose::nobody(&self.client.shard.plan, model, self.outgoing.api, !holds, clock::now());
         let kind = fault.kind;
-        self.refused.get_or_insert(Refused { fault, answer: None });
+        self.refused.get_or_insert(Refused { fault, asked: None, answer: None });
         kind
     }
 
@@ -243,7 +250,7 @@ impl Chain<'_> {
                     false => Fault::new(Kind::TotalTimeout, "the exchange took too long"),
                 }));
             }
-            match self.choose(model, &Tried::default()) {
+            match self.choose(model, &Tried::default(), false) {
                 None if self.is_full(model) => {}
                 picked => break Ok(picked),
             }
@@ -274,7 +281,7 @@ impl Chain<'_> {
     /// Nobody else is asked: this is what the client is told.
     fn give_up(&mut self, fault: Fault) -> Kind {
         let kind = fault.kind;
-        self.refused = Some(Refused { fault, answer: None });
+        self.refused = Some(Refused { fault, asked: None, answer: None });
         kind
     }
 }
@@ -285,6 +292,8 @@ struct Full;
 /// How an attempt failed, and the backend's own words if they say more than ours.
 struct Refused {
     fault: Fault,
+    /// The pause that the backend asked for.
+    asked: Option<Nanos>,
     answer: Option<Answer>,
 }
 

@@ -26,7 +26,7 @@ use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow, room};
 use crate::net::stream::Outcome;
 use crate::observe::counters::Counter;
-use crate::policy::breaker;
+use crate::policy::failure_state::{Probes, Report};
 use crate::units::{ModelId, Nanos, Span};
 use crate::wire::framing;
 use crate::wire::head::Version;
@@ -342,8 +342,7 @@ impl<'a> Relay<'a> {
         let now = clock::now();
         self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
         let ratio = now.since(answer.sent).seconds() / answer.expected_seconds;
-        let cells = client.shard.plan.cells.backend(answer.lease.backend());
-        cells.ewma.observe(ratio as f32, now);
+        client.shard.plan.cells.deployment(answer.deployment).ewma.observe(ratio as f32, now);
     }
 
     /// The last bytes are about to go out: what the exchange held of the key's limits goes first.
@@ -410,12 +409,9 @@ impl<'a> Relay<'a> {
             Broken::Backend(fault) => fault,
         };
         self.settle.failed(fault.kind, status);
-        let backend = self.settle.record.backend;
-        if let Some(backend) = backend {
-            let breaker = &client.shard.plan.cells.backend(backend).breaker;
-            let random = client.shard.random();
-            breaker::report(breaker, fault.kind, fault.retry_after, false, clock::now(), random);
-        }
+        let state = client.shard.plan.failure_state(self.answer.deployment, self.answer.alone);
+        let report = Report { kind: fault.kind, asked: None, connected: true };
+        state.report(report, Probes::default(), clock::now(), client.shard.random());
         let Some(sequence) = self.look.next_sequence() else {
             // No proper end exists: leave the body short, or where only the close ends it, break the connection.
             client.writer.reset_on_close();

@@ -17,6 +17,7 @@ use crate::config::tls::{self, Trust};
 use crate::config::url::{self, Url};
 use crate::dialect::{Api, ApiSet};
 use crate::plan::{Backend, BackendTls, HealthProbe, Target};
+use crate::policy::failure_state::LimitScope;
 use crate::provider::{Credential, Provider};
 use crate::units::BackendId;
 
@@ -81,6 +82,10 @@ impl One<'_> {
             authority: url.authority.into_bytes().into(),
             credential_lines: credential_lines.into(),
             in_flight_max: self.backend.in_flight_max.unwrap_or(u32::MAX),
+            limit_scope: match self.backend.limit_scope {
+                file::LimitScope::Model => LimitScope::Model,
+                file::LimitScope::Backend => LimitScope::Backend,
+            },
             health,
             kv_tokens: self.backend.kv_tokens.unwrap_or(0),
         })

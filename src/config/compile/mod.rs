@@ -112,7 +112,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let estimate = bounds::estimate(&file.estimate, report);
     bounds::health(&["health"], &file.health, report);
     let backends = backends::compile(source, report);
-    let (models, names) = models::compile(source, &timeouts, report);
+    let models::Compiled { models, names, deployments } = models::compile(source, &timeouts, report);
     let keys = keys::compile(file, &names, models.len(), report);
     let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
     let admin_token = secrets::admin_token(source, &keys, report);
@@ -121,7 +121,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         return None;
     }
     let digests: Vec<_> = keys.iter().map(|key| key.digest).collect();
-    let cells = Cells::new(shards.len(), backends.len(), models.len(), keys.len());
+    let cells = Cells::new(shards.len(), backends.len(), deployments.len(), models.len(), keys.len());
     let plan = Plan {
         generation: 1,
         listeners: listeners.into(),
@@ -130,6 +130,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         resolve_every,
         limits,
         backends: backends.into(),
+        deployments: deployments.into(),
         models: models.into(),
         names,
         keys_required: !keys.is_empty(),

@@ -1,13 +1,13 @@
 //! Public models, their other names, and the backends that serve them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::bounds::{TIME_MIN, model_timeout, or_never, response_default, timeout_relations, within};
 use super::{MODEL_SIGNS, Source, check_name, file, row};
 use crate::config::problem::Report;
 use crate::config::quantity::Time;
-use crate::plan::{Member, Model, Timeouts};
-use crate::units::{BackendId, ModelId};
+use crate::plan::{Deployment, Member, Model, Timeouts};
+use crate::units::{BackendId, DeploymentId, ModelId};
 use crate::wire::json;
 
 /// Public names and aliases, as in [`crate::plan::Plan::names`].
@@ -19,12 +19,18 @@ pub(super) const WEIGHT_MAX: u32 = 10_000;
 /// Fallbacks of one model: a client waits for each.
 const FALLBACKS_MAX: usize = 8;
 
-/// One row per model, by name; and every name a client may ask for.
-pub(super) fn compile(
-    source: &Source<'_>,
-    timeouts: &Timeouts,
-    report: &mut Report<'_>,
-) -> (Vec<Model>, Names) {
+/// Public models as compiled.
+pub(super) struct Compiled {
+    /// One row per model, by name.
+    pub(super) models: Vec<Model>,
+    /// Every name a client may ask for.
+    pub(super) names: Names,
+    /// As in [`crate::plan::Plan::deployments`].
+    pub(super) deployments: Vec<Deployment>,
+}
+
+/// The public models, and the deployments that serve them.
+pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Report<'_>) -> Compiled {
     let file = source.file;
     let created = source.environment.unix_seconds();
     let mut names: Names = file
@@ -62,10 +68,11 @@ pub(super) fn compile(
     let stand_in: HashSet<ModelId> =
         models.iter().flat_map(|model| model.fallbacks.iter().copied()).collect();
     let mut used = HashSet::new();
+    let deployments = deployments(file);
     for (row, (name, model)) in models.iter_mut().zip(&file.model) {
         // A client that asks by an alias, or for a model that this one stands in for, means the public name.
         let named = !model.aliases.is_empty() || stand_in.contains(&row.id);
-        row.pool = pool(file, name, model, named, report).into();
+        row.pool = pool(file, name, model, named, &deployments, report).into();
         used.extend(row.pool.iter().map(|member| member.backend));
     }
     for (index, name) in file.backend.keys().enumerate() {
@@ -73,7 +80,24 @@ pub(super) fn compile(
             report.note(format!("backend {name} serves no model"));
         }
     }
-    (models, names)
+    Compiled { models, names, deployments }
+}
+
+/// What every member of a pool is: a backend, and its own name for the model. Members that are the same share a row.
+fn deployments(file: &file::File) -> Vec<Deployment> {
+    let members =
+        file.model.iter().flat_map(|(name, model)| model.backends.iter().map(move |entry| (name, &entry.0)));
+    let rows: BTreeSet<Deployment> = members
+        .filter_map(|(name, member)| {
+            let backend = BackendId::new(row(&file.backend, &member.name)?);
+            Some(deployment(name, member, backend))
+        })
+        .collect();
+    rows.into_iter().collect()
+}
+
+fn deployment(name: &str, member: &file::Member, backend: BackendId) -> Deployment {
+    Deployment { backend, model: member.model.as_deref().unwrap_or(name).into() }
 }
 
 /// The models that stand in for one, by what the operator calls them.
@@ -108,6 +132,7 @@ fn pool(
     name: &str,
     model: &file::Model,
     named: bool,
+    deployments: &[Deployment],
     report: &mut Report<'_>,
 ) -> Vec<Member> {
     let mut pool: Vec<Member> = Vec::new();
@@ -145,7 +170,9 @@ fn pool(
             json::quote(&mut json, own);
             json.into()
         });
-        pool.push(Member { backend, model_json, weight });
+        let deployment =
+            deployments.binary_search(&deployment(name, member, backend)).expect("a row per member");
+        pool.push(Member { backend, deployment: DeploymentId::new(deployment), model_json, weight });
     }
     pool
 }

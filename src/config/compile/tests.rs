@@ -11,6 +11,7 @@ use crate::config::cores::{Core, Machine};
 use crate::config::read;
 use crate::plan::Target;
 use crate::policy::auth;
+use crate::policy::failure_state::LimitScope;
 use crate::provider::Base;
 use crate::units::{BackendId, Nanos};
 
@@ -194,6 +195,34 @@ backends = [{ name = "b", weight = 5 }]
     assert_eq!(plan.models[1].pool.iter().map(|member| member.weight).collect::<Vec<_>>(), [1, 3]);
     assert_eq!((plan.models[2].pool[0].backend, plan.models[2].pool[0].weight), (BackendId::new(1), 5));
     assert_eq!((plan.names["fast"], plan.names["n"]), (plan.models[1].id, plan.models[1].id));
+}
+
+/// A deployment is a backend with its own name for the model, by however many public names it is reached.
+#[test]
+fn members_that_are_the_same_deployment_share_a_row() {
+    let after = r#"
+[backend.b]
+url = "http://b"
+limit_scope = "backend"
+[model.n]
+backends = ["a", { name = "b", model = "x" }]
+[model.o]
+backends = [{ name = "a", model = "n" }, { name = "b", model = "y" }]
+[model.x]
+backends = ["b"]
+"#;
+    let plan = based("", after).unwrap().plan;
+    let rows: Vec<_> = plan.deployments.iter().map(|row| (row.backend.index(), &*row.model)).collect();
+    assert_eq!(rows, [(0, "m"), (0, "n"), (1, "x"), (1, "y")]);
+    let pools = plan.models.iter().map(|model| model.pool.iter().map(|member| member.deployment.index()));
+    assert_eq!(
+        pools.map(Iterator::collect::<Vec<_>>).collect::<Vec<_>>(),
+        [vec![0], vec![1, 2], vec![1, 3], vec![2]]
+    );
+    assert_eq!(
+        plan.backends.iter().map(|row| row.limit_scope).collect::<Vec<_>>(),
+        [LimitScope::Model, LimitScope::Backend]
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::sync::model::{check, spawn};
 fn a_slot_that_two_shards_want_is_given_once_and_its_share_leaves_nothing_behind() {
     check(|| {
         let backend = BackendId::new(0);
-        let shared = Arc::new((Cells::new(2, 1, 0, 0), AtomicU8::new(0)));
+        let shared = Arc::new((Cells::new(2, 1, 0, 0, 0), AtomicU8::new(0)));
         let exchange = move |(cells, inside): &(Cells, AtomicU8), shard: usize| {
             let shard = ShardId::new(shard);
             let Some(mut share) = cells.take(shard, backend, 1, 7, 9) else { return false };

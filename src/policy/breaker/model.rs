@@ -66,7 +66,7 @@ fn a_pause_that_the_backend_asked_for_is_not_undone_by_an_answer_on_another_shar
         breaker.failure(Nanos(0), &SETTINGS, 0); // so that the answer has something to write
         let until = Nanos(10_000_000_000);
         let other = Arc::clone(&breaker);
-        let held = spawn(move || other.hold(until));
+        let held = spawn(move || other.hold(until, Cause::Limit));
         breaker.success(Nanos(0));
         held.join().unwrap();
         assert_eq!(breaker.peek(LATER), Admission::Open { until });

@@ -6,7 +6,27 @@ use crate::policy::bucket::Rate;
 use crate::policy::course::Failure;
 use crate::units::Nanos;
 
-/// What is known of the health of one backend by what came of its attempts.
+/// About whom an attempt says something.
+#[derive(Clone, Copy)]
+pub(super) enum About {
+    Backend,
+    Deployment,
+}
+
+/// Whom an attempt that failed is about, if anybody: what the transport says is about the backend.
+pub(super) fn about(failure: &Failure) -> Option<About> {
+    let Failure { kind, sent, .. } = *failure;
+    let stale = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
+    match kind {
+        Kind::ClientGone | Kind::SocketsExhausted => None,
+        _ if stale => None,
+        Kind::ConnectFailed | Kind::ConnectTimeout => Some(About::Backend),
+        Kind::TotalTimeout if !sent.request_bytes => Some(About::Backend),
+        _ => Some(About::Deployment),
+    }
+}
+
+/// What is known of one backend's transport or of one deployment's responses.
 #[derive(Default)]
 pub(super) struct Passive {
     /// Failures in a row.
@@ -25,14 +45,17 @@ impl Passive {
         !self.open
     }
 
-    /// An attempt begins, by a clock that is not ahead of the true one.
-    pub(super) fn asked(&mut self, attempt: u64, now: Nanos) {
+    /// An attempt begins, by a clock that is not ahead of the true one. `alone`: there is nobody else to ask.
+    pub(super) fn asked(&mut self, attempt: u64, alone: bool, now: Nanos) {
         if !self.open {
             return;
         }
         assert!(now >= self.not_before, "asked at {now}, not before {}", self.not_before);
-        if let Some((other, since)) = self.probe {
-            assert!(now.plus(Nanos(1_000_000)) >= since.plus(PROBE_MAX), "{attempt} tries it beside {other}");
+        if let Some((other, since)) = self.probe
+            && now.plus(Nanos(1_000_000)) < since.plus(PROBE_MAX)
+        {
+            assert!(alone, "{attempt} tries it beside {other}");
+            return;
         }
         self.probe = Some((attempt, now));
     }
@@ -44,23 +67,27 @@ impl Passive {
         }
     }
 
-    /// An attempt failed, and `breaker` has heard of it.
-    pub(super) fn failed(&mut self, attempt: u64, failure: &Failure, breaker: &Breaker, now: Nanos) {
-        let Failure { kind, asked, sent } = *failure;
-        let stale = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
-        match kind {
-            Kind::ClientGone | Kind::SocketsExhausted => self.gone(attempt),
-            _ if stale => self.gone(attempt),
-            Kind::BackendBusy => {
+    /// An attempt failed in a way that is about this one, and `breaker` has heard of it.
+    pub(super) fn failed(
+        &mut self,
+        attempt: u64,
+        failure: &Failure,
+        breaker: &Breaker,
+        alone: bool,
+        now: Nanos,
+    ) {
+        match (failure.kind, failure.asked) {
+            (Kind::BackendBusy | Kind::BackendOverloaded, None) if alone => self.gone(attempt),
+            (Kind::BackendBusy | Kind::BackendOverloaded, asked) => {
                 let pause = asked.unwrap_or(Nanos(1_000_000_000)).min(Nanos(300_000_000_000));
                 self.rests(breaker, now, pause);
             }
-            Kind::ContextExceeded => self.answered(now),
+            (Kind::ContextExceeded, _) => self.answered(now),
             _ => {
                 self.failures += 1;
                 let probing = self.open && self.probe.is_some();
                 if probing || !self.open && self.failures >= 5 {
-                    self.rests(breaker, now, Nanos(750_000_000));
+                    self.rests(breaker, now, Nanos(if alone { 300_000_000 } else { 750_000_000 }));
                 }
             }
         }
@@ -77,7 +104,8 @@ impl Passive {
         (self.open, self.probe, self.not_before) = (true, None, until);
     }
 
-    fn gone(&mut self, attempt: u64) {
+    /// An attempt has ended, and nothing was learned.
+    pub(super) fn gone(&mut self, attempt: u64) {
         if self.probe.is_some_and(|(probe, _)| probe == attempt) {
             self.probe = None;
         }

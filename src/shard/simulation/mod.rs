@@ -22,8 +22,7 @@ use world::{Totals, World};
 
 use super::choose::{self, Wanted};
 use crate::dialect::Api;
-use crate::error::Kind;
-use crate::policy::breaker;
+use crate::policy::breaker::{Admission, Settings};
 use crate::policy::course::Tried;
 use crate::units::Nanos;
 
@@ -104,19 +103,23 @@ fn the_same_seed_is_the_same_story() {
 fn a_probe_without_a_slot_is_there_for_the_next() {
     let plan = setting::plan(&mut Chance(1));
     let model = &plan.models[1]; // one backend
-    let backend = model.pool[0].backend;
-    let breaker = &plan.cells.backend(backend).breaker;
-    let wanted = Wanted { api: Api::Chat, prompt_tokens: 1, kv_tokens: 2 };
+    let (backend, deployment) = (model.pool[0].backend, model.pool[0].deployment);
+    let breakers = [&plan.cells.backend(backend).breaker, &plan.cells.deployment(deployment).breaker];
+    let wanted = Wanted { api: Api::Chat, last: true, prompt_tokens: 1, kv_tokens: 2 };
     let mut now = Nanos(1_000_000_000);
-    for _ in 0..10 {
-        breaker::report(breaker, Kind::BackendFailed, None, false, now, 0);
-    }
+    let settings = Settings { threshold: 5, open_for: Nanos(1_000_000_000), open_max: Nanos(1_000_000_000) };
     let pick = |slots: Option<()>, now| {
-        choose::pick(&plan, &wanted, model, &Tried::default(), now, || 0, |_| slots).is_some()
+        let picked = choose::pick(&plan, &wanted, model, &Tried::default(), now, || 0, |_| slots);
+        picked.map(|picked| picked.probes.any())
     };
-    assert!(!pick(Some(()), now), "it is open");
-    now = now.plus(Nanos(5_000_000_000));
-    assert!(!pick(None, now), "no slot is free");
-    assert!(pick(Some(()), now), "the probe is gone");
-    assert!(!pick(Some(()), now), "a second probe");
+    for breaker in breakers {
+        (0..5).for_each(|_| _ = breaker.failure(now, &settings, 0));
+        assert_eq!(pick(Some(()), now), None, "it is open");
+        now = now.plus(Nanos(5_000_000_000));
+        assert_eq!(pick(None, now), None, "no slot is free");
+        assert_eq!(breaker.peek(now), Admission::Probe, "the probe is gone");
+        assert_eq!(pick(Some(()), now), Some(true));
+        assert_eq!(pick(Some(()), now), Some(false), "who is alone is asked beside its probe");
+        breaker.success(now);
+    }
 }

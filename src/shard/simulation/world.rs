@@ -8,19 +8,19 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use super::judge::{Passive, Taken};
+use super::judge::{About, Passive, Taken, about};
 use super::setting::plan;
 use super::{Chance, Voice};
 use crate::dialect::Api;
 use crate::error::Kind;
 use crate::plan::cells::{Health, Share};
-use crate::plan::{Model, Plan};
-use crate::policy::breaker;
+use crate::plan::{Member, Model, Plan};
 use crate::policy::course::{Course, Failure, Nobody, Reason, Rules, Tried};
+use crate::policy::failure_state::{Probes, Report};
 use crate::policy::retry::{self, RetryBudget, Sent};
 use crate::shard::choose::{self, Picked, Wanted};
 use crate::shard::queue::{Queues, Ticket};
-use crate::units::{BackendId, KeyId, Nanos, ShardId};
+use crate::units::{BackendId, DeploymentId, KeyId, Nanos, ShardId};
 
 /// How often the things happened that the rules are about, and the story as one number.
 #[derive(Clone, Default, Debug)]
@@ -105,19 +105,28 @@ enum Stage {
     Asking {
         share: Share,
         index: usize,
-        attempt: u64,
+        attempt: Attempt,
         outcome: Outcome,
         expected: f64,
     },
     Relaying {
         share: Share,
-        attempt: u64,
+        attempt: Attempt,
         left: u64,
         cut: bool,
         prefilled: bool,
         expected: f64,
         since: Nanos,
     },
+}
+
+/// An attempt by its number, and whom it asks.
+#[derive(Clone, Copy)]
+struct Attempt {
+    number: u64,
+    deployment: DeploymentId,
+    /// There is nobody else to ask.
+    alone: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -148,7 +157,8 @@ struct Request {
 #[derive(Default)]
 struct Server {
     mood: Option<Mood>,
-    passive: Passive,
+    /// What its transport says.
+    transport: Passive,
     /// Attempts in flight, and their prompt tokens without a first token.
     in_flight: u64,
     pending: u64,
@@ -180,6 +190,8 @@ pub(super) struct World {
     numbers: u64,
     requests: BTreeMap<u64, Request>,
     servers: [Server; 3],
+    /// By `DeploymentId`: what their responses say.
+    responses: Vec<Passive>,
     sides: [Side; 2],
     taken: [Taken; 2],
     entered: u32,
@@ -201,6 +213,7 @@ impl World {
     pub(super) fn new(seed: u64, voice: Voice) -> Self {
         let mut chance = Chance(seed);
         let plan = Rc::new(plan(&mut chance));
+        let responses = plan.deployments.iter().map(|_| Passive::default()).collect();
         let lanes = 3 * chance.within(1, 3) as usize;
         let mut world = Self {
             now: Nanos(SECOND),
@@ -211,6 +224,7 @@ impl World {
             numbers: 0,
             requests: BTreeMap::new(),
             servers: Default::default(),
+            responses,
             sides: Default::default(),
             taken: Default::default(),
             entered: 0,
@@ -303,12 +317,15 @@ impl World {
         for (index, server) in self.servers.iter().enumerate() {
             let id = BackendId::new(index);
             let cells = self.plan.cells.backend(id);
-            server.passive.check(&cells.breaker, now);
+            server.transport.check(&cells.breaker, now);
             let loads = || self.plan.cells.loads(id);
             assert_eq!(loads().map(|load| load.in_flight()).sum::<u64>(), server.in_flight);
             assert_eq!(loads().map(|load| load.pending_tokens()).sum::<u64>(), server.pending);
             assert_eq!(u64::from(cells.in_flight.count()), server.in_flight);
             assert!(server.in_flight <= u64::from(self.plan.backend(id).in_flight_max), "too many in flight");
+        }
+        for (index, passive) in self.responses.iter().enumerate() {
+            passive.check(&self.plan.cells.deployment(DeploymentId::new(index)).breaker, now);
         }
         assert_eq!(self.plan.cells.key(KeyId::new(2)).in_flight.count(), self.entered);
         assert!(self.entered <= 2);

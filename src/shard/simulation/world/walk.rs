@@ -20,7 +20,7 @@ impl World {
         if self.choose(id, &tried) {
             return;
         }
-        if waits && choose::is_full(&self.plan, Api::Chat, self.model(id), self.tick(shard)) {
+        if waits && choose::is_full(&self.plan, Api::Chat, self.model(id), true, self.tick(shard)) {
             return self.queue(id);
         }
         self.nobody(id);
@@ -30,7 +30,7 @@ impl World {
         let shard = self.shard(id);
         let tried = *self.requests[&id].course.tried();
         for (index, member) in self.model(id).pool.iter().enumerate() {
-            let free = self.is_free(member.backend) && !tried.contains(index);
+            let free = self.is_free(member) && !tried.contains(index);
             assert!(!free, "{id} is refused although backend {index} is well and free");
         }
         let random = self.random.borrow_mut().next();
@@ -48,10 +48,12 @@ impl World {
         }
     }
 
-    pub(super) fn is_free(&self, backend: BackendId) -> bool {
+    pub(super) fn is_free(&self, member: &Member) -> bool {
+        let backend = member.backend;
         let server = &self.servers[backend.index()];
         self.plan.cells.backend(backend).health() != Health::Down
-            && server.passive.is_well()
+            && server.transport.is_well()
+            && self.responses[member.deployment.index()].is_well()
             && server.in_flight < u64::from(self.plan.backend(backend).in_flight_max)
     }
 
@@ -60,7 +62,7 @@ impl World {
         let (plan, shard) = (Rc::clone(&self.plan), self.shard(id));
         let request = &self.requests[&id];
         let (prompt_tokens, kv_tokens) = (request.prompt, request.prompt + request.output);
-        let wanted = Wanted { api: Api::Chat, prompt_tokens, kv_tokens };
+        let wanted = Wanted { api: Api::Chat, last: !self.holds(id), prompt_tokens, kv_tokens };
         let now = self.tick(shard);
         let lease = |backend| {
             let most = plan.backend(backend).in_flight_max;
@@ -78,10 +80,10 @@ impl World {
     }
 
     pub(super) fn begin(&mut self, id: u64, picked: Picked<'_, Share>) {
-        let Picked { index, lease: share, expected_seconds: expected, probes: is_probe, .. } = picked;
+        let Picked { index, member, lease: share, expected_seconds: expected, probes, alone, .. } = picked;
         let (shard, backend) = (self.shard(id), share.backend.index());
         self.numbers += 1;
-        let attempt = self.numbers;
+        let attempt = Attempt { number: self.numbers, deployment: member.deployment, alone };
         let now = self.tick(shard);
         let request = self.requests.get_mut(&id).expect("it runs");
         request.attempts += 1;
@@ -89,7 +91,7 @@ impl World {
         assert!(!request.given, "asked again although the client has content");
         assert!(!request.worked, "asked again although the work may have been done");
         let fresh = request.course.is_fresh();
-        let reason = request.course.begin(is_probe);
+        let reason = request.course.begin(probes);
         match reason {
             Reason::Waited => request.asked.clear(),
             Reason::Stale => drop(request.asked.pop()), // it was a connection that had its try
@@ -101,8 +103,10 @@ impl World {
         server.in_flight += 1;
         server.pending += request.prompt;
         server.asked_late += u64::from(self.now >= SOUND);
-        let probes = !server.passive.is_well();
-        server.passive.asked(attempt, now);
+        let responses = &mut self.responses[member.deployment.index()];
+        let probes = !server.transport.is_well() || !responses.is_well();
+        server.transport.asked(attempt.number, alone, now);
+        responses.asked(attempt.number, alone, now);
         match reason {
             Reason::First => {}
             Reason::Stale => self.count("a stale connection"),
@@ -113,7 +117,7 @@ impl World {
             self.count("a probe");
         }
         self.sides[shard].retries += u64::from(matches!(reason, Reason::Failover | Reason::Waited));
-        self.tell(("ask", id, backend, attempt, fresh));
+        self.tell(("ask", id, backend, attempt.number, fresh));
         let (wait, outcome, worked) = self.outcome(id, shard, backend, fresh);
         self.requests.get_mut(&id).expect("it runs").worked = worked;
         self.set(id, Stage::Asking { share, index, attempt, outcome, expected });
@@ -150,7 +154,10 @@ impl World {
             Mood::NoSockets if kept.is_none() => {
                 return (quick, fails(Kind::SocketsExhausted, Some(Nanos(SECOND)), unsent), false);
             }
-            Mood::Busy => return (quick, fails(Kind::BackendBusy, asked, answered), false),
+            Mood::Busy => {
+                let kind = if pause % 2 == 0 { Kind::BackendBusy } else { Kind::BackendOverloaded };
+                return (quick, fails(kind, asked, answered), false);
+            }
             Mood::Fails => return (quick, fails(Kind::BackendFailed, None, answered), false),
             Mood::Denies => return (quick, fails(Kind::BackendDenied, None, answered), false),
             Mood::TooLong if self.holds(id) => {
@@ -179,7 +186,7 @@ impl World {
                 assert!(self.now.since(until).0 <= 2 * TICK, "waited beyond its time");
                 let freed = |backend: BackendId| self.now.since(self.servers[backend.index()].freed).0;
                 for member in &self.model(id).pool {
-                    let idle = self.is_free(member.backend) && freed(member.backend) > 2 * TICK;
+                    let idle = self.is_free(member) && freed(member.backend) > 2 * TICK;
                     assert!(!idle, "{id} waited although {:?} is well and free", member.backend);
                 }
                 self.unqueue(id, &ticket);
@@ -199,19 +206,22 @@ impl World {
         id: u64,
         share: Share,
         index: usize,
-        attempt: u64,
+        attempt: Attempt,
         outcome: Outcome,
         expected: f64,
     ) {
-        let (shard, backend) = (self.shard(id), share.backend);
+        let shard = self.shard(id);
         let plan = Rc::clone(&self.plan);
-        let breaker = &plan.cells.backend(backend).breaker;
+        let state = plan.failure_state(attempt.deployment, attempt.alone);
         let mut failure = match outcome {
             Outcome::Answers { cut } => {
-                breaker.success(self.tick(shard));
                 let now = self.tick(shard);
-                self.hear(backend, |passive| passive.answered(now));
-                self.tell(("answers", id, attempt));
+                state.success(now);
+                self.hear(attempt, |transport, responses| {
+                    transport.answered(now);
+                    responses.answered(now);
+                });
+                self.tell(("answers", id, attempt.number));
                 let left = self.chance.within(1, 6);
                 let since = self.now;
                 self.set(
@@ -229,23 +239,45 @@ impl World {
         self.free(id, share);
         let random = self.random.borrow_mut().next();
         let request = self.requests.get_mut(&id).expect("it runs");
-        let again = request.course.failed(index, failure, breaker, self.now, random);
-        self.tell(("failed", id, attempt, failure.kind as u8, again));
-        let now = self.now;
-        self.hear(backend, |passive| passive.failed(attempt, &failure, breaker, now));
+        let again = request.course.failed(index, failure, &state, self.now, random);
+        self.tell(("failed", id, attempt.number, failure.kind as u8, again));
+        self.failed(attempt, &failure);
         match again {
             true => self.go_on(id),
             false => self.over(id, failure.kind),
         }
     }
 
-    pub(super) fn hear(&mut self, backend: BackendId, tell: impl FnOnce(&mut Passive)) {
-        let server = &mut self.servers[backend.index()];
-        let well = server.passive.is_well();
-        tell(&mut server.passive);
-        if !well && server.passive.is_well() {
+    /// Tells what is known of a backend's transport, and of its deployment's responses.
+    pub(super) fn hear(&mut self, attempt: Attempt, tell: impl FnOnce(&mut Passive, &mut Passive)) {
+        let server = &mut self.servers[self.plan.deployment(attempt.deployment).backend.index()];
+        let (transport, responses) = (&mut server.transport, &mut self.responses[attempt.deployment.index()]);
+        let well = transport.is_well() && responses.is_well();
+        tell(transport, responses);
+        if !well && transport.is_well() && responses.is_well() {
             server.freed = self.now;
         }
+    }
+
+    /// An attempt failed, and the gateway's own failure state has heard of it.
+    pub(super) fn failed(&mut self, attempt: Attempt, failure: &Failure) {
+        let (plan, now) = (Rc::clone(&self.plan), self.now);
+        let state = plan.failure_state(attempt.deployment, attempt.alone);
+        let (number, alone) = (attempt.number, attempt.alone);
+        self.hear(attempt, |transport, responses| match about(failure) {
+            None => {
+                transport.gone(number);
+                responses.gone(number);
+            }
+            Some(About::Backend) => {
+                transport.failed(number, failure, state.backend, alone, now);
+                responses.gone(number);
+            }
+            Some(About::Deployment) => {
+                transport.answered(now);
+                responses.failed(number, failure, state.deployment, alone, now);
+            }
+        });
     }
 
     /// The lease is dropped.
@@ -267,11 +299,12 @@ impl World {
         };
         let (shard, backend) = (self.shard(id), share.backend);
         let plan = Rc::clone(&self.plan);
+        let Attempt { deployment, alone, .. } = attempt;
         if !prefilled {
             assert!(plan.cells.first_token(ShardId::new(shard), &mut share));
             self.servers[backend.index()].pending -= self.requests[&id].prompt;
             let ratio = (self.now.since(since).seconds() / expected) as f32;
-            plan.cells.backend(backend).ewma.observe(ratio, self.now);
+            plan.cells.deployment(deployment).ewma.observe(ratio, self.now);
         }
         self.requests.get_mut(&id).expect("it runs").given = true;
         if left > 1 {
@@ -283,12 +316,11 @@ impl World {
         self.free(id, share);
         if cut {
             self.count("a cut answer");
-            let breaker = &plan.cells.backend(backend).breaker;
             let random = self.random.borrow_mut().next();
             let failure = Failure { kind: Kind::BackendCut, asked: None, sent: Sent::default() };
-            breaker::report(breaker, failure.kind, None, false, self.now, random);
-            let now = self.now;
-            self.hear(backend, |passive| passive.failed(attempt, &failure, breaker, now));
+            let report = Report { kind: failure.kind, asked: None, connected: true };
+            plan.failure_state(deployment, alone).report(report, Probes::default(), self.now, random);
+            self.failed(attempt, &failure);
         } else if left == 1 {
             self.count("an answer");
             self.sides[shard].kept[backend.index()].push(true);
@@ -356,7 +388,7 @@ impl World {
                 let passed = self.sides[shard].served - served;
                 assert!(passed < (ahead + 1) * 3, "{passed} went first, {ahead} of its key before it");
                 self.sides[shard].served += 1;
-            } else if !choose::is_full(&self.plan, Api::Chat, self.model(id), self.tick(shard)) {
+            } else if !choose::is_full(&self.plan, Api::Chat, self.model(id), true, self.tick(shard)) {
                 self.unqueue(id, &ticket);
                 self.set(id, Stage::Deciding);
                 self.nobody(id);
@@ -373,14 +405,13 @@ impl World {
         match self.set(id, Stage::Deciding) {
             Stage::Queued { ticket, .. } => self.unqueue(id, &ticket),
             Stage::Asking { share, index, attempt, .. } => {
-                let (plan, backend) = (Rc::clone(&self.plan), share.backend);
-                let breaker = &plan.cells.backend(backend).breaker;
+                let plan = Rc::clone(&self.plan);
+                let state = plan.failure_state(attempt.deployment, attempt.alone);
                 self.free(id, share);
                 let failure = Failure { kind: Kind::ClientGone, asked: None, sent: Sent::default() };
                 let request = self.requests.get_mut(&id).expect("it runs");
-                assert!(!request.course.failed(index, failure, breaker, self.now, 0), "asked for nobody");
-                let now = self.now;
-                self.hear(backend, |passive| passive.failed(attempt, &failure, breaker, now));
+                assert!(!request.course.failed(index, failure, &state, self.now, 0), "asked for nobody");
+                self.failed(attempt, &failure);
             }
             Stage::Relaying { share, attempt, prefilled, expected, since, .. } => {
                 let gone =
