@@ -16,6 +16,7 @@
 //! | [`shard`] | the walk of a request, one copy per core | plan, net, observe |
 //! | [`coordinator`] | the control plane: health, names, metrics, log, reload, drain | config, observe |
 //! | [`cli`] | the commands | all |
+//! | [`alloc`] | where memory comes from | nothing |
 //!
 //! `wire`, `dialect`, `provider` and `policy` are pure: no socket, clock, thread, file or environment. `shard` and
 //! `coordinator` do not know each other; the plan goes down, numbers come up. The tests in `tidy` hold this table.
@@ -37,8 +38,9 @@
 //!   reaches back.
 //! - Nothing on a shard waits for the coordinator, takes a lock, or resolves a name.
 //! - Every queue, buffer, loop and retry has a bound and a counter.
-#![deny(unsafe_code)] // `net::busy_poll` is the one exception, with its reason; `tidy` holds it
+#![deny(unsafe_code)] // `net::busy_poll` and `alloc` are the exceptions, each with its reason; `tidy` holds them
 
+pub mod alloc;
 pub mod cli;
 pub mod clock;
 pub mod config;

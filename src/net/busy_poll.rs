@@ -1,6 +1,6 @@
 //! `SO_BUSY_POLL`: how long the kernel spins on a socket's receive queue before it sleeps (socket(7)).
 //!
-//! The one file of this program with unsafe code: no safe library offers this option.
+//! Unsafe code: no safe library offers this option.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -147,6 +147,8 @@ pub struct Writer {
 enum Order {
     /// A range of a block, all of it.
     Range(Block, Range<usize>),
+    /// The same of a buffer that others hold too. It does not come back.
+    Shared(Rc<Block>, Range<usize>),
     /// The end of our side.
     Finish,
 }
@@ -176,6 +178,17 @@ impl Writer {
     pub async fn write_all(&mut self, block: Block, range: Range<usize>) -> Outcome<()> {
         self.start(block, range);
         poll_fn(|context| self.poll_sent(context)).await
+    }
+
+    /// Writes `range` of a buffer that others hold too, all of it. A write that nobody waits for any more keeps its hold.
+    pub async fn write_shared(&mut self, buffer: Rc<Block>, range: Range<usize>) -> io::Result<()> {
+        debug_assert!(self.fresh.is_none(), "one write at a time");
+        let sent = if self.plain { send_now(self.fd, &buffer[range.clone()])? } else { 0 };
+        if sent == range.len() {
+            return Ok(());
+        }
+        self.pump.give(Order::Shared(buffer, range.start + sent..range.end));
+        poll_fn(|context| self.pump.poll(context)).await.0
     }
 
     /// Ends our side: the peer reads what was written, then the end. TLS says so in a record of its own first. Nothing
@@ -219,7 +232,11 @@ pub(super) async fn send_all(
 }
 
 /// Writes `range` of `block` to a socket, however many sends that takes.
-async fn write_all(half: &mut OwnedWriteHalf<Socket>, mut block: Block, range: Range<usize>) -> Outcome<()> {
+async fn write_all<B: IoBuf>(
+    half: &mut OwnedWriteHalf<Socket>,
+    mut block: B,
+    range: Range<usize>,
+) -> (io::Result<()>, B) {
     let (mut start, end) = (range.start, range.end);
     while start < end {
         let (sent, slice) = half.write(block.slice(start..end)).await;
@@ -281,6 +298,7 @@ pub fn plain(socket: Socket) -> (Reader, Writer) {
         loop {
             let outcome = match hatch.order().await {
                 Order::Range(block, range) => write_all(&mut write, block, range).await,
+                Order::Shared(buffer, range) => (write_all(&mut write, buffer, range).await.0, Block::new()),
                 Order::Finish => (write.shutdown().await, Block::new()),
             };
             hatch.put(outcome);
@@ -300,7 +318,8 @@ pub(super) fn secured(fd: RawFd, mut read: TlsReader, mut write: TlsWriter) -> (
     let pump = Pump::new(|hatch| async move {
         loop {
             let outcome = match hatch.order().await {
-                Order::Range(block, range) => write.write_all(block, range).await,
+                Order::Range(block, range) => (write.write_all(&block[range]).await, block),
+                Order::Shared(buffer, range) => (write.write_all(&buffer[range]).await, Block::new()),
                 Order::Finish => (write.finish().await, Block::new()),
             };
             hatch.put(outcome);

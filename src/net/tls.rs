@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ async fn handshake(socket: Socket, mut session: Connection) -> io::Result<(Reade
     let mut cipher: Block = Vec::with_capacity(CIPHER_BYTES);
     let mut fed = 0;
     let mut out: Block = Vec::new();
-    session.set_buffer_limit(None); // bounded by what one `write_all` is given
+    session.set_buffer_limit(None); // bounded by `PIECE_BYTES`
     while session.is_handshaking() {
         if session.wants_write() {
             out = flush(fd, &mut write, &mut session, out).await?;
@@ -151,7 +150,7 @@ impl TlsReader {
 
     fn take_plain(&mut self, block: &mut Block) -> io::Result<Option<usize>> {
         let start = block.len();
-        block.resize(start + room(block), 0);
+        block.resize(start + room(block).min(PLAIN_MAX), 0); // no more than comes: the rest of a large one is untouched
         let read = self.session.borrow_mut().reader().read(&mut block[start..]);
         block.truncate(start + *read.as_ref().unwrap_or(&0));
         match read {
@@ -171,17 +170,18 @@ pub(super) struct TlsWriter {
 }
 
 impl TlsWriter {
-    /// Encrypts `range` of `block` and writes the records.
-    pub(super) async fn write_all(&mut self, block: Block, range: Range<usize>) -> Outcome<()> {
-        let mut out = std::mem::take(&mut self.out);
-        out.clear();
-        if let Err(error) = self.encrypt(&block[range], &mut out) {
-            return (Err(error), block);
+    /// Encrypts these bytes and writes the records: so many at a time that ciphertext stays small beside a large body.
+    pub(super) async fn write_all(&mut self, plain: &[u8]) -> io::Result<()> {
+        for piece in plain.chunks(PIECE_BYTES) {
+            let mut out = std::mem::take(&mut self.out);
+            out.clear();
+            self.encrypt(piece, &mut out)?;
+            let end = out.len();
+            let (sent, out) = send_all(self.fd, &mut self.half, out, 0..end).await;
+            self.out = out;
+            sent?;
         }
-        let end = out.len();
-        let (sent, out) = send_all(self.fd, &mut self.half, out, 0..end).await;
-        self.out = out;
-        (sent, block)
+        Ok(())
     }
 
     /// Says goodbye in a record, then ends our side.
@@ -208,5 +208,7 @@ impl TlsWriter {
 
 /// One TLS record with its overhead fits (RFC 8446 section 5.2).
 const CIPHER_BYTES: usize = 16 * 1024 + 512 + TAIL_BYTES;
+/// Plaintext encrypted at a time: the records of a whole buffer of ours, as a rule (by taste).
+const PIECE_BYTES: usize = 64 * 1024;
 /// Plaintext of one full record. rustls refuses ciphertext while more than this waits to be read.
 const PLAIN_MAX: usize = 16 * 1024;

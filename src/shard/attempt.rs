@@ -13,15 +13,16 @@ use super::choose::{Picked, RETRY_SOON};
 use super::connection::Client;
 use super::decode::{Decode, Decoded};
 use super::dispatch::Outgoing;
+use super::encode::{self, Encoded, Part};
 use super::idle::Connection;
 use super::patience::{Limit, Patience};
 use super::settle::{Lease, Settle};
 use super::watch::{self, Interrupt};
-use super::{Shard, convert, encode};
+use super::{Shard, convert};
 use crate::clock;
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow};
-use crate::net::stream::{self as sockets, Outcome};
+use crate::net::stream::{self as sockets, Outcome, Writer};
 use crate::net::{dial, tls};
 use crate::observe::counters::Counter;
 use crate::plan::{Backend, Model, Target};
@@ -56,8 +57,7 @@ impl<'a> Attempt<'a> {
     ) -> Result<&'p mut Answer, Fault> {
         let shard = self.client.shard.clone();
         let backend = shard.plan.backend(picked.backend);
-        let request =
-            encode::request(self.settle, self.outgoing, self.client.inbox(), picked.member, backend)?;
+        let request = encode::request(self.settle, self.outgoing, self.client, picked.member, backend)?;
         self.sent.body_held = true;
         let mut connection = self.connect(&shard, backend).await?;
         if picked.probes.backend && !connection.reused {
@@ -69,7 +69,7 @@ impl<'a> Attempt<'a> {
             Nanos(sent.since(self.settle.started).0.saturating_sub(self.settle.waited.0));
         let asks_usage = request.asks_usage;
         let patience = self.patience();
-        self.send(&mut connection, request.block, &patience).await?;
+        self.send(&mut connection, request, &patience).await?;
         let was_early = self.early.is_some();
         let (mut head, block, answered) = self.head(&mut connection, &patience).await?;
         head.keep_alive &= !was_early;
@@ -164,14 +164,13 @@ impl<'a> Attempt<'a> {
     async fn send(
         &mut self,
         connection: &mut Connection,
-        request: Block,
+        request: Encoded,
         patience: &Patience<'_>,
     ) -> Result<(), Fault> {
-        let bytes = request.len();
+        let bytes = request.bytes();
         self.wait_until(patience.first_byte());
         self.sent.request_bytes = true;
-        let (reader, mut write) =
-            (&mut connection.reader, pin!(connection.writer.write_all(request, 0..bytes)));
+        let (reader, mut write) = (&mut connection.reader, pin!(write(&mut connection.writer, request)));
         let mut early = None;
         let written = poll_fn(|context| {
             if let Poll::Ready(written) = write.as_mut().poll(context) {
@@ -274,6 +273,20 @@ impl<'a> Attempt<'a> {
             None => Fault::new(Kind::Internal, "a wait had no deadline"),
         })
     }
+}
+
+/// Writes a request, part by part if it is a large one. The block comes back.
+async fn write(writer: &mut Writer, request: Encoded) -> Outcome<()> {
+    let Encoded { block, first, rest, .. } = request;
+    let (mut result, mut block) = writer.write_all(block, 0..first).await;
+    for part in rest {
+        match part {
+            _ if result.is_err() => break,
+            Part::Own(range) => (result, block) = writer.write_all(block, range).await,
+            Part::Client(bytes, range) => result = writer.write_shared(bytes, range).await,
+        }
+    }
+    (result, block)
 }
 
 /// Connects to a backend: every address in turn, TLS on top where it is asked for.

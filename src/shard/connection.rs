@@ -35,6 +35,8 @@ pub(crate) struct Client {
     inbox: Block,
     /// Bytes of the inbox that belong to the request in work.
     request_bytes: usize,
+    /// The request in flight if it is large: not in the inbox, so that it can be sent from where it lies.
+    large: Option<Rc<Block>>,
     /// What the armed read fills: the inbox itself, or a block beside it.
     armed: Armed,
     /// Rings when the read beside the inbox is worth a look. Made at the first one.
@@ -81,6 +83,7 @@ pub(super) async fn serve(shard: Rc<Shard>, accepted: Accepted) {
         address,
         reader,
         request_bytes: 0,
+        large: None,
         armed: Armed::Nothing,
         bell: None,
         half_closed: false,
@@ -207,7 +210,17 @@ impl Client {
 
     /// The bytes received and not done with; the request in work comes first.
     pub(crate) fn inbox(&self) -> &[u8] {
-        &self.inbox
+        self.large.as_deref().unwrap_or(&self.inbox)
+    }
+
+    /// The same while a request is read, to decode it where it lies.
+    pub(super) fn inbox_mut(&mut self) -> &mut Block {
+        &mut self.inbox
+    }
+
+    /// The request in flight, if it is one that is not copied to be sent.
+    pub(super) fn large_request(&self) -> Option<&Rc<Block>> {
+        self.large.as_ref()
     }
 
     /// Waits for more bytes in the inbox, with room for `wanted` of them, but for no more than have come or one read
@@ -218,9 +231,10 @@ impl Client {
             if block.capacity() == 0 {
                 block = self.shard.blocks.small();
             }
-            let most = wanted.min(block.len().max(READ_BYTES));
+            let least = if block.len() < READ_BYTES { READ_BYTES } else { GROWTH_BYTES };
+            let most = wanted.min(block.len().max(least));
             let wanted = match room(&block) {
-                0 => most.max(block.len()),
+                0 if wanted == 0 => block.len(),
                 room if room >= wanted.min(READ_BYTES) => 0,
                 _ => most,
             };
@@ -279,13 +293,26 @@ impl Client {
         Poll::Pending
     }
 
-    /// The first `bytes` of the inbox are the request in work.
+    /// The first `bytes` of the inbox are the request in work. A large one leaves the inbox to what the client sends
+    /// ahead.
     pub(crate) fn keep_request(&mut self, bytes: usize) {
-        self.request_bytes = bytes;
+        if bytes > LARGE_REQUEST_BYTES {
+            let ahead = self.inbox.split_off(bytes);
+            let mut request = std::mem::replace(&mut self.inbox, ahead);
+            if request.capacity() > bytes + GROWTH_BYTES {
+                request.shrink_to_fit(); // pages that framing has been in
+            }
+            self.large = Some(Rc::new(request));
+        } else {
+            self.request_bytes = bytes;
+        }
     }
 
     /// The request in work will not be needed again: its bytes leave the inbox.
     pub(crate) fn forget_request(&mut self) {
+        if self.large.take().is_some() {
+            return;
+        }
         let bytes = std::mem::take(&mut self.request_bytes);
         self.consume(bytes);
     }
@@ -360,3 +387,8 @@ const LINGER: Nanos = Nanos(2_000_000_000);
 const LINGER_BYTES: usize = 64 * 1024;
 /// Room for one read of a body.
 pub(super) const READ_BYTES: usize = 16 * 1024;
+/// What a body of which more than that has come gets room for, at least, if it needs as much: few steps for large ones.
+const GROWTH_BYTES: usize = 256 * 1024;
+/// A request of more than this is held once and sent from there, in several writes; a smaller one is copied behind its
+/// new head and leaves in one (by taste).
+const LARGE_REQUEST_BYTES: usize = 64 * 1024;

@@ -48,7 +48,12 @@ impl Decode {
                 *left = left.saturating_sub(here);
                 Ok(Decoded { ended: *left == 0, extra })
             }
-            Decode::Chunked(chunks) => dechunk(chunks, block, from),
+            Decode::Chunked(chunks) => {
+                let (kept, ended) = dechunk(chunks, block, from);
+                let extra = matches!(ended, Ok(Some(end)) if end < block.len());
+                block.truncate(kept);
+                ended.map(|end| Decoded { ended: end.is_some(), extra })
+            }
             Decode::Close => Ok(Decoded { ended: false, extra: false }),
         }
     }
@@ -59,24 +64,27 @@ impl Decode {
     }
 }
 
-fn dechunk(chunks: &mut Chunked, block: &mut Block, from: usize) -> Result<Decoded, BadChunk> {
+/// Moves the payload of the chunks in `block` from `from` on together in place. Where the payload then ends, and where
+/// the body ends if it does: what follows there is not of it.
+pub(super) fn dechunk(
+    chunks: &mut Chunked,
+    block: &mut Block,
+    from: usize,
+) -> (usize, Result<Option<usize>, BadChunk>) {
     let (mut read, mut kept) = (from, from);
-    let result = loop {
+    let ended = loop {
         match chunks.step(&block[read..]) {
             Ok((Piece::Data(span), used)) => {
                 block.copy_within(read + span.start..read + span.end, kept);
                 kept += span.len();
                 read += used;
             }
-            Ok((Piece::More, _)) => break Ok(Decoded { ended: false, extra: false }),
-            Ok((Piece::End { .. }, used)) => {
-                break Ok(Decoded { ended: true, extra: read + used < block.len() });
-            }
+            Ok((Piece::More, _)) => break Ok(None),
+            Ok((Piece::End { .. }, used)) => break Ok(Some(read + used)),
             Err(bad) => break Err(bad),
         }
     };
-    block.truncate(kept);
-    result
+    (kept, ended)
 }
 
 #[cfg(test)]

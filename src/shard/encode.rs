@@ -1,39 +1,68 @@
 //! The request as a backend gets it: the client's lines and body, byte for byte, but for what must change.
 
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::connection::Client;
 use super::dispatch::Outgoing;
 use super::respond::number;
 use super::settle::Settle;
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::plan::{Backend, Member};
+use crate::units::Span;
 use crate::wire::fields::{self, Field};
 use crate::wire::head::RequestHead;
 use crate::wire::json;
 
-/// A request ready to be sent.
+/// A request ready to be sent: what is in `block` up to `first`, then the `rest`.
 pub(super) struct Encoded {
     pub(super) block: Block,
+    pub(super) first: usize,
+    /// Of a large request; empty for one that is in the block as a whole.
+    pub(super) rest: Vec<Part>,
     /// It asks for usage on our own behalf: the chunk that answers is not the client's.
     pub(super) asks_usage: bool,
 }
 
-/// Head and body in one block, so that they leave in one segment where they fit.
+impl Encoded {
+    /// All of it.
+    pub(super) fn bytes(&self) -> usize {
+        let part = |part: &Part| match part {
+            Part::Own(range) | Part::Client(_, range) => range.len(),
+        };
+        self.first + self.rest.iter().map(part).sum::<usize>()
+    }
+}
+
+/// What of a large request follows its head, in order.
+pub(super) enum Part {
+    /// A range of the block: what is written in the place of the client's.
+    Own(Range<usize>),
+    /// A range of the client's own bytes.
+    Client(Rc<Block>, Range<usize>),
+}
+
+/// Head and body in one block, so that they leave in one segment where they fit. The body of a large request is not
+/// copied: it is sent from where the client's bytes lie.
 ///
 /// Errors: the request has passed through gateways like this one too often.
 pub(super) fn request(
     settle: &Settle,
     outgoing: &Outgoing<'_>,
-    inbox: &[u8],
+    client: &Client,
     member: &Member,
     backend: &Backend,
 ) -> Result<Encoded, Fault> {
+    let (inbox, large) = (client.inbox(), client.large_request());
     let body = outgoing.body.of(inbox);
     let takes_stream_options = backend.provider.takes_stream_options;
     let edits = outgoing.peek.edits(member.model_json.as_deref(), takes_stream_options);
     let body_bytes = edits.length(body.len());
     let lines = outgoing.head.fields.of(inbox);
 
-    let mut out = settle.shard.blocks.with_room(lines.len() + body_bytes + HEAD_ROOM);
+    let mut out =
+        settle.shard.blocks.with_room(lines.len() + HEAD_ROOM + if large.is_some() { 0 } else { body_bytes });
     request_line(&mut out, outgoing, inbox, backend);
     let hops = client_lines(&mut out, lines, outgoing.head);
     if hops >= HOPS_MAX {
@@ -50,8 +79,29 @@ pub(super) fn request(
     out.extend_from_slice(b"\r\ncontent-length: ");
     number(&mut out, body_bytes as u64);
     out.extend_from_slice(b"\r\n\r\n");
-    json::splice(&mut out, body, edits.as_slice());
-    Ok(Encoded { block: out, asks_usage: edits.asks_usage })
+    let asks_usage = edits.asks_usage;
+    let Some(large) = large else {
+        json::splice(&mut out, body, edits.as_slice());
+        return Ok(Encoded { first: out.len(), block: out, rest: Vec::new(), asks_usage });
+    };
+    let first = out.len();
+    let rest = parts(&mut out, large, outgoing.body.span, edits.as_slice());
+    Ok(Encoded { block: out, first, rest, asks_usage })
+}
+
+/// A body edited like by `json::splice`, as parts: of the client's bytes what stays, of `out` what is new.
+fn parts(out: &mut Block, client: &Rc<Block>, body: Span, edits: &[(Span, &[u8])]) -> Vec<Part> {
+    let mut parts = Vec::with_capacity(2 * edits.len() + 1);
+    let mut at = body.start;
+    for (span, new) in edits {
+        let start = out.len();
+        out.extend_from_slice(new);
+        parts.push(Part::Client(Rc::clone(client), at..body.start + span.start));
+        parts.push(Part::Own(start..out.len()));
+        at = body.start + span.end;
+    }
+    parts.push(Part::Client(Rc::clone(client), at..body.end));
+    parts
 }
 
 fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, inbox: &[u8], backend: &Backend) {

@@ -4,17 +4,17 @@ use super::Shard;
 use super::answer::Answer;
 use super::connection::{Client, READ_BYTES};
 use super::convert;
+use super::decode;
 use super::dispatch::{self, Outgoing};
 use super::phases;
 use super::respond;
 use super::settle::Settle;
 use crate::dialect::{self, Api, Dialect, models};
 use crate::error::{Fault, Kind};
-use crate::net::blocks::Block;
 use crate::plan::Model;
 use crate::policy::origin::PageGrant;
 use crate::units::{ModelId, Nanos, Span};
-use crate::wire::chunked::{self, Chunked, Piece};
+use crate::wire::chunked::{self, Chunked};
 use crate::wire::head::{Method, RequestHead, Version};
 use crate::wire::{fields, framing};
 
@@ -186,9 +186,8 @@ async fn preflight(client: &mut Client, settle: &mut Settle, asked: &Asked, head
 
 /// A request body that has been read whole.
 pub(super) struct Body {
-    /// In the inbox, or if it came in chunks in `decoded`.
-    span: Span,
-    decoded: Option<Block>,
+    /// Where in the inbox; what came in chunks has been put together there.
+    pub(super) span: Span,
     /// Bytes of the inbox that belong to this request.
     end: usize,
 }
@@ -196,10 +195,7 @@ pub(super) struct Body {
 impl Body {
     /// The payload; `inbox` is the client's.
     pub(super) fn of<'a>(&'a self, inbox: &'a [u8]) -> &'a [u8] {
-        match &self.decoded {
-            Some(decoded) => decoded,
-            None => self.span.of(inbox),
-        }
+        self.span.of(inbox)
     }
 }
 
@@ -214,50 +210,44 @@ async fn read_body(client: &mut Client, head: &RequestHead) -> Result<Body, Faul
     }
     let started = client.deadline.now();
     match head.framing {
-        framing::Request::None => {
-            Ok(Body { span: Span::new(head.len, head.len), decoded: None, end: head.len })
-        }
+        framing::Request::None => Ok(Body { span: Span::new(head.len, head.len), end: head.len }),
         framing::Request::Length(length) => {
             let end = head.len + length as usize; // phases bounded it
             while client.inbox().len() < end {
                 let missing = end - client.inbox().len();
                 fill(client, missing, started, client.inbox().len() - head.len).await?;
             }
-            Ok(Body { span: Span::new(head.len, end), decoded: None, end })
+            Ok(Body { span: Span::new(head.len, end), end })
         }
         framing::Request::Chunked => read_chunks(client, head, started).await,
     }
 }
 
+/// The payload is moved together where it lies, read by read: framing and payload are never held both.
 async fn read_chunks(client: &mut Client, head: &RequestHead, started: Nanos) -> Result<Body, Fault> {
     let most = client.shard.plan.limits.body_bytes;
-    let mut decoder = Chunked::new(chunked::Limits::default());
-    let mut decoded = client.shard.blocks.large();
+    let mut chunks = Chunked::new(chunked::Limits::default());
     let mut end = head.len;
     loop {
-        let (piece, used) = decoder
-            .step(&client.inbox()[end..])
-            .map_err(|bad| Fault::new(Kind::BodyMalformed, format!("chunked body: {}", bad.reason)))?;
-        match piece {
-            Piece::Data(span) => {
-                if decoded.len() as u64 + span.len() as u64 > most {
-                    return Err(Fault::new(
-                        Kind::BodyTooLarge,
-                        format!("the body has more than the limit of {most} bytes"),
-                    ));
-                }
-                decoded.extend_from_slice(span.shifted(end).of(client.inbox()));
-                end += used;
+        let (decoded, read) = decode::dechunk(&mut chunks, client.inbox_mut(), end);
+        end = decoded;
+        if (end - head.len) as u64 > most {
+            let note = format!("the body has more than the limit of {most} bytes");
+            return Err(Fault::new(Kind::BodyTooLarge, note));
+        }
+        match read {
+            Ok(Some(next)) => {
+                client.inbox_mut().drain(end..next);
+                return Ok(Body { span: Span::new(head.len, end), end });
             }
-            Piece::End { .. } => {
-                let span = Span::new(0, 0);
-                return Ok(Body { span, decoded: Some(decoded), end: end + used });
-            }
-            Piece::More => {
-                end += used;
-                fill(client, READ_BYTES, started, decoded.len()).await?;
+            Ok(None) => client.inbox_mut().truncate(end),
+            Err(bad) => {
+                let note = format!("chunked body: {}", bad.reason);
+                return Err(Fault::new(Kind::BodyMalformed, note));
             }
         }
+        // Half as much again: what framing there is beside the payload has no more than that.
+        fill(client, (end / 2).max(READ_BYTES), started, end - head.len).await?;
     }
 }
 

@@ -1,1 +1,5 @@
 //! The process: memory of large bodies, shutdown, logs, what the documentation promises.
+
+mod bodies;
+mod memory;
+mod sink;
