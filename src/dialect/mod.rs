@@ -14,6 +14,7 @@
 
 pub mod embeddings;
 pub mod estimate;
+pub mod messages;
 pub mod models;
 pub mod neutral;
 pub mod one_shot;
