@@ -1,15 +1,21 @@
 //! Connecting to a backend, by address only: names are the coordinator's business.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 
 use super::busy_poll;
+use super::deadline::{Deadline, Deadlines};
 use super::stream::Socket;
+use crate::units::Nanos;
 
 /// Connects to a TCP address; `busy_poll_us` is for the socket, 0 for none. Dropping the future closes the socket.
 ///
@@ -19,6 +25,119 @@ pub async fn tcp(address: SocketAddr, busy_poll_us: u32) -> io::Result<Socket> {
     tune(raw.as_fd(), busy_poll_us);
     connect(raw, &address.into()).await
 }
+
+/// How addresses race for one connection.
+pub struct Race<'a> {
+    /// In the order in which they are tried.
+    pub order: &'a [SocketAddr],
+    /// As for [`tcp`].
+    pub busy_poll_us: u32,
+    /// How long one is waited for before the next is tried beside it.
+    pub delay: Nanos,
+    /// The shard's deadlines.
+    pub deadlines: &'a Rc<Deadlines>,
+}
+
+impl Race<'_> {
+    /// The first address that accepts (RFC 8305 section 5): the next one is tried as soon as one has failed, or has taken
+    /// `delay`, while those before it go on. Connections that come second are closed, as they are when the future is
+    /// dropped. `failed` hears of every address that refused, and of those that were left after `delay` or more.
+    ///
+    /// Errors: how the last address failed, if all did; or at once if this machine can open no socket.
+    pub async fn run(self, failed: impl FnMut(SocketAddr)) -> io::Result<(Socket, SocketAddr)> {
+        match self.order {
+            [] => Err(io::ErrorKind::HostUnreachable.into()), // a name that has no address yet
+            [only] => Ok((tcp(*only, self.busy_poll_us).await?, *only)),
+            _ => {
+                let timer = self.deadlines.row();
+                let mut field = Field { race: self, timer, next: 0, running: Vec::new(), failed };
+                poll_fn(|context| field.poll(context)).await
+            }
+        }
+    }
+}
+
+type Connecting = Pin<Box<dyn Future<Output = io::Result<Socket>>>>;
+
+/// One address that is being tried.
+struct Runner {
+    address: SocketAddr,
+    started: Nanos,
+    connecting: Connecting,
+}
+
+/// A race that is under way.
+struct Field<'a, F: FnMut(SocketAddr)> {
+    race: Race<'a>,
+    /// When the next one starts.
+    timer: Deadline,
+    /// How many of `order` have started.
+    next: usize,
+    running: Vec<Runner>,
+    failed: F,
+}
+
+impl<F: FnMut(SocketAddr)> Field<'_, F> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
+        let mut last = None;
+        loop {
+            let mut at = 0;
+            while let Some(runner) = self.running.get_mut(at) {
+                let Poll::Ready(result) = runner.connecting.as_mut().poll(context) else {
+                    at += 1;
+                    continue;
+                };
+                let address = self.running.remove(at).address;
+                match result {
+                    Ok(socket) => return Poll::Ready(Ok((socket, address))),
+                    Err(error) if is_out_of(&error) => return Poll::Ready(Err(error)),
+                    Err(error) => {
+                        (self.failed)(address);
+                        last = Some(error);
+                    }
+                }
+            }
+            let is_due = self.running.is_empty() || last.is_some() || self.timer.is_due(context);
+            match self.race.order.get(self.next) {
+                Some(address) if is_due && self.running.len() < RUNNERS_MAX => self.start(*address),
+                Some(_) => return Poll::Pending,
+                None if !self.running.is_empty() => {
+                    self.timer.clear();
+                    return Poll::Pending;
+                }
+                None => return Poll::Ready(Err(last.unwrap_or_else(|| io::ErrorKind::TimedOut.into()))),
+            }
+            last = last.filter(|_| self.next == self.race.order.len()); // one start for each failure
+        }
+    }
+
+    fn start(&mut self, address: SocketAddr) {
+        let connecting = Box::pin(tcp(address, self.race.busy_poll_us));
+        self.running.push(Runner { address, started: self.timer.now(), connecting });
+        self.next += 1;
+        self.timer.set(self.race.delay);
+    }
+}
+
+impl<F: FnMut(SocketAddr)> Drop for Field<'_, F> {
+    fn drop(&mut self) {
+        let now = self.timer.now();
+        for runner in &self.running {
+            if now.since(runner.started) >= self.race.delay {
+                (self.failed)(runner.address);
+            }
+        }
+    }
+}
+
+/// Whether this machine has nothing left to open a socket with, whatever the address.
+fn is_out_of(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
+
+/// Addresses of one race that are tried at once.
+const RUNNERS_MAX: usize = 16;
 
 /// Connects to a socket file.
 ///

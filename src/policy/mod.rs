@@ -6,10 +6,12 @@
 //! - May it: [`auth`] (which key), [`failures`] (who has none too often), [`bucket`] (how many per minute), [`inflight`]
 //!   (how many at once).
 //! - Where: [`balance`] scores the backends of a pool from their [`load`]; [`failure_state`] says whom a failure
-//!   takes out of service, with two [`breaker`]s each.
+//!   takes out of service, with two [`breaker`]s each; [`addresses`] says
+//!   which address of a backend is next.
 //! - When: [`queue`] says whose turn it is where all of them have enough to do.
 //! - How often: [`retry`] says whether a failed attempt may be made again, [`course`] what comes after it.
 
+pub mod addresses;
 pub mod auth;
 pub mod balance;
 pub mod breaker;

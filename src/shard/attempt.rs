@@ -1,17 +1,14 @@
 //! One try with one backend: get a connection, send, wait for the opening of the answer.
 
 use std::future::{Future, poll_fn};
-use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
-use nix::libc;
-
 use super::answer::Answer;
-use super::choose::{Picked, RETRY_SOON};
+use super::choose::Picked;
 use super::connection::Client;
 use super::decode::{Decode, Decoded};
+use super::dial::Dial;
 use super::dispatch::Outgoing;
 use super::encode::{self, Encoded, Part};
 use super::idle::Connection;
@@ -22,10 +19,9 @@ use super::{Shard, convert};
 use crate::clock;
 use crate::error::{Fault, Kind};
 use crate::net::blocks::{Block, grow};
-use crate::net::stream::{self as sockets, Outcome, Writer};
-use crate::net::{dial, tls};
+use crate::net::stream::{Outcome, Writer};
 use crate::observe::counters::Counter;
-use crate::plan::{Backend, Model, Target};
+use crate::plan::{Backend, Model};
 use crate::policy::retry::Sent;
 use crate::units::Nanos;
 use crate::wire::Step;
@@ -137,7 +133,16 @@ impl<'a> Attempt<'a> {
 
     /// A kept connection, or a new one.
     async fn connect(&mut self, shard: &Shard, backend: &Backend) -> Result<Connection, Fault> {
-        let (kept, stale) = if self.fresh { (None, 0) } else { shard.idle.take(backend.id) };
+        let now = shard.deadlines.now();
+        let turn = shard.idle.turn(backend.id, now);
+        let (kept, stale) = match turn {
+            _ if self.fresh => (None, 0),
+            None => shard.idle.take(backend.id),
+            Some(turn) => {
+                let any = backend.tls.is_some() && !shard.random().is_multiple_of(SPREAD_EVERY);
+                shard.idle.take_of(backend.id, turn, any, now)
+            }
+        };
         if stale > 0 {
             shard.numbers.add(Counter::BackendStale, stale);
         }
@@ -147,8 +152,8 @@ impl<'a> Attempt<'a> {
         }
         shard.numbers.add(Counter::BackendDials, 1);
         self.wait_until(self.patience().connect());
-        let dialled =
-            watch::with_client(self.client, Box::pin(open(backend, shard.tuning().busy_poll_us))).await;
+        let dial = Dial::new(shard, backend, self.model.timeouts.connect);
+        let dialled = watch::with_client(self.client, Box::pin(dial.run(turn))).await;
         let fault = match dialled {
             Ok(Ok(mut connection)) => {
                 connection.reader.arm(shard.blocks.large());
@@ -289,51 +294,8 @@ async fn write(writer: &mut Writer, request: Encoded) -> Outcome<()> {
     (result, block)
 }
 
-/// Connects to a backend: every address in turn, TLS on top where it is asked for.
-async fn open(backend: &Backend, busy_poll_us: u32) -> Result<Connection, Fault> {
-    let (socket, peer) = match &backend.target {
-        Target::Unix(path) => (dial::unix(path).await.map_err(not_dialled)?, None),
-        Target::Tcp { .. } => {
-            let addresses = backend.addresses.load_full();
-            let (socket, peer) = first_to_accept(&addresses, busy_poll_us).await.map_err(not_dialled)?;
-            (socket, Some(peer))
-        }
-    };
-    let halves = match &backend.tls {
-        None => sockets::plain(socket),
-        Some(tls) => {
-            tls::connect(socket, tls.config.clone(), tls.server_name.clone()).await.map_err(|error| {
-                Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", error.kind()))
-            })?
-        }
-    };
-    Ok(Connection::new(halves, peer))
-}
-
-/// Whose fault it is that there is no connection.
-fn not_dialled(error: io::Error) -> Fault {
-    match error.raw_os_error() {
-        Some(libc::EADDRNOTAVAIL | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-            let message = format!("the gateway cannot open a connection: {}", error.kind());
-            Fault::new(Kind::SocketsExhausted, message).retry_after(RETRY_SOON)
-        }
-        _ => Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", error.kind())),
-    }
-}
-
-async fn first_to_accept(
-    addresses: &[SocketAddr],
-    busy_poll_us: u32,
-) -> io::Result<(sockets::Socket, SocketAddr)> {
-    let mut last = io::Error::from(io::ErrorKind::HostUnreachable); // a name that has no address yet
-    for address in addresses {
-        match dial::tcp(*address, busy_poll_us).await {
-            Ok(socket) => return Ok((socket, *address)),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
+/// A kept TLS connection to another address than the one whose turn it is will do, but for one time in so many: handshakes
+/// are dear, and no address is used for ever. Chosen, not measured.
+const SPREAD_EVERY: u64 = 8;
 /// Interim answers (1xx) before the final one.
 const INTERIM_MAX: u32 = 16;

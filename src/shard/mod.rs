@@ -10,6 +10,7 @@ mod choose;
 mod connection;
 mod convert;
 mod decode;
+mod dial;
 mod dispatch;
 mod encode;
 mod exchange;
@@ -159,7 +160,8 @@ impl Shard {
             connections: Cell::new(0),
             accepting: Cell::new(0),
         });
-        let idle = Idle::new(plan.backends.len(), tuning.idle_max);
+        let addresses = plan.backends.iter().map(|backend| &backend.addresses);
+        let idle = Idle::new(addresses, tuning.idle_max, core.random());
         Self::put_in_force(Self { core, plan, idle, outbox: RefCell::new(outbox) })
     }
 
@@ -167,7 +169,7 @@ impl Shard {
     fn next(&self, plan: Arc<Plan>, outbox: ShardOutbox) -> Rc<Self> {
         let before = plan.backends.iter().map(|backend| {
             let old = self.plan.backend_named(&backend.name);
-            old.filter(|old| backend.keeps_connections(old)).map(|old| old.id)
+            (old.filter(|old| backend.keeps_connections(old)).map(|old| old.id), &backend.addresses)
         });
         let idle = self.idle.next(before);
         Self::put_in_force(Self { core: Rc::clone(&self.core), plan, idle, outbox: RefCell::new(outbox) })

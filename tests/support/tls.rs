@@ -151,6 +151,12 @@ impl Tunnel {
         Self::between(Entrance::Tls(bind(), config), Exit::Plain(to))
     }
 
+    /// The same on a listener of one's own.
+    pub fn from_tls_on(listener: std::net::TcpListener, to: u16, config: Arc<ServerConfig>) -> Self {
+        listener.set_nonblocking(true).expect("non-blocking");
+        Self::between(Entrance::Tls(listener, config), Exit::Plain(to))
+    }
+
     /// A socket file that leads to the plain port `to`.
     pub fn from_file(path: &Path, to: u16) -> Self {
         Self::between(Entrance::File(path.to_owned()), Exit::Plain(to))

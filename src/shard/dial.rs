@@ -1,0 +1,129 @@
+//! A new connection to a backend: which address, TCP, TLS on top.
+
+use std::io;
+use std::net::SocketAddr;
+
+use nix::libc;
+
+use super::Shard;
+use super::choose::RETRY_SOON;
+use super::idle::Connection;
+use crate::error::{Fault, Kind};
+use crate::net::stream as sockets;
+use crate::net::{dial, tls};
+use crate::plan::{Backend, BackendTls, Target};
+use crate::units::Nanos;
+
+/// A new connection to a backend. What it learns of addresses, their shard remembers.
+pub(super) struct Dial<'a> {
+    shard: &'a Shard,
+    backend: &'a Backend,
+    /// How long one address is waited for before the next is tried beside it.
+    delay: Nanos,
+}
+
+impl<'a> Dial<'a> {
+    /// `connect`: the time there is for all of it; the caller bounds it.
+    pub(super) fn new(shard: &'a Shard, backend: &'a Backend, connect: Nanos) -> Self {
+        Self { shard, backend, delay: RACE_DELAY.min(Nanos(connect.0 / 4)) }
+    }
+
+    /// Connects to a backend: its addresses race, the one whose `turn` it is first; TLS on top where it is asked for. An
+    /// address whose TLS fails is left out, and the others race once more.
+    ///
+    /// Errors: no address accepts, or the last of them fails in TLS.
+    pub(super) async fn run(self, turn: Option<SocketAddr>) -> Result<Connection, Fault> {
+        if let Target::Unix(path) = &self.backend.target {
+            let socket = dial::unix(path).await.map_err(not_dialled)?;
+            return Ok(Connection::new(sockets::plain(socket), None));
+        }
+        let mut order = self.order(turn);
+        loop {
+            let race = dial::Race {
+                order: &order,
+                busy_poll_us: self.shard.tuning().busy_poll_us,
+                delay: self.delay,
+                deadlines: &self.shard.deadlines,
+            };
+            let (socket, peer) = race.run(|address| self.failed(address)).await.map_err(not_dialled)?;
+            let halves = match &self.backend.tls {
+                None => sockets::plain(socket),
+                Some(tls) => match self.secure(socket, peer, tls).await {
+                    Ok(halves) => halves,
+                    Err(_) if order.len() > 1 => {
+                        order.retain(|address| *address != peer);
+                        continue;
+                    }
+                    Err(fault) => return Err(fault),
+                },
+            };
+            self.shard.idle.with_spread(self.backend.id, |spread| spread.accepted(peer));
+            return Ok(Connection::new(halves, Some(peer)));
+        }
+    }
+
+    /// The addresses in the order in which they are tried.
+    fn order(&self, turn: Option<SocketAddr>) -> Vec<SocketAddr> {
+        let (addresses, now) = (self.backend.addresses.load(), self.shard.deadlines.now());
+        if addresses.len() < 2 {
+            return addresses.to_vec();
+        }
+        let ordered = self.shard.idle.with_spread(self.backend.id, |spread| {
+            let first =
+                turn.filter(|turn| addresses.contains(turn)).or_else(|| spread.next(&addresses, now))?;
+            Some(spread.order(first, &addresses, now))
+        });
+        ordered.flatten().unwrap_or_else(|| addresses.to_vec())
+    }
+
+    async fn secure(
+        &self,
+        socket: sockets::Socket,
+        peer: SocketAddr,
+        tls: &BackendTls,
+    ) -> Result<(sockets::Reader, sockets::Writer), Fault> {
+        let mut suspect = Suspect { dial: self, peer, since: self.shard.deadlines.now(), cleared: false };
+        let result = tls::connect(socket, tls.config.clone(), tls.server_name.clone()).await;
+        suspect.cleared = result.is_ok();
+        result.map_err(|error| {
+            self.failed(peer);
+            Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", error.kind()))
+        })
+    }
+
+    fn failed(&self, address: SocketAddr) {
+        let now = self.shard.deadlines.now();
+        self.shard.idle.with_spread(self.backend.id, |spread| spread.failed(address, now));
+    }
+}
+
+/// An address in its handshake: one that is given up after a while has failed.
+struct Suspect<'a> {
+    dial: &'a Dial<'a>,
+    peer: SocketAddr,
+    since: Nanos,
+    cleared: bool,
+}
+
+impl Drop for Suspect<'_> {
+    fn drop(&mut self) {
+        if !self.cleared && self.dial.shard.deadlines.now().since(self.since) >= self.dial.delay {
+            self.dial.failed(self.peer);
+        }
+    }
+}
+
+/// Whose fault it is that there is no connection.
+fn not_dialled(error: io::Error) -> Fault {
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            let message = format!("the gateway cannot open a connection: {}", error.kind());
+            Fault::new(Kind::SocketsExhausted, message).retry_after(RETRY_SOON)
+        }
+        _ => Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", error.kind())),
+    }
+}
+
+/// How long one address is waited for before the next is tried beside it (RFC 8305 section 8), or a quarter of the time
+/// to connect if that is shorter.
+const RACE_DELAY: Nanos = Nanos(250_000_000);
