@@ -127,6 +127,8 @@ kinds! {
     OriginForbidden => Client 403 "origin_not_allowed" Never,
     /// No model of that name.
     ModelUnknown => Client 404 "model_not_found" Never,
+    /// No response of that id, as far as can be told here.
+    ResponseUnknown => Client 404 "response_not_found" Never,
     /// The key's requests per minute are used up.
     RequestsExceeded => Client 429 "rate_limit_exceeded" Never,
     /// The key's tokens per minute are used up.

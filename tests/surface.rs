@@ -11,18 +11,26 @@ use support::strict::Message;
 use support::tls::{Authority, secured};
 
 /// Every path that is forwarded, under each of its names.
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 15] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
     "/v1/responses",
+    "/v1/responses/compact",
+    "/v1/responses/input_tokens",
+    "/v1/score",
+    "/v1/classify",
+    "/v1/pooling",
+    "/v1/tokenize",
+    "/v1/detokenize",
     "/v1/rerank",
     "/v2/rerank",
     "/v1/messages",
     "/v1/messages/count_tokens",
 ];
 
-const EVERYTHING: &str = "serves = [\"chat\", \"completions\", \"embeddings\", \"responses\", \"rerank\", \"messages\", \"count_tokens\"]\n\
+const EVERYTHING: &str = "serves = [\"chat\", \"completions\", \"embeddings\", \"responses\", \"responses_compact\", \
+     \"responses_input_tokens\", \"score\", \"classify\", \"pooling\", \"tokenize\", \"detokenize\", \"rerank\", \"messages\", \"count_tokens\"]\n\
      health = { enabled = false }";
 
 fn post(gateway: &Gateway, path: &str, key: &str, lines: &str, body: &str) -> Message {

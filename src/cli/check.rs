@@ -89,7 +89,7 @@ fn place(backend: &Backend) -> String {
 fn endpoints(backend: &Backend) -> Vec<String> {
     let line = |api: Api| {
         let mut target = Vec::new();
-        backend.provider.target(api, &backend.base, b"", &mut target);
+        backend.provider.target(api, b"", &backend.base, b"", &mut target);
         let mut target = String::from_utf8_lossy(&target).into_owned();
         if let Some((path, query)) = target.split_once('?') {
             let secret: Vec<&[u8]> = backend.base.secret_names().collect();
@@ -99,7 +99,7 @@ fn endpoints(backend: &Backend) -> Vec<String> {
         let gap = if matches!(backend.target, Target::Unix(_)) { " " } else { "" };
         format!("  {}: POST {}{gap}{target}", api.name(), place(backend))
     };
-    Api::ALL.into_iter().filter(|api| backend.provider.speaks(*api)).map(line).collect()
+    Api::ALL.into_iter().filter(|api| backend.provider.speaks(*api) && !api.has_id()).map(line).collect()
 }
 
 fn masked(parameter: &str, secret: &[&[u8]]) -> String {

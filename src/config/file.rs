@@ -319,8 +319,9 @@ pub struct Backend {
     /// What runs there.
     #[serde(default)]
     pub kind: Kind,
-    /// Endpoints it serves (chat, completions, embeddings, responses, rerank, messages, count_tokens); those of its
-    /// kind if left out.
+    /// Endpoints it serves (chat, completions, embeddings, responses, responses_compact, responses_input_tokens, rerank,
+    /// score, classify, pooling, tokenize, detokenize, messages, count_tokens); those of its kind if left out. Who serves
+    /// responses is also asked for them by their ids.
     #[serde(default)]
     pub serves: Option<Vec<String>>,
     /// Whether it accepts `stream_options`; as its kind does if left out. Without it, usage of streams is estimated.
@@ -369,6 +370,9 @@ pub struct Model {
     /// Other names for it.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Tokens that fit into it, prompt and output together: told to clients in /v1/models.
+    #[serde(default)]
+    pub context_length: Option<u64>,
     /// Models that answer in its place, in this order, before the first content has gone out: names or aliases.
     #[serde(default)]
     pub fallbacks: Vec<String>,

@@ -99,6 +99,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
                     weight: 1,
                 })
                 .collect(),
+            context_length: None,
             timeouts,
             created: 1,
         }]),

@@ -12,6 +12,8 @@ pub struct Entry<'a> {
     pub name: &'a str,
     /// Unix seconds.
     pub created: u64,
+    /// Tokens of prompt and output together, where known.
+    pub context_length: Option<u64>,
 }
 
 /// Appends the list of `models`, complete in one page.
@@ -46,7 +48,11 @@ pub fn one(dialect: Dialect, entry: Entry<'_>, out: &mut Vec<u8>) {
             quote(out, entry.name);
             out.extend_from_slice(br#","object":"model","created":"#);
             number(out, entry.created);
-            out.extend_from_slice(br#","owned_by":"ringway"}"#);
+            out.extend_from_slice(br#","owned_by":"ringway""#);
+            if let Some(tokens) = entry.context_length {
+                lengths(&["context_length", "max_model_len", "context_window"], tokens, out);
+            }
+            out.push(b'}');
         }
         Dialect::Anthropic => {
             out.extend_from_slice(br#"{"type":"model","id":"#);
@@ -55,8 +61,22 @@ pub fn one(dialect: Dialect, entry: Entry<'_>, out: &mut Vec<u8>) {
             quote(out, entry.name);
             out.extend_from_slice(br#","created_at":"#);
             timestamp(out, entry.created);
+            if let Some(tokens) = entry.context_length {
+                lengths(&["max_input_tokens"], tokens, out);
+            }
             out.push(b'}');
         }
+    }
+}
+
+/// One number under each of the names under which clients look for it: OpenAI's API has none of its own. OpenRouter's is
+/// `context_length`, vLLM's and SGLang's `max_model_len`, Groq's `context_window`; Anthropic's API has `max_input_tokens`.
+fn lengths(names: &[&str], tokens: u64, out: &mut Vec<u8>) {
+    for name in names {
+        out.push(b',');
+        quote(out, name);
+        out.push(b':');
+        number(out, tokens);
     }
 }
 
@@ -105,7 +125,10 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    const TWO: &[Entry<'_>] = &[Entry { name: "a\"", created: 7 }, Entry { name: "org/b", created: 0 }];
+    const TWO: &[Entry<'_>] = &[
+        Entry { name: "a\"", created: 7, context_length: None },
+        Entry { name: "org/b", created: 0, context_length: None },
+    ];
 
     #[test]
     fn openai_clients_get_their_list() {
@@ -135,6 +158,16 @@ mod tests {
             listed(Dialect::Anthropic, &[]),
             r#"{"data":[],"has_more":false,"first_id":null,"last_id":null}"#
         );
+    }
+
+    #[test]
+    fn a_known_context_length_stands_under_every_name_that_clients_read() {
+        let one = [Entry { name: "a", created: 7, context_length: Some(131_072) }];
+        let openai = listed(Dialect::OpenAi, &one);
+        assert!(openai.contains(
+            r#""owned_by":"ringway","context_length":131072,"max_model_len":131072,"context_window":131072}"#
+        ));
+        assert!(listed(Dialect::Anthropic, &one).contains(r#"00:07Z","max_input_tokens":131072}"#));
     }
 
     #[test]

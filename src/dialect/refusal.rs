@@ -80,7 +80,7 @@ fn should_retry(kind: Kind) -> Option<bool> {
 /// No finish reason, no stop event and no `[DONE]` follow: a cut answer must not look finished.
 /// `sequence`: the next `sequence_number` of a Responses stream, unused otherwise (`stream::Meter::sequence`).
 pub fn in_stream(api: Api, fault: &Fault, request_id: &[u8], sequence: u64, out: &mut Vec<u8>) {
-    match (api, api.dialect()) {
+    match (api.streams_as(), api.dialect()) {
         (Api::Responses, _) => responses(fault, sequence, out),
         (_, Dialect::OpenAi) => {
             out.extend_from_slice(b"data: ");

@@ -16,7 +16,7 @@ use crate::wire::json;
 pub struct Peek {
     /// The endpoint it was sent to.
     pub api: Api,
-    /// The value of `model`, a JSON string with its quotes.
+    /// The value of `model`, a JSON string with its quotes; empty where the body names none.
     pub model: Span,
     /// Whether the answer shall be an event stream.
     pub stream: bool,
@@ -122,7 +122,7 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
         output_cap: match api {
             Api::Chat => max_tokens.max(max_completion),
             Api::Completions | Api::Messages => max_tokens,
-            Api::Responses => max_output,
+            Api::Responses | Api::ResponsesCompact => max_output,
             _ => Some(0),
         },
         choices,
@@ -133,6 +133,23 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
 }
 
 impl Peek {
+    /// What a request to an endpoint asks for that says all in its path and `query`.
+    pub fn of_path(api: Api, query: &[u8]) -> Self {
+        let asks = |pair: &[u8]| matches!(pair, b"stream=true" | b"stream=True" | b"stream=1");
+        Self {
+            api,
+            model: Span::new(0, 0),
+            stream: query.split(|&byte| byte == b'&').any(asks),
+            usage_asked: false,
+            stream_options: StreamOptions::Absent,
+            object_end: 0,
+            output_cap: Some(0),
+            choices: 1,
+            generations: 1,
+            base64: false,
+        }
+    }
+
     /// The name of the model, escapes resolved. `body` is the one that was peeked into.
     pub fn model_name<'b>(&self, body: &'b [u8]) -> Cow<'b, str> {
         json::string(self.model.of(body)).unwrap_or_default()
@@ -145,7 +162,9 @@ impl Peek {
     /// completions. The chunk that answers is the gateway's and must be dropped (`stream::Meter`).
     pub fn edits<'a>(&self, model_json: Option<&'a [u8]>, takes_stream_options: bool) -> Edits<'a> {
         let mut edits = Edits::default();
-        if let Some(name) = model_json {
+        if let Some(name) = model_json
+            && !self.model.is_empty()
+        {
             edits.push(self.model, name);
         }
         let asks = matches!(self.api, Api::Chat | Api::Completions);

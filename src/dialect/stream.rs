@@ -63,6 +63,7 @@ const FIRST_TOKEN_BYTES_MAX: usize = 64 * 1024;
 impl Meter {
     /// The meter of a stream. `choices`: answers asked for (`Peek::choices`). `asks_usage`: `Edits::asks_usage`.
     pub fn new(api: Api, choices: u64, asks_usage: bool) -> Self {
+        let api = api.streams_as();
         Self {
             api,
             asks_usage,

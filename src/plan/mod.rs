@@ -248,6 +248,8 @@ pub struct Model {
     pub pool: Box<[Member]>,
     /// Who answers in its place when its pool cannot, in this order. Theirs are not followed.
     pub fallbacks: Box<[ModelId]>,
+    /// Tokens that fit into it, as clients are told; unknown if the operator does not say.
+    pub context_length: Option<u64>,
     /// Its own deadlines.
     pub timeouts: Timeouts,
     /// Unix seconds shown as `created`.

@@ -22,20 +22,24 @@ impl Base {
         Self { path: path.as_bytes().into(), query: query.as_bytes().into(), complete: true }
     }
 
-    /// Appends the request target of the endpoint at `path` (`/v1/chat/completions`), with the client's `query` (without
-    /// `?`, empty for none).
+    /// Appends the request target of an endpoint up to the end of `path` (`/v1/chat/completions`).
     ///
-    /// A server's path that already ends in `/v1`, as base URLs for SDKs do, does not get a second one. The parameters of
-    /// the base come first; a client's parameter of the same name is left out, since a server may take either of two.
+    /// A server's path that already ends in `/v1`, as base URLs for SDKs do, does not get a second one, and what a server
+    /// has beside `/v1` is asked for beside it.
+    pub fn begin(&self, path: &str, out: &mut Vec<u8>) {
+        let own = if self.complete { None } else { self.path.strip_suffix(b"/v1") };
+        out.extend_from_slice(own.unwrap_or(&self.path));
+        out.extend_from_slice(match path.strip_prefix("/v1") {
+            Some(rest) if self.complete => rest.as_bytes(),
+            _ => path.as_bytes(),
+        });
+    }
+
+    /// Appends the end of a request target, with the client's `query` (without `?`, empty for none). The parameters of the
+    /// base come first; a client's parameter of the same name is left out, since a server may take either of two.
     ///
     /// Cost: without a query of the base, copies only; with one, a pass over the client's query for each of its parameters.
-    pub fn target(&self, path: &str, query: &[u8], out: &mut Vec<u8>) {
-        let path = path.as_bytes();
-        out.extend_from_slice(&self.path);
-        out.extend_from_slice(match path.strip_prefix(b"/v1") {
-            Some(rest) if self.complete || self.path.ends_with(b"/v1") => rest,
-            _ => path,
-        });
+    pub fn end(&self, query: &[u8], out: &mut Vec<u8>) {
         if self.query.is_empty() {
             if !query.is_empty() {
                 out.push(b'?');
@@ -100,7 +104,8 @@ mod tests {
 
     fn target(base: &Base, query: &str) -> String {
         let mut out = Vec::new();
-        base.target("/v1/chat/completions", query.as_bytes(), &mut out);
+        base.begin("/v1/chat/completions", &mut out);
+        base.end(query.as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -7,7 +7,16 @@ use crate::dialect::Api;
 
 pub(super) const PROVIDER: Provider = Provider {
     kind: Kind::Generic,
-    serves: OPENAI_CORE.with(Api::Responses).with(Api::Rerank),
+    serves: OPENAI_CORE
+        .with(Api::Responses)
+        .with(Api::ResponsesCompact)
+        .with(Api::ResponsesInputTokens)
+        .with(Api::Rerank)
+        .with(Api::Score)
+        .with(Api::Classify)
+        .with(Api::Pooling)
+        .with(Api::Tokenize)
+        .with(Api::Detokenize),
     takes_stream_options: true,
     hosted: false,
     health_path: None,

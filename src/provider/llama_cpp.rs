@@ -7,7 +7,7 @@ use crate::dialect::Api;
 
 pub(super) const PROVIDER: Provider = Provider {
     kind: Kind::LlamaCpp,
-    serves: OPENAI_CORE.with(Api::Rerank),
+    serves: OPENAI_CORE.with(Api::Rerank).with(Api::Tokenize).with(Api::Detokenize),
     takes_stream_options: true,
     hosted: false,
     health_path: Some("/health"),

@@ -12,6 +12,7 @@ mod sglang;
 mod tensorrt_llm;
 mod vllm;
 
+use crate::dialect::route::encode_id;
 use crate::dialect::{Api, ApiSet};
 pub use base::Base;
 
@@ -127,18 +128,25 @@ impl Provider {
 
     /// Whether requests to this endpoint can be sent to it.
     pub const fn speaks(&self, api: Api) -> bool {
-        self.serves.contains(api)
+        self.serves.contains(api.served_as())
     }
 
-    /// Appends the request target: the endpoint's path between what `base` puts around it, with the client's `query`
-    /// (without `?`, empty for none).
-    pub fn target(&self, api: Api, base: &Base, query: &[u8], out: &mut Vec<u8>) {
-        base.target(self.path(api), query, out);
+    /// Appends the request target: the endpoint's path with the `id` that belongs into it (empty for none) between what
+    /// `base` puts around it, with the client's `query` (without `?`, empty for none).
+    pub fn target(&self, api: Api, id: &[u8], base: &Base, query: &[u8], out: &mut Vec<u8>) {
+        base.begin(self.path(api), out);
+        encode_id(id, out);
+        out.extend_from_slice(api.path_end().as_bytes());
+        base.end(query, out);
     }
 
-    /// The endpoint's path at this kind of backend; so far all agree.
+    /// The endpoint's path at this kind of backend, up to its id if it has one.
     pub const fn path(&self, api: Api) -> &'static str {
-        api.path()
+        match (self.kind, api) {
+            // Beside it there is another one with a body of its own.
+            (Kind::Sglang, Api::Classify) => "/v1/classify",
+            _ => api.path(),
+        }
     }
 
     /// The whole header line that presents `secret`, ending in CRLF.
@@ -204,7 +212,34 @@ mod tests {
         for kind in Kind::ALL {
             let provider = Provider::new(kind);
             assert!(!provider.speaks(Api::Models) && !provider.speaks(Api::ModelById));
+            assert_eq!(provider.speaks(Api::ResponseById), provider.speaks(Api::Responses));
         }
+    }
+
+    #[test]
+    fn a_target_has_its_id_and_is_beside_the_version_where_its_server_has_it() {
+        let target = |kind, api, id: &str, base: Base| {
+            let mut out = Vec::new();
+            Provider::new(kind).target(api, id.as_bytes(), &base, b"", &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let server = Base::of_server;
+        assert_eq!(target(Kind::Vllm, Api::Tokenize, "", server("")), "/tokenize");
+        assert_eq!(target(Kind::Vllm, Api::Tokenize, "", server("/v1")), "/tokenize");
+        assert_eq!(target(Kind::Vllm, Api::Pooling, "", server("/engine/v1")), "/engine/pooling");
+        assert_eq!(target(Kind::Vllm, Api::Score, "", server("/engine/v1")), "/engine/v1/score");
+        assert_eq!(target(Kind::Sglang, Api::Classify, "", server("/v1")), "/v1/classify");
+        assert_eq!(
+            target(Kind::OpenAi, Api::ResponseCancel, "a/b", server("")),
+            "/v1/responses/a%2Fb/cancel"
+        );
+        assert_eq!(target(Kind::OpenAi, Api::ResponseById, "a", server("/x")), "/x/v1/responses/a");
+        let api = Base::of_api("/paas/v4", "k=v");
+        assert_eq!(
+            target(Kind::OpenAi, Api::ResponseInputItems, "a", api),
+            "/paas/v4/responses/a/input_items?k=v"
+        );
+        assert_eq!(target(Kind::Vllm, Api::Tokenize, "", Base::of_api("/v1", "")), "/v1/tokenize");
     }
 
     #[test]

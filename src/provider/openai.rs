@@ -8,7 +8,7 @@ use crate::dialect::Api;
 
 pub(super) const PROVIDER: Provider = Provider {
     kind: Kind::OpenAi,
-    serves: OPENAI_CORE.with(Api::Responses),
+    serves: OPENAI_CORE.with(Api::Responses).with(Api::ResponsesCompact).with(Api::ResponsesInputTokens),
     takes_stream_options: true,
     hosted: true,
     health_path: None,

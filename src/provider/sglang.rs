@@ -8,7 +8,13 @@ use crate::dialect::Api;
 
 pub(super) const PROVIDER: Provider = Provider {
     kind: Kind::Sglang,
-    serves: OPENAI_CORE.with(Api::Responses).with(Api::Rerank),
+    serves: OPENAI_CORE
+        .with(Api::Responses)
+        .with(Api::Rerank)
+        .with(Api::Score)
+        .with(Api::Classify)
+        .with(Api::Tokenize)
+        .with(Api::Detokenize),
     takes_stream_options: true,
     hosted: false,
     health_path: Some("/health"),

@@ -9,7 +9,16 @@ use crate::dialect::Api;
 
 pub(super) const PROVIDER: Provider = Provider {
     kind: Kind::Vllm,
-    serves: OPENAI_CORE.with(Api::Responses).with(Api::Rerank).with(Api::Messages).with(Api::CountTokens),
+    serves: OPENAI_CORE
+        .with(Api::Responses)
+        .with(Api::Rerank)
+        .with(Api::Score)
+        .with(Api::Classify)
+        .with(Api::Pooling)
+        .with(Api::Tokenize)
+        .with(Api::Detokenize)
+        .with(Api::Messages)
+        .with(Api::CountTokens),
     takes_stream_options: true,
     hosted: false,
     health_path: Some("/health"),

@@ -19,6 +19,16 @@ pub(super) struct Wanted {
     pub(super) prompt_tokens: u64,
     /// Prompt and expected output.
     pub(super) kv_tokens: u64,
+    /// The one backend that has what the request refers to.
+    pub(super) bound: Option<BackendId>,
+}
+
+impl Wanted {
+    /// Whether a backend can be asked for it at all, well or not.
+    fn fits(&self, plan: &Plan, member: &Member) -> bool {
+        plan.backend(member.backend).provider.speaks(self.api)
+            && self.bound.is_none_or(|bound| bound == member.backend)
+    }
 }
 
 /// A member of the pool, with its in-flight slot `L` taken.
@@ -44,7 +54,7 @@ pub(super) fn pick<'a, L>(
     random: impl Fn() -> u64,
     lease: impl Fn(BackendId) -> Option<L>,
 ) -> Option<Picked<'a, L>> {
-    let alone = is_alone(plan, model, wanted.api, wanted.last);
+    let alone = is_alone(plan, model, wanted);
     let (mut one, mut many);
     let views = match model.pool.len() {
         1 => {
@@ -57,7 +67,7 @@ pub(super) fn pick<'a, L>(
         }
     };
     for (index, (view, member)) in views.iter_mut().zip(&model.pool).enumerate() {
-        let may = !tried.contains(index) && may_ask(plan, member, wanted.api, alone, now);
+        let may = !tried.contains(index) && may_ask(plan, member, wanted, alone, now);
         *view = look(plan, member, may, now);
     }
     // A slot may be taken between the look and the grab: then the next best has its turn.
@@ -86,24 +96,24 @@ pub(super) fn pick<'a, L>(
 }
 
 /// Whether there is a backend that could be asked, but all of those have as much in flight as they may.
-pub(super) fn is_full(plan: &Plan, api: Api, model: &Model, last: bool, now: Nanos) -> bool {
-    let alone = is_alone(plan, model, api, last);
-    let mut well = model.pool.iter().filter(|member| may_ask(plan, member, api, alone, now)).peekable();
+pub(super) fn is_full(plan: &Plan, wanted: &Wanted, model: &Model, now: Nanos) -> bool {
+    let alone = is_alone(plan, model, wanted);
+    let mut well = model.pool.iter().filter(|member| may_ask(plan, member, wanted, alone, now)).peekable();
     let full = |member: &Member| {
         plan.cells.backend(member.backend).in_flight.count() >= plan.backend(member.backend).in_flight_max
     };
     well.peek().is_some() && well.all(full)
 }
 
-/// Whether only one member of the pool serves this API, with no other model after this one (`last`).
-fn is_alone(plan: &Plan, model: &Model, api: Api, last: bool) -> bool {
-    let speaks = |member: &&Member| plan.backend(member.backend).provider.speaks(api);
-    last && (model.pool.len() == 1 || model.pool.iter().filter(speaks).count() == 1)
+/// Whether only one member of the pool can be asked at all, with no other model after this one (`last`).
+fn is_alone(plan: &Plan, model: &Model, wanted: &Wanted) -> bool {
+    let fits = |member: &&Member| wanted.fits(plan, member);
+    wanted.last && (model.pool.len() == 1 || model.pool.iter().filter(fits).count() == 1)
 }
 
 /// Whether a backend serves this API and is well.
-fn may_ask(plan: &Plan, member: &Member, api: Api, alone: bool, now: Nanos) -> bool {
-    plan.backend(member.backend).provider.speaks(api)
+fn may_ask(plan: &Plan, member: &Member, wanted: &Wanted, alone: bool, now: Nanos) -> bool {
+    wanted.fits(plan, member)
         && plan.cells.backend(member.backend).health() != Health::Down
         && plan.failure_state(member.deployment, alone).blocked(now).is_none()
 }
@@ -127,12 +137,15 @@ fn look(plan: &Plan, member: &Member, eligible: bool, now: Nanos) -> View {
 }
 
 /// Why nobody could be asked, and when to come back. 429 only if all of them said so.
-pub(super) fn nobody(plan: &Plan, model: &Model, api: Api, last: bool, now: Nanos) -> Fault {
-    let alone = is_alone(plan, model, api, last);
-    let members = || model.pool.iter().filter(|member| plan.backend(member.backend).provider.speaks(api));
-    if members().next().is_none() {
-        return Fault::new(Kind::PathUnknown, format!("no backend of this model serves {}", api.name()));
+pub(super) fn nobody(plan: &Plan, model: &Model, wanted: &Wanted, now: Nanos) -> Fault {
+    let alone = is_alone(plan, model, wanted);
+    if !model.pool.iter().any(|member| plan.backend(member.backend).provider.speaks(wanted.api)) {
+        return Fault::new(
+            Kind::PathUnknown,
+            format!("no backend of this model serves {}", wanted.api.name()),
+        );
     }
+    let members = || model.pool.iter().filter(|member| wanted.fits(plan, member));
     let blocked = || members().map(|member| plan.failure_state(member.deployment, alone).blocked(now));
     // A breaker's times are rounded up to milliseconds: 20 seconds are not to be told as 21.
     let left = |until: Nanos| Nanos(until.since(now).0.saturating_sub(1_000_000));
@@ -140,10 +153,19 @@ pub(super) fn nobody(plan: &Plan, model: &Model, api: Api, last: bool, now: Nano
     let wait = wait.min().unwrap_or(RETRY_SOON).max(WAIT_MIN);
     match blocked().all(|blocked| blocked.is_some_and(|(cause, _)| cause == Cause::Limit)) {
         true => busy().retry_after(wait),
+        false if wanted.bound.is_some() => bound_is_away().retry_after(wait),
         false => {
             Fault::new(Kind::NoBackend, "no backend of this model can take the request now").retry_after(wait)
         }
     }
+}
+
+/// Nobody else has what the request refers to.
+pub(super) fn bound_is_away() -> Fault {
+    Fault::new(
+        Kind::NoBackend,
+        "the backend that made this response cannot be reached now, and no other one knows it",
+    )
 }
 
 /// Every backend that is well has as much as it wants.

@@ -18,7 +18,7 @@ use crate::observe::counters::Counter;
 use crate::plan::Model;
 use crate::policy::course::{Course, Failure, Nobody, Reason, Rules, Tried};
 use crate::policy::retry::{self, Sent};
-use crate::units::{ModelId, Nanos};
+use crate::units::{BackendId, ModelId, Nanos};
 use crate::wire::head::RequestHead;
 
 /// A request that has been decided: what to send, to whichever backend of whichever model.
@@ -27,6 +27,10 @@ pub(super) struct Outgoing<'a> {
     pub(super) body: &'a Body,
     pub(super) api: Api,
     pub(super) peek: &'a Peek,
+    /// The id of the response in the path, as its backend knows it; empty for none.
+    pub(super) id: &'a [u8],
+    /// The backend that made the response which the request refers to: no other one knows it.
+    pub(super) bound: Option<BackendId>,
 }
 
 /// Sends the request to a backend of `model`; to another if the first cannot take it, and to the model's fallbacks if
@@ -44,7 +48,8 @@ pub(super) async fn run<'p>(
     shard.retries.borrow_mut().earn();
     let asked = shard.plan.model(model);
     let key = settle.record.key;
-    let mut fallbacks = asked.fallbacks.iter().filter(|id| phases::may_use(&shard, key, **id)).peekable();
+    let may_stand_in = |id: &&ModelId| outgoing.bound.is_none() && phases::may_use(&shard, key, **id);
+    let mut fallbacks = asked.fallbacks.iter().filter(may_stand_in).peekable();
     let total = settle.started.plus(asked.timeouts.total);
     let mut chain = Chain { client, settle, outgoing, total, refused: None };
     let mut model = asked;
@@ -66,8 +71,16 @@ pub(super) async fn run<'p>(
     };
     match (fault, place) {
         (None, Some(answer)) => Ok(answer),
+        (Some(fault), _) if outgoing.bound.is_some() && is_away(fault.kind) => {
+            Err(choose::bound_is_away().retry_after(fault.retry_after.unwrap_or(RETRY_SOON)))
+        }
         (fault, _) => Err(fault.unwrap_or_else(|| Fault::new(Kind::Internal, "the answer was lost"))),
     }
+}
+
+/// Whether the backend was not even reached.
+fn is_away(kind: Kind) -> bool {
+    matches!(kind, Kind::ConnectFailed | Kind::ConnectTimeout | Kind::TlsFailed)
 }
 
 /// One request on its way through the backends of its model, and through the fallbacks' after them.
@@ -203,24 +216,29 @@ impl Chain<'_> {
     }
 
     fn choose<'m>(&self, model: &'m Model, tried: &Tried, holds: bool) -> Option<Picked<'m, Lease>> {
-        let (shard, prompt_tokens) = (&self.client.shard, self.settle.prompt_tokens);
-        let output = self.outgoing.peek.output_cap.unwrap_or(shard.plan.output_tokens_default);
-        let (api, last, kv_tokens) = (self.outgoing.api, !holds, prompt_tokens + output);
-        let wanted = Wanted { api, last, prompt_tokens, kv_tokens };
+        let (shard, wanted) = (&self.client.shard, self.wanted(!holds));
         let random = || shard.random();
-        let lease = |backend| Lease::take(shard, backend, prompt_tokens, wanted.kv_tokens);
+        let lease = |backend| Lease::take(shard, backend, wanted.prompt_tokens, wanted.kv_tokens);
         choose::pick(&shard.plan, &wanted, model, tried, shard.deadlines.now(), random, lease)
+    }
+
+    /// `last`: no other model comes after this one.
+    fn wanted(&self, last: bool) -> Wanted {
+        let prompt_tokens = self.settle.prompt_tokens;
+        let output = self.outgoing.peek.output_cap.unwrap_or(self.client.shard.plan.output_tokens_default);
+        let (api, bound) = (self.outgoing.api, self.outgoing.bound);
+        Wanted { api, last, prompt_tokens, kv_tokens: prompt_tokens + output, bound }
     }
 
     /// Asked only of the last model: with another one after it nobody waits.
     fn is_full(&self, model: &Model) -> bool {
         let shard = &self.client.shard;
-        choose::is_full(&shard.plan, self.outgoing.api, model, true, shard.deadlines.now())
+        choose::is_full(&shard.plan, &self.wanted(true), model, shard.deadlines.now())
     }
 
     /// No backend of this model was asked: the client is told so, unless it is told what another model's said.
     fn nobody(&mut self, model: &Model, holds: bool) -> Kind {
-        let fault = choose::nobody(&self.client.shard.plan, model, self.outgoing.api, !holds, clock::now());
+        let fault = choose::nobody(&self.client.shard.plan, model, &self.wanted(!holds), clock::now());
         let kind = fault.kind;
         self.refused.get_or_insert(Refused { fault, asked: None, answer: None });
         kind

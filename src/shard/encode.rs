@@ -76,8 +76,10 @@ pub(super) fn request(
     }
     out.extend_from_slice(b"accept-encoding: identity\r\nvia: 1.1 ringway\r\nx-request-id: ");
     out.extend_from_slice(&settle.record.request_id.hex());
-    out.extend_from_slice(b"\r\ncontent-length: ");
-    number(&mut out, body_bytes as u64);
+    if body_bytes > 0 || outgoing.api.method() == "POST" {
+        out.extend_from_slice(b"\r\ncontent-length: ");
+        number(&mut out, body_bytes as u64);
+    }
     out.extend_from_slice(b"\r\n\r\n");
     let asks_usage = edits.asks_usage;
     let Some(large) = large else {
@@ -105,8 +107,10 @@ fn parts(out: &mut Block, client: &Rc<Block>, body: Span, edits: &[(Span, &[u8])
 }
 
 fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, inbox: &[u8], backend: &Backend) {
-    out.extend_from_slice(b"POST ");
-    backend.provider.target(outgoing.api, &backend.base, outgoing.head.query.of(inbox), out);
+    out.extend_from_slice(outgoing.api.method().as_bytes());
+    out.push(b' ');
+    let query = outgoing.head.query.of(inbox);
+    backend.provider.target(outgoing.api, outgoing.id, &backend.base, query, out);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(&backend.authority);
     out.extend_from_slice(b"\r\n");

@@ -1,5 +1,7 @@
 //! One request and its answer: the order of things, from a complete head to the opening of the answer.
 
+use std::borrow::Cow;
+
 use super::Shard;
 use super::answer::Answer;
 use super::connection::{Client, READ_BYTES};
@@ -9,6 +11,7 @@ use super::dispatch::{self, Outgoing};
 use super::phases;
 use super::respond;
 use super::settle::Settle;
+use crate::dialect::request::Peek;
 use crate::dialect::{self, Api, Dialect, models};
 use crate::error::{Fault, Kind};
 use crate::plan::Model;
@@ -114,8 +117,7 @@ pub(super) async fn begin<'p>(
     head: &RequestHead,
     place: &'p mut Option<Answer>,
 ) -> Result<Opened<'p>, Next> {
-    let method = if head.method == Method::Head { Method::Get } else { head.method };
-    let routed = dialect::route(method.name().as_bytes(), head.path.of(client.inbox()));
+    let routed = dialect::route(head.method.name().as_bytes(), head.path.of(client.inbox()));
     let asked = Asked::new(head, client.inbox(), routed.as_ref().ok().copied());
     settle.record.api = asked.api.map_or("unknown", Api::name);
     settle.record.request_bytes = head.len as u64;
@@ -291,7 +293,7 @@ async fn list(client: &mut Client, settle: &mut Settle, asked: &Asked, head: &Re
 }
 
 fn entry(model: &Model) -> models::Entry<'_> {
-    models::Entry { name: &model.name, created: model.created }
+    models::Entry { name: &model.name, created: model.created, context_length: model.context_length }
 }
 
 /// Sends the request to a backend. The choices asked for and the answer's head, or what becomes of the connection of a
@@ -305,12 +307,24 @@ async fn forward<'p>(
     api: Api,
     place: &'p mut Option<Answer>,
 ) -> Result<(u64, &'p mut Answer), Next> {
-    let (model, peek) = match phases::on_body(settle, api, body.of(client.inbox())) {
+    let id = dialect::route::response_id(head.path.of(client.inbox())).filter(|_| api.has_id());
+    let decided = match &id {
+        None => {
+            phases::on_body(settle, api, body.of(client.inbox())).map(|(model, peek)| (model, peek, None))
+        }
+        Some(id) => phases::on_id(settle, id).map(|(model, backend)| {
+            let peek = Peek::of_path(api, head.query.of(client.inbox()));
+            settle.record.stream = peek.stream;
+            (model, peek, Some(backend))
+        }),
+    };
+    let id = id.map(Cow::into_owned).unwrap_or_default();
+    let (model, peek, bound) = match decided {
         Ok(decided) => decided,
         Err(fault) => return Err(respond::refuse(client, settle, asked, &fault, true).await),
     };
     client.watch();
-    let outgoing = Outgoing { head, body, api, peek: &peek };
+    let outgoing = Outgoing { head, body, api, peek: &peek, id: id.as_bytes(), bound };
     match dispatch::run(client, settle, &outgoing, model, place).await {
         Ok(answer) => {
             convert::apply(&client.shard, answer, &peek);

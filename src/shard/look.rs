@@ -31,7 +31,7 @@ impl Look {
     pub(super) fn events(api: Api, meter: Meter, event_bytes_max: usize) -> Self {
         Self {
             mid_event: false,
-            api,
+            api: api.streams_as(),
             event_bytes_max,
             events: 0,
             passed_unread: 0,

@@ -447,6 +447,10 @@ impl<'a> Relay<'a> {
 
     /// Hands what the answer has used so far to the settlement.
     fn see_usage(&mut self) {
+        // Who fetches a response is told what it has cost, and not charged once more for each look.
+        if self.asked.api.is_some_and(Api::has_id) {
+            return;
+        }
         if let Some(usage) = self.look.usage() {
             self.settle.usage = *usage;
         }

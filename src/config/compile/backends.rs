@@ -156,7 +156,7 @@ impl One<'_> {
     }
 
     fn serves(&self, names: &[String], report: &mut Report<'_>) -> ApiSet {
-        let apis = Api::ALL.into_iter().filter(|api| !matches!(api, Api::Models | Api::ModelById));
+        let apis = Api::ALL.into_iter().filter(|api| !api.is_local() && !api.has_id());
         if names.is_empty() {
             report.problem(&self.at("serves"), "is empty; leave it out for the endpoints of its kind");
         }

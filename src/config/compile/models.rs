@@ -43,6 +43,9 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
     for (index, (name, model)) in file.model.iter().enumerate() {
         check_name(&["model", name], name, MODEL_SIGNS, report);
         let id = ModelId::new(index);
+        if let Some(tokens) = model.context_length {
+            within(&["model", name, "context_length"], tokens, 1, 1 << 40, report);
+        }
         for (at, alias) in model.aliases.iter().enumerate() {
             let at = format!("[{at}]");
             let path = ["model", name, "aliases", &at];
@@ -58,6 +61,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
             aliases: model.aliases.iter().map(|alias| alias.as_str().into()).collect(),
             pool: [].into(),
             fallbacks: [].into(),
+            context_length: model.context_length,
             timeouts: own_timeouts(name, &model.timeouts, timeouts, file.timeouts.response, report),
             created,
         });

@@ -98,6 +98,11 @@ fn the_same_seed_is_the_same_story() {
     assert!(stories.windows(2).all(|pair| pair[0] != pair[1]));
 }
 
+/// What a chat asks of a backend.
+fn chat(prompt_tokens: u64, kv_tokens: u64) -> Wanted {
+    Wanted { api: Api::Chat, last: true, prompt_tokens, kv_tokens, bound: None }
+}
+
 /// A half-open backend that has no slot free keeps its probe for the next request.
 #[test]
 fn a_probe_without_a_slot_is_there_for_the_next() {
@@ -105,7 +110,7 @@ fn a_probe_without_a_slot_is_there_for_the_next() {
     let model = &plan.models[1]; // one backend
     let (backend, deployment) = (model.pool[0].backend, model.pool[0].deployment);
     let breakers = [&plan.cells.backend(backend).breaker, &plan.cells.deployment(deployment).breaker];
-    let wanted = Wanted { api: Api::Chat, last: true, prompt_tokens: 1, kv_tokens: 2 };
+    let wanted = chat(1, 2);
     let mut now = Nanos(1_000_000_000);
     let settings = Settings { threshold: 5, open_for: Nanos(1_000_000_000), open_max: Nanos(1_000_000_000) };
     let pick = |slots: Option<()>, now| {

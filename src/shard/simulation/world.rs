@@ -11,14 +11,13 @@ use std::rc::Rc;
 use super::judge::{About, Passive, Taken, about};
 use super::setting::plan;
 use super::{Chance, Voice};
-use crate::dialect::Api;
 use crate::error::Kind;
 use crate::plan::cells::{Health, Share};
 use crate::plan::{Member, Model, Plan};
 use crate::policy::course::{Course, Failure, Nobody, Reason, Rules, Tried};
 use crate::policy::failure_state::{Probes, Report};
 use crate::policy::retry::{self, RetryBudget, Sent};
-use crate::shard::choose::{self, Picked, Wanted};
+use crate::shard::choose::{self, Picked};
 use crate::shard::queue::{Queues, Ticket};
 use crate::units::{BackendId, DeploymentId, KeyId, Nanos, ShardId};
 

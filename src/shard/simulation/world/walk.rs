@@ -1,5 +1,6 @@
 //! The walk of a request: what `dispatch`, the queue and the relay do with sockets.
 
+use super::super::{Wanted, chat};
 use super::*;
 
 impl World {
@@ -20,7 +21,7 @@ impl World {
         if self.choose(id, &tried) {
             return;
         }
-        if waits && choose::is_full(&self.plan, Api::Chat, self.model(id), true, self.tick(shard)) {
+        if waits && choose::is_full(&self.plan, &chat(0, 0), self.model(id), self.tick(shard)) {
             return self.queue(id);
         }
         self.nobody(id);
@@ -62,7 +63,7 @@ impl World {
         let (plan, shard) = (Rc::clone(&self.plan), self.shard(id));
         let request = &self.requests[&id];
         let (prompt_tokens, kv_tokens) = (request.prompt, request.prompt + request.output);
-        let wanted = Wanted { api: Api::Chat, last: !self.holds(id), prompt_tokens, kv_tokens };
+        let wanted = Wanted { last: !self.holds(id), ..chat(prompt_tokens, kv_tokens) };
         let now = self.tick(shard);
         let lease = |backend| {
             let most = plan.backend(backend).in_flight_max;
@@ -388,7 +389,7 @@ impl World {
                 let passed = self.sides[shard].served - served;
                 assert!(passed < (ahead + 1) * 3, "{passed} went first, {ahead} of its key before it");
                 self.sides[shard].served += 1;
-            } else if !choose::is_full(&self.plan, Api::Chat, self.model(id), true, self.tick(shard)) {
+            } else if !choose::is_full(&self.plan, &chat(0, 0), self.model(id), self.tick(shard)) {
                 self.unqueue(id, &ticket);
                 self.set(id, Stage::Deciding);
                 self.nobody(id);
