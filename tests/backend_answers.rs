@@ -57,79 +57,86 @@ fn cases() -> Vec<Case> {
     use Fate::{Bad, Cut, Passed, PassedThenClosed};
     let passed = |body: &str| Passed(200, body.to_owned());
     let closed = |body: &str| PassedThenClosed(200, body.to_owned());
-    let chunks = "5\r\nhello\r\n0\r\n\r\n";
+    let chunks = "5\r\n{ \n }\r\n0\r\n\r\n";
     let head = "HTTP/1.1 200 OK\r\n";
     let many_lines: String = (0..10_000).map(|index| format!("X-{index}: y\r\n")).collect();
     vec![
-        case("L00", ok("Content-Length: 5\r\n", "hello"), passed("hello")),
-        case("L00 chunks", ok("Transfer-Encoding: chunked\r\n", chunks), passed("hello")),
+        case("L00", ok("Content-Length: 5\r\n", "{ \n }"), passed("{ \n }")),
+        case("L00 chunks", ok("Transfer-Encoding: chunked\r\n", chunks), passed("{ \n }")),
         case(
             "L00 extension",
-            ok("Transfer-Encoding: chunked\r\n", "5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n"),
-            passed("hello"),
+            ok("Transfer-Encoding: chunked\r\n", "5;a=b\r\n{ \n }\r\n0\r\nX: y\r\n\r\n"),
+            passed("{ \n }"),
         ),
-        case("L00 close", ok("", "hello"), closed("hello")).next(Next::Close),
+        case("L00 close", ok("", "{ \n }"), closed("{ \n }")).next(Next::Close),
         case("L01", ok("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", chunks), Bad)
-            .or(closed("hello")),
-        case("L02 lines", ok("Content-Length: 5\r\nContent-Length: 6\r\n", "hello"), Bad),
-        case("L02 list", ok("Content-Length: 5, 6\r\n", "hello"), Bad),
-        case("L03 abc", ok("Content-Length: abc\r\n", "hello"), Bad),
-        case("L03 -1", ok("Content-Length: -1\r\n", "hello"), Bad),
-        case("L03 +5", ok("Content-Length: +5\r\n", "hello"), Bad),
-        case("L03 empty", ok("Content-Length:\r\n", "hello"), Bad),
-        case("L03 2^64", ok("Content-Length: 18446744073709551616\r\n", "hello"), Bad),
+            .or(closed("{ \n }")),
+        case("L02 lines", ok("Content-Length: 5\r\nContent-Length: 6\r\n", "{ \n }"), Bad),
+        case("L02 list", ok("Content-Length: 5, 6\r\n", "{ \n }"), Bad),
+        case("L03 abc", ok("Content-Length: abc\r\n", "{ \n }"), Bad),
+        case("L03 -1", ok("Content-Length: -1\r\n", "{ \n }"), Bad),
+        case("L03 +5", ok("Content-Length: +5\r\n", "{ \n }"), Bad),
+        case("L03 empty", ok("Content-Length:\r\n", "{ \n }"), Bad),
+        case("L03 2^64", ok("Content-Length: 18446744073709551616\r\n", "{ \n }"), Bad),
         // Its body would end with the connection, but it is in a coding that we took off the label of.
-        case("L04", ok("Transfer-Encoding: chunked, gzip\r\n", "hello"), Bad).next(Next::Close),
+        case("L04", ok("Transfer-Encoding: chunked, gzip\r\n", "{ \n }"), Bad).next(Next::Close),
         case("L05", ok("Transfer-Encoding: chunked\r\n", chunks).replace("HTTP/1.1", "HTTP/1.0"), Bad),
-        case("L07 chunks", ok("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"), Cut).next(Next::Close),
-        case("L07 length", ok("Content-Length: 6\r\n", "hello"), Cut).next(Next::Close),
-        case("L07 reset", ok("Content-Length: 6\r\n", "hello"), Cut).or(Bad).next(Next::Reset),
-        case("L08", ok("X: a\r\n b\r\nContent-Length: 5\r\n", "hello"), Bad).or(passed("hello")),
-        case("L09", ok("X : y\r\nContent-Length: 5\r\n", "hello"), Bad).or(passed("hello")),
-        case("L10 LF", "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", Bad),
-        case("L10 NUL", ok("X: a\0b\r\nContent-Length: 5\r\n", "hello"), Bad),
-        case("L10 CR", ok("X: a\rb\r\nContent-Length: 5\r\n", "hello"), Bad),
-        case("L11 204", "HTTP/1.1 204 No Content\r\n\r\nhello", PassedThenClosed(204, String::new())),
+        case("L07 chunks", ok("Transfer-Encoding: chunked\r\n", "5\r\n{ \n }\r\n"), Cut).next(Next::Close),
+        case("L07 length", ok("Content-Length: 6\r\n", "{ \n }"), Cut).next(Next::Close),
+        case("L07 reset", ok("Content-Length: 6\r\n", "{ \n }"), Cut).or(Bad).next(Next::Reset),
+        case("L08", ok("X: a\r\n b\r\nContent-Length: 5\r\n", "{ \n }"), Bad).or(passed("{ \n }")),
+        case("L09", ok("X : y\r\nContent-Length: 5\r\n", "{ \n }"), Bad).or(passed("{ \n }")),
+        case("L10 LF", "HTTP/1.1 200 OK\nContent-Length: 5\n\n{ \n }", Bad),
+        case("L10 NUL", ok("X: a\0b\r\nContent-Length: 5\r\n", "{ \n }"), Bad),
+        case("L10 CR", ok("X: a\rb\r\nContent-Length: 5\r\n", "{ \n }"), Bad),
+        case("L11 204", "HTTP/1.1 204 No Content\r\n\r\n{ \n }", PassedThenClosed(204, String::new())),
         case("L11 304", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Passed(304, String::new()))
             .or(Bad)
             .or(PassedThenClosed(304, String::new())),
-        case("L13", ok("Content-Length: 5\r\n", "hello, more"), closed("hello")),
+        case("L13", ok("Content-Length: 5\r\n", "{ \n }, more"), closed("{ \n }")),
         case(
             "L13 chunks",
-            ok("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n"),
-            closed("hello"),
+            ok("Transfer-Encoding: chunked\r\n", "5\r\n{ \n }\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n"),
+            closed("{ \n }"),
         ),
         case(
             "L15 103",
-            format!("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n{}", ok("Content-Length: 5\r\n", "hello")),
-            passed("hello"),
+            format!(
+                "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n{}",
+                ok("Content-Length: 5\r\n", "{ \n }")
+            ),
+            passed("{ \n }"),
         ),
         case(
             "L15 100",
-            format!("HTTP/1.1 100 Continue\r\n\r\n{}", ok("Content-Length: 5\r\n", "hello")),
-            passed("hello"),
+            format!("HTTP/1.1 100 Continue\r\n\r\n{}", ok("Content-Length: 5\r\n", "{ \n }")),
+            passed("{ \n }"),
         ),
         case(
             "L15 many",
             format!(
                 "{}{}",
                 "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000),
-                ok("Content-Length: 5\r\n", "hello")
+                ok("Content-Length: 5\r\n", "{ \n }")
             ),
             Bad,
         )
-        .or(passed("hello")),
+        .or(passed("{ \n }")),
         case("L17 SSH", "SSH-2.0-x\r\n", Bad).next(Next::Close),
         case("L17 alert", b"\x15\x03\x01\x00\x02\x02\x46", Bad).next(Next::Close),
         case("L17 empty", "", Bad).next(Next::Close),
-        case("L17 99", "HTTP/1.1 99 X\r\nContent-Length: 5\r\n\r\nhello", Bad),
-        case("L17 1000", "HTTP/1.1 1000 X\r\nContent-Length: 5\r\n\r\nhello", Bad),
-        case("L17 000", "HTTP/1.1 000 X\r\nContent-Length: 5\r\n\r\nhello", Bad),
-        case("L17 version", "HTTP/2.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", Bad),
-        case("L18 lines", format!("{head}{many_lines}Content-Length: 5\r\n\r\nhello"), Bad),
-        case("L18 long", format!("{head}X: {}\r\nContent-Length: 5\r\n\r\nhello", "a".repeat(1 << 20)), Bad),
+        case("L17 99", "HTTP/1.1 99 X\r\nContent-Length: 5\r\n\r\n{ \n }", Bad),
+        case("L17 1000", "HTTP/1.1 1000 X\r\nContent-Length: 5\r\n\r\n{ \n }", Bad),
+        case("L17 000", "HTTP/1.1 000 X\r\nContent-Length: 5\r\n\r\n{ \n }", Bad),
+        case("L17 version", "HTTP/2.0 200 OK\r\nContent-Length: 5\r\n\r\n{ \n }", Bad),
+        case("L18 lines", format!("{head}{many_lines}Content-Length: 5\r\n\r\n{{ \n }}"), Bad),
+        case(
+            "L18 long",
+            format!("{head}X: {}\r\nContent-Length: 5\r\n\r\n{{ \n }}", "a".repeat(1 << 20)),
+            Bad,
+        ),
         case("L18 endless", format!("{head}X: {}", "a".repeat(256 << 10)), Bad),
-        case("L20", ok("Connection: close\r\nContent-Length: 5\r\n", "hello"), closed("hello")),
+        case("L20", ok("Connection: close\r\nContent-Length: 5\r\n", "{ \n }"), closed("{ \n }")),
     ]
 }
 

@@ -130,6 +130,10 @@ fn raise_loopback() {
     assert!(runs("python3", &["-c", UP]));
 }
 
+/// What the origins of [`two_places`] answer.
+const FIRST: &str = "{\"from\":\"first\"}";
+const SECOND: &str = "{\"from\":\"second\"}";
+
 /// The same port on two addresses, each with an origin that says which it is.
 fn two_places() -> (Origin, Origin, u16) {
     for _ in 0..100 {
@@ -138,7 +142,7 @@ fn two_places() -> (Origin, Origin, u16) {
         if let Ok(second) = TcpListener::bind(("127.0.0.3", port)) {
             let says =
                 |word: &'static str| move |talk: &mut support::origin::Talk| talk.answer("200 OK", "", word);
-            return (Origin::on(first, says("first")), Origin::on(second, says("second")), port);
+            return (Origin::on(first, says(FIRST)), Origin::on(second, says(SECOND)), port);
         }
     }
     panic!("no port is free on both addresses");
@@ -168,11 +172,11 @@ fn f_31_a_name_that_moves_is_followed_and_one_that_is_gone_stays_where_it_was() 
             assert_eq!(answer.status(), 200, "{}", answer.text());
             answer.text()
         };
-        assert_eq!(answer(), "first");
+        assert_eq!(answer(), FIRST);
 
         // Never idle for a second, the old connection would be used for ever.
         server.set(Names::At([127, 0, 0, 3]));
-        assert!(eventually(PATIENCE, || answer() == "second"), "the new address is used");
+        assert!(eventually(PATIENCE, || answer() == SECOND), "the new address is used");
         assert!(eventually(PATIENCE, || first.open() == 0), "no connection to the old one is kept");
 
         for names in [Names::Unknown, Names::Nothing] {
@@ -180,7 +184,7 @@ fn f_31_a_name_that_moves_is_followed_and_one_that_is_gone_stays_where_it_was() 
             let failures = || gateway.metric("ringway_resolve_failures_total", "");
             let before = failures();
             assert!(eventually(PATIENCE, || failures() > before + 1.5), "the name is asked for, in vain");
-            assert_eq!(answer(), "second", "the last good address stands");
+            assert_eq!(answer(), SECOND, "the last good address stands");
         }
     });
 }
@@ -193,18 +197,18 @@ fn f_31_a_resolver_that_hangs_holds_up_nobody() {
         let server = NameServer::start(&folder.0, Names::At([127, 0, 0, 2]));
         let (_first, _second, port) = two_places();
         let gateway = Gateway::start(&named(port));
-        assert_eq!(ask(&gateway, J, "x").text(), "first");
+        assert_eq!(ask(&gateway, J, "x").text(), FIRST);
 
         server.set(Names::Silence);
         let failures = || gateway.metric("ringway_resolve_failures_total", "");
         let before = failures();
         let hung = || {
-            assert_eq!(ask(&gateway, J, "x").text(), "first", "while the resolver hangs");
+            assert_eq!(ask(&gateway, J, "x").text(), FIRST, "while the resolver hangs");
             failures() > before + 0.5
         };
         assert!(eventually(Duration::from_secs(30), hung), "in the end it is given up");
         server.set(Names::At([127, 0, 0, 3]));
-        assert!(eventually(PATIENCE, || ask(&gateway, J, "x").text() == "second"), "and asked again");
+        assert!(eventually(PATIENCE, || ask(&gateway, J, "x").text() == SECOND), "and asked again");
     });
 }
 

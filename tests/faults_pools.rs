@@ -59,6 +59,7 @@ fn f_10_garbage_is_passed_or_refused_and_harms_nobody() {
     origin.case("half-json", |talk| talk.answer("200 OK", JSON, "{\"choices\":[{\"message\":"));
     origin.case("binary-events", |talk| {
         talk.stream();
+        talk.chunk(content("first"));
         talk.chunk(b"data: \xff\xfe\x00\x01\n\n");
         talk.chunk(b"event: \x80\ndata\n\n: \xc3\x28\n\n");
         talk.chunk(content("fine"));
@@ -83,10 +84,11 @@ fn f_10_garbage_is_passed_or_refused_and_harms_nobody() {
         client.answer().unwrap_or_else(|error| panic!("{case}: {error}"))
     };
     assert_eq!(one("not-http", J).status(), 502);
-    assert_eq!(one("page", J).text(), "<html>hello</html>");
+    assert_eq!(one("page", J).status(), 502);
     assert_eq!(one("half-json", J).text(), "{\"choices\":[{\"message\":");
     let binary = one("binary-events", ASK);
-    assert!(binary.body.starts_with(b"data: \xff\xfe\x00\x01\n\nevent: \x80\ndata\n\n: \xc3\x28\n\n"));
+    let odd = b"data: \xff\xfe\x00\x01\n\nevent: \x80\ndata\n\n: \xc3\x28\n\n";
+    assert!(binary.body.starts_with(&[content("first").as_bytes(), odd].concat()));
     assert!(binary.body.ends_with(sse::DONE.as_bytes()));
     assert_eq!(one("endless-line", ASK).body.len(), 6 + (64 * (16 << 10)) + 2 + sse::DONE.len());
     assert_eq!(ask(&gateway, J, "after").text(), completion("after"));

@@ -9,6 +9,7 @@
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`stream`]: the meter over an answer; [`usage`]: the one normal form of token counts.
 //! - [`one_shot`], [`embeddings`]: whole answers in the form the client asked for, where the backend chose another.
+//! - [`opening`]: whether a 200 begins like a response, or is a failure inside one.
 //! - [`overflow`]: the one refusal of a backend that another model need not share.
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
@@ -18,6 +19,7 @@ pub mod messages;
 pub mod models;
 pub mod neutral;
 pub mod one_shot;
+pub mod opening;
 pub mod overflow;
 pub mod refusal;
 pub mod request;

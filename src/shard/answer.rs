@@ -62,9 +62,7 @@ impl Answer {
             400 | 413 if holds && overflow::is_context_overflow(&self.block[self.head.len..]) => {
                 Some(Fault::new(Kind::ContextExceeded, "the prompt does not fit the model"))
             }
-            _ if self.head.event_stream && !self.is_coded() && self.opening(api) == Opening::Error => {
-                Some(Fault::new(Kind::BackendFailed, "the backend's stream began with an error"))
-            }
+            200..=203 => self.failure(api),
             _ => None,
         }
     }
@@ -72,22 +70,6 @@ impl Answer {
     /// The pause that the backend asks for before it is called again.
     pub(super) fn asked_pause(&self) -> Option<Nanos> {
         self.head.retry_after.and_then(|span| seconds(span.of(&self.block)))
-    }
-
-    /// How far what has come of a stream goes. Comments, pings, roles and other preambles are no content.
-    fn opening(&self, api: Api) -> Opening {
-        let payload = &self.block[self.head.len..];
-        let mut meter = Meter::new(api, 1, false);
-        for event in sse::events(payload) {
-            let found = meter.events(event.of(payload));
-            if meter.errored() {
-                return Opening::Error;
-            }
-            if found.first_token || meter.done() {
-                return Opening::Content;
-            }
-        }
-        Opening::Preamble
     }
 
     /// Whether an answer whose connection closes now has come to its proper end. A stream says so itself.
@@ -148,8 +130,8 @@ impl Answer {
         coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
     }
 
-    /// Whether what has come is enough to begin with: of a stream the first event, which may be an error; of an error, or
-    /// a body that will be converted, all of it. With `holds` of a stream the first content, and of a body all of it: while
+    /// Whether what has come is enough to begin with: of a stream the first event, and of a body the first member, either of
+    /// which may be an error; of an error, or a body that will be converted, all of it. With `holds` of a stream the first content, and of a body all of it: while
     /// the client has nothing, another model can still answer. What is longer than the limits is passed as it is.
     pub(super) fn is_open(&self, api: Api, converts: bool, holds: bool, limits: &Limits) -> bool {
         let payload = &self.block[self.head.len..];
@@ -157,23 +139,11 @@ impl Answer {
             _ if self.decoded.ended || self.is_coded() => true,
             _ if self.is_error() => payload.len() > HOLD_BYTES_MAX,
             true if payload.len() > limits.event_bytes => true,
-            true if holds => self.opening(api) != Opening::Preamble,
-            true => sse::last_boundary(payload) > 0,
+            true => self.has_opened(api, holds),
             false if converts => payload.len() as u64 > limits.body_bytes,
-            false => !holds || payload.len() > HOLD_BYTES_MAX,
+            false => payload.len() > HOLD_BYTES_MAX || !holds && !self.is_unclear(api),
         }
     }
-}
-
-/// What the events that have come amount to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Opening {
-    /// Nothing yet.
-    Preamble,
-    /// An error before any content.
-    Error,
-    /// Content, or the end of an answer without any.
-    Content,
 }
 
 /// Bytes of a body, or of an error, that is held. One that is longer is on its way. Taste.

@@ -18,6 +18,7 @@ mod idle;
 mod look;
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
 mod model;
+mod opening;
 mod patience;
 mod phases;
 mod queue;

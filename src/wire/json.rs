@@ -7,6 +7,7 @@
 //! No recursion (nesting is a bit stack of [`DEPTH_MAX`]), no allocation, linear in the bytes.
 
 mod find;
+mod front;
 mod text;
 
 use memchr::memchr2;
@@ -14,6 +15,7 @@ use memchr::memchr2;
 use super::framing;
 use crate::units::Span;
 pub use find::{Finder, Found, find_object};
+pub use front::{Begun, Front, front};
 pub use text::{escape, escape_bytes, key_is, key_is_caseless, quote, string, unescape};
 
 /// The deepest nesting accepted.

@@ -1,0 +1,221 @@
+//! Whether what a backend calls a success begins like one. Some report their failures inside a 200: an error object, `null`,
+//! the page of a proxy, nothing at all.
+
+use super::Api;
+use crate::wire::json::{self, Kind};
+use crate::wire::sse;
+
+/// What the beginning of a body, or the data of a stream's first event, says about the rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is a response, as far as it was looked at.
+    Sound,
+    /// Too little has come to say.
+    Unclear,
+    /// It is none; in words for the operator and the client.
+    Failed(&'static str),
+}
+
+/// Whether successful responses of this API are JSON objects, or events with one in each.
+pub const fn is_judged(api: Api) -> bool {
+    matches!(
+        api,
+        Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings | Api::Rerank
+    )
+}
+
+/// Judges a body by its first members. `ended`: nothing follows `body`.
+///
+/// A response is an object; one that fails says so in a first member `error` that is not null, or by being of the type
+/// `error` (`{"type":"error",..}`, `{"object":"error",..}`). Later members are looked at as well, as far as they have come and
+/// up to the first that holds the response itself; not those of Responses, where a response that failed is a response.
+///
+/// Cost: the first members, at most [`FRONT_BYTES_MAX`] of them, once per response.
+pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
+    let text = match body {
+        [0xef, 0xbb, 0xbf, rest @ ..] => rest,
+        [0xef] | [0xef, 0xbb] if !ended => return Verdict::Unclear,
+        body => body,
+    };
+    // Some pad what takes them long with blank lines.
+    let text = text.trim_ascii_start();
+    let ended = ended || text.len() > FRONT_BYTES_MAX;
+    let text = &text[..text.len().min(FRONT_BYTES_MAX)];
+    if text.is_empty() {
+        return match ended {
+            true => Verdict::Failed("the backend answered 200 with an empty body"),
+            false => Verdict::Unclear,
+        };
+    }
+    let mut is_first = true;
+    for member in json::front(text) {
+        match member {
+            Ok(member) => {
+                let value = member.value.of(text);
+                if let verdict @ (Verdict::Unclear | Verdict::Failed(_)) =
+                    judge(member.key.of(text), value, member.kind, ended)
+                    && (is_first || verdict != Verdict::Unclear)
+                {
+                    return verdict;
+                }
+            }
+            Err(bad) if is_first && bad.at == text.len() && !ended => return Verdict::Unclear,
+            Err(_) if is_first => {
+                return Verdict::Failed("the backend answered 200 with a body that is no JSON object");
+            }
+            Err(_) => break,
+        }
+        if api == Api::Responses {
+            break;
+        }
+        is_first = false;
+    }
+    Verdict::Sound
+}
+
+/// Judges a whole event of a stream; `None` if it has no data. The first event with data decides.
+pub fn event(api: Api, event: &[u8]) -> Option<Verdict> {
+    let lines = sse::event(event);
+    match (lines.data_lines, lines.data) {
+        (0, _) | (_, None) => None,
+        (1, Some(data)) => match data.trim_ascii().is_empty() {
+            true => None,
+            false => Some(body(api, data, true)),
+        },
+        _ => {
+            let mut data = Vec::new();
+            sse::join_data(event, &mut data);
+            Some(body(api, &data, true))
+        }
+    }
+}
+
+fn judge(key: &[u8], value: &[u8], kind: Option<Kind>, ended: bool) -> Verdict {
+    let is_error = |text: &[u8]| json::key_is(text, "error");
+    match (kind, is_error(key)) {
+        (Some(Kind::Null), true) => Verdict::Sound,
+        // Nothing of it, or of a null that is on its way.
+        (None, true) if b"null".starts_with(value) && !ended => Verdict::Unclear,
+        (_, true) => Verdict::Failed("the backend answered 200 with an error in the body"),
+        (Some(Kind::String), false) if is_error(value) && says_what_it_is(key) => {
+            Verdict::Failed("the backend answered 200 with an error in the body")
+        }
+        (None, false) if says_what_it_is(key) && value.len() < "\"error\"".len() && !ended => {
+            Verdict::Unclear
+        }
+        _ => Verdict::Sound,
+    }
+}
+
+fn says_what_it_is(key: &[u8]) -> bool {
+    json::key_is(key, "type") || json::key_is(key, "object")
+}
+
+/// Bytes of a body that are looked at. Chosen, not measured: what comes before the response itself is below 1 KiB.
+pub const FRONT_BYTES_MAX: usize = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAILURES: [&str; 19] = [
+        "",
+        " \r\n\t ",
+        "\u{feff}",
+        "null",
+        "true",
+        "42",
+        "[]",
+        "\"error\"",
+        "<!DOCTYPE html><html></html>",
+        "upstream connect error",
+        "{",
+        "{error}",
+        r#"{"error":{"message":"x"}}"#,
+        "\u{feff}\n {\n \"error\" : \"overloaded\"}",
+        r#"{"error":{"message":"x"},"choices":[]}"#,
+        r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#,
+        r#"{"object":"error","message":"x","code":500}"#,
+        r#"{"id":null,"choices":[],"error":{"code":null}}"#,
+        r#"{"success":false,"error":{"message":"x"}}"#,
+    ];
+
+    const RESPONSES: [&str; 11] = [
+        "{}",
+        "{ }",
+        r#"{"id":"c","object":"chat.completion","choices":[{"message":{"content":"error"}}],"error":{"a":1}}"#,
+        "\u{feff} \n{\"id\":\"c\"}",
+        r#"{"error":null,"id":"resp_1","object":"response","status":"completed"}"#,
+        r#"{"type":"message","role":"assistant","content":[]}"#,
+        r#"{"object":"list","data":[{"embedding":[0.1]}],"error":{"a":1}}"#,
+        r#"{"results":[{"index":0}]}"#,
+        r#"{"choices":[{"message":"#,
+        r#"{"errors":{"a":1}}"#,
+        r#"{"message":"error","type":"x"}"#,
+    ];
+
+    #[test]
+    fn a_failure_inside_a_200_is_told_from_a_response() {
+        for text in FAILURES {
+            assert!(matches!(body(Api::Chat, text.as_bytes(), true), Verdict::Failed(_)), "{text}");
+        }
+        for text in RESPONSES {
+            assert_eq!(body(Api::Chat, text.as_bytes(), true), Verdict::Sound, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_response_that_failed_is_a_response_of_responses() {
+        let failed =
+            r#"{"id":"resp_1","object":"response","status":"failed","error":{"code":"server_error"}}"#;
+        assert_eq!(body(Api::Responses, failed.as_bytes(), true), Verdict::Sound);
+        let error = r#"{"error":{"code":"server_error"}}"#;
+        assert!(matches!(body(Api::Responses, error.as_bytes(), true), Verdict::Failed(_)));
+    }
+
+    #[test]
+    fn no_beginning_is_judged_otherwise_than_the_whole() {
+        for text in FAILURES.into_iter().chain(RESPONSES) {
+            let text = text.as_bytes();
+            for api in [Api::Chat, Api::Responses] {
+                let whole = body(api, text, true);
+                for cut in 0..text.len() {
+                    match (body(api, &text[..cut], false), whole) {
+                        (Verdict::Unclear, _) => {}
+                        // Only the first member is waited for.
+                        (Verdict::Sound, Verdict::Failed(_)) => {
+                            assert!(text[..cut].contains(&b':'), "{} cut at {cut}", text.escape_ascii());
+                        }
+                        (begun, whole) => {
+                            assert_eq!(begun, whole, "{} cut at {cut}", text.escape_ascii());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_first_member_is_not_waited_for() {
+        let long = format!("{{\"x\":\"{}", "a".repeat(10));
+        assert_eq!(body(Api::Chat, long.as_bytes(), false), Verdict::Sound);
+        let padded = format!("{}{{\"error\":1}}", "\n".repeat(2 * FRONT_BYTES_MAX));
+        assert!(matches!(body(Api::Chat, padded.as_bytes(), false), Verdict::Failed(_)));
+        assert_eq!(body(Api::Chat, &padded.as_bytes()[..2 * FRONT_BYTES_MAX], false), Verdict::Unclear);
+    }
+
+    #[test]
+    fn only_an_event_with_data_is_judged() {
+        for silent in [": ping\n\n", "event: ping\n\n", "id: 7\nretry: 1\n\n", "data:\n\n", "\n"] {
+            assert_eq!(event(Api::Chat, silent.as_bytes()), None, "{silent:?}");
+        }
+        for failed in
+            ["data: null\n\n", "data: [DONE]\n\n", "data: {\"error\":1}\n\n", "data: oh\ndata: no\n\n"]
+        {
+            assert!(matches!(event(Api::Chat, failed.as_bytes()), Some(Verdict::Failed(_))), "{failed:?}");
+        }
+        for sound in ["data: {\"id\":\ndata: 1}\n\n", "event: ping\ndata: {\"type\":\"ping\"}\n\n"] {
+            assert_eq!(event(Api::Messages, sound.as_bytes()), Some(Verdict::Sound), "{sound:?}");
+        }
+    }
+}
