@@ -13,6 +13,7 @@
 //! - [`overflow`]: the one refusal of a backend that another model need not share.
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
+pub mod chat;
 pub mod embeddings;
 pub mod estimate;
 pub mod messages;

@@ -434,6 +434,10 @@ pub struct Target<'a> {
     pub output_max_default: u64,
     /// Whether the backend takes `stream_options`.
     pub takes_stream_options: bool,
+    /// OpenAI's dialect only: the member that bounds the output, `max_tokens` or `max_completion_tokens`.
+    pub output_cap_member: &'a str,
+    /// Whether the backend takes members beyond its API's own: `top_k`, and thoughts in a conversation's history.
+    pub takes_extras: bool,
 }
 
 /// Held back more than `Context::held_bytes_max`: the response cannot be told in order.

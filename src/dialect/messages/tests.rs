@@ -21,7 +21,13 @@ fn context() -> Context {
 }
 
 fn target() -> Target<'static> {
-    Target { model: b"\"claude-opus-4-8\"", output_max_default: 4096, takes_stream_options: true }
+    Target {
+        model: b"\"claude-opus-4-8\"",
+        output_max_default: 4096,
+        takes_stream_options: true,
+        output_cap_member: "max_tokens",
+        takes_extras: false,
+    }
 }
 
 /// An event in one line.

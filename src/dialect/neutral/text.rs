@@ -55,6 +55,16 @@ impl<'a> Text<'a> {
         &*self.0 == plain.as_bytes() || self.0.contains(&b'\\') && self.to_plain().as_deref() == Some(plain)
     }
 
+    /// The media type and the base64 of a data URL (RFC 2397); `None` for any other URL, and for one that is not base64.
+    pub fn data_url(&self) -> Option<(Text<'a>, Text<'a>)> {
+        let Cow::Borrowed(inside) = self.0 else { return None };
+        let rest = inside.strip_prefix(b"data:")?;
+        let comma = rest.iter().take(MEDIA_TYPE_BYTES_MAX).position(|byte| *byte == b',')?;
+        let media_type = rest[..comma].strip_suffix(b";base64")?;
+        let end = media_type.iter().position(|byte| *byte == b';').unwrap_or(media_type.len());
+        Some((Self::escaped(&media_type[..end]), Self::escaped(&rest[comma + 1..])))
+    }
+
     /// Appends it to `out` as a JSON string with its quotes.
     pub fn quote(&self, out: &mut Vec<u8>) {
         out.push(b'"');
@@ -72,6 +82,9 @@ impl<'a> Text<'a> {
         self.0.to_mut().extend_from_slice(&more.0);
     }
 }
+
+/// Longest media type of a data URL, with its parameters.
+const MEDIA_TYPE_BYTES_MAX: usize = 256;
 
 impl std::fmt::Debug for Text<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -93,6 +106,22 @@ mod tests {
         assert_eq!(out, br#""a\u00e9\n\"b""#);
         for other in [&b"1"[..], b"null", b"\"", b"", b"{}"] {
             assert_eq!(Text::of(other), None);
+        }
+    }
+
+    #[test]
+    fn a_data_url_is_its_media_type_and_its_base64() {
+        let of = |url: &'static str| {
+            let parts = Text::escaped(url.as_bytes()).data_url()?;
+            Some((String::from_utf8_lossy(parts.0.inside()).into_owned(), parts.1.inside().to_vec()))
+        };
+        let expected = |kind: &str, data: &[u8]| Some((kind.to_owned(), data.to_vec()));
+        assert_eq!(of("data:image/png;base64,iVBO"), expected("image/png", b"iVBO"));
+        assert_eq!(of("data:text/plain;charset=utf-8;base64,QQ=="), expected("text/plain", b"QQ=="));
+        for url in
+            ["https://a.example/x.png", "data:,hello", "data:text/plain,base64,", "data:image/png;base64"]
+        {
+            assert_eq!(of(url), None, "{url}");
         }
     }
 
