@@ -53,7 +53,6 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
             admin_token,
             admin_hosts,
             access_log,
-            drain_grace: DRAIN_GRACE,
             version: env!("CARGO_PKG_VERSION"),
             driver: driver.clone(),
             say,
@@ -265,8 +264,6 @@ const SHARED_DESCRIPTORS: usize = 64;
 const SHARD_DESCRIPTORS: usize = 6;
 /// How long the start waits for names of backends; what is not known then is asked for again later.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
-/// How long readiness fails before the listeners close, so that a balancer in front notices.
-const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

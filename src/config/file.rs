@@ -168,13 +168,17 @@ table! {
         retry_wait: Time = Time::seconds(0),
         /// The wait for a backend when all of a model's have as much in flight as they may.
         queue: Time = Time::seconds(10),
-        /// An idle connection of a client.
-        keep_alive: Time = Time::seconds(60),
+        /// An idle connection of a client; longer than a proxy in front keeps one (60 seconds, as a rule), so that the proxy
+        /// never sends a request on one that is being closed.
+        keep_alive: Time = Time::seconds(75),
         /// An idle connection to a backend; shorter than the backend's own (uvicorn closes after 5 seconds).
         backend_idle: Time = Time::seconds(4),
         /// No progress in writing to a client.
         write_stall: Time = Time::seconds(30),
-        /// What running exchanges get after SIGTERM; "0s" cuts them at once.
+        /// How long new connections are accepted after SIGTERM, while `/readyz` says 503: what a balancer needs to notice.
+        /// SIGINT or a second SIGTERM does not wait. `drain` comes after it.
+        accept_after_term: Time = Time::seconds(0),
+        /// What running exchanges get then; "0s" cuts them at once.
         drain: Time = Time::seconds(30),
     }
 

@@ -1,5 +1,5 @@
-//! The orderly end: readiness fails first, listeners close after a grace, running exchanges get the drain limit,
-//! what is left is cut. A second request cuts at once.
+//! The orderly end: readiness fails first, listeners close once a balancer had time to notice, running exchanges get the
+//! drain limit, what is left is cut. Another request to stop goes on to the next of these steps at once.
 
 use std::io;
 use std::time::Duration;
@@ -36,13 +36,14 @@ const CUT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends a stop request for every SIGTERM and SIGINT. Called inside the runtime.
 pub(super) fn on_signals(stop: mpsc::Sender<Stop>) -> io::Result<()> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+    for (kind, why) in [(SignalKind::terminate(), Stop::Asked), (SignalKind::interrupt(), Stop::Interrupted)]
+    {
         let mut signals = signal(kind)?;
         let stop = stop.clone();
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
                 // Full: enough requests are waiting to be seen.
-                let _ = stop.try_send(Stop::Asked);
+                let _ = stop.try_send(why);
             }
         });
     }
@@ -63,11 +64,12 @@ pub(super) async fn run(current: &Current, mut stops: mpsc::Receiver<Stop>) -> E
     control.drain();
     let watch = current.load_full();
 
-    // Whoever balances before a replaced process has nothing to notice.
-    let grace = if why == Stop::Replaced { Duration::ZERO } else { watch.settings.drain_grace };
-    let grace_ends = clock::now().plus(Nanos::from(grace));
-    let hurried = matches!(until(&control, &mut stops, grace_ends).await, Woken::Stop(_));
-    let mut cut_at = clock::now().plus(if hurried { Nanos(0) } else { watch.plan.timeouts.drain });
+    // Whoever balances before a replaced process has nothing to notice, and nobody balances before a terminal.
+    let accepts = if why == Stop::Asked { watch.plan.timeouts.accept_after_term } else { Nanos(0) };
+    if accepts > Nanos(0) {
+        until(&control, &mut stops, clock::now().plus(accepts)).await;
+    }
+    let mut cut_at = clock::now().plus(watch.plan.timeouts.drain);
     if let Some(handover) = &watch.settings.handover {
         handover.close();
     }

@@ -53,6 +53,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         keep_alive: millis(1_000),
         backend_idle: millis(1_000),
         write_stall: millis(1_000),
+        accept_after_term: Nanos(0),
         drain: millis(10_000),
     };
     Plan {
@@ -156,7 +157,6 @@ pub(super) fn settings() -> Settings {
         admin_token: None,
         admin_hosts: Box::default(),
         access_log: AccessLog::Off,
-        drain_grace: Duration::ZERO,
         version: "0.0.0-test",
         driver: "none (test)".to_owned(),
         say: |_| {},

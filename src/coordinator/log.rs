@@ -1,7 +1,8 @@
 //! The access log: one JSON line per settled exchange.
 //!
 //! Records wait in each shard's bounded queue; here they become lines and lines become batches; a thread of its own
-//! writes the batches. When the sink is blocked the writer waits, one batch waits here, the shards' queues fill, and
+//! writes the batches. A reload opens the file anew between two batches, so that one that was renamed is left at the end
+//! of a line. When the sink is blocked the writer waits, one batch waits here, the shards' queues fill, and
 //! shards drop records and count them: nothing on the way ever waits for the sink.
 
 use std::fs::{self, File, OpenOptions};
@@ -9,9 +10,10 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,12 +51,51 @@ pub(super) struct LogNumbers {
     pub(super) lines: AtomicU64,
     /// Lines the sink refused.
     pub(super) lines_lost: AtomicU64,
+    pub(super) reopening: Reopening,
+}
+
+/// Opening the file anew: asked for by a reload, done by the writer.
+#[derive(Default)]
+pub(super) struct Reopening {
+    /// How often it was asked for, told to the writer, and done or tried in vain.
+    asked: AtomicU64,
+    told: AtomicU64,
+    done: AtomicU64,
+    /// Why the last try was in vain.
+    error: Mutex<Option<String>>,
+}
+
+impl Reopening {
+    /// Asks for it; the number to ask [`Self::outcome`] about.
+    pub(super) fn ask(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What came of it: nothing yet, or it was done, or why not.
+    pub(super) fn outcome(&self, number: u64) -> Option<Result<(), String>> {
+        let done = self.done.load(Ordering::Acquire) >= number;
+        done.then(|| self.error().clone().map_or(Ok(()), Err))
+    }
+}
+
+impl Reopening {
+    fn error(&self) -> MutexGuard<'_, Option<String>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner) // text stays sound
+    }
+}
+
+/// What the writer is given.
+enum Order {
+    /// Lines.
+    Batch(Vec<u8>),
+    /// The file, anew: this often it was asked for.
+    Reopen(u64),
 }
 
 /// The coordinator's end of the log.
 pub(super) struct Log {
     batch: Vec<u8>,
-    batches: SyncSender<Vec<u8>>,
+    orders: SyncSender<Order>,
     numbers: Arc<LogNumbers>,
     /// Hears when the writer has ended.
     ended: Receiver<()>,
@@ -63,33 +104,29 @@ pub(super) struct Log {
 impl Log {
     /// Opens the sink and starts the writer; `None` if the log is off.
     pub(super) fn open(to: &AccessLog) -> io::Result<Option<Self>> {
-        let sink: Box<dyn Write + Send> = match to {
-            AccessLog::Off => return Ok(None),
+        match to {
+            AccessLog::Off => Ok(None),
             // A descriptor of its own: a blocked write must not hold the lock of the process's standard output.
-            AccessLog::Stdout => Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
-            AccessLog::File(path) => {
-                // Opened for writing only, a FIFO without a reader would block here; it may get one later.
-                let fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
-                let file = OpenOptions::new().append(true).create(true).read(fifo).mode(0o640).open(path);
-                Box::new(file.map_err(|error| {
-                    io::Error::new(error.kind(), format!("access log {}: {error}", path.display()))
-                })?)
+            AccessLog::Stdout => {
+                let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+                Self::to(Box::new(stdout), None).map(Some)
             }
-        };
-        Self::to(sink).map(Some)
+            AccessLog::File(path) => Self::to(Box::new(open(path)?), Some(path.clone())).map(Some),
+        }
     }
 
-    fn to(sink: Box<dyn Write + Send>) -> io::Result<Self> {
+    /// `path` is what is opened when that is asked for; nothing happens then without one.
+    fn to(sink: Box<dyn Write + Send>, path: Option<PathBuf>) -> io::Result<Self> {
         let numbers = Arc::new(LogNumbers::default());
-        let (batches, waiting) = sync_channel(BATCHES_MAX);
+        let (orders, waiting) = sync_channel(BATCHES_MAX);
         let (ends, ended) = sync_channel(1);
         let counted = numbers.clone();
         thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-            write(sink, &waiting, &counted);
+            write(sink, path.as_deref(), &waiting, &counted);
             // Nobody waits if it took too long.
             let _ = ends.send(());
         })?;
-        Ok(Self { batch: Vec::with_capacity(BATCH_BYTES), batches, numbers, ended })
+        Ok(Self { batch: Vec::with_capacity(BATCH_BYTES), orders, numbers, ended })
     }
 
     pub(super) fn numbers(&self) -> Arc<LogNumbers> {
@@ -117,7 +154,21 @@ impl Log {
             }
             emptied &= taken < most;
         }
-        self.hand_over() && emptied
+        self.hand_over() && self.hand_reopening() && emptied
+    }
+
+    /// Tells the writer to open the file anew, if that was asked for since; false if it is not ready to hear it.
+    fn hand_reopening(&mut self) -> bool {
+        let Reopening { asked, told, .. } = &self.numbers.reopening;
+        let asked = asked.load(Ordering::Relaxed);
+        if asked == told.load(Ordering::Relaxed) {
+            return true;
+        }
+        match self.orders.try_send(Order::Reopen(asked)) {
+            Err(TrySendError::Full(_)) => return false,
+            Ok(()) | Err(TrySendError::Disconnected(_)) => told.store(asked, Ordering::Relaxed),
+        }
+        true
     }
 
     /// Gives the batch to the writer; false if it is not ready for one.
@@ -125,19 +176,20 @@ impl Log {
         if self.batch.is_empty() {
             return true;
         }
-        match self.batches.try_send(std::mem::take(&mut self.batch)) {
+        match self.orders.try_send(Order::Batch(std::mem::take(&mut self.batch))) {
             Ok(()) => {
                 self.batch.reserve(BATCH_BYTES);
                 true
             }
-            Err(TrySendError::Full(batch)) => {
+            Err(TrySendError::Full(Order::Batch(batch))) => {
                 self.batch = batch;
                 false
             }
-            Err(TrySendError::Disconnected(batch)) => {
+            Err(TrySendError::Disconnected(Order::Batch(batch))) => {
                 self.numbers.lines_lost.fetch_add(lines(&batch), Ordering::Relaxed);
                 true
             }
+            Err(_) => true, // never: it was a batch
         }
     }
 
@@ -148,14 +200,42 @@ impl Log {
             thread::sleep(CLOSING_PAUSE);
         }
         self.numbers.lines_lost.fetch_add(lines(&self.batch), Ordering::Relaxed);
-        drop(self.batches);
+        drop(self.orders);
         let _ = self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
+/// Opens the file to append to, whoever else writes to it or cuts it short.
+///
+/// Errors: it cannot be made, or not be written to.
+fn open(path: &Path) -> io::Result<File> {
+    // Opened for writing only, a FIFO without a reader would block here; it may get one later.
+    let fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    let file = OpenOptions::new().append(true).create(true).read(fifo).mode(0o640).open(path);
+    file.map_err(|error| io::Error::new(error.kind(), format!("access log {}: {error}", path.display())))
+}
+
 /// The writer's loop: ends when the coordinator's end is dropped and everything is written.
-fn write(mut sink: Box<dyn Write + Send>, batches: &Receiver<Vec<u8>>, numbers: &LogNumbers) {
-    for batch in batches {
+fn write(
+    mut sink: Box<dyn Write + Send>,
+    path: Option<&Path>,
+    orders: &Receiver<Order>,
+    numbers: &LogNumbers,
+) {
+    for order in orders {
+        let batch = match order {
+            Order::Batch(batch) => batch,
+            Order::Reopen(number) => {
+                let opened = path.map(open).transpose();
+                let error = opened.as_ref().err().map(ToString::to_string);
+                if let Ok(Some(file)) = opened {
+                    sink = Box::new(file);
+                }
+                *numbers.reopening.error() = error;
+                numbers.reopening.done.store(number, Ordering::Release);
+                continue;
+            }
+        };
         let result = sink.write_all(&batch).and_then(|()| sink.flush());
         let cell = if result.is_ok() { &numbers.lines } else { &numbers.lines_lost };
         cell.fetch_add(lines(&batch), Ordering::Relaxed);

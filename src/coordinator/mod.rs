@@ -49,8 +49,6 @@ pub struct Settings {
     pub admin_hosts: Box<[Box<str>]>,
     /// Where the access log goes.
     pub access_log: AccessLog,
-    /// After SIGTERM: how long readiness fails before the listeners close, so that a balancer in front notices.
-    pub drain_grace: Duration,
     /// Version shown in `/status` and `ringway_build_info`.
     pub version: &'static str,
     /// The driver that runs and why, for `/status` and `ringway_build_info`.
@@ -82,6 +80,8 @@ pub trait Handover: Send + Sync {
 enum Stop {
     /// It was asked to.
     Asked,
+    /// It was asked to, by somebody who waits at a terminal.
+    Interrupted,
     /// Another one serves in its place.
     Replaced,
 }

@@ -3,7 +3,7 @@
 //! The same for a new program (`upgrade`): SIGUSR2 or `POST /upgrade`.
 //!
 //! A reload is asked for by SIGHUP, by `POST /reload` on the admin listener, or by a change of one of the files that the
-//! configuration was read from. Exchanges that run keep the plan they began with; what the two plans have in common
+//! configuration was read from. Whatever becomes of it, the access log is opened anew. Exchanges that run keep the plan they began with; what the two plans have in common
 //! (limits, breakers, loads, counts, idle connections, addresses) goes on. A key that is gone is told to what runs.
 
 use std::io;
@@ -92,6 +92,9 @@ const RESOLVE_PATIENCE: Duration = Duration::from_secs(2);
 /// Time between two looks whether shards have taken the plan, and how many there are: they take it at their next tick.
 const TAKEN_LOOK: Duration = Duration::from_millis(2);
 const TAKEN_LOOKS: u32 = 250;
+
+/// How often it is looked whether the access log's file has been opened anew, with the same time between.
+const REOPENED_LOOKS: u32 = 250;
 
 /// Requests that wait to be seen.
 pub(super) const REQUESTS_MAX: usize = 16;
@@ -184,7 +187,13 @@ impl Reloader {
 
     /// Puts what the file says now in force. Counted and said, whatever becomes of it.
     async fn reload(&mut self) -> Result<Told, String> {
-        let answer = self.attempt().await;
+        let log = self.reopen_log().await;
+        let mut answer = self.attempt().await;
+        match (&mut answer, log) {
+            (_, Ok(())) => {}
+            (Ok(told), Err(reason)) => told.notes.push(reason),
+            (Err(_), Err(reason)) => self.current.load().say(LogLevel::Warn, &format!("note: {reason}")),
+        }
         let numbers = &self.numbers;
         let (count, level, words) = match &answer {
             Ok(told) => {
@@ -205,6 +214,22 @@ impl Reloader {
             watch.say(LogLevel::Warn, &format!("note: {note}"));
         }
         answer
+    }
+
+    /// Lets the access log's writer open its file anew: somebody may have renamed it.
+    ///
+    /// Errors: what an operator should hear of it.
+    async fn reopen_log(&self) -> Result<(), String> {
+        let watch = self.current.load_full();
+        let Some(log) = &watch.log else { return Ok(()) };
+        let number = log.reopening.ask();
+        for _ in 0..REOPENED_LOOKS {
+            if let Some(outcome) = log.reopening.outcome(number) {
+                return outcome.map_err(|error| format!("{error}; what was open is written to as before"));
+            }
+            sleep(TAKEN_LOOK).await;
+        }
+        Err("the access log's writer is held up; it opens its file anew once it is not".to_owned())
     }
 
     async fn attempt(&mut self) -> Result<Told, String> {

@@ -66,7 +66,7 @@ impl House {
 
 #[test]
 fn readiness_follows_shards_backends_and_the_end() {
-    let house = house(|_, settings| settings.drain_grace = Duration::from_secs(60));
+    let house = house(|plan, _| plan.timeouts.accept_after_term = Nanos(60_000_000_000));
     assert_eq!(house.get("/readyz"), (503, "shards are starting\n".to_owned()));
     let presence = house.enter();
     assert_eq!(house.get("/readyz"), (200, "ready\n".to_owned()));

@@ -130,7 +130,9 @@ pub struct Timeouts {
     pub backend_idle: Nanos,
     /// No progress writing to a client.
     pub write_stall: Nanos,
-    /// Running streams after SIGTERM.
+    /// New connections after SIGTERM.
+    pub accept_after_term: Nanos,
+    /// Running streams after that.
     pub drain: Nanos,
 }
 

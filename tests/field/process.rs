@@ -1,5 +1,7 @@
 //! The process: memory of large bodies, shutdown, logs, what the documentation promises.
 
 mod bodies;
+mod log;
 mod memory;
+mod shutdown;
 mod sink;

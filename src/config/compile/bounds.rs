@@ -67,6 +67,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         within(&["timeouts", key], time, TIME_MIN, TIME_MAX, report);
     }
     let or_none = [
+        ("accept_after_term", timeouts.accept_after_term),
         ("drain", timeouts.drain),
         ("retry_wait", timeouts.retry_wait),
         ("heartbeat", timeouts.heartbeat),
@@ -90,6 +91,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         keep_alive: timeouts.keep_alive.0,
         backend_idle: timeouts.backend_idle.0,
         write_stall: timeouts.write_stall.0,
+        accept_after_term: timeouts.accept_after_term.0,
         drain: timeouts.drain.0,
     };
     at_most(&["timeouts", "body"], timeouts.body, &["timeouts", "total"], timeouts.total, report);

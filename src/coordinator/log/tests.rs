@@ -120,7 +120,7 @@ impl Write for Gate {
 fn gated() -> (Log, Sender<()>, Arc<Mutex<Vec<u8>>>) {
     let (opener, open) = channel();
     let written = Arc::new(Mutex::new(Vec::new()));
-    let log = Log::to(Box::new(Gate { open, written: written.clone() })).unwrap();
+    let log = Log::to(Box::new(Gate { open, written: written.clone() }), None).unwrap();
     (log, opener, written)
 }
 
@@ -234,7 +234,7 @@ impl Write for Full {
 #[test]
 fn lines_that_a_full_disk_refuses_are_counted() {
     let (mut outbox, inbox) = fixture::shard(Some(64));
-    let log = Log::to(Box::new(Full)).unwrap();
+    let log = Log::to(Box::new(Full), None).unwrap();
     let numbers = log.numbers();
     settle(&mut outbox, 3);
     log.close(&shards(inbox), &plans(), Duration::from_secs(5));

@@ -14,11 +14,26 @@ fn every_sample_loads() {
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.ends_with(".toml") {
+            continue;
+        }
         let compiled = with(&Fake::new(), &sample(&name));
         assert!(compiled.is_ok(), "{name}: {}", compiled.err().unwrap());
         count += 1;
     }
-    assert_eq!(count, 5);
+    assert_eq!(count, 7);
+}
+
+/// What stops a service or a container first asks a balancer to look elsewhere.
+#[test]
+fn a_service_and_a_container_accept_for_a_while_after_sigterm() {
+    for name in ["service.toml", "container.toml"] {
+        let plan = with(&Fake::new(), &sample(name)).unwrap().plan;
+        assert_eq!(plan.timeouts.accept_after_term, Nanos(5_000_000_000), "{name}");
+    }
+    let plan = with(&Fake::new(), &sample("minimal.toml")).unwrap().plan;
+    assert_eq!(plan.timeouts.accept_after_term, Nanos(0), "the default");
+    assert_eq!(plan.timeouts.keep_alive, Nanos(75_000_000_000), "longer than the 60 s of proxies");
 }
 
 #[test]
