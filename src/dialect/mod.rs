@@ -26,6 +26,7 @@ pub mod refusal;
 pub mod request;
 pub mod route;
 pub mod stream;
+pub mod translate;
 pub mod usage;
 
 pub use route::{Api, ApiSet, route};

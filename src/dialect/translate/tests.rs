@@ -1,0 +1,157 @@
+//! Whole calls between two dialects, each at every cut of its stream.
+
+use super::*;
+
+const TO_CHAT: Call = Call { client: Api::Messages, backend: Api::Chat };
+const TO_MESSAGES: Call = Call { client: Api::Chat, backend: Api::Messages };
+
+fn context() -> Context {
+    Context {
+        request_id: "00aa".to_owned(),
+        model: "public".to_owned(),
+        custom_tools: Vec::new(),
+        created: 7,
+        include_usage: true,
+        held_bytes_max: 1 << 20,
+    }
+}
+
+const TARGET: Target<'_> = Target {
+    model: b"\"backend\"",
+    output_max_default: 4096,
+    takes_stream_options: true,
+    output_cap_member: "max_tokens",
+    takes_extras: false,
+};
+
+const CHAT_STREAM: &str = concat!(
+    "data: {\"id\":\"c1\",\"model\":\"b\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"think \\u00e9\"}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello \\\"you\\\"\"}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"t1\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":\"}}]}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"1}\"}}]}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n",
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":5,\"total_tokens\":16}}\n\n",
+    "data: [DONE]\n\n"
+);
+
+/// A stream through a translator, in pieces as a relay hands them over: whole records each time.
+fn stream(call: Call, stream: &[u8], cut: usize) -> (String, Seen) {
+    let mut translator = Translator::new(call, context());
+    let mut out = Vec::new();
+    let first = sse::last_boundary(&stream[..cut]);
+    translator.records(&stream[..first], &mut out).unwrap();
+    translator.records(&stream[first..], &mut out).unwrap();
+    translator.end(&mut out).unwrap();
+    (String::from_utf8(out).unwrap(), *translator.seen())
+}
+
+#[test]
+fn a_call_is_plain_where_it_can_be_and_translated_where_it_must() {
+    let serves = |apis: &[Api]| ApiSet::of(apis);
+    let backend = |client, apis: &[Api]| Call::choose(client, serves(apis)).map(|call| call.backend);
+    assert_eq!(backend(Api::Messages, &[Api::Chat, Api::Messages]), Some(Api::Messages));
+    assert_eq!(backend(Api::Messages, &[Api::Chat, Api::Embeddings]), Some(Api::Chat));
+    assert_eq!(backend(Api::Chat, &[Api::Messages]), Some(Api::Messages));
+    assert_eq!(backend(Api::Embeddings, &[Api::Chat, Api::Messages]), None);
+    assert_eq!(backend(Api::Chat, &[Api::Embeddings]), None);
+}
+
+#[test]
+fn an_agents_request_reaches_a_chat_backend() {
+    let body = br#"{"model":"public","max_tokens":32000,"stream":true,
+        "system":[{"type":"text","text":"You are exact.","cache_control":{"type":"ephemeral"}}],
+        "messages":[{"role":"user","content":"list"},
+            {"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"x"},{"type":"tool_use","id":"t1","name":"ls","input":{"path":"a\\b"}}]},
+            {"role":"user","content":[{"type":"text","text":"and then?"},{"type":"tool_result","tool_use_id":"t1","content":"x"}]}],
+        "tools":[{"name":"ls","input_schema":{"type":"object"}}],"tool_choice":{"type":"any"},"metadata":{"user_id":"u"}}"#;
+    let mut out = Vec::new();
+    request(TO_CHAT, body, &TARGET, &mut out).unwrap();
+    let sent: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!((sent["model"].as_str(), sent["max_tokens"].as_u64()), (Some("backend"), Some(32_000)));
+    assert_eq!(sent["messages"][0], serde_json::json!({"role": "system", "content": "You are exact."}));
+    assert_eq!(sent["messages"][2]["tool_calls"][0]["function"]["arguments"], r#"{"path":"a\\b"}"#);
+    assert_eq!(
+        sent["messages"][3],
+        serde_json::json!({"role": "tool", "tool_call_id": "t1", "content": "x"})
+    );
+    assert_eq!(sent["messages"][4]["content"], "and then?");
+    assert_eq!(
+        (&sent["tool_choice"], &sent["stream_options"]["include_usage"]),
+        (&"required".into(), &true.into())
+    );
+    assert!(!String::from_utf8(out).unwrap().contains("cache_control"));
+}
+
+#[test]
+fn a_stream_for_another_dialect_is_the_same_at_every_cut() {
+    let (whole, seen) = stream(TO_CHAT, CHAT_STREAM.as_bytes(), 0);
+    assert!(seen.is_whole && seen.content && !seen.errored);
+    assert_eq!((seen.usage.input, seen.usage.output), (11, 5));
+    for cut in 0..CHAT_STREAM.len() {
+        assert_eq!(stream(TO_CHAT, CHAT_STREAM.as_bytes(), cut).0, whole, "cut {cut}");
+    }
+    let names: Vec<&str> = whole.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!((names.first(), names.last()), (Some(&"message_start"), Some(&"message_stop")));
+    // And back: what a chat client would see of it.
+    let (back, _) = stream(TO_MESSAGES, whole.as_bytes(), 0);
+    for piece in
+        ["think \\u00e9", "Hello \\\"you\\\"", "\"finish_reason\":\"tool_calls\"", "\"prompt_tokens\":11"]
+    {
+        assert!(back.contains(piece), "{piece} in {back}");
+    }
+    assert!(back.ends_with("data: [DONE]\n\n"));
+}
+
+#[test]
+fn a_stream_that_is_cut_has_no_end_in_any_dialect() {
+    for end in sse::events(CHAT_STREAM.as_bytes()).map(|span| span.start) {
+        let (out, seen) = stream(TO_CHAT, &CHAT_STREAM.as_bytes()[..end], 0);
+        let finished = CHAT_STREAM[..end].contains("\"finish_reason\":\"tool_calls\"");
+        assert_eq!((seen.is_whole, out.contains("message_stop")), (finished, finished), "{end}");
+    }
+}
+
+#[test]
+fn a_whole_response_comes_as_a_body_or_as_a_stream() {
+    let body = br#"{"id":"c1","model":"b","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"length"}],
+        "usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
+    let mut out = Vec::new();
+    Translator::new(TO_CHAT, context()).whole(body, false, &mut out).unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!((&told["content"][0]["text"], &told["stop_reason"]), (&"Hi".into(), &"max_tokens".into()));
+    let mut out = b"kept".to_vec();
+    Translator::new(TO_CHAT, context()).whole(body, true, &mut out).unwrap();
+    assert!(
+        out.ends_with(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
+        "{}",
+        out.escape_ascii()
+    );
+    let mut out = b"kept".to_vec();
+    assert!(Translator::new(TO_CHAT, context()).whole(b"{\"choices\":[]}", true, &mut out).is_err());
+    assert_eq!(out, b"kept");
+}
+
+#[test]
+fn an_error_is_told_in_the_clients_dialect() {
+    let mut out = Vec::new();
+    let body =
+        br#"{"error":{"message":"maximum context length is 8192 tokens","code":"context_length_exceeded"}}"#;
+    fault(TO_CHAT, 400, body, "00aa", &mut out);
+    let told: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(told["error"]["type"], "invalid_request_error");
+    assert!(told["error"]["message"].as_str().unwrap().contains("prompt is too long"), "{told}");
+    let mut out = Vec::new();
+    fault(
+        TO_MESSAGES,
+        529,
+        br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+        "",
+        &mut out,
+    );
+    let told: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(
+        (&told["error"]["message"], &told["error"]["type"]),
+        (&"Overloaded".into(), &"server_error".into())
+    );
+}
