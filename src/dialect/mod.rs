@@ -11,6 +11,7 @@
 //! - [`one_shot`], [`embeddings`]: whole answers in the form the client asked for, where the backend chose another.
 //! - [`opening`]: whether a 200 begins like a response, or is a failure inside one.
 //! - [`overflow`]: the one refusal of a backend that another model need not share.
+//! - [`neutral`]: what every generating API can say; [`messages`], [`responses`]: into it and out of it.
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
 pub mod chat;
@@ -24,6 +25,7 @@ pub mod opening;
 pub mod overflow;
 pub mod refusal;
 pub mod request;
+pub mod responses;
 pub mod route;
 pub mod stream;
 pub mod translate;
