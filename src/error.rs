@@ -17,13 +17,21 @@ pub struct Fault {
     pub note: Cow<'static, str>,
     /// How long the client should wait before it tries again, where that is known.
     pub retry_after: Option<Nanos>,
+    /// The status that the client is told, if it is not the one of the kind.
+    pub status: Option<u16>,
 }
 
 impl Fault {
     /// A fault with the words that name the offending part and the expected form.
     #[cold] // what leads to a fault lies out of the way of what does not
     pub fn new(kind: Kind, note: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, note: note.into(), retry_after: None }
+        Self { kind, note: note.into(), retry_after: None, status: None }
+    }
+
+    /// The same fault, told with another status.
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
     }
 
     /// The same fault with the time after which a retry may succeed.
@@ -168,6 +176,10 @@ kinds! {
     BackendBusy => Backend 429 "upstream_rate_limited" Yes,
     /// The backend takes no work for now (503).
     BackendOverloaded => Backend 503 "backend_overloaded" Yes,
+    /// The backend says that the request is at fault, without an error that a client could read.
+    RequestRejected => Client 400 "request_rejected" Never,
+    /// The backend does not serve such a request, which another one may (404, 501).
+    BackendRefused => Backend 502 "backend_refused" Yes,
     /// The backend answered 5xx.
     BackendFailed => Backend 502 "upstream_error" Yes,
     /// The prompt does not fit the backend's model.

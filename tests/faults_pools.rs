@@ -211,8 +211,9 @@ fn f_22_a_flapping_backend_costs_at_most_an_error_a_flap() {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
-    // Five failures in a row open the breaker; a probe each time it is half open.
-    assert!(served > 50 && errors <= 7 * flaps, "{errors} errors in {flaps} flaps, {served} served");
+    // Five failures in a row open the breaker; a probe each time it is half open, which it is twice a second at least:
+    // there is nobody else to ask.
+    assert!(served > 50 && errors <= 9 * flaps, "{errors} errors in {flaps} flaps, {served} served");
     up.store(true, Ordering::SeqCst);
     assert!(eventually(PATIENCE, || ask(&gateway, J, "back").status() == 200), "it comes back by itself");
 }

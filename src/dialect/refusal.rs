@@ -10,13 +10,14 @@ use crate::wire::json::quote;
 /// The status of the answer while its head has not gone out.
 ///
 /// As the fault says, except that Anthropic has its own status for overload (529).
-pub fn status(dialect: Dialect, kind: Kind) -> u16 {
-    match (dialect, kind) {
+pub fn status(dialect: Dialect, fault: &Fault) -> u16 {
+    match (dialect, fault.kind) {
         (
             Dialect::Anthropic,
             Kind::Overloaded | Kind::Draining | Kind::NoBackend | Kind::BackendBusy | Kind::BackendOverloaded,
         ) => 529,
-        _ => kind.status(),
+        (Dialect::Anthropic, _) if fault.status == Some(503) => 529,
+        (_, kind) => fault.status.unwrap_or(kind.status()),
     }
 }
 
@@ -67,7 +68,7 @@ fn should_retry(kind: Kind) -> Option<bool> {
         // Will not fit next time either, nor will the key be right.
         Kind::TokensNeverFit | Kind::KeysExceeded => Some(false),
         // An operator has to act first.
-        Kind::BackendDenied | Kind::TlsFailed | Kind::BackendMalformed => Some(false),
+        Kind::BackendDenied | Kind::TlsFailed | Kind::BackendMalformed | Kind::BackendRefused => Some(false),
         // The backend may still be at work; a second try costs as much again.
         Kind::FirstTokenTimeout | Kind::EventTimeout | Kind::TotalTimeout => Some(false),
         _ if kind.side() == Side::Client => None,
@@ -98,7 +99,7 @@ fn openai(fault: &Fault, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"error":{"message":"#);
     quote(out, message(fault));
     out.extend_from_slice(br#","type":"#);
-    quote(out, openai_type(fault.kind));
+    quote(out, openai_type(fault));
     out.extend_from_slice(br#","param":null,"code":"#);
     quote(out, fault.kind.code());
     out.extend_from_slice(b"}}");
@@ -106,7 +107,7 @@ fn openai(fault: &Fault, out: &mut Vec<u8>) {
 
 fn anthropic(fault: &Fault, request_id: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"type":"error","error":{"type":"#);
-    quote(out, anthropic_type(fault.kind));
+    quote(out, anthropic_type(fault));
     out.extend_from_slice(br#","message":"#);
     quote(out, message(fault));
     out.extend_from_slice(br#"},"request_id":"#);
@@ -137,17 +138,19 @@ fn message(fault: &Fault) -> &str {
     if fault.note.is_empty() { fault.kind.code() } else { &fault.note }
 }
 
-fn openai_type(kind: Kind) -> &'static str {
-    match kind {
+fn openai_type(fault: &Fault) -> &'static str {
+    match fault.kind {
         Kind::RequestsExceeded | Kind::InFlightExceeded => "requests",
         Kind::TokensExceeded | Kind::TokensNeverFit => "tokens",
-        _ if kind.side() == Side::Client => "invalid_request_error",
+        kind if kind.side() == Side::Client || fault.status.is_some_and(|status| status < 500) => {
+            "invalid_request_error"
+        }
         _ => "server_error",
     }
 }
 
-fn anthropic_type(kind: Kind) -> &'static str {
-    match status(Dialect::Anthropic, kind) {
+fn anthropic_type(fault: &Fault) -> &'static str {
+    match status(Dialect::Anthropic, fault) {
         401 => "authentication_error",
         403 => "permission_error",
         404 => "not_found_error",
@@ -269,13 +272,19 @@ mod tests {
             (529, "overloaded_error"),
         ];
         for &kind in Kind::ALL {
-            assert!(openai.contains(&openai_type(kind)), "{kind:?}");
-            let expected = anthropic.iter().find(|(code, _)| *code == status(Dialect::Anthropic, kind));
+            let fault = Fault::new(kind, "x");
+            assert!(openai.contains(&openai_type(&fault)), "{kind:?}");
+            let expected = anthropic.iter().find(|(code, _)| *code == status(Dialect::Anthropic, &fault));
             match expected {
-                Some((_, word)) => assert_eq!(anthropic_type(kind), *word, "{kind:?}"),
-                None => assert!(["invalid_request_error", "api_error"].contains(&anthropic_type(kind))),
+                Some((_, word)) => assert_eq!(anthropic_type(&fault), *word, "{kind:?}"),
+                None => assert!(["invalid_request_error", "api_error"].contains(&anthropic_type(&fault))),
             }
         }
-        assert_eq!(openai_type(Kind::KeyInvalid), "invalid_request_error");
+        assert_eq!(openai_type(&Fault::new(Kind::KeyInvalid, "x")), "invalid_request_error");
+        let not_found = Fault::new(Kind::BackendRefused, "x").with_status(404);
+        assert_eq!(
+            (openai_type(&not_found), anthropic_type(&not_found)),
+            ("invalid_request_error", "not_found_error")
+        );
     }
 }

@@ -24,6 +24,21 @@ pub struct Course {
     waited: bool,
     /// Whose probe the attempt is.
     probes: Probes,
+    /// Another backend has been asked after one failed.
+    failed_over: bool,
+    /// What the attempt to come has drawn from the budget.
+    drew: Drew,
+}
+
+/// What an attempt draws from the budget.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Drew {
+    Nothing,
+    /// As the request's first failover, for nothing or for a retry.
+    Failover {
+        is_free: bool,
+    },
+    Retry,
 }
 
 /// What a course keeps to.
@@ -85,17 +100,25 @@ impl Course {
             fresh: false,
             waited: false,
             probes: Probes::default(),
+            failed_over: false,
+            drew: Drew::Nothing,
         }
     }
 
     /// Before a backend is picked: a retry is drawn from the budget. A stale connection is no failure: it draws nothing,
-    /// and happens once since the next attempt dials.
+    /// and happens once since the next attempt dials. Nor does the first failover, as long as few requests need one.
     ///
     /// # Errors
     /// How the last attempt failed, if there is no retry left: it is over.
-    pub fn draw(&self, budget: &mut RetryBudget) -> Result<(), Kind> {
-        match self.drawn() {
-            Some(kind) if !budget.take() => Err(kind),
+    pub fn draw(&mut self, budget: &mut RetryBudget) -> Result<(), Kind> {
+        self.drew = Drew::Nothing;
+        let Some(kind) = self.drawn() else { return Ok(()) };
+        self.drew = match self.failed_over || self.waited {
+            true => Drew::Retry,
+            false => Drew::Failover { is_free: budget.first_failover() },
+        };
+        match self.drew {
+            Drew::Retry | Drew::Failover { is_free: false } if !budget.take() => Err(kind),
             _ => Ok(()),
         }
     }
@@ -117,8 +140,15 @@ impl Course {
     /// There is nobody to ask: what was drawn goes back, and once in a row all of them are waited for.
     pub fn nobody(&mut self, budget: &mut RetryBudget, random: u64) -> Nobody {
         let Some((kind, asked)) = self.failed else { return Nobody::Unasked };
-        if self.drawn().is_some() {
-            budget.give_back();
+        match std::mem::replace(&mut self.drew, Drew::Nothing) {
+            Drew::Nothing => {}
+            Drew::Retry => budget.give_back(),
+            Drew::Failover { is_free } => {
+                budget.take_back_failover();
+                if !is_free {
+                    budget.give_back();
+                }
+            }
         }
         let wait = retry::wait(kind, asked, self.attempts, random);
         match wait.filter(|wait| !self.waited && *wait <= self.rules.retry_wait) {
@@ -136,7 +166,10 @@ impl Course {
         self.attempts += 1;
         match (self.drawn(), std::mem::take(&mut self.waited)) {
             (Some(_), true) => Reason::Waited,
-            (Some(_), false) => Reason::Failover,
+            (Some(_), false) => {
+                self.failed_over = true;
+                Reason::Failover
+            }
             (None, _) if self.fresh => Reason::Stale,
             (None, _) => Reason::First,
         }
@@ -243,13 +276,33 @@ mod tests {
         assert!(fail(&mut course, 0, FAILED));
         assert!(!course.is_fresh() && course.tried().contains(0) && !course.tried().contains(1));
         assert!(course.draw(&mut budget).is_ok());
+        assert_eq!((course.begin(Probes::default()), left(budget.clone())), (Reason::Failover, full));
+        assert!(fail(&mut course, 1, FAILED));
+        assert!(course.draw(&mut budget).is_ok());
         assert_eq!((course.begin(Probes::default()), left(budget)), (Reason::Failover, full - 1));
+    }
+
+    #[test]
+    fn a_first_failover_is_drawn_where_many_requests_need_one() {
+        let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
+        let full = left(budget.clone());
+        while budget.first_failover() {}
+        course.begin(Probes::default());
+        fail(&mut course, 0, FAILED);
+        assert!(course.draw(&mut budget).is_ok());
+        assert_eq!(left(budget.clone()), full - 1);
+        assert!(matches!(course.nobody(&mut budget, 0), Nobody::Wait(_)));
+        assert_eq!(left(budget.clone()), full);
+        // Nor is asking the same one after a wait a failover.
+        let mut budget = RetryBudget::default();
+        assert!(course.draw(&mut budget).is_ok());
+        assert_eq!((course.begin(Probes::default()), left(budget)), (Reason::Waited, full - 1));
     }
 
     #[test]
     fn without_a_retry_left_it_is_over() {
         let (mut course, mut budget) = (Course::new(RULES), RetryBudget::default());
-        while budget.take() {}
+        while budget.take() || budget.first_failover() {}
         course.begin(Probes::default());
         fail(&mut course, 0, FAILED);
         assert_eq!(course.draw(&mut budget), Err(Kind::BackendFailed));

@@ -137,7 +137,9 @@ impl FailureState<'_> {
             Kind::BackendBusy | Kind::BackendOverloaded => {
                 self.pause(self.deployment, report, probes.deployment, now);
             }
-            Kind::ContextExceeded => self.deployment.success(now),
+            Kind::ContextExceeded | Kind::RequestRejected => self.deployment.success(now),
+            // One request that it does not serve says nothing about those that it does.
+            Kind::BackendRefused => self.abandon(Probes { backend: false, ..probes }, now),
             kind => {
                 self.deployment.failure(now, settings, random);
                 if let Some(pause) = report.asked {
@@ -177,7 +179,7 @@ const SETTINGS: Settings =
 /// The same with nobody else to ask: shorter than the half second after which SDKs try again, and still a bound on what
 /// a failing backend is sent.
 const SETTINGS_ALONE: Settings =
-    Settings { threshold: 5, open_for: Nanos(400_000_000), open_max: Nanos(400_000_000) };
+    Settings { threshold: 5, open_for: Nanos(450_000_000), open_max: Nanos(450_000_000) };
 
 #[cfg(test)]
 mod tests;

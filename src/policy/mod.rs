@@ -9,7 +9,8 @@
 //!   takes out of service, with two [`breaker`]s each; [`addresses`] says
 //!   which address of a backend is next.
 //! - When: [`queue`] says whose turn it is where all of them have enough to do.
-//! - How often: [`retry`] says whether a failed attempt may be made again, [`course`] what comes after it.
+//! - How often: [`status`] says what a backend's status means, [`retry`] whether a failed attempt may be made again,
+//!   [`course`] what comes after it.
 
 pub mod addresses;
 pub mod auth;
@@ -24,3 +25,4 @@ pub mod load;
 pub mod origin;
 pub mod queue;
 pub mod retry;
+pub mod status;

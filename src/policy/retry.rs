@@ -49,7 +49,8 @@ pub fn falls_back(kind: Kind) -> bool {
 ///
 /// `None` if waiting does not help: only refusals and failures pass.
 pub fn wait(kind: Kind, asked: Option<Nanos>, attempts: u32, random: u64) -> Option<Nanos> {
-    if !matches!(kind.retry(), Retry::Yes) || matches!(kind, Kind::BackendDenied | Kind::TlsFailed) {
+    let stays = matches!(kind, Kind::BackendDenied | Kind::BackendRefused | Kind::TlsFailed);
+    if !matches!(kind.retry(), Retry::Yes) || stays {
         return None;
     }
     let doubled = Nanos(FIRST_WAIT.0 << attempts.saturating_sub(1).min(DOUBLINGS_MAX));
@@ -64,12 +65,22 @@ const FIRST_WAIT: Nanos = Nanos(250_000_000);
 const DOUBLINGS_MAX: u32 = 4;
 
 /// Retries of one shard, bound to a share of its requests: when everything fails, attempts stay below
-/// `1.1 × requests + 10`, and a dead pool is not hit by a storm of retries.
+/// `1.3 × requests + 30`, and a dead pool is not hit by a storm of retries.
+///
+/// A request's first failover to another member of its pool costs nothing while few requests need one: a member that
+/// fails for all is not to use up what the others' retries are drawn from.
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     /// In tenths of a retry.
     tenths: u32,
+    /// The last [`WINDOW`] requests, the newest in the lowest bit: which of them needed a failover.
+    needed: u128,
 }
+
+/// Requests over which failovers are counted.
+const WINDOW: u32 = 100;
+/// Of which so many may fail over for nothing. Chosen, not measured.
+const FREE: u32 = 20;
 
 /// Retries a shard may make before its first requests have earned any. Taste.
 const FLOOR: u32 = 10;
@@ -80,7 +91,7 @@ const RETRY: u32 = 10;
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self { tenths: FLOOR * RETRY }
+        Self { tenths: FLOOR * RETRY, needed: 0 }
     }
 }
 
@@ -88,6 +99,21 @@ impl RetryBudget {
     /// A request came in and earns a tenth of a retry.
     pub fn earn(&mut self) {
         self.tenths = (self.tenths + 1).min(SAVED_MAX * RETRY);
+        self.needed = self.needed << 1 & ((1 << WINDOW) - 1);
+    }
+
+    /// A request needs its first failover. Returns whether that costs nothing.
+    #[must_use]
+    pub fn first_failover(&mut self) -> bool {
+        let is_free = self.needed.count_ones() < FREE;
+        // Which of the last requests it is does not matter: they go out of the window at almost the same time.
+        self.needed |= (self.needed + 1) & ((1 << WINDOW) - 1);
+        is_free
+    }
+
+    /// A first failover had nobody to go to.
+    pub fn take_back_failover(&mut self) {
+        self.needed &= self.needed.saturating_sub(1);
     }
 
     /// A retry that was spent had nobody to go to.
@@ -220,6 +246,37 @@ mod tests {
         let mut budget = RetryBudget::default();
         (0..1_000).for_each(|_| budget.give_back());
         assert_eq!(taken(budget), SAVED_MAX as usize);
+    }
+
+    #[test]
+    fn a_first_failover_is_free_while_fewer_than_a_fifth_of_the_requests_need_one() {
+        let mut budget = RetryBudget::default();
+        let mut free = |every: usize, requests: usize| {
+            let mut free = 0;
+            for turn in 0..requests {
+                budget.earn();
+                free += usize::from(turn % every == 0 && budget.first_failover());
+            }
+            free
+        };
+        assert_eq!(free(10, 1_000), 100, "a tenth of them");
+        assert_eq!(free(6, 6_000), 1_000, "a sixth");
+        assert!((1..=20).contains(&free(1, 200)), "all: no more than a fifth of a window");
+        assert_eq!(free(1, 1_000), 0, "as long as all of them need one");
+        assert_eq!(free(200, 1_000), 4, "and again, when few do, but for the first of them");
+    }
+
+    #[test]
+    fn a_failover_that_had_nobody_to_go_to_does_not_count() {
+        let mut budget = RetryBudget::default();
+        budget.take_back_failover();
+        for _ in 0..1_000 {
+            budget.earn();
+            assert!(budget.first_failover());
+            budget.take_back_failover();
+        }
+        let mut full = RetryBudget::default();
+        assert_eq!((0..1_000).filter(|_| full.first_failover()).count(), FREE as usize);
     }
 
     #[test]

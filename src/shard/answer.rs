@@ -12,9 +12,10 @@ use crate::dialect::{Api, overflow};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::plan::Limits;
+use crate::policy::status::Row;
 use crate::units::{DeploymentId, Nanos};
 use crate::wire::head::ResponseHead;
-use crate::wire::sse;
+use crate::wire::{json, sse};
 
 /// The opening of a backend's answer, and the connection on which the rest comes. What each event needs comes first.
 #[repr(C)]
@@ -42,20 +43,7 @@ pub(super) struct Answer {
 impl Answer {
     /// Whether the answer is a refusal or a failure that another backend may not share; with `holds`, or another model.
     pub(super) fn refusal(&self, api: Api, holds: bool) -> Option<Fault> {
-        let status = self.head.status;
-        match status {
-            429 => Some(choose::busy().retry_after(RETRY_SOON)),
-            503 => Some(
-                Fault::new(Kind::BackendOverloaded, "the backend takes no work for now")
-                    .retry_after(RETRY_SOON),
-            ),
-            500 | 502 | 504 | 529 => {
-                Some(Fault::new(Kind::BackendFailed, format!("the backend answered {status}")))
-            }
-            401 | 403 | 407 => Some(Fault::new(
-                Kind::BackendDenied,
-                "the backend refused the gateway's own credential; tell the operator",
-            )),
+        match self.head.status {
             300..=399 => {
                 Some(Fault::new(Kind::BackendMalformed, "the backend redirects, which is not followed"))
             }
@@ -63,8 +51,27 @@ impl Answer {
                 Some(Fault::new(Kind::ContextExceeded, "the prompt does not fit the model"))
             }
             200..=203 => self.failure(api),
+            status @ 400.. => self.error(status, Row::of(status)),
             _ => None,
         }
+    }
+
+    /// What an error means; `None`: it is the client's, in words that it can read.
+    fn error(&self, status: u16, row: &Row) -> Option<Fault> {
+        if row.is_clients() && self.speaks_for_itself() {
+            return None;
+        }
+        let fault = match row.kind {
+            Kind::BackendBusy => choose::busy().retry_after(RETRY_SOON),
+            Kind::BackendOverloaded => {
+                Fault::new(row.kind, "the backend takes no work for now").retry_after(RETRY_SOON)
+            }
+            Kind::BackendDenied => {
+                Fault::new(row.kind, "the backend refused the gateway's own credential; tell the operator")
+            }
+            kind => Fault::new(kind, format!("the backend answered {status}")),
+        };
+        Some(fault.with_status(row.ours.unwrap_or(status)))
     }
 
     /// The pause that the backend asks for before it is called again.
@@ -96,7 +103,20 @@ impl Answer {
 
     /// Whether the client learns more from the backend's own words than from ours.
     pub(super) fn speaks_for_itself(&self) -> bool {
-        self.is_json() && matches!(self.head.status, 400 | 413 | 500 | 502 | 504 | 529)
+        self.head.status >= 400 && Row::of(self.head.status).shows_theirs && self.has_json()
+    }
+
+    /// Whether the body is JSON: by what it says, not by its label, which many a page has as well. One that is too long to
+    /// be held, or in a coding, is taken by its beginning or its label.
+    fn has_json(&self) -> bool {
+        let body = self.block[self.head.len..].trim_ascii_start();
+        match body.first() {
+            _ if self.is_coded() => self.is_json(),
+            Some(b'{' | b'[') if !self.decoded.ended && body.len() > HOLD_BYTES_MAX => true,
+            Some(b'{') => json::is_object(body),
+            Some(b'[') => json::elements(body).all(|element| element.is_ok()),
+            _ => false,
+        }
     }
 
     /// Whether its status is that of an error.

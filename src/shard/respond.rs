@@ -144,7 +144,7 @@ pub(super) async fn refuse(
     request_read: bool,
 ) -> Next {
     let dialect = asked.dialect;
-    let status = refusal::status(dialect, fault.kind);
+    let status = refusal::status(dialect, fault);
     settle.failed(fault.kind, status);
     let keep_alive = asked.keep_alive && request_read && !client.shard.is_draining();
     let mut out = client.shard.blocks.large();

@@ -14,5 +14,6 @@ mod front;
 mod ids;
 mod network;
 mod process;
+mod statuses;
 mod timing;
 mod tokens;

@@ -162,6 +162,22 @@ fn what_others_leave_undone_does_not_end_a_probe() {
 }
 
 #[test]
+fn what_a_backend_does_not_serve_neither_blames_nor_clears_it() {
+    let two = Two::default();
+    fail(&two.state(), Kind::BackendRefused, 100, seconds(1));
+    assert_eq!(two.state().admit(seconds(1)), Some(Probes::default()));
+    fail(&two.state(), Kind::BackendFailed, 4, seconds(1));
+    fail(&two.state(), Kind::BackendRefused, 1, seconds(1));
+    fail(&two.state(), Kind::BackendFailed, 1, seconds(1));
+    assert_eq!(two.state().admit(seconds(1)), None, "five failures in a row");
+    let probes = two.state().admit(seconds(2)).expect("a probe");
+    two.state().report(report(Kind::BackendRefused), probes, seconds(2), 0);
+    assert_eq!(two.state().admit(seconds(2)), Some(probes), "the next is the probe");
+    two.state().report(report(Kind::RequestRejected), probes, seconds(2), 0);
+    assert_eq!(two.state().admit(seconds(2)), Some(Probes::default()), "which it understood");
+}
+
+#[test]
 fn a_probe_that_fails_opens_for_twice_as_long() {
     let two = Two::default();
     fail(&two.state(), Kind::BackendFailed, 5, seconds(1));
@@ -194,7 +210,7 @@ fn who_is_alone_is_asked_again_before_a_client_would_retry() {
         for round in 0..10 {
             let now = seconds(10 + round);
             fail(&alone, kind, 5, now);
-            let half = now.plus(Nanos(450_000_000));
+            let half = now.plus(Nanos(500_000_000));
             assert!(alone.blocked(now).is_some() && alone.blocked(half).is_none(), "{kind:?}, round {round}");
             assert!(alone.admit(half).is_some(), "{kind:?}, round {round}");
         }
