@@ -113,7 +113,7 @@ kinds! {
     MethodNotAllowed => Client 405 "method_not_allowed" Never,
     /// An `Expect` other than `100-continue`.
     ExpectationFailed => Client 417 "expectation_failed" Never,
-    /// A body coding we do not read.
+    /// A content coding we do not read.
     MediaUnsupported => Client 415 "unsupported_media_type" Never,
     /// No such path.
     PathUnknown => Client 404 "unknown_url" Never,

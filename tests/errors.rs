@@ -344,7 +344,7 @@ fn models_are_listed_here() {
     assert!(origin.seen().is_empty());
 }
 
-/// B14 and the request id: every answer has one, no two are the same, and the client's own is not taken.
+/// B14 and the request id: every answer has one, no two are the same, and the backend's own is not taken.
 #[test]
 fn every_answer_has_its_own_id() {
     let (origin, gateway) = start();

@@ -190,7 +190,7 @@ table! {
         head_lines: usize = 100,
         /// The target of a request: its path and query.
         target: Size = Size::kib(16),
-        /// The body of a request, and of an answer that has to be held whole to be converted.
+        /// The body of a request, decoded if it came compressed, and of an answer that has to be held whole to be converted.
         body: Size = Size::mib(32),
         /// What a client may send ahead of its answer, beside the request in work; more closes its connection.
         body_buffer: Size = Size::mib(1),

@@ -250,7 +250,7 @@ fn lines(batch: &[u8]) -> u64 {
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
-    #[serde(serialize_with = "as_hex")]
+    #[serde(serialize_with = "as_text")]
     request_id: RequestId,
     shard: usize,
     client: Option<IpAddr>,
@@ -275,7 +275,7 @@ struct Line<'a> {
     overhead_us: f64,
 }
 
-fn as_hex<S: Serializer>(id: &RequestId, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: Serializer>(id: &RequestId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
 }
 

@@ -5,6 +5,7 @@
 
 use super::{Api, Dialect, number};
 use crate::error::{Fault, Kind, Side};
+use crate::wire::coding;
 use crate::wire::json::quote;
 
 /// The status of the answer while its head has not gone out.
@@ -37,6 +38,11 @@ pub fn render(dialect: Dialect, fault: &Fault, request_id: &[u8], out: &mut Vec<
 pub fn lines(fault: &Fault, allow: Option<&'static str>, out: &mut Vec<u8>) {
     match fault.kind {
         Kind::KeyInvalid | Kind::KeyRevoked => out.extend_from_slice(b"www-authenticate: Bearer\r\n"),
+        Kind::MediaUnsupported => {
+            out.extend_from_slice(b"accept-encoding: ");
+            out.extend_from_slice(coding::READ.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
         Kind::MethodNotAllowed => {
             if let Some(method) = allow {
                 out.extend_from_slice(b"allow: ");

@@ -6,18 +6,42 @@ use std::net::IpAddr;
 use crate::error;
 use crate::units::{BackendId, KeyId, ModelId, Nanos, ShardId};
 
-/// The number of one exchange, shown to clients and in logs as 32 lower-case hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct RequestId(pub u128);
+/// The id of one exchange, shown to clients, backends and in logs: the client's own `x-request-id`, or 32 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId {
+    /// ASCII, filled up with zeros.
+    text: [u8; REQUEST_ID_BYTES_MAX],
+    length: u8,
+}
+
+/// The longest id of a client's that is kept. Chosen: ids of traces, accounts and jobs fit; a record has room for it.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
 impl RequestId {
-    /// The 32 digits, for a header line written without formatting.
-    pub fn hex(self) -> [u8; 32] {
-        let mut digits = [0; 32];
-        for (eight, shift) in digits.as_chunks_mut().0.iter_mut().zip([96, 64, 32, 0]) {
-            *eight = hex((self.0 >> shift) as u32);
+    /// The 32 digits of a number.
+    pub fn made(number: u128) -> Self {
+        let mut id = Self { text: [0; REQUEST_ID_BYTES_MAX], length: 32 };
+        for (eight, shift) in id.text[..32].as_chunks_mut().0.iter_mut().zip([96, 64, 32, 0]) {
+            *eight = hex((number >> shift) as u32);
         }
-        digits
+        id
+    }
+
+    /// What a client calls its request, if that can stand in a header line, a log and a document as it is: visible ASCII but
+    /// for quotes, backslashes and brackets, of at most [`REQUEST_ID_BYTES_MAX`] bytes.
+    pub fn given(text: &[u8]) -> Option<Self> {
+        let is_plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\<>{}`".contains(byte);
+        if text.is_empty() || text.len() > REQUEST_ID_BYTES_MAX || !text.iter().all(is_plain) {
+            return None;
+        }
+        let mut id = Self { text: [0; REQUEST_ID_BYTES_MAX], length: text.len() as u8 };
+        id.text[..text.len()].copy_from_slice(text);
+        Some(id)
+    }
+
+    /// As it stands in a header line.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.length)]
     }
 }
 
@@ -34,7 +58,13 @@ fn hex(word: u32) -> [u8; 8] {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:032x}", self.0)
+        out.write_str(std::str::from_utf8(self.as_bytes()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "RequestId({self})")
     }
 }
 
@@ -46,7 +76,7 @@ impl fmt::Display for RequestId {
 pub struct Record {
     /// When it was settled, Unix milliseconds.
     pub at_unix_ms: u64,
-    /// Its number.
+    /// Its id.
     pub request_id: RequestId,
     /// Which shard served it.
     pub shard: ShardId,
@@ -114,7 +144,7 @@ pub(crate) mod tests {
     pub(crate) fn sample() -> Record {
         Record {
             at_unix_ms: 1_790_000_000_123,
-            request_id: RequestId(0x00ab_cdef),
+            request_id: RequestId::made(0x00ab_cdef),
             shard: ShardId::new(0),
             plan: 1,
             client: Some(IpAddr::from([192, 0, 2, 7])),
@@ -143,12 +173,33 @@ pub(crate) mod tests {
 
     #[test]
     fn a_request_id_is_32_lower_case_hex_digits() {
-        for id in [RequestId(0), RequestId(0xAB), RequestId(u128::MAX), RequestId(1 << 127)] {
-            let text = id.to_string();
-            assert_eq!(text.len(), 32);
-            assert_eq!(text.as_bytes(), id.hex());
+        for id in [0, 0xAB, u128::MAX, 1 << 127] {
+            assert_eq!(RequestId::made(id).as_bytes(), format!("{id:032x}").as_bytes());
         }
-        assert_eq!(RequestId(0xAB).to_string(), "000000000000000000000000000000ab");
+        assert_eq!(RequestId::made(0xAB).to_string(), "000000000000000000000000000000ab");
+    }
+
+    #[test]
+    fn a_given_id_is_kept_if_it_is_plain() {
+        let longest = "x".repeat(REQUEST_ID_BYTES_MAX);
+        for id in ["a", "req_01-Az.9:/+=@", "550e8400-e29b-41d4-a716-446655440000", &longest] {
+            assert_eq!(RequestId::given(id.as_bytes()).map(|id| id.to_string()).as_deref(), Some(id));
+        }
+        for id in [
+            "",
+            "a b",
+            "a\"b",
+            "a\\b",
+            "{\"a\":1}",
+            "<x>",
+            "\x1b[31mred",
+            "\u{fc}",
+            "a\tb",
+            "`id`",
+            &(longest + "x"),
+        ] {
+            assert_eq!(RequestId::given(id.as_bytes()), None, "{id}");
+        }
     }
 
     #[test]

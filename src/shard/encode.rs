@@ -75,7 +75,7 @@ pub(super) fn request(
         out.extend_from_slice(line);
     }
     out.extend_from_slice(b"accept-encoding: identity\r\nvia: 1.1 ringway\r\nx-request-id: ");
-    out.extend_from_slice(&settle.record.request_id.hex());
+    out.extend_from_slice(settle.record.request_id.as_bytes());
     if body_bytes > 0 || outgoing.api.method() == "POST" {
         out.extend_from_slice(b"\r\ncontent-length: ");
         number(&mut out, body_bytes as u64);

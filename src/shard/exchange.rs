@@ -1,6 +1,8 @@
 //! One request and its answer: the order of things, from a complete head to the opening of the answer.
 
 use std::borrow::Cow;
+use std::future::poll_fn;
+use std::task::Poll;
 
 use super::Shard;
 use super::answer::Answer;
@@ -14,10 +16,12 @@ use super::settle::Settle;
 use crate::dialect::request::Peek;
 use crate::dialect::{self, Api, Dialect, models};
 use crate::error::{Fault, Kind};
+use crate::observe::record::RequestId;
 use crate::plan::Model;
 use crate::policy::origin::PageGrant;
 use crate::units::{ModelId, Nanos, Span};
 use crate::wire::chunked::{self, Chunked};
+use crate::wire::coding::Decoding;
 use crate::wire::head::{Method, RequestHead, Version};
 use crate::wire::{fields, framing};
 
@@ -121,6 +125,9 @@ pub(super) async fn begin<'p>(
     let asked = Asked::new(head, client.inbox(), routed.as_ref().ok().copied());
     settle.record.api = asked.api.map_or("unknown", Api::name);
     settle.record.request_bytes = head.len as u64;
+    if let Some(id) = head.request_id.and_then(|id| RequestId::given(id.of(client.inbox()))) {
+        settle.record.request_id = id;
+    }
     settle.page = phases::page(&settle.shard, head, client.inbox());
     if head.method == Method::Options && is_preflight(&settle.shard, head, client.inbox()) {
         return Err(preflight(client, settle, &asked, head).await);
@@ -144,7 +151,7 @@ pub(super) async fn begin<'p>(
             return Err(next);
         }
     };
-    let body = match read_body(client, head).await {
+    let mut body = match read_body(client, head).await {
         Ok(body) => body,
         Err(fault) if fault.kind == Kind::ClientGone => {
             settle.failed(fault.kind, fault.kind.status());
@@ -155,6 +162,14 @@ pub(super) async fn begin<'p>(
         }
     };
     settle.record.request_bytes = body.end as u64;
+    if head.content_encoding.is_some()
+        && let Err(fault) = decode_body(client, head, &mut body).await
+    {
+        let next = respond::refuse(client, settle, &asked, &fault, true).await;
+        client.keep_request(body.end);
+        client.forget_request();
+        return Err(next);
+    }
     client.keep_request(body.end);
     let answered = match api {
         Api::Models | Api::ModelById => Err(list(client, settle, &asked, head).await),
@@ -188,7 +203,7 @@ async fn preflight(client: &mut Client, settle: &mut Settle, asked: &Asked, head
 
 /// A request body that has been read whole.
 pub(super) struct Body {
-    /// Where in the inbox; what came in chunks has been put together there.
+    /// Where in the inbox; what came in chunks has been put together there, and what came compressed lies there plain.
     pub(super) span: Span,
     /// Bytes of the inbox that belong to this request.
     end: usize,
@@ -251,6 +266,39 @@ async fn read_chunks(client: &mut Client, head: &RequestHead, started: Nanos) ->
         // Half as much again: what framing there is beside the payload has no more than that.
         fill(client, (end / 2).max(READ_BYTES), started, end - head.len).await?;
     }
+}
+
+/// Puts what a compressed body stands for in its place. Others of the shard have their turn between two pieces.
+async fn decode_body(client: &mut Client, head: &RequestHead, body: &mut Body) -> Result<(), Fault> {
+    let Some(coding) = phases::coding(head, client.inbox())? else { return Ok(()) };
+    let most = client.shard.plan.limits.body_bytes;
+    let bytes_max = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut out = client.shard.blocks.large();
+    out.extend_from_slice(&client.inbox()[..head.len]);
+    let mut decoding = Box::new(Decoding::new(coding, body.of(client.inbox()), bytes_max));
+    while !decoding.step(&mut out).map_err(|bad| phases::undecoded(bad, most))? {
+        turn_of_others().await;
+    }
+    drop(decoding);
+    let end = out.len();
+    out.extend_from_slice(&client.inbox()[body.end..]);
+    std::mem::swap(client.inbox_mut(), &mut out);
+    client.shard.blocks.put(out);
+    *body = Body { span: Span::new(head.len, end), end };
+    Ok(())
+}
+
+/// Ready when the shard comes back to this task.
+async fn turn_of_others() {
+    let mut had_it = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut had_it, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn fill(client: &mut Client, wanted: usize, started: Nanos, received: usize) -> Result<(), Fault> {

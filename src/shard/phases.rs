@@ -12,6 +12,7 @@ use crate::policy::auth::Credentials;
 use crate::policy::bucket::Wait;
 use crate::policy::origin::{self, PageGrant};
 use crate::units::{BackendId, KeyId, ModelId, Nanos};
+use crate::wire::coding::{self, BadCoding, ContentCoding};
 use crate::wire::framing;
 use crate::wire::head::RequestHead;
 
@@ -125,11 +126,7 @@ fn count_failure(settle: &Settle, fault: Fault) -> Fault {
 }
 
 fn check_body_head(shard: &Shard, head: &RequestHead, bytes: &[u8], api: Api) -> Result<(), Fault> {
-    if let Some(coding) = head.content_encoding
-        && !coding.of(bytes).eq_ignore_ascii_case(b"identity")
-    {
-        return Err(Fault::new(Kind::MediaUnsupported, "content-encoding: send the body as plain JSON"));
-    }
+    coding(head, bytes)?;
     match head.framing {
         framing::Request::Length(length) if length > shard.plan.limits.body_bytes => {
             let most = shard.plan.limits.body_bytes;
@@ -139,6 +136,33 @@ fn check_body_head(shard: &Shard, head: &RequestHead, bytes: &[u8], api: Api) ->
             Err(Fault::new(Kind::BodyMalformed, "a JSON body is expected; the request has none"))
         }
         _ => Ok(()),
+    }
+}
+
+/// How the body is compressed.
+pub(super) fn coding(head: &RequestHead, bytes: &[u8]) -> Result<Option<ContentCoding>, Fault> {
+    let Some(value) = head.content_encoding else { return Ok(None) };
+    coding::content_coding(value.of(bytes)).map_err(|bad| undecoded(bad, 0))
+}
+
+/// The refusal of a body that does not come out of its coding.
+pub(super) fn undecoded(bad: BadCoding, bytes_max: u64) -> Fault {
+    match bad {
+        BadCoding::Corrupt(why) => {
+            Fault::new(Kind::BodyMalformed, format!("the body cannot be decoded: {why}"))
+        }
+        BadCoding::TooLarge => Fault::new(
+            Kind::BodyTooLarge,
+            format!("the decoded body has more than the limit of {bytes_max} bytes"),
+        ),
+        BadCoding::TooDense => Fault::new(
+            Kind::BodyTooLarge,
+            format!("the body grows more than {} times when it is decoded", coding::RATIO_MAX),
+        ),
+        BadCoding::Unknown => Fault::new(
+            Kind::MediaUnsupported,
+            "content-encoding: one of zstd, gzip and deflate is read, or no coding at all",
+        ),
     }
 }
 

@@ -418,9 +418,9 @@ impl<'a> Relay<'a> {
             return Next::Close;
         };
         let api = self.asked.api.unwrap_or(Api::Chat);
-        let id = self.settle.record.request_id.hex();
+        let id = self.settle.record.request_id;
         let mut record = client.shard.blocks.large();
-        refusal::in_stream(api, &fault, &id, sequence, &mut record);
+        refusal::in_stream(api, &fault, id.as_bytes(), sequence, &mut record);
         let mut out = client.shard.blocks.large();
         if self.framing == Framing::Chunked {
             out.extend_from_slice(chunk_size(record.len(), &mut [0; SIZE_BYTES]));

@@ -154,7 +154,7 @@ pub(super) async fn refuse(
     refusal::lines(fault, asked.allow, &mut out);
     own_lines(&mut out, settle, dialect);
     let mut body = client.shard.blocks.large();
-    refusal::render(dialect, fault, &settle.record.request_id.hex(), &mut body);
+    refusal::render(dialect, fault, settle.record.request_id.as_bytes(), &mut body);
     framing_lines(&mut out, asked.version, Framing::Length(body.len() as u64), keep_alive);
     if !asked.head_only {
         out.extend_from_slice(&body);
@@ -222,13 +222,13 @@ fn date_line(out: &mut Block, settle: &Settle) {
 
 /// The lines on every answer: its id, what is left of the key's limits, and how it was served.
 fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
-    let id = settle.record.request_id.hex();
+    let id = settle.record.request_id.as_bytes();
     out.extend_from_slice(b"x-request-id: ");
-    out.extend_from_slice(&id);
+    out.extend_from_slice(id);
     out.extend_from_slice(b"\r\n");
     if dialect == Dialect::Anthropic {
         out.extend_from_slice(b"request-id: ");
-        out.extend_from_slice(&id);
+        out.extend_from_slice(id);
         out.extend_from_slice(b"\r\n");
     }
     let plan = &settle.shard.plan;

@@ -50,7 +50,7 @@ impl Settle {
         shard.numbers.inc(Counter::ExchangesActive);
         let record = Record {
             at_unix_ms: shard.unix_ms.get(),
-            request_id: RequestId(u128::from(shard.random()) << 64 | u128::from(shard.random())),
+            request_id: RequestId::made(u128::from(shard.random()) << 64 | u128::from(shard.random())),
             shard: shard.id,
             plan: shard.plan.generation,
             client: Some(client),

@@ -274,7 +274,7 @@ fn family(lower: &[u8; KNOWN_BYTES]) -> Field {
 
 /// Whether a client's line of this kind may travel to the backend.
 ///
-/// Not the hop-by-hop ones (RFC 9110 section 7.6.1), nor what the gateway decides itself: framing, `Host`,
+/// Not the hop-by-hop ones (RFC 9110 section 7.6.1), nor what the gateway decides itself: framing, the body's coding, `Host`,
 /// credentials and whose account they name, who the client is, which web page asks, the request's id. `Via` travels: the
 /// gateway's own line comes after it.
 pub fn to_backend(field: Field) -> bool {
@@ -292,6 +292,7 @@ pub fn to_backend(field: Field) -> bool {
                 | Origin
                 | AccessControl
                 | OpenAiOrganization
+                | ContentEncoding
                 | Expect
                 | AcceptEncoding
                 | XForwardedFor

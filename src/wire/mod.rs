@@ -1,6 +1,6 @@
 //! WHAT DO THESE BYTES SAY?
 //!
-//! Pure parsers of what arrives on a socket: HTTP/1.1 heads and chunked bodies, server-sent events, JSON. They take
+//! Pure parsers of what arrives on a socket: HTTP/1.1 heads, chunked and compressed bodies, server-sent events, JSON. They take
 //! bytes and return spans into them; they hold no buffer, so the kernel may own it between two calls.
 //!
 //! One rule decides doubtful bytes: what another reader could take for a different message is refused, never
@@ -9,6 +9,7 @@
 //! Verdicts do not depend on how the bytes were cut into reads: every table of the tests runs at every cut.
 
 pub mod chunked;
+pub mod coding;
 pub mod fields;
 pub mod framing;
 pub mod head;

@@ -61,7 +61,7 @@ fn every_name_is_its_own_field_and_no_neighbour_is() {
         ("expect", Expect),
         ("server", Server),
         ("cookie", Cookie),
-        ("api-key", ApiKey),
+        ("api-key", AzureApiKey),
         ("upgrade", Upgrade),
         ("trailer", Trailer),
         ("alt-svc", AltSvc),
