@@ -61,7 +61,7 @@ impl<T> From<T> for Entry<T> {
 
 impl From<String> for Listener {
     fn from(address: String) -> Self {
-        Self { address, tls: None }
+        Self { address, tls: None, proxy_protocol: false }
     }
 }
 

@@ -33,7 +33,7 @@ macro_rules! table {
 table! {
     /// The configuration of a Ringway gateway.
     File {
-        /// Where clients connect: an address, or a list of addresses or of { address, tls }.
+        /// Where clients connect: an address, or a list of addresses or of { address, tls, proxy_protocol }.
         listen: Listen = Listen(vec![Listener::from("127.0.0.1:8080".to_owned()).into()]),
         /// Serve without keys to other machines. Only for a gateway that has no keys; without it, a gateway
         /// without keys listens on loopback only.
@@ -44,6 +44,10 @@ table! {
         debug_headers: bool = false,
         /// Take a client that closes its sending side after the request for gone, and stop the backend's work.
         half_close_is_gone: bool = true,
+        /// Proxies that are believed about who their clients are: addresses and networks, like "10.0.0.0/8". Of a request
+        /// from one of them, the rightmost address of X-Forwarded-For that is none of them is the client, in the log and for
+        /// the limit of wrong keys. From others the line says nothing.
+        trusted_proxies: Vec<String> = Vec::new(),
         /// TLS towards clients, for every listener that does not say tls = false.
         tls: Option<Tls> = None,
         /// Web pages that may call the gateway from a browser.
@@ -306,6 +310,10 @@ pub struct Listener {
     /// false: plaintext here although [tls] is there.
     #[serde(default)]
     pub tls: Option<bool>,
+    /// true: a PROXY header (version 1 or 2) comes first on every connection and names the client. Only trusted_proxies may
+    /// connect here then.
+    #[serde(default)]
+    pub proxy_protocol: bool,
 }
 
 /// One server that answers.

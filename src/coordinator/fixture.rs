@@ -117,6 +117,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         }]),
         key_table: KeyTable::default(),
         keys_required: true,
+        trusted_proxies: Box::default(),
         pages: None,
         debug_headers: false,
         half_close_is_gone: true,

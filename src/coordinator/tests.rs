@@ -46,7 +46,7 @@ impl House {
     fn get_all(&self, path: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.coordinator.admin().unwrap()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -94,7 +94,7 @@ fn unknown_paths_and_methods_are_refused() {
         assert_eq!(house.get(path).0, 404, "{path}");
     }
     let mut stream = TcpStream::connect(house.coordinator.admin().unwrap()).unwrap();
-    write!(stream, "POST /status HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").unwrap();
+    write!(stream, "POST /status HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");

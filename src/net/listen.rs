@@ -54,6 +54,27 @@ pub struct Accepted {
 }
 
 impl Accepted {
+    /// Waits for bytes and copies what has come without taking it; how many. Must run inside the shard's runtime.
+    ///
+    /// Errors: the client is gone.
+    pub async fn peek(&self, room: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_nonblocking(true)?;
+        let readiness = Socket::from_std(StdUnixStream::from(OwnedFd::from(self.stream.try_clone()?)))?;
+        loop {
+            readiness.readable(false).await?;
+            match self.stream.peek(room) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                peeked => return peeked,
+            }
+        }
+    }
+
+    /// Takes bytes that were peeked at.
+    pub fn take(&mut self, room: &mut [u8]) -> io::Result<()> {
+        io::Read::read_exact(&mut self.stream, room)
+    }
+
     /// The socket, known to this shard's ring from now on.
     pub fn into_socket(self, busy_poll_us: u32) -> io::Result<Socket> {
         self.stream.set_nonblocking(true)?; // epoll needs it, the ring does not mind

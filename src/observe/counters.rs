@@ -46,6 +46,7 @@ counters! {
     ConnectionsSpilled Count "ringway_connections_spilled_total" "Client connections handed to a less loaded shard at accept.",
     ConnectionsActive Gauge "ringway_connections_active" "Client connections held now.",
     AcceptFailures Count "ringway_accept_failures_total" "Accepts that failed, for example for want of file descriptors.",
+    ProxyHeadersRefused Count "ringway_proxy_headers_refused_total" "Connections closed on a listener with proxy_protocol: not from a trusted proxy, or without a valid PROXY header.",
     KeepAliveExpired Count "ringway_keep_alive_expired_total" "Idle client connections closed after the keep-alive limit.",
     TlsHandshakes Count "ringway_tls_handshakes_total" "TLS handshakes completed with clients.",
     TlsFailures Count "ringway_tls_failures_total" "TLS handshakes with clients that failed.",

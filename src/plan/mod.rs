@@ -20,6 +20,7 @@ use crate::dialect::estimate;
 use crate::policy::auth::KeyTable;
 use crate::policy::bucket::Rate;
 use crate::policy::failure_state::{FailureState, LimitScope};
+use crate::policy::forwarded::Network;
 use crate::policy::origin::Pages;
 use crate::provider;
 use crate::sync::{AtomicBool, Ordering};
@@ -56,6 +57,8 @@ pub struct Plan {
     pub key_table: KeyTable,
     /// Whether a request needs a key. False only if the configuration has no keys.
     pub keys_required: bool,
+    /// Proxies that are believed about who their clients are.
+    pub trusted_proxies: Box<[Network]>,
     /// The web pages that may call; `None` leaves what backends say to web pages as it is.
     pub pages: Option<Pages>,
     /// Send `x-ringway-*` with every answer.
@@ -76,6 +79,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Server side of TLS, absent for plaintext.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether trusted proxies say in front of each connection who made it, and nobody else may connect.
+    pub proxy_protocol: bool,
 }
 
 /// The tuning of one shard, overrides of its core already applied.

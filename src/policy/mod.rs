@@ -3,6 +3,7 @@
 //! Pure: no clock, no socket, no thread; `now` and chance are arguments, and what shards share is one atomic cell
 //! per question (see `plan::cells` for who writes which).
 //!
+//! - Who: [`forwarded`] (which client behind a proxy), [`origin`] (which web page).
 //! - May it: [`auth`] (which key), [`failures`] (who has none too often), [`bucket`] (how many per minute), [`inflight`]
 //!   (how many at once).
 //! - Where: [`balance`] scores the backends of a pool from their [`load`]; [`failure_state`] says whom a failure
@@ -20,6 +21,7 @@ pub mod bucket;
 pub mod course;
 pub mod failure_state;
 pub mod failures;
+pub mod forwarded;
 pub mod inflight;
 pub mod load;
 pub mod origin;

@@ -20,9 +20,11 @@ use crate::net::listen::Accepted;
 use crate::net::stream::{self, Reader, Writer};
 use crate::net::tls;
 use crate::observe::counters::Counter;
+use crate::policy::forwarded;
 use crate::units::{KeyId, Nanos};
 use crate::wire::Step;
 use crate::wire::head::{self, RequestHead};
+use crate::wire::proxy_protocol::{self, ProxyHeader};
 
 /// The client's side of every exchange on one connection.
 pub(crate) struct Client {
@@ -55,10 +57,17 @@ enum Armed {
 }
 
 /// Serves a client until it leaves, or an answer ends the connection.
-pub(super) async fn serve(shard: Rc<Shard>, accepted: Accepted) {
-    let address = accepted.client;
+pub(super) async fn serve(shard: Rc<Shard>, mut accepted: Accepted) {
     let tls = shard.plan.listeners[accepted.listener].tls.clone();
     let deadline = shard.deadlines.row();
+    if shard.plan.listeners[accepted.listener].proxy_protocol {
+        deadline.set(PROXY_HEADER.min(shard.plan.timeouts.head));
+        match watch::until(&deadline, Box::pin(proxied(&shard, &mut accepted))).await {
+            Ok(Some(client)) => accepted.client = client,
+            _ => return shard.numbers.add(Counter::ProxyHeadersRefused, 1),
+        }
+    }
+    let address = accepted.client;
     deadline.set(shard.plan.timeouts.head);
     let Ok(socket) = accepted.into_socket(shard.tuning().busy_poll_us) else { return };
     let halves = match tls {
@@ -91,6 +100,28 @@ pub(super) async fn serve(shard: Rc<Shard>, accepted: Accepted) {
     };
     client.serve().await;
     client.shard.blocks.put(std::mem::take(&mut client.inbox));
+}
+
+/// Who connected to the proxy that the connection comes from, by the header that it begins with. `None`: the peer is no trusted
+/// proxy, or sends no header that holds; what follows cannot be told from one, so the connection must close.
+async fn proxied(shard: &Shard, accepted: &mut Accepted) -> Option<SocketAddr> {
+    if !forwarded::is_trusted(accepted.client.ip(), &shard.plan.trusted_proxies) {
+        return None;
+    }
+    let (mut bytes, mut had) = (vec![0; proxy_protocol::BYTES_MAX], 0);
+    loop {
+        let come = accepted.peek(&mut bytes[had..]).await.ok()?;
+        let read = proxy_protocol::read(&bytes[..had + come])?;
+        let end = match read {
+            ProxyHeader::More => had + come,
+            ProxyHeader::Done(end, _) => end,
+        };
+        accepted.take(&mut bytes[had..end]).ok()?;
+        had = end;
+        if let ProxyHeader::Done(_, client) = read {
+            return Some(client.unwrap_or(accepted.client));
+        }
+    }
 }
 
 impl Client {
@@ -376,6 +407,8 @@ impl Client {
     }
 }
 
+/// Patience for a PROXY header: proxies send it at once.
+const PROXY_HEADER: Nanos = Nanos(3_000_000_000);
 /// Patience for a TLS handshake.
 const TLS_HANDSHAKE: Nanos = Nanos(5_000_000_000);
 /// What an idle client has left when the shard closes: a request that was sent before it could know.

@@ -128,6 +128,7 @@ pub(super) async fn begin<'p>(
     if let Some(id) = head.request_id.and_then(|id| RequestId::given(id.of(client.inbox()))) {
         settle.record.request_id = id;
     }
+    phases::find_client(settle, head, client.inbox());
     settle.page = phases::page(&settle.shard, head, client.inbox());
     if head.method == Method::Options && is_preflight(&settle.shard, head, client.inbox()) {
         return Err(preflight(client, settle, &asked, head).await);

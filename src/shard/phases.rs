@@ -10,9 +10,11 @@ use crate::dialect::request::{self, Peek};
 use crate::error::{Fault, Kind};
 use crate::policy::auth::Credentials;
 use crate::policy::bucket::Wait;
+use crate::policy::forwarded;
 use crate::policy::origin::{self, PageGrant};
 use crate::units::{BackendId, KeyId, ModelId, Nanos};
 use crate::wire::coding::{self, BadCoding, ContentCoding};
+use crate::wire::fields::{self, Field};
 use crate::wire::framing;
 use crate::wire::head::RequestHead;
 
@@ -63,6 +65,20 @@ pub(super) fn unknown_response(id: &str) -> Fault {
 /// What a key may see of a model.
 pub(super) fn may_use(shard: &Shard, key: Option<KeyId>, model: ModelId) -> bool {
     key.is_none_or(|key| shard.plan.key(key).models[model.index()])
+}
+
+/// Who made the request, if a trusted proxy brought it: what others write about themselves says nothing.
+pub(super) fn find_client(settle: &mut Settle, head: &RequestHead, bytes: &[u8]) {
+    let trusted = &settle.shard.plan.trusted_proxies;
+    if !head.forwarded_for || trusted.is_empty() {
+        return;
+    }
+    let lines: Vec<&[u8]> = fields::lines(head.fields.of(bytes))
+        .filter(|line| fields::classify(line.name) == Field::XForwardedFor)
+        .map(|line| line.value)
+        .collect();
+    let peer = settle.record.client;
+    settle.record.client = peer.map(|peer| forwarded::client(peer, lines.into_iter(), trusted));
 }
 
 /// What the web page that made the request may do, if one did; asked once, before everything else.

@@ -14,6 +14,7 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod json;
+pub mod proxy_protocol;
 pub mod sse;
 
 /// A parser's answer. "Need more bytes" is a state, never a fault.

@@ -11,6 +11,7 @@ mod browsers;
 mod encodings;
 mod endpoints;
 mod failures;
+mod forwarded;
 mod front;
 mod ids;
 mod network;

@@ -17,6 +17,7 @@ pub struct Config {
     /// Names and texts of what lies beside it.
     pub files: Vec<(String, String)>,
     variables: Vec<(String, String)>,
+    listeners: String,
 }
 
 impl Config {
@@ -35,6 +36,13 @@ impl Config {
     pub fn top(mut self, lines: &str) -> Self {
         self.top.push_str(lines);
         self.top.push('\n');
+        self
+    }
+
+    /// Adds a listener beside the one that the harness chooses.
+    pub fn listener(mut self, entry: &str) -> Self {
+        self.listeners.push_str(", ");
+        self.listeners.push_str(entry);
         self
     }
 
@@ -99,9 +107,9 @@ impl Config {
             _ => String::new(),
         };
         format!(
-            "listen = \"127.0.0.1:{port}\"\n{driver}{}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n{}\n\
+            "listen = [\"127.0.0.1:{port}\"{}]\n{driver}{}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n{}\n\
              [shards]\npin = false\n{}\n{}",
-            self.top, self.admin, self.shards, self.tables
+            self.listeners, self.top, self.admin, self.shards, self.tables
         )
     }
 }

@@ -9,11 +9,12 @@ use super::{Source, file_bytes};
 use crate::config::problem::Report;
 use crate::config::{file, tls};
 use crate::plan::Listener;
+use crate::policy::forwarded::Network;
 
 /// The largest certificate chain or key that is read, in bytes.
 pub(super) const PEM_BYTES_MAX: usize = 1 << 20;
 
-/// Names of the admin listener, or origins of `[cors]`: they are looked through one by one.
+/// Names of the admin listener, origins of `[cors]`, trusted proxies: they are looked through one by one.
 pub(super) const HOSTS_MAX: usize = 64;
 
 /// The data listeners, and whether they may be open.
@@ -42,7 +43,12 @@ pub(super) fn listeners(source: &Source<'_>, shards: usize, report: &mut Report<
                 .problem(path, "has port 0, which would be another port on every shard; expected 1 to 65535");
         }
         may_be_open(file, path, address, report);
-        listeners.push(Listener { address, tls: config.clone().filter(|_| wants_tls) });
+        let proxy_protocol = entry.0.proxy_protocol;
+        if proxy_protocol && file.trusted_proxies.is_empty() {
+            report
+                .problem(path, "has proxy_protocol = true, but nobody may connect: trusted_proxies is empty");
+        }
+        listeners.push(Listener { address, tls: config.clone().filter(|_| wants_tls), proxy_protocol });
     }
     if file.open && !file.key.is_empty() {
         let text = "says that there are no keys, but there are; take away open = true or every [key.NAME]";
@@ -91,6 +97,16 @@ pub(super) fn admin(source: &Source<'_>, data: &[Listener], report: &mut Report<
         ),
     }
     Some(address)
+}
+
+/// The proxies that are believed.
+pub(super) fn trusted_proxies(list: &[String], report: &mut Report<'_>) -> Box<[Network]> {
+    within(&["trusted_proxies"], list.len(), 0, HOSTS_MAX, report);
+    let network = |(index, text): (usize, &String)| {
+        let at = format!("[{index}]");
+        report.take(&["trusted_proxies", &at], Network::parse(text))
+    };
+    list.iter().enumerate().filter_map(network).collect()
 }
 
 /// The names of the admin listener, in lower case.

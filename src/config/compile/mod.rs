@@ -104,6 +104,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     }
     let shards = shards::compile(&file.shards, &source.environment.machine(), report);
     let listeners = listen::listeners(source, shards.len(), report);
+    let trusted_proxies = listen::trusted_proxies(&file.trusted_proxies, report);
     let pages = cors::pages(&file.cors, report);
     let admin = listen::admin(source, &listeners, report);
     let timeouts = bounds::timeouts(&file.timeouts, report);
@@ -136,6 +137,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         keys_required: !keys.is_empty(),
         keys: keys.into(),
         key_table: KeyTable::new(&digests),
+        trusted_proxies,
         pages,
         debug_headers: file.debug_headers,
         half_close_is_gone: file.half_close_is_gone,

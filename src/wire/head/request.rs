@@ -42,6 +42,8 @@ pub struct RequestHead {
     pub authorization: Option<Span>,
     /// Values of the `x-api-key`, `api-key` and `x-goog-api-key` lines. If there are several credentials, the caller decides.
     pub api_keys: [Option<Span>; 3],
+    /// Whether there is an `X-Forwarded-For` line.
+    pub forwarded_for: bool,
     /// Value of the first `X-Request-Id` line.
     pub request_id: Option<Span>,
     /// Value of the `Origin` line: the web page that asks.
@@ -112,6 +114,7 @@ fn read_request(bytes: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Resul
             && !matches!(framing, framing::Request::None | framing::Request::Length(0)),
         authorization: seen.authorization,
         api_keys: seen.api_keys,
+        forwarded_for: seen.forwarded_for,
         request_id: seen.request_id,
         origin: seen.origin,
         content_type: seen.content_type,
@@ -222,6 +225,7 @@ struct Seen {
     expect: Option<bool>,
     authorization: Option<Span>,
     api_keys: [Option<Span>; 3],
+    forwarded_for: bool,
     request_id: Option<Span>,
     origin: Option<Span>,
     content_type: Option<Span>,
@@ -263,6 +267,10 @@ impl Seen {
             Field::Origin => once(&mut self.origin, span, "two Origin lines"),
             Field::ContentType => once(&mut self.content_type, span, "two Content-Type lines"),
             Field::ContentEncoding => once(&mut self.content_encoding, span, "two Content-Encoding lines"),
+            Field::XForwardedFor => {
+                self.forwarded_for = true;
+                Ok(())
+            }
             Field::XRequestId => {
                 self.request_id.get_or_insert(span);
                 Ok(())

@@ -29,6 +29,8 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("listen = \"127.0.0.1:9090\"", "", "admin.listen: 127.0.0.1:9090 is where clients connect"),
         ("listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", "", "listen[1]: 127.0.0.1:1 is listened on already"),
         ("listen = \"127.0.0.1:0\"", "", "listen: has port 0"),
+        ("listen = { address = \"127.0.0.1:1\", proxy_protocol = true }", "", "listen: has proxy_protocol = true, but nobody"),
+        ("trusted_proxies = [\"10.0.0.1/8\"]", "", "trusted_proxies[0]: expected an address, or a network"),
         ("listen = { address = \"127.0.0.1:1\", tls = true }", "", "listen: has tls = true, but there is no [tls]"),
         ("open = true", &key(""), "open: says that there are no keys"),
         ("", "[access_log]\nto = \"stdot\"", "access_log.to: expected \"off\", \"stdout\" or the path"),
