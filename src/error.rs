@@ -182,6 +182,8 @@ kinds! {
     BackendRefused => Backend 502 "backend_refused" Yes,
     /// The backend answered 5xx.
     BackendFailed => Backend 502 "upstream_error" Yes,
+    /// The backend refused the request itself (another 4xx), and the client has the head of its stream already.
+    BackendRejected => Client 400 "upstream_rejected" Never,
     /// The prompt does not fit the backend's model.
     ContextExceeded => Client 400 "context_length_exceeded" Never,
     /// The backend refused our own credential.

@@ -163,8 +163,9 @@ table! {
         first_byte: Time = Time::seconds(0),
         /// Between two reads of a response.
         between_events: Time = Time::seconds(60),
-        /// The silence in a stream after which its client gets a sign of life: a comment, or in Anthropic's API a ping; "0s"
-        /// sends none.
+        /// The silence after which a client that waits for a stream, or whose stream is silent, gets a heartbeat: a comment, on
+        /// /v1/messages a ping, on /v1/responses a keepalive event; "0s" sends none. Before the first event it comes with
+        /// status 200, and what fails then is an error record in the stream.
         heartbeat: Time = Time::seconds(0),
         /// The whole exchange.
         total: Time = Time::minutes(30),

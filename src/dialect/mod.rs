@@ -11,9 +11,11 @@
 //! - [`one_shot`], [`embeddings`]: whole answers in the form the client asked for, where the backend chose another.
 //! - [`opening`]: whether a 200 begins like a response, or is a failure inside one.
 //! - [`overflow`]: the one refusal of a backend that another model need not share.
+//! - [`backend_error`]: a backend's error as a record in a stream.
 //! - [`neutral`]: what every generating API can say; [`messages`], [`responses`]: into it and out of it.
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
+pub mod backend_error;
 pub mod chat;
 pub mod embeddings;
 pub mod estimate;

@@ -144,7 +144,7 @@ fn message(fault: &Fault) -> &str {
     if fault.note.is_empty() { fault.kind.code() } else { &fault.note }
 }
 
-fn openai_type(fault: &Fault) -> &'static str {
+pub(super) fn openai_type(fault: &Fault) -> &'static str {
     match fault.kind {
         Kind::RequestsExceeded | Kind::InFlightExceeded => "requests",
         Kind::TokensExceeded | Kind::TokensNeverFit => "tokens",
@@ -155,7 +155,7 @@ fn openai_type(fault: &Fault) -> &'static str {
     }
 }
 
-fn anthropic_type(fault: &Fault) -> &'static str {
+pub(super) fn anthropic_type(fault: &Fault) -> &'static str {
     match status(Dialect::Anthropic, fault) {
         401 => "authentication_error",
         403 => "permission_error",

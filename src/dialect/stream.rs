@@ -10,8 +10,8 @@ use std::borrow::Cow;
 
 use self::words::{WORDS, Word};
 
-use super::Api;
 use super::usage::{self, Usage};
+use super::{Api, number};
 use crate::units::Span;
 use crate::wire::{json, sse};
 
@@ -46,14 +46,28 @@ pub struct Found {
     pub first_token: bool,
 }
 
-/// A whole record that tells a client nothing but that somebody is there.
+/// Whether the streams of this API have a form for [`heartbeat`].
+pub const fn has_heartbeat(api: Api) -> bool {
+    matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages)
+}
+
+/// Appends a whole record that tells a client nothing but that somebody is there.
 ///
-/// A comment, which SDKs skip (the HTML standard's event streams, section 9.2.6); Anthropic's API has an event for it, which
-/// also satisfies clients that wait for events rather than bytes (its streaming page: "ping" may come at any time).
-pub const fn heartbeat(api: Api) -> &'static [u8] {
+/// A comment, which SDKs skip (the HTML standard's event streams, section 9.2.6), where the API has no event for it.
+/// Anthropic's has one (its streaming page: "ping" may come at any time, before `message_start` too). So have Responses,
+/// whose clients may wait for events rather than bytes: Codex's idle timer is not reset by comments.
+///
+/// `sequence`: the next `sequence_number` of a Responses stream. It stays the next one: the backend's events pass as they
+/// are, with their own numbers, which may not go down and by which a client may ask for the rest of its stream.
+pub fn heartbeat(api: Api, sequence: u64, out: &mut Vec<u8>) {
     match api {
-        Api::Messages => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
-        _ => b": ping\n\n",
+        Api::Messages => out.extend_from_slice(b"event: ping\ndata: {\"type\": \"ping\"}\n\n"),
+        Api::Responses => {
+            out.extend_from_slice(b"event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":");
+            number(out, sequence);
+            out.extend_from_slice(b"}\n\n");
+        }
+        _ => out.extend_from_slice(b": ping\n\n"),
     }
 }
 

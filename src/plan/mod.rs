@@ -121,7 +121,7 @@ pub struct Timeouts {
     pub first_byte: Nanos,
     /// Between two reads of an answer.
     pub between_events: Nanos,
-    /// The silence in a stream after which its client gets a sign of life; `NEVER` for none.
+    /// The silence after which a client that waits for a stream, or whose stream is silent, gets a heartbeat; `NEVER` for none.
     pub heartbeat: Nanos,
     /// The whole exchange.
     pub total: Nanos,

@@ -112,6 +112,7 @@ impl FailureState<'_> {
         let settings = if self.alone { &SETTINGS_ALONE } else { &SETTINGS };
         match report.kind {
             Kind::ClientGone
+            | Kind::ClientStalled
             | Kind::KeyRevoked
             | Kind::Draining
             | Kind::HeadMalformed

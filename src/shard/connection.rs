@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::answer::Answer;
+use super::early::Early;
 use super::relay::Relay;
 use super::settle::Settle;
 use super::watch::{self, Bell, Interrupt};
@@ -45,6 +46,8 @@ pub(crate) struct Client {
     bell: Option<(Arc<Bell>, Waker)>,
     /// The client sent FIN and may still be reading.
     half_closed: bool,
+    /// What it is sent while it waits for a stream.
+    pub(super) early: Option<Box<Early>>,
     /// Whose request is in work.
     pub(super) key: Option<KeyId>,
 }
@@ -96,6 +99,7 @@ pub(super) async fn serve(shard: Rc<Shard>, mut accepted: Accepted) {
         armed: Armed::Nothing,
         bell: None,
         half_closed: false,
+        early: None,
         key: None,
     };
     client.serve().await;
@@ -188,7 +192,13 @@ impl Client {
                     self.deadline.set(self.shard.plan.timeouts.head);
                 }
                 Ok(true) => {}
-                Ok(false) | Err(Interrupt::ClientGone | Interrupt::Stopping | Interrupt::KeyRevoked) => {
+                Ok(false)
+                | Err(
+                    Interrupt::ClientGone
+                    | Interrupt::ClientStalled
+                    | Interrupt::Stopping
+                    | Interrupt::KeyRevoked,
+                ) => {
                     return Ok(());
                 }
                 Err(Interrupt::Due) if !started => {

@@ -10,6 +10,7 @@ use super::connection::{Client, READ_BYTES};
 use super::convert;
 use super::decode;
 use super::dispatch::{self, Outgoing};
+use super::early::{self, Begun};
 use super::phases;
 use super::respond;
 use super::settle::Settle;
@@ -110,6 +111,8 @@ pub(super) struct Opened<'a> {
     /// Choices that the client asked for.
     pub(super) choices: u64,
     pub(super) answer: &'a mut Answer,
+    /// The head that the client has already, and what came with it.
+    pub(super) begun: Option<Begun>,
 }
 
 /// Serves the request whose head lies at the front of the client's inbox, up to the head of a backend's answer, which
@@ -177,7 +180,7 @@ pub(super) async fn begin<'p>(
         _ => forward(client, settle, &asked, head, &body, api, place).await,
     };
     client.forget_request();
-    answered.map(|(choices, answer)| Opened { asked, choices, answer })
+    answered.map(|(choices, answer, begun)| Opened { asked, choices, answer, begun })
 }
 
 /// Whether a browser asks, before it sends what a page wants to send, and we are the one to say (Fetch section 4.8).
@@ -345,8 +348,8 @@ fn entry(model: &Model) -> models::Entry<'_> {
     models::Entry { name: &model.name, created: model.created, context_length: model.context_length }
 }
 
-/// Sends the request to a backend. The choices asked for and the answer's head, or what becomes of the connection of a
-/// client without one.
+/// Sends the request to a backend. The choices asked for, the answer's head, and the head that the client has already; or
+/// what becomes of the connection of a client without an answer.
 async fn forward<'p>(
     client: &mut Client,
     settle: &mut Settle,
@@ -355,7 +358,7 @@ async fn forward<'p>(
     body: &Body,
     api: Api,
     place: &'p mut Option<Answer>,
-) -> Result<(u64, &'p mut Answer), Next> {
+) -> Result<(u64, &'p mut Answer, Option<Begun>), Next> {
     let id = dialect::route::response_id(head.path.of(client.inbox())).filter(|_| api.has_id());
     let decided = match &id {
         None => {
@@ -373,16 +376,25 @@ async fn forward<'p>(
         Err(fault) => return Err(respond::refuse(client, settle, asked, &fault, true).await),
     };
     client.watch();
+    early::arm(client, settle, asked, &peek);
     let outgoing = Outgoing { head, body, api, peek: &peek, id: id.as_bytes(), bound };
-    match dispatch::run(client, settle, &outgoing, model, place).await {
-        Ok(answer) => {
-            convert::apply(&client.shard, answer, &peek);
-            Ok((peek.choices, answer))
+    let answer = match dispatch::run(client, settle, &outgoing, model, place).await {
+        Ok(answer) => answer,
+        Err(fault) if matches!(fault.kind, Kind::ClientGone | Kind::ClientStalled) => {
+            early::abandon(client, settle, fault.kind);
+            return Err(Next::Close);
         }
-        Err(fault) if fault.kind == Kind::ClientGone => {
-            settle.failed(fault.kind, fault.kind.status());
-            Err(Next::Close)
+        Err(fault) => {
+            return Err(match early::end(client, settle).await? {
+                None => respond::refuse(client, settle, asked, &fault, true).await,
+                Some(begun) => early::failed(client, settle, api, &begun, &fault).await,
+            });
         }
-        Err(fault) => Err(respond::refuse(client, settle, asked, &fault, true).await),
+    };
+    convert::apply(&client.shard, answer, &peek);
+    let begun = early::end(client, settle).await?;
+    match &begun {
+        Some(begun) if !early::is_fit(answer) => Err(early::told(client, settle, api, begun, answer).await),
+        _ => Ok((peek.choices, answer, begun)),
     }
 }

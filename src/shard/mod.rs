@@ -12,6 +12,7 @@ mod convert;
 mod decode;
 mod dial;
 mod dispatch;
+mod early;
 mod encode;
 mod exchange;
 mod idle;

@@ -41,6 +41,8 @@ pub(super) struct Relay<'a> {
     last: bool,
     /// The chunked coding is broken: what was written is all there is.
     is_broken: bool,
+    /// The client has a head already.
+    headless: bool,
     /// At `total` the time of a response that is no stream is over, not that of the exchange.
     is_response_late: bool,
     keep_alive: bool,
@@ -81,7 +83,7 @@ enum Broken {
 
 impl<'a> Relay<'a> {
     pub(super) fn new(client: &Client, settle: &'a mut Settle, opened: Opened<'a>) -> Self {
-        let Opened { asked, choices, answer } = opened;
+        let Opened { asked, choices, answer, begun } = opened;
         let plan = &client.shard.plan;
         let timeouts =
             |model: Option<ModelId>| model.map_or(&plan.timeouts, |model| &plan.model(model).timeouts);
@@ -104,12 +106,16 @@ impl<'a> Relay<'a> {
             false => Look::body(api),
         };
         let framing = match (answer.head.framing, is_stream, asked.version) {
+            _ if let Some(begun) = begun => begun.framing,
             (framing::Response::None, ..) => Framing::None,
             (framing::Response::Length(length), false, _) => Framing::Length(length),
             (_, _, Version::Http11) => Framing::Chunked,
             (_, _, Version::Http10) => Framing::Close,
         };
-        let keep_alive = asked.keep_alive && framing != Framing::Close && !client.shard.is_draining();
+        let keep_alive = match &begun {
+            Some(begun) => begun.keep_alive,
+            None => asked.keep_alive && framing != Framing::Close && !client.shard.is_draining(),
+        };
         settle.record.status = answer.head.status;
         Self {
             turn: Turn::Write,
@@ -122,11 +128,15 @@ impl<'a> Relay<'a> {
             total: total.min(whole),
             is_response_late: whole < total,
             between,
-            heartbeat: if is_stream { plan.timeouts.heartbeat } else { Nanos::NEVER },
+            heartbeat: match is_stream && stream::has_heartbeat(api.streams_as()) {
+                true => plan.timeouts.heartbeat,
+                false => Nanos::NEVER,
+            },
             patience: Nanos(0),
             write_stall: plan.timeouts.write_stall,
             read_bytes: 0,
-            written_bytes: 0,
+            written_bytes: begun.map_or(0, |begun| begun.bytes),
+            headless: begun.is_some(),
             look,
             answer,
             settle,
@@ -203,7 +213,9 @@ impl<'a> Relay<'a> {
 
         let mut out = client.shard.blocks.with_room(HEAD_ROOM + block.len());
         let (asked, head) = (&self.asked, &self.answer.head);
-        respond::answer_head(&mut out, self.settle, asked, head, &block, self.framing, self.keep_alive);
+        if !self.headless {
+            respond::answer_head(&mut out, self.settle, asked, head, &block, self.framing, self.keep_alive);
+        }
         let bytes: usize = found.pieces.iter().map(|piece| piece.len()).sum();
         if self.framing == Framing::Chunked && bytes > 0 {
             out.extend_from_slice(chunk_size(bytes, &mut [0; SIZE_BYTES]));
@@ -320,13 +332,11 @@ impl<'a> Relay<'a> {
             self.wait(client, self.patience);
             return true;
         }
-        let beat = stream::heartbeat(self.asked.api.unwrap_or(Api::Chat));
-        let mut out = client.shard.blocks.small();
-        if self.framing == Framing::Chunked {
-            out.extend_from_slice(chunk_size(beat.len(), &mut [0; SIZE_BYTES]));
-        }
-        out.extend_from_slice(beat);
-        self.close_chunk(&mut out, true, false);
+        let (mut beat, mut out) = (client.shard.blocks.small(), client.shard.blocks.small());
+        let sequence = self.look.next_sequence().unwrap_or_default();
+        stream::heartbeat(self.asked.api.unwrap_or(Api::Chat).streams_as(), sequence, &mut beat);
+        respond::piece(&mut out, self.framing, &beat);
+        client.shard.blocks.put(beat);
         client.shard.numbers.inc(Counter::Heartbeats);
         self.write(client, out, 0);
         self.turn = Turn::Heartbeat;
@@ -421,18 +431,8 @@ impl<'a> Relay<'a> {
         let id = self.settle.record.request_id;
         let mut record = client.shard.blocks.large();
         refusal::in_stream(api, &fault, id.as_bytes(), sequence, &mut record);
-        let mut out = client.shard.blocks.large();
-        if self.framing == Framing::Chunked {
-            out.extend_from_slice(chunk_size(record.len(), &mut [0; SIZE_BYTES]));
-        }
-        out.extend_from_slice(&record);
-        if self.framing == Framing::Chunked {
-            out.extend_from_slice(b"\r\n0\r\n\r\n");
-        }
-        let end = out.len();
-        self.settle.record.answer_bytes += end as u64;
-        let sent = client.write(out, 0..end).await;
-        if sent.is_ok() && self.keep_alive { Next::Head } else { Next::Close }
+        let next = if self.keep_alive { Next::Head } else { Next::Finish };
+        respond::last_record(client, self.settle, self.framing, &record, next).await
     }
 
     /// Takes over what was counted on the way.

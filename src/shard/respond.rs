@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::Shard;
 use super::connection::Client;
 use super::exchange::{Asked, Next};
 use super::settle::Settle;
@@ -67,7 +68,7 @@ pub(super) fn answer_head(
         backend_ids(out, lines);
     }
     if !head.date {
-        date_line(out, settle);
+        date_line(out, &settle.shard);
     }
     own_lines(out, settle, asked.dialect);
     framing_lines(out, asked.version, framing, keep_alive);
@@ -84,6 +85,59 @@ fn backend_ids(out: &mut Block, lines: &[u8]) {
     }
 }
 
+/// Pushes the head of a stream that no backend has answered yet. `lines`: what [`identity_lines`] pushed.
+pub(super) fn early_head(
+    out: &mut Block,
+    shard: &Shard,
+    lines: &[u8],
+    version: Version,
+    framing: Framing,
+    keep_alive: bool,
+) {
+    status_line(out, 200);
+    out.extend_from_slice(b"content-type: text/event-stream\r\n");
+    date_line(out, shard);
+    out.extend_from_slice(lines);
+    framing_lines(out, version, framing, keep_alive);
+}
+
+/// Pushes whole records of our own into a stream.
+pub(super) fn piece(out: &mut Block, framing: Framing, records: &[u8]) {
+    if framing == Framing::Chunked {
+        out.extend_from_slice(chunk_size(records.len(), &mut [0; SIZE_BYTES]));
+    }
+    out.extend_from_slice(records);
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Ends a stream with an error record, which is all that tells it from a whole one. `next`: what becomes of the connection
+/// once it is written.
+pub(super) async fn last_record(
+    client: &mut Client,
+    settle: &mut Settle,
+    framing: Framing,
+    record: &[u8],
+    next: Next,
+) -> Next {
+    let mut out = client.shard.blocks.large();
+    piece(&mut out, framing, record);
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"0\r\n\r\n");
+    }
+    let end = out.len();
+    settle.release(clock::now());
+    settle.record.answer_bytes += end as u64;
+    match client.write(out, 0..end).await {
+        Ok(out) => {
+            client.shard.blocks.put(out);
+            next
+        }
+        Err(_) => Next::Close,
+    }
+}
+
 /// Answers with a body of our own making; the request has been read.
 pub(super) async fn local(
     client: &mut Client,
@@ -97,7 +151,7 @@ pub(super) async fn local(
     let mut out = client.shard.blocks.with_room(HEAD_ROOM + body.len());
     status_line(&mut out, status);
     out.extend_from_slice(b"content-type: application/json\r\n");
-    date_line(&mut out, settle);
+    date_line(&mut out, &settle.shard);
     own_lines(&mut out, settle, asked.dialect);
     framing_lines(&mut out, asked.version, Framing::Length(body.len() as u64), keep_alive);
     if !asked.head_only {
@@ -118,7 +172,7 @@ pub(super) async fn preflight(
     let keep_alive = asked.keep_alive && !client.shard.is_draining();
     let mut out = client.shard.blocks.with_room(HEAD_ROOM);
     status_line(&mut out, 204);
-    date_line(&mut out, settle);
+    date_line(&mut out, &settle.shard);
     own_lines(&mut out, settle, asked.dialect);
     out.extend_from_slice(PREFLIGHT_LINES);
     // The names that are asked for are allowed: what counts among them is the key, which has to be right.
@@ -150,7 +204,7 @@ pub(super) async fn refuse(
     let mut out = client.shard.blocks.large();
     status_line(&mut out, status);
     out.extend_from_slice(b"content-type: application/json\r\n");
-    date_line(&mut out, settle);
+    date_line(&mut out, &settle.shard);
     refusal::lines(fault, asked.allow, &mut out);
     own_lines(&mut out, settle, dialect);
     let mut body = client.shard.blocks.large();
@@ -196,7 +250,7 @@ async fn send(client: &mut Client, settle: &mut Settle, out: Block, next: Next) 
 pub(super) fn gone(interrupt: Interrupt) -> Kind {
     match interrupt {
         Interrupt::ClientGone => Kind::ClientGone,
-        Interrupt::Due => Kind::ClientStalled,
+        Interrupt::Due | Interrupt::ClientStalled => Kind::ClientStalled,
         Interrupt::Stopping => Kind::Draining,
         Interrupt::KeyRevoked => Kind::KeyRevoked,
     }
@@ -214,14 +268,22 @@ fn status_line(out: &mut Block, status: u16) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn date_line(out: &mut Block, settle: &Settle) {
+fn date_line(out: &mut Block, shard: &Shard) {
     out.extend_from_slice(b"date: ");
-    out.extend_from_slice(&*settle.shard.date.borrow());
+    out.extend_from_slice(&*shard.date.borrow());
     out.extend_from_slice(b"\r\n");
 }
 
 /// The lines on every answer: its id, what is left of the key's limits, and how it was served.
 fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
+    identity_lines(out, settle, dialect);
+    if settle.shard.plan.debug_headers {
+        debug_lines(out, settle);
+    }
+}
+
+/// Those of them that are known before a backend is: its id, and what is left of the key's limits.
+pub(super) fn identity_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
     let id = settle.record.request_id.as_bytes();
     out.extend_from_slice(b"x-request-id: ");
     out.extend_from_slice(id);
@@ -243,9 +305,6 @@ fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
         if let (Some(rate), Some(room)) = (&key.tokens, &settle.tokens_room) {
             limit_lines(out, &TOKEN_LIMITS, rate, room);
         }
-    }
-    if plan.debug_headers {
-        debug_lines(out, settle);
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::Core;
 use super::connection::Client;
+use super::{Core, early};
 use crate::error::{Fault, Kind};
 use crate::net::deadline::Deadline;
 
@@ -20,6 +20,8 @@ pub(crate) enum Interrupt {
     Due,
     /// The gateway stops and cuts what still runs.
     Stopping,
+    /// The client takes nothing of what it is sent.
+    ClientStalled,
     /// The client's key is out of service since it asked.
     KeyRevoked,
 }
@@ -30,6 +32,7 @@ impl Interrupt {
     pub(crate) fn fault(self, due: impl FnOnce() -> Fault) -> Fault {
         match self {
             Self::ClientGone => Fault::new(Kind::ClientGone, "the client left before its answer"),
+            Self::ClientStalled => Fault::new(Kind::ClientStalled, "the client stopped reading"),
             Self::Stopping => Fault::new(Kind::Draining, "the gateway is shutting down"),
             Self::KeyRevoked => Fault::new(Kind::KeyRevoked, "the API key has been taken out of service"),
             Self::Due => due(),
@@ -98,14 +101,19 @@ pub(crate) async fn while_open<F: Future>(core: &Core, row: &Deadline, future: F
     .await
 }
 
-/// Waits for `future`, as long as the client stays and its deadline has not come.
+/// Waits for `future`, as long as the client stays and its deadline has not come. Meanwhile it gets its heartbeats.
 pub(crate) async fn with_client<F: Future>(client: &mut Client, future: F) -> Result<F::Output, Interrupt> {
     let mut future = pin!(future);
     poll_fn(|context| {
         if let Poll::Ready(output) = future.as_mut().poll(context) {
             return Poll::Ready(Ok(output));
         }
-        client.poll_interrupt(context).map(Err)
+        match client.poll_interrupt(context) {
+            Poll::Pending if client.early.is_some() => {
+                early::poll(client, context).map_or(Poll::Pending, |gone| Poll::Ready(Err(gone)))
+            }
+            polled => polled.map(Err),
+        }
     })
     .await
 }

@@ -13,6 +13,7 @@ mod endpoints;
 mod failures;
 mod forwarded;
 mod front;
+mod heartbeats;
 mod ids;
 mod network;
 mod process;

@@ -321,3 +321,21 @@ fn a_word_right_behind_the_cr_that_ends_an_event_is_of_the_next() {
     meter.events(b"event: response.completed\rdata: {}\r\r\"status\":\"completed\"\n\n");
     assert!(!meter.finished());
 }
+
+#[test]
+fn a_heartbeat_is_a_whole_record_that_each_api_knows() {
+    for (api, expected) in [
+        (Api::Chat, ": ping\n\n"),
+        (Api::Completions, ": ping\n\n"),
+        (Api::Messages, "event: ping\ndata: {\"type\": \"ping\"}\n\n"),
+        (Api::Responses, "event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":41}\n\n"),
+    ] {
+        let mut out = Vec::new();
+        heartbeat(api, 41, &mut out);
+        assert!(has_heartbeat(api));
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+    for api in [Api::Embeddings, Api::Rerank, Api::CountTokens, Api::Models, Api::ModelById] {
+        assert!(!has_heartbeat(api), "{api:?}");
+    }
+}

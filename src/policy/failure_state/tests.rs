@@ -142,9 +142,14 @@ fn a_probe_that_one_breaker_gives_and_the_other_refuses_is_there_for_the_next() 
 
 #[test]
 fn what_others_leave_undone_does_not_end_a_probe() {
-    for kind in
-        [Kind::ClientGone, Kind::KeyRevoked, Kind::Draining, Kind::HeadMalformed, Kind::SocketsExhausted]
-    {
+    for kind in [
+        Kind::ClientGone,
+        Kind::ClientStalled,
+        Kind::KeyRevoked,
+        Kind::Draining,
+        Kind::HeadMalformed,
+        Kind::SocketsExhausted,
+    ] {
         let two = Two::default();
         fail(&two.state(), Kind::BackendFailed, 5, seconds(1));
         let probes = two.state().admit(seconds(2)).expect("a probe");
