@@ -3,10 +3,13 @@
 //! "Need more bytes" is a state of a parser, never a fault. How a fault is worded for a client is the dialect's
 //! business (`dialect::refusal`); this list only says what happened.
 
+mod unreachable;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::units::Nanos;
+pub use unreachable::Unreachable;
 
 /// One failed exchange or one refused request.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -363,7 +363,7 @@ pub struct Backend {
     /// KV cache in tokens, for the balance score; unknown if left out.
     #[serde(default)]
     pub kv_tokens: Option<u64>,
-    /// The only authorities its certificate may come from (PEM), instead of the machine's.
+    /// The only authorities its certificate may come from (PEM), instead of the machine's; or its own certificate.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// false takes any certificate. Whoever can reach the wire can then read and change everything.

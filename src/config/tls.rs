@@ -7,10 +7,14 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+};
 
 /// The only protocol spoken inside (RFC 7301 names it so).
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -19,6 +23,8 @@ const HTTP_1_1: &[u8] = b"http/1.1";
 pub(super) enum Trust {
     /// Those that lead to one of these authorities.
     Roots(Arc<RootCertStore>),
+    /// The same, and these certificates themselves.
+    Named(Arc<RootCertStore>, Vec<CertificateDer<'static>>),
     /// Any.
     Anyone,
 }
@@ -31,8 +37,76 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(chain) if !chain.is_empty() => Ok(chain),
-        _ => Err("holds no certificate; expected PEM with BEGIN CERTIFICATE".to_owned()),
+        _ => Err(instead_of_certificates(pem).to_owned()),
     }
+}
+
+/// What a file without certificates has instead.
+fn instead_of_certificates(pem: &[u8]) -> &'static str {
+    let has = |words: &str| memchr::memmem::find(pem, words.as_bytes()).is_some();
+    if pem.is_empty() {
+        "holds no certificate: it is empty; expected PEM with BEGIN CERTIFICATE"
+    } else if has("BEGIN CERTIFICATE REQUEST") {
+        "holds no certificate but a request for one; expected PEM with BEGIN CERTIFICATE"
+    } else if has("BEGIN CERTIFICATE") {
+        "holds no certificate that can be read; expected whole PEM from BEGIN to END CERTIFICATE"
+    } else if has("PRIVATE KEY") {
+        "holds no certificate but a private key; expected PEM with BEGIN CERTIFICATE"
+    } else if pem.starts_with(&[0x30]) {
+        "holds no certificate in PEM but perhaps one in DER; convert it with openssl x509 -inform der"
+    } else {
+        "holds no certificate; expected PEM with BEGIN CERTIFICATE"
+    }
+}
+
+/// What keeps certificates of a `ca_file` from being of use for the backend `name`, a sentence each. `unix_seconds`: now.
+pub(super) fn concerns(
+    certificates: &[CertificateDer<'_>],
+    name: &ServerName<'_>,
+    unix_seconds: u64,
+) -> Vec<String> {
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(unix_seconds));
+    let (nothing, algorithms) = (RootCertStore::empty(), provider().signature_verification_algorithms.all);
+    let mut found = Vec::new();
+    for (index, certificate) in certificates.iter().enumerate() {
+        let which = format!("certificate {} of {}", index + 1, certificates.len());
+        let Ok(parsed) = ParsedCertificate::try_from(certificate) else {
+            found.push(format!("{which} is of X.509 version 1 or cannot be read; make it anew as version 3"));
+            continue;
+        };
+        let verified = verify_server_cert_signed_by_trust_anchor(&parsed, &nothing, &[], now, algorithms);
+        match verified {
+            Err(rustls::Error::InvalidCertificate(error)) if is_expired(&error) => {
+                found.push(format!("{which} has expired"));
+            }
+            Err(rustls::Error::InvalidCertificate(error)) if is_early(&error) => {
+                found.push(format!("{which} is not valid yet"));
+            }
+            _ => {}
+        }
+        if verify_server_name(&parsed, name).is_err() && names_in_subject(certificate, name) {
+            let kind = if matches!(name, ServerName::IpAddress(_)) { "IP" } else { "DNS" };
+            let name = name.to_str();
+            found.push(format!(
+                "{which} has the name {name} in its subject only, where names are not looked for; make it anew with \
+                 openssl req -x509 ... -addext \"subjectAltName={kind}:{name}\""
+            ));
+        }
+    }
+    found
+}
+
+fn is_expired(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Expired | CertificateError::ExpiredContext { .. })
+}
+
+fn is_early(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. })
+}
+
+fn names_in_subject(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
+    let anchor = webpki::anchor_from_trusted_cert(certificate);
+    anchor.is_ok_and(|anchor| memchr::memmem::find(&anchor.subject, name.to_str().as_bytes()).is_some())
 }
 
 /// The private key in a PEM file.
@@ -80,6 +154,11 @@ pub(super) fn client(trust: Trust) -> Arc<ClientConfig> {
         .expect("ring speaks TLS 1.2 and 1.3");
     let builder = match trust {
         Trust::Roots(roots) => builder.with_root_certificates(roots),
+        Trust::Named(roots, certificates) => {
+            let chains = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+            let chains = chains.expect("there are roots, and no revocation lists");
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Named { chains, certificates }))
+        }
         Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider()))),
     };
     let mut config = builder.with_no_client_auth();
@@ -89,6 +168,71 @@ pub(super) fn client(trust: Trust) -> Arc<ClientConfig> {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
+}
+
+/// Takes what leads to a root, and a certificate that the operator has named itself: one that `openssl req -x509` makes is
+/// its own authority, which the chain's rules do not let it be for a server (RFC 5280 section 4.2.1.9). Its name, its time
+/// and the handshake are checked as for any other.
+#[derive(Debug)]
+struct Named {
+    chains: Arc<WebPkiServerVerifier>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.chains.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            // That is found out after its time has been checked, and before its name is.
+            Err(rustls::Error::InvalidCertificate(error))
+                if is_about_chain(&error) && self.certificates.iter().any(|named| named == certificate) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate was refused for who issued it, or for being an authority itself.
+fn is_about_chain(error: &CertificateError) -> bool {
+    match error {
+        // A bad signature: its issuer has the subject of one that is named.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
+        CertificateError::Other(other) => {
+            matches!(other.0.downcast_ref::<webpki::Error>(), Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    }
 }
 
 /// Takes any certificate; the handshake itself is still checked against the key in it.

@@ -136,6 +136,22 @@ impl Watch {
         }
     }
 
+    /// Tells an operator why backends cannot be reached; what does not fit now is told at the next tick.
+    fn say_unreached(&self) {
+        let now = clock::now();
+        for backend in &self.plan.backends {
+            let unreached = &self.plan.cells.backend(backend.id).unreached;
+            if let Some((reason, count)) = unreached.untold(now) {
+                let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
+                let name = &backend.name;
+                self.say(
+                    LogLevel::Warn,
+                    &format!("backend {name} cannot be reached: {}{times}", reason.words()),
+                );
+            }
+        }
+    }
+
     /// Takes in the histograms that shards have handed over.
     pub(super) fn merge(&self) {
         let mut totals = self.totals();
@@ -236,6 +252,7 @@ pub(super) async fn run(current: &Current, mut log: Option<&mut Log>) -> Infalli
                 let watch = current.load();
                 watch.merge();
                 watch.forget();
+                watch.say_unreached();
             }
             _ = pumps.tick(), if log.is_some() => {
                 if let Some(log) = log.as_mut() {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::aggregate::{Watch, lock};
 use super::process;
 use crate::clock;
-use crate::error::{Kind, Side};
+use crate::error::{Kind, Side, Unreachable};
 use crate::observe::counters::Form;
 use crate::observe::histogram::{
     DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, ModelTimes, OVERHEAD_BOUNDS, PER_TOKEN_BOUNDS, TOKEN_BOUNDS, Timing,
@@ -33,6 +33,7 @@ pub(super) fn page(watch: &Watch) -> String {
     usage(&mut page, watch);
     times(&mut page, watch);
     backends(&mut page, watch);
+    unreached(&mut page, watch);
     deployments(&mut page, watch);
     log(&mut page, watch);
     process_numbers(&mut page, watch);
@@ -369,6 +370,40 @@ fn state(breaker: &Breaker, now: Nanos) -> u64 {
         Admission::Probe => 1,
         Admission::Open { .. } => 2,
     }
+}
+
+/// Counts by reason, which can be summed with others.
+struct Reasons([u64; Unreachable::ALL.len()]);
+
+impl Default for Reasons {
+    fn default() -> Self {
+        Self([0; Unreachable::ALL.len()])
+    }
+}
+
+impl AddAssign for Reasons {
+    fn add_assign(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum += count);
+    }
+}
+
+/// Only reasons that there have been: most backends have none.
+fn unreached(page: &mut Page, watch: &Watch) {
+    let plan = &watch.plan;
+    let counts = |row: usize| {
+        let cells = plan.cells.backend(plan.backends[row].id);
+        Reasons(std::array::from_fn(|index| cells.unreached.count(Unreachable::ALL[index])))
+    };
+    let mut family = page.counter(
+        "ringway_backend_unreachable_total",
+        "Failures to reach the backend, by requests and health probes, by reason.",
+    );
+    let label = |row: usize| &*plan.backends[row].name;
+    rows(plan.backends.len(), Unreachable::ALL.len(), label, counts, |name, counts| {
+        for (reason, count) in Unreachable::ALL.iter().zip(counts.0).filter(|(_, count)| *count > 0) {
+            family.count(&[("backend", name), ("reason", reason.label())], count);
+        }
+    });
 }
 
 fn log(page: &mut Page, watch: &Watch) {

@@ -25,7 +25,9 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::aggregate::{ProbeReport, Watch, lock};
+use crate::clock;
 use crate::config::LogLevel;
+use crate::error::Unreachable;
 use crate::plan::cells::Health;
 use crate::plan::{Backend, HealthProbe, Target};
 use crate::units::Nanos;
@@ -55,7 +57,13 @@ pub(super) fn spawn(watch: &Arc<Watch>, duties: &mut JoinSet<()>) {
             let mut verdict = Verdict { health: watch.plan.cells.backend(id).health(), contrary: 0 };
             let mut random = RandomState::new().hash_one(id) | 1;
             loop {
-                let result = probe(backend, &path).await;
+                let unreached = &watch.plan.cells.backend(id).unreached;
+                let result = probe(backend, &path).await.map_err(|failure| {
+                    if let Some(reason) = failure.reason {
+                        unreached.note(reason, clock::now());
+                    }
+                    failure.words
+                });
                 let before = verdict.health;
                 let health = verdict.after(result.is_ok(), &backend.health);
                 watch.plan.cells.backend(id).set_health(health);
@@ -126,30 +134,53 @@ fn pause(interval: Nanos, random: &mut u64) -> Duration {
     Duration::from_nanos(interval.0).mul_f64(share).max(PAUSE_MIN)
 }
 
-/// Asks once. The reason of a failure is for operators: addresses and the words of the system, no credential.
-async fn probe(backend: &Backend, path: &str) -> Result<(), String> {
-    let patience = Duration::from_nanos(backend.health.timeout.0);
-    match timeout(patience, reach(backend, path, patience)).await {
-        Ok(result) => result,
-        Err(_) => Err(format!("no answer within {patience:?}")),
+/// Why a probe failed: words for operators, with addresses and what the system said, no credential.
+#[derive(PartialEq, Debug)]
+struct Failure {
+    /// Absent if the backend was reached.
+    reason: Option<Unreachable>,
+    words: String,
+}
+
+impl Failure {
+    fn unreached(error: &io::Error, at: impl std::fmt::Display) -> Self {
+        let reason = Unreachable::of(error);
+        Self { reason: Some(reason), words: format!("{at}: {} ({error})", reason.words()) }
     }
 }
 
-async fn reach(backend: &Backend, path: &str, patience: Duration) -> Result<(), String> {
+impl From<String> for Failure {
+    fn from(words: String) -> Self {
+        Self { reason: None, words }
+    }
+}
+
+/// Asks once.
+async fn probe(backend: &Backend, path: &str) -> Result<(), Failure> {
+    let patience = Duration::from_nanos(backend.health.timeout.0);
+    match timeout(patience, reach(backend, path, patience)).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no answer within {patience:?}").into()),
+    }
+}
+
+async fn reach(backend: &Backend, path: &str, patience: Duration) -> Result<(), Failure> {
     match &backend.target {
         Target::Unix(socket) => {
-            let stream = UnixStream::connect(socket).await.map_err(|error| format!("connect: {error}"))?;
-            ask(stream, backend, path).await
+            let stream = UnixStream::connect(socket).await;
+            let stream = stream.map_err(|error| Failure::unreached(&error, "connect"))?;
+            Ok(ask(stream, backend, path).await?)
         }
         Target::Tcp { .. } => {
             let addresses = backend.addresses.load_full();
-            let stream = connect(&addresses, patience).await.map_err(|error| format!("connect: {error}"))?;
+            let stream = connect(&addresses, patience).await?;
             match &backend.tls {
-                None => ask(stream, backend, path).await,
+                None => Ok(ask(stream, backend, path).await?),
                 Some(tls) => {
                     let connector = TlsConnector::from(tls.config.clone());
                     let stream = connector.connect(tls.server_name.clone(), stream).await;
-                    ask(stream.map_err(|error| format!("TLS: {error}"))?, backend, path).await
+                    let stream = stream.map_err(|error| Failure::unreached(&error, "TLS"))?;
+                    Ok(ask(stream, backend, path).await?)
                 }
             }
         }
@@ -157,14 +188,18 @@ async fn reach(backend: &Backend, path: &str, patience: Duration) -> Result<(), 
 }
 
 /// The first address that accepts; each gets its share of the time, so that a dead one does not use it up.
-async fn connect(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address yet");
+async fn connect(addresses: &[SocketAddr], patience: Duration) -> Result<TcpStream, Failure> {
+    let none = Unreachable::NoAddress;
+    let mut last = Failure { reason: Some(none), words: format!("connect: {}", none.words()) };
     let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     for address in addresses {
         match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
-            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{address}: no answer")),
+            Ok(Err(error)) => last = Failure::unreached(&error, format_args!("connect: {address}")),
+            Err(_) => {
+                last =
+                    Failure::unreached(&io::ErrorKind::TimedOut.into(), format_args!("connect: {address}"));
+            }
         }
     }
     Err(last)

@@ -98,6 +98,8 @@ struct Backend<'a> {
     addresses: Vec<String>,
     health: &'static str,
     last_probe_failure: Option<String>,
+    /// Why it could not be reached the last time that it could not, by a request or a probe.
+    last_unreachable: Option<Unreached>,
     breaker: &'static str,
     in_flight: u32,
     in_flight_max: Option<u32>,
@@ -115,6 +117,13 @@ struct Deployment<'a> {
     blocked_by: Option<&'static str>,
     /// For how long.
     blocked_seconds: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Unreached {
+    reason: &'static str,
+    message: &'static str,
+    seconds_ago: f64,
 }
 
 #[derive(Serialize)]
@@ -241,6 +250,11 @@ fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a>
             Health::Up => "up",
             Health::Down => "down",
         },
+        last_unreachable: cells.unreached.last().map(|(reason, at)| Unreached {
+            reason: reason.label(),
+            message: reason.words(),
+            seconds_ago: now.since(at).seconds(),
+        }),
         last_probe_failure: lock(&watch.probes[row.id.index()].last_failure).clone(),
         breaker: breaker(&cells.breaker, now),
         in_flight: cells.in_flight.count(),

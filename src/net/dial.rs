@@ -41,13 +41,23 @@ pub struct Race<'a> {
 impl Race<'_> {
     /// The first address that accepts (RFC 8305 section 5): the next one is tried as soon as one has failed, or has taken
     /// `delay`, while those before it go on. Connections that come second are closed, as they are when the future is
-    /// dropped. `failed` hears of every address that refused, and of those that were left after `delay` or more.
+    /// dropped. `failed` hears of every address that failed, and of those that were left after `delay` or more, whose error
+    /// is that they timed out.
     ///
     /// Errors: how the last address failed, if all did; or at once if this machine can open no socket.
-    pub async fn run(self, failed: impl FnMut(SocketAddr)) -> io::Result<(Socket, SocketAddr)> {
+    pub async fn run(
+        self,
+        mut failed: impl FnMut(SocketAddr, &io::Error),
+    ) -> io::Result<(Socket, SocketAddr)> {
         match self.order {
             [] => Err(io::ErrorKind::HostUnreachable.into()), // a name that has no address yet
-            [only] => Ok((tcp(*only, self.busy_poll_us).await?, *only)),
+            [only] => match tcp(*only, self.busy_poll_us).await {
+                Ok(socket) => Ok((socket, *only)),
+                Err(error) => {
+                    failed(*only, &error);
+                    Err(error)
+                }
+            },
             _ => {
                 let timer = self.deadlines.row();
                 let mut field = Field { race: self, timer, next: 0, running: Vec::new(), failed };
@@ -67,7 +77,7 @@ struct Runner {
 }
 
 /// A race that is under way.
-struct Field<'a, F: FnMut(SocketAddr)> {
+struct Field<'a, F: FnMut(SocketAddr, &io::Error)> {
     race: Race<'a>,
     /// When the next one starts.
     timer: Deadline,
@@ -77,7 +87,7 @@ struct Field<'a, F: FnMut(SocketAddr)> {
     failed: F,
 }
 
-impl<F: FnMut(SocketAddr)> Field<'_, F> {
+impl<F: FnMut(SocketAddr, &io::Error)> Field<'_, F> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
         let mut last = None;
         loop {
@@ -92,7 +102,7 @@ impl<F: FnMut(SocketAddr)> Field<'_, F> {
                     Ok(socket) => return Poll::Ready(Ok((socket, address))),
                     Err(error) if is_out_of(&error) => return Poll::Ready(Err(error)),
                     Err(error) => {
-                        (self.failed)(address);
+                        (self.failed)(address, &error);
                         last = Some(error);
                     }
                 }
@@ -119,12 +129,12 @@ impl<F: FnMut(SocketAddr)> Field<'_, F> {
     }
 }
 
-impl<F: FnMut(SocketAddr)> Drop for Field<'_, F> {
+impl<F: FnMut(SocketAddr, &io::Error)> Drop for Field<'_, F> {
     fn drop(&mut self) {
         let now = self.timer.now();
         for runner in &self.running {
             if now.since(runner.started) >= self.race.delay {
-                (self.failed)(runner.address);
+                (self.failed)(runner.address, &io::ErrorKind::TimedOut.into());
             }
         }
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
+use super::unreached::Unreached;
 use crate::policy::breaker::Breaker;
 use crate::policy::bucket::Bucket;
 use crate::policy::inflight::Gauge;
@@ -57,6 +58,8 @@ pub struct BackendCells {
     pub breaker: Breaker,
     /// Exchanges in flight over all shards.
     pub in_flight: Gauge,
+    /// Why it could not be reached.
+    pub unreached: Unreached,
     health: AtomicU8,
 }
 

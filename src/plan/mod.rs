@@ -8,6 +8,7 @@
 pub mod cells;
 pub mod control;
 pub mod hatch;
+pub mod unreached;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

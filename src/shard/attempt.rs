@@ -17,7 +17,7 @@ use super::settle::{Lease, Settle};
 use super::watch::{self, Interrupt};
 use super::{Shard, convert};
 use crate::clock;
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, Kind, Unreachable};
 use crate::net::blocks::{Block, grow};
 use crate::net::stream::{Outcome, Writer};
 use crate::observe::counters::Counter;
@@ -160,7 +160,13 @@ impl<'a> Attempt<'a> {
                 return Ok(connection);
             }
             Ok(Err(fault)) => fault,
-            Err(interrupt) => self.interrupted(interrupt),
+            Err(interrupt) => {
+                if interrupt == Interrupt::Due {
+                    let unreached = &shard.plan.cells.backend(backend.id).unreached;
+                    unreached.note(Unreachable::TimedOut, shard.deadlines.now());
+                }
+                self.interrupted(interrupt)
+            }
         };
         shard.numbers.add(Counter::BackendDialFailures, 1);
         Err(fault)

@@ -8,7 +8,7 @@ use nix::libc;
 use super::Shard;
 use super::choose::RETRY_SOON;
 use super::idle::Connection;
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, Kind, Unreachable};
 use crate::net::stream as sockets;
 use crate::net::{dial, tls};
 use crate::plan::{Backend, BackendTls, Target};
@@ -34,10 +34,14 @@ impl<'a> Dial<'a> {
     /// Errors: no address accepts, or the last of them fails in TLS.
     pub(super) async fn run(self, turn: Option<SocketAddr>) -> Result<Connection, Fault> {
         if let Target::Unix(path) = &self.backend.target {
-            let socket = dial::unix(path).await.map_err(not_dialled)?;
+            let socket = dial::unix(path).await.inspect_err(|error| self.note(Unreachable::of(error)));
+            let socket = socket.map_err(not_dialled)?;
             return Ok(Connection::new(sockets::plain(socket), None));
         }
         let mut order = self.order(turn);
+        if order.is_empty() {
+            self.note(Unreachable::NoAddress);
+        }
         loop {
             let race = dial::Race {
                 order: &order,
@@ -45,7 +49,10 @@ impl<'a> Dial<'a> {
                 delay: self.delay,
                 deadlines: &self.shard.deadlines,
             };
-            let (socket, peer) = race.run(|address| self.failed(address)).await.map_err(not_dialled)?;
+            let (socket, peer) = race
+                .run(|address, error| self.failed(address, Unreachable::of(error)))
+                .await
+                .map_err(not_dialled)?;
             let halves = match &self.backend.tls {
                 None => sockets::plain(socket),
                 Some(tls) => match self.secure(socket, peer, tls).await {
@@ -86,14 +93,22 @@ impl<'a> Dial<'a> {
         let result = tls::connect(socket, tls.config.clone(), tls.server_name.clone()).await;
         suspect.cleared = result.is_ok();
         result.map_err(|error| {
-            self.failed(peer);
-            Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", error.kind()))
+            let reason = Unreachable::of(&error);
+            suspect.cleared = true;
+            self.failed(peer, reason);
+            Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", reason.words()))
         })
     }
 
-    fn failed(&self, address: SocketAddr) {
+    fn failed(&self, address: SocketAddr, reason: Unreachable) {
         let now = self.shard.deadlines.now();
         self.shard.idle.with_spread(self.backend.id, |spread| spread.failed(address, now));
+        self.note(reason);
+    }
+
+    fn note(&self, reason: Unreachable) {
+        let cells = self.shard.plan.cells.backend(self.backend.id);
+        cells.unreached.note(reason, self.shard.deadlines.now());
     }
 }
 
@@ -108,7 +123,7 @@ struct Suspect<'a> {
 impl Drop for Suspect<'_> {
     fn drop(&mut self) {
         if !self.cleared && self.dial.shard.deadlines.now().since(self.since) >= self.dial.delay {
-            self.dial.failed(self.peer);
+            self.dial.failed(self.peer, Unreachable::TimedOut);
         }
     }
 }
@@ -120,7 +135,7 @@ fn not_dialled(error: io::Error) -> Fault {
             let message = format!("the gateway cannot open a connection: {}", error.kind());
             Fault::new(Kind::SocketsExhausted, message).retry_after(RETRY_SOON)
         }
-        _ => Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", error.kind())),
+        _ => Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", Unreachable::of(&error).words())),
     }
 }
 

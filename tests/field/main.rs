@@ -8,6 +8,7 @@ mod addresses;
 mod answers;
 mod base_urls;
 mod browsers;
+mod certificates;
 mod encodings;
 mod endpoints;
 mod failures;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::bounds::within;
 use super::listen::PEM_BYTES_MAX;
@@ -251,7 +251,16 @@ impl One<'_> {
                 report.note(format!("backend {} takes any certificate: tls_verify = false", self.name));
                 trusts.anyone()
             }
-            (Some(path), true) => report.take(&self.at("ca_file"), trusts.authority(path, source))?,
+            (Some(path), true) => {
+                let authority = report.take(&self.at("ca_file"), trusts.authority(path, source))?;
+                if let Ok(name) = ServerName::try_from(&**host) {
+                    let now = source.environment.unix_seconds();
+                    for concern in tls::concerns(&authority.certificates, &name, now) {
+                        report.note(format!("backend {}: ca_file {}: {concern}", self.name, path.display()));
+                    }
+                }
+                authority.config
+            }
             (None, true) => report.take(&self.at(self.url_key()), trusts.machine(source))?,
         };
         let server_name =
@@ -288,7 +297,14 @@ fn is_near(target: &Target) -> bool {
 struct Trusts {
     machine: Option<Result<Arc<ClientConfig>, String>>,
     anyone: Option<Arc<ClientConfig>>,
-    authorities: HashMap<PathBuf, Result<Arc<ClientConfig>, String>>,
+    authorities: HashMap<PathBuf, Result<Authority, String>>,
+}
+
+/// What one `ca_file` makes of it.
+#[derive(Clone)]
+struct Authority {
+    config: Arc<ClientConfig>,
+    certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Trusts {
@@ -307,10 +323,14 @@ impl Trusts {
         self.machine.get_or_insert_with(load).clone()
     }
 
-    fn authority(&mut self, path: &Path, source: &Source<'_>) -> Result<Arc<ClientConfig>, String> {
+    fn authority(&mut self, path: &Path, source: &Source<'_>) -> Result<Authority, String> {
         let load = || {
             let pem = file_bytes(source, path, PEM_BYTES_MAX)?;
-            Ok(tls::client(Trust::Roots(tls::roots(tls::certificates(&pem)?)?)))
+            let named = |error: String| format!("{} {error}", path.display());
+            let certificates = tls::certificates(&pem).map_err(named)?;
+            let roots = tls::roots(certificates.clone()).map_err(named)?;
+            let config = tls::client(Trust::Named(roots, certificates.clone()));
+            Ok(Authority { config, certificates })
         };
         self.authorities.entry(path.to_owned()).or_insert_with(load).clone()
     }

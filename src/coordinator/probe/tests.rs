@@ -203,8 +203,9 @@ async fn a_head_without_end_is_a_failure() {
 #[tokio::test]
 async fn a_backend_without_address_fails_its_probe() {
     let plan = fixture::plan(&[fixture::tcp("gpu.example", 8000)]);
-    let reason = probe(&plan.backends[0], "/health").await.unwrap_err();
-    assert_eq!(reason, "connect: the name has no address yet");
+    let failure = probe(&plan.backends[0], "/health").await.unwrap_err();
+    assert_eq!(failure.words, "connect: its name has no address");
+    assert_eq!(failure.reason, Some(Unreachable::NoAddress));
 }
 
 #[tokio::test]
@@ -233,5 +234,6 @@ async fn the_next_address_is_tried_when_one_refuses() {
     let stream = connect(&addresses, Duration::from_secs(5)).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap().port(), port);
     let error = connect(&[refusing], Duration::from_secs(5)).await.unwrap_err();
-    assert!(error.to_string().contains(&refusing.to_string()), "{error}");
+    assert!(error.words.contains(&refusing.to_string()), "{error:?}");
+    assert_eq!(error.reason, Some(Unreachable::Refused));
 }
