@@ -16,11 +16,12 @@ pub(super) struct History<'a> {
 /// One message. Its blocks are written out, with commas.
 struct Message {
     role: Role,
-    /// Results of tools: they have to follow the calls directly.
+    /// Results of tools: they come first, as they have to follow the calls directly.
     results: Vec<u8>,
     blocks: Vec<u8>,
+    /// Calls of tools: they come last, for the same reason.
+    calls: Vec<u8>,
     starts_with_thought: bool,
-    has_calls: bool,
 }
 
 /// The turns of a request without those that are a part of the system prompt.
@@ -45,8 +46,8 @@ impl<'a> History<'a> {
             role: if turn.role == Role::Assistant { Role::Assistant } else { Role::User },
             results: Vec::new(),
             blocks: Vec::new(),
+            calls: Vec::new(),
             starts_with_thought: false,
-            has_calls: false,
         };
         if turn.role == Role::System {
             losses.note("system"); // its place is kept, its rank is not
@@ -64,14 +65,14 @@ impl<'a> History<'a> {
         for part in turn.parts.iter().filter(|part| !thoughts_first || !is_thought(part)) {
             self.part(part, &mut message, ids, losses)?;
         }
-        if message.results.is_empty() && message.blocks.is_empty() {
+        if [&message.results, &message.blocks, &message.calls].iter().all(|blocks| blocks.is_empty()) {
             return Ok(());
         }
         match self.messages.last_mut().filter(|last| last.role == message.role) {
             Some(last) => {
                 append(&mut last.results, &message.results);
                 append(&mut last.blocks, &message.blocks);
-                last.has_calls |= message.has_calls;
+                append(&mut last.calls, &message.calls);
             }
             None => self.messages.push(message),
         }
@@ -93,11 +94,10 @@ impl<'a> History<'a> {
                 append(&mut message.results, &block);
             }
             Part::ToolCall { id, name, arguments, is_custom } => {
-                message.has_calls = true;
                 if !self.called.contains(name) {
                     self.called.push(name.clone());
                 }
-                let out = &mut message.blocks;
+                let out = &mut message.calls;
                 comma(out);
                 out.extend_from_slice(b"{\"type\":\"tool_use\",\"id\":");
                 ids.call(id, name).quote(out);
@@ -118,10 +118,11 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    /// Whether the model is in the middle of a turn that it began without a thought: it cannot begin to think there.
-    pub(super) fn forbids_thinking(&self) -> bool {
+    /// Whether the model is in the middle of a turn that it began without a thought: one that thinks by a budget cannot
+    /// begin to think there.
+    pub(super) fn forbids_budget(&self) -> bool {
         let last = self.messages.iter().rev().find(|message| message.role == Role::Assistant);
-        last.is_some_and(|message| message.has_calls && !message.starts_with_thought)
+        last.is_some_and(|message| !message.calls.is_empty() && !message.starts_with_thought)
     }
 
     /// Appends the list.
@@ -135,11 +136,11 @@ impl<'a> History<'a> {
                 Role::Assistant => b"{\"role\":\"assistant\",\"content\":[",
                 _ => b"{\"role\":\"user\",\"content\":[",
             });
-            out.extend_from_slice(&message.results);
-            if !message.results.is_empty() && !message.blocks.is_empty() {
-                out.push(b',');
+            let lists = [&message.results, &message.blocks, &message.calls];
+            for (index, list) in lists.into_iter().filter(|list| !list.is_empty()).enumerate() {
+                out.extend_from_slice(if index > 0 { b"," } else { b"" });
+                out.extend_from_slice(list);
             }
-            out.extend_from_slice(&message.blocks);
             out.extend_from_slice(b"]}");
         }
         out.push(b']');

@@ -15,7 +15,7 @@ const BUDGET_MIN: u64 = 1024;
 /// # Errors
 /// It has a part that would change its meaning if it were dropped, and that the API cannot say.
 pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) -> Result<Losses, Fault> {
-    let mut losses = Losses::default();
+    let mut losses = request.losses.clone();
     let history = History::of(request, &mut losses)?;
     let most = request.params.output_max.filter(|most| *most > 0).unwrap_or(target.output_max_default).max(1);
     out.extend_from_slice(b"{\"model\":");
@@ -29,9 +29,8 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
     out.extend_from_slice(b",\"messages\":");
     history.write(out);
     tools(request, &history, out);
-    let forces_tool = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
-    let can_think = !forces_tool && !history.forbids_thinking();
-    let thinks = thinking(request, target, most, can_think, &mut losses, out);
+    let choice = choose(request, target.model, most, &history);
+    let thinks = thinking(request, choice, &mut losses, out);
     sampling(request, thinks, &mut losses, out);
     if let Some(user) = &request.params.user {
         // The API refuses addresses of mail.
@@ -146,49 +145,64 @@ fn declare(tool: &Tool<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends how much to think, and the form of the output, which shares a member with it. Returns whether the model thinks.
+/// How the API is asked to think.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Thinking {
+    Unsaid,
+    Off,
+    Adaptive,
+    Budget(u64),
+}
+
+/// Chooses how to ask for thinking, and in which words for its effort.
 ///
-/// Models differ: those of before 2026 take a budget, later ones words and their own judgement, and each refuses the other's.
+/// Models differ: those of before 2026 take a budget, later ones words and their own judgement, and each refuses the
+/// other's. None thinks where a tool is forced; those with a budget do not either in a turn begun without a thought.
+fn choose<'a>(
+    request: &Request<'a>,
+    model: Json<'_>,
+    most: u64,
+    history: &History<'_>,
+) -> (Thinking, Option<Text<'a>>) {
+    let forces_tool = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
+    let takes_budget = takes_budget(model);
+    let tokens = |tokens: u64| match budget(tokens, most) {
+        Some(tokens) if !forces_tool && !history.forbids_budget() => Thinking::Budget(tokens),
+        _ => Thinking::Unsaid,
+    };
+    let adaptive = if forces_tool { Thinking::Unsaid } else { Thinking::Adaptive };
+    match &request.params.reasoning {
+        None => (Thinking::Unsaid, None),
+        Some(Reasoning::Off) => (Thinking::Off, None),
+        Some(Reasoning::Effort(words)) if words.is("none") => (Thinking::Off, None),
+        Some(Reasoning::Adaptive) if takes_budget => (tokens(8 * 1024), None),
+        Some(Reasoning::Adaptive) => (adaptive, None),
+        Some(Reasoning::Effort(words)) if takes_budget => (tokens(tokens_of(words)), None),
+        Some(Reasoning::Effort(words)) => (adaptive, Some(effort(words, model))),
+        Some(Reasoning::Budget(given)) if takes_budget => (tokens(*given), None),
+        Some(Reasoning::Budget(given)) => (adaptive, Some(Text::escaped(words_of(*given)))),
+    }
+}
+
+/// Appends how much to think, and the form of the output, which shares a member with it. Returns whether the model thinks.
 fn thinking(
     request: &Request<'_>,
-    target: &Target<'_>,
-    most: u64,
-    can_think: bool,
+    (thinking, effort): (Thinking, Option<Text<'_>>),
     losses: &mut Losses,
     out: &mut Vec<u8>,
 ) -> bool {
-    let takes_budget = takes_budget(target.model);
-    let mut effort: Option<Text<'_>> = None;
-    let mut member: Option<Option<u64>> = None; // thinking: adaptive, or with a budget
-    match &request.params.reasoning {
-        None => {}
-        Some(Reasoning::Off) => out.extend_from_slice(b",\"thinking\":{\"type\":\"disabled\"}"),
-        Some(Reasoning::Adaptive) if takes_budget => member = budget(8 * 1024, most).map(Some),
-        Some(Reasoning::Adaptive) => member = Some(None),
-        Some(Reasoning::Effort(words)) if takes_budget => member = budget(tokens(words), most).map(Some),
-        Some(Reasoning::Effort(words)) => {
-            effort = Some(if words.is("minimal") { Text::escaped(b"low") } else { words.clone() });
-            member = Some(None);
-        }
-        Some(Reasoning::Budget(tokens)) if takes_budget => member = budget(*tokens, most).map(Some),
-        Some(Reasoning::Budget(tokens)) => {
-            effort = Some(Text::escaped(words_of(*tokens)));
-            member = Some(None);
-        }
-    }
-    let wanted = !matches!(request.params.reasoning, None | Some(Reasoning::Off));
-    member = member.filter(|_| can_think);
-    match member {
-        Some(Some(tokens)) => {
+    match thinking {
+        Thinking::Unsaid if request.params.reasoning.is_some() => losses.note("reasoning"),
+        Thinking::Unsaid => {}
+        Thinking::Off => out.extend_from_slice(b",\"thinking\":{\"type\":\"disabled\"}"),
+        Thinking::Adaptive => out.extend_from_slice(b",\"thinking\":{\"type\":\"adaptive\"}"),
+        Thinking::Budget(tokens) => {
             out.extend_from_slice(b",\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":");
             number(out, tokens);
             out.push(b'}');
         }
-        Some(None) => out.extend_from_slice(b",\"thinking\":{\"type\":\"adaptive\"}"),
-        None if wanted => losses.note("reasoning"),
-        None => {}
     }
-    let format = match &request.params.format {
+    let schema = match &request.params.format {
         Some(Format::JsonSchema { schema, .. }) => Some(*schema),
         Some(Format::JsonObject) => {
             losses.note("response_format");
@@ -196,13 +210,13 @@ fn thinking(
         }
         None => None,
     };
-    if effort.is_some() || format.is_some() {
+    if effort.is_some() || schema.is_some() {
         out.extend_from_slice(b",\"output_config\":{");
         if let Some(effort) = &effort {
             out.extend_from_slice(b"\"effort\":");
             effort.quote(out);
         }
-        if let Some(schema) = format {
+        if let Some(schema) = schema {
             out.extend_from_slice(if effort.is_some() { b"," } else { b"" });
             out.extend_from_slice(b"\"format\":{\"type\":\"json_schema\",\"schema\":");
             out.extend_from_slice(schema);
@@ -210,7 +224,16 @@ fn thinking(
         }
         out.push(b'}');
     }
-    member.is_some()
+    matches!(thinking, Thinking::Adaptive | Thinking::Budget(_))
+}
+
+/// The words for an effort: the API has none below `low`, and models of the 4.6 generation none between `high` and `max`.
+fn effort<'a>(words: &Text<'a>, model: Json<'_>) -> Text<'a> {
+    match words.inside() {
+        b"minimal" => Text::escaped(b"low"),
+        b"xhigh" if String::from_utf8_lossy(model).contains("-4-6") => Text::escaped(b"high"),
+        _ => words.clone(),
+    }
 }
 
 /// Whether a model thinks by a budget of tokens: those of before Opus 4.5's successors.
@@ -221,7 +244,7 @@ fn takes_budget(model: Json<'_>) -> bool {
 }
 
 /// The budget for words.
-fn tokens(words: &Text<'_>) -> u64 {
+fn tokens_of(words: &Text<'_>) -> u64 {
     match words.inside() {
         b"minimal" => BUDGET_MIN,
         b"low" => 2 * 1024,

@@ -110,7 +110,22 @@ fn a_request_of_this_dialect_comes_back() {
     assert_eq!(said[0], json!({"type":"thinking","thinking":"Hm","signature":"c2ln"}));
     assert_eq!(said[1], json!({"type":"redacted_thinking","data":"eA=="}));
     assert_eq!(said[3]["input"], json!({"path":"a\\b"}));
-    assert_eq!(losses, ["system", "reasoning", "top_p", "top_k", "stop"]);
+    let mut expected = losses_of(&request);
+    expected.extend(["system", "reasoning", "top_p", "top_k", "stop"].map(str::to_owned));
+    assert_eq!(losses, expected, "what the decoder met and what the encoder left");
+}
+
+#[test]
+fn calls_come_last_in_their_turn_so_that_results_follow_them() {
+    let turns = vec![
+        turn(Role::Assistant, vec![call("1", "f", "{}"), said("a")]),
+        turn(Role::Assistant, vec![said("b"), call("2", "f", "{}")]),
+        turn(Role::User, vec![result("1", vec![]), result("2", vec![])]),
+    ];
+    let (body, _) = written(&Request { turns, ..Request::default() });
+    let blocks = body["messages"][0]["content"].as_array().unwrap();
+    let kinds: Vec<_> = blocks.iter().map(|block| block["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["text", "text", "tool_use", "tool_use"]);
 }
 
 #[test]
@@ -289,6 +304,9 @@ fn how_much_to_think_is_said_as_the_model_takes_it() {
         (older, Some(Reasoning::Budget(31_999)), 32_000, enabled(31_999), Value::Null),
         (older, effort("high"), 1024, Value::Null, Value::Null),
         (older, None, 8000, Value::Null, Value::Null),
+        (newer, effort("none"), 8000, json!({"type":"disabled"}), Value::Null),
+        (newer, effort("xhigh"), 8000, adaptive.clone(), json!("xhigh")),
+        ("\"claude-opus-4-6\"", effort("xhigh"), 8000, adaptive.clone(), json!("high")),
     ] {
         let params = Params { reasoning: reasoning.clone(), output_max: Some(most), ..Params::default() };
         let (body, losses) = written_for(&Request { params, ..Request::default() }, model);
@@ -318,11 +336,17 @@ fn a_forced_tool_and_a_turn_begun_without_a_thought_leave_no_room_to_think() {
     let turns =
         vec![turn(Role::Assistant, vec![call("1", "f", "{}")]), turn(Role::User, vec![result("1", vec![])])];
     let begun = Request { tools: tools(), turns, params: params(), ..Request::default() };
-    for request in [forced, begun] {
-        let (body, losses) = written(&request);
+    let older = "\"claude-sonnet-4-5\"";
+    for (request, model) in [(&forced, "\"claude-opus-4-8\""), (&forced, older), (&begun, older)] {
+        let (body, losses) = written_for(request, model);
         assert_eq!((body.get("thinking"), &body["temperature"]), (None, &json!(0.2)));
         assert_eq!(losses, ["reasoning"]);
     }
+    assert_eq!(
+        written(&begun).0["thinking"]["type"],
+        "adaptive",
+        "those without a budget may begin anywhere"
+    );
     let free = Request { tools: tools(), params: params(), ..Request::default() };
     let (body, losses) = written(&free);
     assert_eq!((body.get("temperature"), losses), (None, vec!["temperature".to_owned()]));

@@ -21,7 +21,7 @@ const USER_BYTES_MAX: usize = 64;
 /// # Errors
 /// It has a part that would change its meaning if it were dropped, and that the API cannot say.
 pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) -> Result<Losses, Fault> {
-    let mut losses = Losses::default();
+    let mut losses = request.losses.clone();
     let input = Input::of(request, &mut losses)?;
     out.extend_from_slice(b"{\"model\":");
     out.extend_from_slice(target.model);

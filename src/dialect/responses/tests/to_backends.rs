@@ -127,7 +127,8 @@ fn a_whole_request_is_written() {
 #[test]
 fn a_request_of_this_dialect_comes_back() {
     let request = decode::request(from_clients::REQUEST.as_bytes()).unwrap();
-    let (body, _) = written(&request);
+    let (body, losses) = written(&request);
+    assert_eq!(losses, losses_of(&request), "what the decoder met");
     let came: Value = serde_json::from_str(from_clients::REQUEST).unwrap();
     for member in ["tool_choice", "parallel_tool_calls", "include", "max_output_tokens", "store", "stream"] {
         assert_eq!(body[member], came[member], "{member}");
