@@ -22,7 +22,7 @@ fn context() -> Context {
 
 fn target() -> Target<'static> {
     Target {
-        model: b"\"claude-opus-4-8\"",
+        model: b"\"claude-sonnet-4-6\"",
         output_max_default: 4096,
         takes_stream_options: true,
         output_cap_member: "max_tokens",

@@ -23,7 +23,7 @@ fn context() -> Context {
 
 fn target() -> Target<'static> {
     Target {
-        model: b"\"gpt-5.5\"",
+        model: b"\"gpt-oss-120b\"",
         output_max_default: 4096,
         takes_stream_options: true,
         output_cap_member: "max_tokens",

@@ -31,7 +31,7 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
     tools(request, &history, out);
     let choice = choose(request, target.model, most, &history);
     let thinks = thinking(request, choice, &mut losses, out);
-    sampling(request, thinks, &mut losses, out);
+    sampling(request, !thinks && takes_sampling(target.model), &mut losses, out);
     if let Some(user) = &request.params.user {
         // The API refuses addresses of mail.
         match user.inside().contains(&b'@') {
@@ -271,8 +271,15 @@ fn budget(tokens: u64, most: u64) -> Option<u64> {
     (tokens < most).then_some(tokens)
 }
 
+/// Whether a model lets the client choose how to sample: later ones refuse all but the default.
+fn takes_sampling(model: Json<'_>) -> bool {
+    let later = ["opus-4-7", "opus-4-8", "opus-4-9", "opus-5", "sonnet-5", "haiku-5", "fable"];
+    let model = String::from_utf8_lossy(model);
+    !later.iter().any(|name| model.contains(name))
+}
+
 /// Appends how to sample and where to stop. A model that thinks takes nothing of the first.
-fn sampling(request: &Request<'_>, thinks: bool, losses: &mut Losses, out: &mut Vec<u8>) {
+fn sampling(request: &Request<'_>, is_free: bool, losses: &mut Losses, out: &mut Vec<u8>) {
     let params = &request.params;
     let temperature = params.temperature.map(|value| {
         let is_above = std::str::from_utf8(value).ok().and_then(|text| text.parse::<f64>().ok());
@@ -291,8 +298,8 @@ fn sampling(request: &Request<'_>, thinks: bool, losses: &mut Losses, out: &mut 
     }
     for (name, value) in [("temperature", temperature), ("top_p", top_p), ("top_k", params.top_k)] {
         match value {
-            Some(b"1" | b"1.0") if thinks => {} // as the API has it then
-            Some(_) if thinks => losses.note(name),
+            Some(b"1" | b"1.0") if !is_free && name == "temperature" => {} // the default
+            Some(_) if !is_free => losses.note(name),
             Some(value) => {
                 for word in [",\"", name, "\":"] {
                     out.extend_from_slice(word.as_bytes());

@@ -7,7 +7,7 @@ use crate::dialect::neutral::{
 use serde_json::{Value, json};
 
 fn written(request: &Request<'_>) -> (Value, Vec<String>) {
-    written_for(request, "\"claude-opus-4-8\"")
+    written_for(request, "\"claude-sonnet-4-6\"")
 }
 
 fn written_for(request: &Request<'_>, model: &'static str) -> (Value, Vec<String>) {
@@ -73,7 +73,7 @@ fn a_whole_request_is_written() {
     assert_eq!(
         body,
         json!({
-            "model": "claude-opus-4-8", "max_tokens": 100, "stream": true,
+            "model": "claude-sonnet-4-6", "max_tokens": 100, "stream": true,
             "system": [{"type":"text","text":"Be \"brief\"."},{"type":"text","text":"Developer."}],
             "messages": [
                 {"role":"user","content":[{"type":"text","text":"Hi"},{"type":"image","source":{"type":"url","url":"https://x/a.png"}}]},
@@ -288,7 +288,7 @@ fn only_sealed_thoughts_go_and_they_go_first() {
 
 #[test]
 fn how_much_to_think_is_said_as_the_model_takes_it() {
-    let (older, newer) = ("\"claude-sonnet-4-5-20250929\"", "\"claude-opus-4-8\"");
+    let (older, newer) = ("\"claude-sonnet-4-5-20250929\"", "\"claude-sonnet-4-6\"");
     let effort = |words| Some(Reasoning::Effort(text(words)));
     let enabled = |tokens: u64| json!({"type":"enabled","budget_tokens":tokens});
     let adaptive = json!({"type":"adaptive"});
@@ -305,8 +305,8 @@ fn how_much_to_think_is_said_as_the_model_takes_it() {
         (older, effort("high"), 1024, Value::Null, Value::Null),
         (older, None, 8000, Value::Null, Value::Null),
         (newer, effort("none"), 8000, json!({"type":"disabled"}), Value::Null),
-        (newer, effort("xhigh"), 8000, adaptive.clone(), json!("xhigh")),
-        ("\"claude-opus-4-6\"", effort("xhigh"), 8000, adaptive.clone(), json!("high")),
+        (newer, effort("xhigh"), 8000, adaptive.clone(), json!("high")),
+        ("\"claude-opus-4-8\"", effort("xhigh"), 8000, adaptive.clone(), json!("xhigh")),
     ] {
         let params = Params { reasoning: reasoning.clone(), output_max: Some(most), ..Params::default() };
         let (body, losses) = written_for(&Request { params, ..Request::default() }, model);
@@ -337,7 +337,7 @@ fn a_forced_tool_and_a_turn_begun_without_a_thought_leave_no_room_to_think() {
         vec![turn(Role::Assistant, vec![call("1", "f", "{}")]), turn(Role::User, vec![result("1", vec![])])];
     let begun = Request { tools: tools(), turns, params: params(), ..Request::default() };
     let older = "\"claude-sonnet-4-5\"";
-    for (request, model) in [(&forced, "\"claude-opus-4-8\""), (&forced, older), (&begun, older)] {
+    for (request, model) in [(&forced, "\"claude-sonnet-4-6\""), (&forced, older), (&begun, older)] {
         let (body, losses) = written_for(request, model);
         assert_eq!((body.get("thinking"), &body["temperature"]), (None, &json!(0.2)));
         assert_eq!(losses, ["reasoning"]);
@@ -400,4 +400,15 @@ fn an_address_of_mail_is_no_id_of_a_user() {
     let params = Params { user: Some(text("a@b.example")), ..Params::default() };
     let (body, losses) = written(&Request { params, ..Request::default() });
     assert_eq!((body.get("metadata"), losses), (None, vec!["user".to_owned()]));
+}
+
+#[test]
+fn models_that_sample_by_themselves_are_not_told_how() {
+    let params = Params { temperature: Some(b"0.2"), top_k: Some(b"5"), ..Params::default() };
+    let request = Request { params, ..Request::default() };
+    let (body, losses) = written_for(&request, "\"anthropic.claude-opus-4-8-v1:0\"");
+    assert_eq!((body.get("temperature"), body.get("top_k")), (None, None));
+    assert_eq!(losses, ["temperature", "top_k"]);
+    let (body, losses) = written(&request);
+    assert_eq!((&body["temperature"], &body["top_k"], losses.len()), (&json!(0.2), &json!(5), 0));
 }

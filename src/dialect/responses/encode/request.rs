@@ -38,10 +38,16 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
         out.extend_from_slice(b",\"max_output_tokens\":");
         number(out, most.max(OUTPUT_MIN));
     }
+    let is_free = takes_sampling(target.model);
     for (name, value) in [("temperature", params.temperature), ("top_p", params.top_p)] {
-        if let Some(value) = value {
-            words(&[",\"", name, "\":"], out);
-            out.extend_from_slice(value);
+        match value {
+            Some(b"1" | b"1.0") if !is_free => {} // the default
+            Some(_) if !is_free => losses.note(name),
+            Some(value) => {
+                words(&[",\"", name, "\":"], out);
+                out.extend_from_slice(value);
+            }
+            None => {}
         }
     }
     let thinks = reasoning(request, target, &mut losses, out);
@@ -162,6 +168,13 @@ fn reasoning(request: &Request<'_>, target: &Target<'_>, losses: &mut Losses, ou
             false
         }
     }
+}
+
+/// Whether a model lets the client choose how to sample: OpenAI's that think refuse it.
+fn takes_sampling(model: Json<'_>) -> bool {
+    let model = model.strip_prefix(b"\"").unwrap_or(model);
+    let thinking: [&[u8]; 5] = [b"gpt-5", b"gpt-6", b"o1", b"o3", b"o4"];
+    !thinking.iter().any(|name| model.starts_with(name))
 }
 
 /// The words for an effort. `None` where a model would refuse every word, or has none for thinking that is off.

@@ -7,7 +7,7 @@ use crate::dialect::neutral::{
 use serde_json::json;
 
 fn written(request: &Request<'_>) -> (Value, Vec<String>) {
-    written_for(request, "\"gpt-5.5\"")
+    written_for(request, "\"gpt-oss-120b\"")
 }
 
 fn written_for(request: &Request<'_>, model: &'static str) -> (Value, Vec<String>) {
@@ -100,7 +100,7 @@ fn a_whole_request_is_written() {
     assert_eq!(
         body,
         json!({
-            "model":"gpt-5.5","store":false,"stream":true,"instructions":"Be \"brief\".\n\nMore.",
+            "model":"gpt-oss-120b","store":false,"stream":true,"instructions":"Be \"brief\".\n\nMore.",
             "input":[
                 {"type":"message","role":"user","content":[{"type":"input_text","text":"Hi"},{"type":"input_image","image_url":"data:image/png;base64,iVBO"}]},
                 {"type":"reasoning","summary":[{"type":"summary_text","text":"Hm"}],"encrypted_content":"c2ln"},
@@ -254,7 +254,7 @@ fn nothing_is_said_that_was_not_asked_for() {
     let (body, losses) =
         written(&Request { turns: vec![turn(Role::User, vec![said("Hi"), said("")])], ..Request::default() });
     let input = json!([{"type":"message","role":"user","content":[{"type":"input_text","text":"Hi"}]}]);
-    assert_eq!(body, json!({"model":"gpt-5.5","store":false,"input":input}));
+    assert_eq!(body, json!({"model":"gpt-oss-120b","store":false,"input":input}));
     assert!(losses.is_empty());
     let params = Params {
         user: Some(Text::owned(vec![b'u'; 65])),
@@ -265,4 +265,17 @@ fn nothing_is_said_that_was_not_asked_for() {
     let (body, losses) = written(&Request { params, ..Request::default() });
     assert_eq!((body.get("user"), &body["text"]["format"]["type"]), (None, &json!("json_object")));
     assert_eq!(losses, ["user", "seed"]);
+}
+
+#[test]
+fn models_that_sample_by_themselves_are_not_told_how() {
+    let params = Params { temperature: Some(b"0.2"), top_p: Some(b"1"), ..Params::default() };
+    let request = Request { params, ..Request::default() };
+    for model in ["\"gpt-5.5\"", "\"o3\""] {
+        let (body, losses) = written_for(&request, model);
+        assert_eq!((body.get("temperature"), body.get("top_p")), (None, None));
+        assert_eq!(losses, ["temperature"]);
+    }
+    let (body, losses) = written(&request);
+    assert_eq!((&body["temperature"], &body["top_p"], losses.len()), (&json!(0.2), &json!(1), 0));
 }
