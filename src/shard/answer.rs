@@ -12,10 +12,11 @@ use crate::dialect::{Api, overflow};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::plan::Limits;
+use crate::policy::failure_state::HOLD_MAX;
 use crate::policy::status::Row;
 use crate::units::{DeploymentId, Nanos};
 use crate::wire::head::ResponseHead;
-use crate::wire::{json, sse};
+use crate::wire::{json, pause, sse};
 
 /// The opening of a backend's answer, and the connection on which the rest comes. What each event needs comes first.
 #[repr(C)]
@@ -75,8 +76,8 @@ impl Answer {
     }
 
     /// The pause that the backend asks for before it is called again.
-    pub(super) fn asked_pause(&self) -> Option<Nanos> {
-        self.head.retry_after.and_then(|span| seconds(span.of(&self.block)))
+    pub(super) fn asked_pause(&self, unix_ms: u64) -> Option<Nanos> {
+        pause::asked(self.head.fields.of(&self.block), self.head.status == 429, unix_ms, HOLD_MAX)
     }
 
     /// Whether an answer whose connection closes now has come to its proper end. A stream says so itself.
@@ -171,9 +172,3 @@ const HOLD_BYTES_MAX: usize = 256 * 1024;
 
 /// What is shorter may be a word of any error; it keeps no secret.
 const CREDENTIAL_BYTES_MIN: usize = 8;
-
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is rare enough to be taken as unknown.
-fn seconds(value: &[u8]) -> Option<Nanos> {
-    let seconds: u64 = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
-    Some(Nanos(seconds.min(86_400) * 1_000_000_000))
-}

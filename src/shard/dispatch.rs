@@ -160,6 +160,7 @@ impl Chain<'_> {
     ) -> Result<(), (Refused, Sent)> {
         self.settle.record.attempts += 1;
         self.settle.record.backend = Some(picked.backend);
+        let unix_ms = self.client.shard.unix_ms.get();
         let mut attempt = Attempt {
             client: self.client,
             settle: self.settle,
@@ -180,7 +181,7 @@ impl Chain<'_> {
                 Some(fault) => {
                     // While it is kept to be told, the same backend may be asked again.
                     answer.lease.give_back();
-                    (fault, answer.asked_pause())
+                    (fault, answer.asked_pause(unix_ms))
                 }
             },
             Err(fault) => {

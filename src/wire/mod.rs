@@ -14,6 +14,7 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod json;
+pub mod pause;
 pub mod proxy_protocol;
 pub mod sse;
 

@@ -302,3 +302,72 @@ fn one_plain_503_is_a_503_in_the_clients_dialect() {
         assert_eq!(origin.seen().len(), 2 * turn, "it did not ask for a pause");
     }
 }
+
+/// However a backend says for how long it wants to be left alone, it is; the client hears what is left of it.
+#[test]
+fn a_pause_is_kept_in_whatever_form_it_was_asked_for() {
+    let date = |seconds: u64| {
+        let at = std::time::SystemTime::now() + Duration::from_secs(seconds);
+        httpdate::fmt_http_date(at)
+    };
+    let unix =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let lines = [
+        (format!("Retry-After: {}", date(90)), 80..=90),
+        ("Retry-After: 20".to_owned(), 18..=20),
+        ("Retry-After: 20.5".to_owned(), 18..=21),
+        ("retry-after-ms: 30000".to_owned(), 28..=30),
+        ("x-ratelimit-remaining-tokens: 0\r\nx-ratelimit-reset-tokens: 1m20s".to_owned(), 75..=80),
+        (format!("x-ratelimit-reset: {}", unix + 60), 50..=60),
+        // A clock that is years behind, whose own date says so.
+        (
+            "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sunday, 06-Nov-94 08:50:07 GMT".to_owned(),
+            28..=30,
+        ),
+        (
+            "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nanthropic-ratelimit-requests-reset: 1994-11-06T08:50:07Z"
+                .to_owned(),
+            28..=30,
+        ),
+        // No more than five minutes are believed.
+        ("Retry-After: 999999999".to_owned(), 295..=300),
+    ];
+    for (line, left) in lines {
+        let fields = format!("{JSON}{line}\r\n");
+        let two = Two::start(move |talk| talk.answer("429 Too Many Requests", &fields, "{}"));
+        let gateway = Gateway::start(&two.config(""));
+        for turn in 0..2 {
+            let answer = ask(&gateway, &body("alone"), "x");
+            assert_eq!(answer.status(), 429, "{line}: {answer:?}");
+            let wait: u64 = answer.one("retry-after").parse().expect("seconds");
+            assert!(left.contains(&wait), "{line}, turn {turn}: {answer:?}");
+        }
+        assert_eq!(two.asked()[0], 1, "{line}: asked in its pause");
+    }
+}
+
+/// What means nothing is no pause.
+#[test]
+fn a_pause_that_cannot_be_read_is_none() {
+    for line in [
+        "Retry-After: -5",
+        "Retry-After: soon",
+        "Retry-After: Sun, 06 Nov 1994 08:49:37 GMT",
+        "Retry-After:",
+        "x-ratelimit-reset-tokens: never",
+        "retry-after-ms: 1e12",
+    ] {
+        let fields = format!("{JSON}{line}\r\n");
+        let two = Two::start(move |talk| talk.answer("429 Too Many Requests", &fields, "{}"));
+        let gateway = Gateway::start(&two.config(""));
+        for _ in 0..2 {
+            let answer = ask(&gateway, &body("alone"), "x");
+            assert_eq!(
+                (answer.status(), answer.one("retry-after").as_str()),
+                (429, "1"),
+                "{line}: {answer:?}"
+            );
+        }
+        assert_eq!(two.asked()[0], 2, "{line}");
+    }
+}
