@@ -47,9 +47,10 @@ id! {
     KeyId(u32)
 }
 
-/// Nanoseconds of the monotonic clock since the process started.
+/// Nanoseconds: a duration, or a moment of the monotonic clock, which counts from when the machine was started (so that
+/// two processes agree about a moment).
 ///
-/// Every room takes `now` as an argument; only `net::clock` and the coordinator read the clock.
+/// Pure rooms are told the time; `shard` and the control plane read it from `clock`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Nanos(pub u64);
 

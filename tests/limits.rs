@@ -339,7 +339,9 @@ fn connections_beyond_the_limit_are_told() {
     let mut over = gateway.connect();
     over.send(&chat(K1, "over", J));
     let outcome = over.finish(&[], PATIENCE);
-    assert!(outcome.answers.iter().all(|answer| answer.status() == 503), "{outcome:?}");
+    assert_eq!(outcome.answers.len(), 1, "{outcome:?}");
+    assert_eq!(outcome.answers[0].status(), 503, "{outcome:?}");
+    assert!(outcome.answers[0].has("retry-after"), "{outcome:?}");
     assert_ne!(outcome.end, End::Open);
     drop(held);
     let again = eventually(PATIENCE, || {

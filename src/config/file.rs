@@ -109,15 +109,15 @@ table! {
         pin: bool = true,
         /// Submission entries of the ring, a power of two.
         ring_entries: u32 = 4096,
-        /// Client connections held at once; more are answered 503.
+        /// Client connections held at once by a shard; 64 more at a time are answered 503 (not over TLS), the rest is closed.
         connections_max: usize = 16_384,
         /// A small block: heads of requests, slow streams.
         small_block: Size = Size::kib(4),
-        /// A large block: first reads of answers, large bodies.
+        /// A large block: first reads of answers.
         large_block: Size = Size::kib(16),
         /// Blocks of each size kept for reuse.
         blocks_kept: usize = 1024,
-        /// Idle connections kept per backend.
+        /// Idle connections that a shard keeps for each backend.
         idle_max: usize = 1024,
         /// Microseconds for which a socket spins for data before it sleeps (SO_BUSY_POLL), 0 for none.
         busy_poll_us: u32 = 0,
@@ -146,9 +146,9 @@ table! {
 
     /// Deadlines of every exchange.
     Timeouts {
-        /// The whole head of a request, from its first byte.
+        /// The whole head of a request, from its first byte; and the wait for that byte on a new connection.
         head: Time = Time::seconds(10),
-        /// Between two reads of a request's body.
+        /// A request's body: this long, and a second more for each KiB of it that has come.
         body: Time = Time::seconds(30),
         /// TCP and TLS to a backend.
         connect: Time = Time::seconds(2),

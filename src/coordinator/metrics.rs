@@ -258,7 +258,7 @@ fn times(page: &mut Page, watch: &Watch) {
     let mut family =
         page.histogram("gen_ai_client_token_usage", "Tokens per exchange, where they are known.");
     token_usage(&mut family, &called);
-    page.histogram("ringway_overhead_seconds", "The gateway's own part of an exchange.").histogram(
+    page.histogram("ringway_overhead_seconds", "From the end of a request's head until it was sent to the backend asked last, less waits in the queue and between attempts.").histogram(
         &[],
         OVERHEAD_BOUNDS,
         &totals.overhead.cumulative(OVERHEAD_BOUNDS),

@@ -108,7 +108,8 @@ fn with_a_token_only_the_two_health_paths_are_open() {
     let presence = house.enter();
     let ask = |method: &str, path: &str, line: &str| {
         let mut stream = TcpStream::connect(house.coordinator.admin().unwrap()).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nhost: x\r\n{line}content-length: 0\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{line}content-length: 0\r\n\r\n")
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer.to_lowercase()
@@ -149,7 +150,7 @@ fn too_many_wrong_tokens_are_told_to_wait_and_counted() {
     let mut stream = TcpStream::connect(house.coordinator.admin().unwrap()).unwrap();
     write!(
         stream,
-        "GET /metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer rt-0123456789abcdef01234567\r\n\r\n"
+        "GET /metrics HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer rt-0123456789abcdef01234567\r\n\r\n"
     )
     .unwrap();
     let mut page = String::new();

@@ -42,7 +42,7 @@ macro_rules! counters {
 counters! {
     ConnectionsAccepted Count "ringway_connections_accepted_total" "Client connections accepted.",
     ConnectionsClosed Count "ringway_connections_closed_total" "Client connections closed.",
-    ConnectionsRefused Count "ringway_connections_refused_total" "Client connections answered 503 and closed because the shard holds as many as it may.",
+    ConnectionsRefused Count "ringway_connections_refused_total" "Client connections over what the shard may hold: answered 503 where there is no TLS and few are at a time, and closed.",
     ConnectionsSpilled Count "ringway_connections_spilled_total" "Client connections handed to a less loaded shard at accept.",
     ConnectionsActive Gauge "ringway_connections_active" "Client connections held now.",
     AcceptFailures Count "ringway_accept_failures_total" "Accepts that failed, for example for want of file descriptors.",

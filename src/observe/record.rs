@@ -74,7 +74,7 @@ impl fmt::Debug for RequestId {
 /// with `usage_known = false`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Record {
-    /// When it was settled, Unix milliseconds.
+    /// When it began, that is when its head had been read whole: Unix milliseconds, as of the shard's last tick.
     pub at_unix_ms: u64,
     /// Its id.
     pub request_id: RequestId,
@@ -114,15 +114,16 @@ pub struct Record {
     pub usage_known: bool,
     /// Whether they are our estimate, not the backend's count.
     pub estimated: bool,
-    /// Body bytes read from the client.
+    /// Bytes read from the client: head and body, framing included; of a body that was refused, the head alone.
     pub request_bytes: u64,
-    /// Body bytes sent to the client.
+    /// Bytes written to the client: head and body, framing included.
     pub answer_bytes: u64,
-    /// First byte of the request to last byte of the answer.
+    /// From the end of the request's head to the last byte of the answer; reading the body is part of it.
     pub duration: Nanos,
-    /// First byte of the request to the first content-bearing event; `None` if there was none.
+    /// From the end of the request's head to the first content-bearing event; `None` if there was none.
     pub time_to_first_token: Option<Nanos>,
-    /// Our own part: request read to request sent, and first answer byte to written.
+    /// From the end of the head until the last attempt's request was sent, less waits in the queue and between attempts.
+    /// Reading the body, connecting and earlier attempts are part of it; what follows the sending is not.
     pub overhead: Nanos,
 }
 

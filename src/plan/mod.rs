@@ -91,15 +91,15 @@ pub struct ShardTuning {
     pub core: Option<usize>,
     /// Submission entries of the ring; the completion queue has four times as many.
     pub ring_entries: u32,
-    /// Client connections held at once; more are answered 503 and closed.
+    /// Client connections held at once; more are closed, a bound of them after a 503.
     pub connections_max: usize,
     /// Bytes of a small block: request heads, paced streams.
     pub small_block_bytes: usize,
-    /// Bytes of a large block: first read of an answer, bulk bodies.
+    /// Bytes of a large block: first read of an answer.
     pub large_block_bytes: usize,
     /// Small and large blocks kept for reuse, each.
     pub blocks_kept: usize,
-    /// Idle connections kept per backend.
+    /// Idle connections kept for each backend.
     pub idle_max: usize,
     /// Microseconds of SO_BUSY_POLL on sockets, 0 for none.
     pub busy_poll_us: u32,
@@ -110,7 +110,7 @@ pub struct ShardTuning {
 pub struct Timeouts {
     /// Whole request head, from its first byte (or from accept).
     pub head: Nanos,
-    /// Between two reads of a request body.
+    /// A request's body, and a second more for each KiB of it that has come.
     pub body: Nanos,
     /// TCP and TLS to a backend.
     pub connect: Nanos,

@@ -86,22 +86,7 @@ pub(super) async fn serve(shard: Rc<Shard>, mut accepted: Accepted) {
             }
         }
     };
-    let (reader, writer) = halves;
-    let mut client = Client {
-        inbox: shard.blocks.small(),
-        shard,
-        writer,
-        deadline,
-        address,
-        reader,
-        request_bytes: 0,
-        large: None,
-        armed: Armed::Nothing,
-        bell: None,
-        half_closed: false,
-        early: None,
-        key: None,
-    };
+    let mut client = Client::new(shard, deadline, address, halves);
     client.serve().await;
     client.shard.blocks.put(std::mem::take(&mut client.inbox));
 }
@@ -128,7 +113,47 @@ async fn proxied(shard: &Shard, accepted: &mut Accepted) -> Option<SocketAddr> {
     }
 }
 
+/// Answers the first request of a client for whom there is no room, and ends its connection.
+pub(super) async fn turn_away(shard: Rc<Shard>, accepted: Accepted) {
+    let address = accepted.client;
+    let deadline = shard.deadlines.row();
+    let Ok(socket) = accepted.into_socket(0) else { return };
+    let mut client = Client::new(shard, deadline, address, stream::plain(socket));
+    let mut head = None;
+    // Before a request nothing is said: a client may take words that it did not ask for as somebody else's.
+    if client.read_head(TURN_AWAY, &mut head).await.is_ok()
+        && let Some(head) = &head
+    {
+        exchange::turn_away(&mut client, head).await;
+        client.linger().await;
+    }
+    client.shard.blocks.put(std::mem::take(&mut client.inbox));
+}
+
 impl Client {
+    fn new(
+        shard: Rc<Shard>,
+        deadline: Deadline,
+        address: SocketAddr,
+        (reader, writer): (Reader, Writer),
+    ) -> Self {
+        Self {
+            inbox: shard.blocks.small(),
+            shard,
+            writer,
+            deadline,
+            address,
+            reader,
+            request_bytes: 0,
+            large: None,
+            armed: Armed::Nothing,
+            bell: None,
+            half_closed: false,
+            early: None,
+            key: None,
+        }
+    }
+
     async fn serve(&mut self) {
         let mut patience = self.shard.plan.timeouts.head;
         loop {
@@ -419,6 +444,8 @@ impl Client {
 
 /// Patience for a PROXY header: proxies send it at once.
 const PROXY_HEADER: Nanos = Nanos(3_000_000_000);
+/// Patience for the first byte of a request that will be refused.
+const TURN_AWAY: Nanos = Nanos(1_000_000_000);
 /// Patience for a TLS handshake.
 const TLS_HANDSHAKE: Nanos = Nanos(5_000_000_000);
 /// What an idle client has left when the shard closes: a request that was sent before it could know.

@@ -165,7 +165,7 @@ pub(super) async fn begin<'p>(
             return Err(respond::refuse(client, settle, &asked, &fault, false).await);
         }
     };
-    settle.record.request_bytes = body.end as u64;
+    settle.record.request_bytes = body.received as u64;
     if head.content_encoding.is_some()
         && let Err(fault) = decode_body(client, head, &mut body).await
     {
@@ -205,12 +205,28 @@ async fn preflight(client: &mut Client, settle: &mut Settle, asked: &Asked, head
     next
 }
 
+/// Refuses a request because the shard holds as many clients as it may.
+#[cold]
+pub(super) async fn turn_away(client: &mut Client, head: &RequestHead) {
+    let mut settle = Settle::new(&client.shard, client.address.ip());
+    settle.record.request_bytes = head.len as u64;
+    let asked = Asked::new(head, client.inbox(), None);
+    let note = "the gateway holds as many connections as it may ([shards] connections_max)";
+    let fault = Fault::new(Kind::Overloaded, note).retry_after(TURNED_AWAY_WAIT);
+    respond::refuse(client, &mut settle, &asked, &fault, false).await;
+}
+
+/// When a client that was turned away may find room.
+const TURNED_AWAY_WAIT: Nanos = Nanos(1_000_000_000);
+
 /// A request body that has been read whole.
 pub(super) struct Body {
     /// Where in the inbox; what came in chunks has been put together there, and what came compressed lies there plain.
     pub(super) span: Span,
     /// Bytes of the inbox that belong to this request.
     end: usize,
+    /// Bytes that came of it, head and framing included.
+    received: usize,
 }
 
 impl Body {
@@ -231,14 +247,16 @@ async fn read_body(client: &mut Client, head: &RequestHead) -> Result<Body, Faul
     }
     let started = client.deadline.now();
     match head.framing {
-        framing::Request::None => Ok(Body { span: Span::new(head.len, head.len), end: head.len }),
+        framing::Request::None => {
+            Ok(Body { span: Span::new(head.len, head.len), end: head.len, received: head.len })
+        }
         framing::Request::Length(length) => {
             let end = head.len + length as usize; // phases bounded it
             while client.inbox().len() < end {
                 let missing = end - client.inbox().len();
                 fill(client, missing, started, client.inbox().len() - head.len).await?;
             }
-            Ok(Body { span: Span::new(head.len, end), end })
+            Ok(Body { span: Span::new(head.len, end), end, received: end })
         }
         framing::Request::Chunked => read_chunks(client, head, started).await,
     }
@@ -249,8 +267,10 @@ async fn read_chunks(client: &mut Client, head: &RequestHead, started: Nanos) ->
     let most = client.shard.plan.limits.body_bytes;
     let mut chunks = Chunked::new(chunked::Limits::default());
     let mut end = head.len;
+    let mut received = head.len;
     loop {
-        let (decoded, read) = decode::dechunk(&mut chunks, client.inbox_mut(), end);
+        let from = end;
+        let (decoded, read) = decode::dechunk(&mut chunks, client.inbox_mut(), from);
         end = decoded;
         if (end - head.len) as u64 > most {
             let note = format!("the body has more than the limit of {most} bytes");
@@ -259,9 +279,13 @@ async fn read_chunks(client: &mut Client, head: &RequestHead, started: Nanos) ->
         match read {
             Ok(Some(next)) => {
                 client.inbox_mut().drain(end..next);
-                return Ok(Body { span: Span::new(head.len, end), end });
+                received += next - from;
+                return Ok(Body { span: Span::new(head.len, end), end, received });
             }
-            Ok(None) => client.inbox_mut().truncate(end),
+            Ok(None) => {
+                received += client.inbox().len() - from;
+                client.inbox_mut().truncate(end);
+            }
             Err(bad) => {
                 let note = format!("chunked body: {}", bad.reason);
                 return Err(Fault::new(Kind::BodyMalformed, note));
@@ -288,7 +312,7 @@ async fn decode_body(client: &mut Client, head: &RequestHead, body: &mut Body) -
     out.extend_from_slice(&client.inbox()[body.end..]);
     std::mem::swap(client.inbox_mut(), &mut out);
     client.shard.blocks.put(out);
-    *body = Body { span: Span::new(head.len, end), end };
+    *body = Body { span: Span::new(head.len, end), end, received: body.received };
     Ok(())
 }
 

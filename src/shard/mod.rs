@@ -120,6 +120,8 @@ pub(crate) struct Core {
     spill: Arc<Spill>,
     random: Cell<u64>,
     connections: Cell<usize>,
+    /// Clients that are told that there is no room for them.
+    turning_away: Cell<usize>,
     /// Listeners that may still bring a client.
     accepting: Cell<usize>,
 }
@@ -160,6 +162,7 @@ impl Shard {
             spill,
             random: Cell::new(seed(id)),
             connections: Cell::new(0),
+            turning_away: Cell::new(0),
             accepting: Cell::new(0),
         });
         let addresses = plan.backends.iter().map(|backend| &backend.addresses);
@@ -381,7 +384,7 @@ fn place(shard: &Rc<Shard>, client: Accepted) {
 fn admit(shard: &Rc<Shard>, client: Accepted) {
     if shard.connections.get() >= shard.tuning().connections_max {
         shard.numbers.add(Counter::ConnectionsRefused, 1);
-        return; // closed: a refusal in words would need a slot
+        return turn_away(shard, client);
     }
     let held = Held::new(shard);
     let shard = Rc::clone(shard);
@@ -392,6 +395,42 @@ fn admit(shard: &Rc<Shard>, client: Accepted) {
             numbers.add(Counter::Panics, 1);
         }
     });
+}
+
+/// Tells a client for whom there is no room so, if not too many are being told; else it is closed at once. A handshake of
+/// TLS, or a proxy's header, is no work for a shard that is full.
+#[cold]
+fn turn_away(shard: &Rc<Shard>, client: Accepted) {
+    let listener = &shard.plan.listeners[client.listener];
+    let is_plain = listener.tls.is_none() && !listener.proxy_protocol;
+    if !is_plain || shard.turning_away.get() >= TURNED_AWAY_MAX {
+        return;
+    }
+    let told = Told::new(&shard.core);
+    let shard = Rc::clone(shard);
+    monoio::spawn(async move {
+        let numbers = Arc::clone(&shard.numbers);
+        let _told = told;
+        if Guarded(Box::pin(connection::turn_away(shard, client))).await.is_err() {
+            numbers.add(Counter::Panics, 1);
+        }
+    });
+}
+
+/// One client that is being turned away, until it is dropped.
+struct Told(Rc<Core>);
+
+impl Told {
+    fn new(core: &Rc<Core>) -> Self {
+        core.turning_away.set(core.turning_away.get() + 1);
+        Self(Rc::clone(core))
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.turning_away.set(self.0.turning_away.get() - 1);
+    }
 }
 
 /// One listener that may still bring a client, until its loop ends. A shard that closes may hear of it before the loop
@@ -452,5 +491,7 @@ impl<F: Future> Future for Guarded<F> {
 const TICK: Duration = Duration::from_millis(10);
 /// Clients accepted before other tasks have their turn.
 const ACCEPT_BATCH: usize = 64;
+/// Clients over the bound that are told so at once; what is beyond is closed without a word (by taste).
+const TURNED_AWAY_MAX: usize = 64;
 /// Rest after a failed accept.
 const ACCEPT_PAUSE: Nanos = Nanos(50_000_000);

@@ -1,6 +1,8 @@
 //! The process: memory of large bodies, shutdown, logs, what the documentation promises.
 
 mod bodies;
+mod documents;
+mod door;
 mod log;
 mod memory;
 mod shutdown;
