@@ -4,10 +4,12 @@
 //! vector search per block looks for words that stand in almost no event, and only an event in which one is found is
 //! read. Inside JSON strings the quotes of those words are escaped, so generated text does not match.
 
+mod choices;
 mod words;
 
 use std::borrow::Cow;
 
+use self::choices::Choices;
 use self::words::{WORDS, Word};
 
 use super::usage::{self, Usage};
@@ -23,8 +25,10 @@ pub struct Meter {
     api: Api,
     /// Usage was asked for by the gateway, not by the client.
     asks_usage: bool,
-    /// Ends to be seen before the answer is complete.
-    ends_missing: u64,
+    /// The dialect's last event came (Responses, Messages).
+    ended: bool,
+    /// Chat and completions; of Messages the one that a stop reason finishes.
+    choices: Choices,
     usage: Usage,
     done: bool,
     errored: bool,
@@ -81,10 +85,8 @@ impl Meter {
         Self {
             api,
             asks_usage,
-            ends_missing: match api {
-                Api::Chat | Api::Completions => choices.max(1),
-                _ => 1,
-            },
+            ended: false,
+            choices: Choices::new(choices),
             usage: Usage::default(),
             done: false,
             errored: false,
@@ -98,12 +100,10 @@ impl Meter {
         let mut found = Found::default();
         // Behind the event in which a word was last found: each is read once for it.
         let mut seen_to = [0; Word::COUNT];
+        // From here on every event is read for its choices.
+        let mut several_from = self.choices.are_several().then_some(0);
         for (word, span) in WORDS.of(self.api).find_iter(events) {
-            if word == Word::Finish {
-                self.ends_missing = self.ends_missing.saturating_sub(ends_a_choice(events, span).into());
-                continue;
-            }
-            if span.start < seen_to[word as usize] || (word == Word::Error && !may_be_error(events, span)) {
+            if span.start < seen_to[word as usize] || !self.is_worth_reading(word, events, span) {
                 continue;
             }
             let event = around(events, span.start);
@@ -111,19 +111,27 @@ impl Meter {
             match word {
                 Word::Count => self.see_usage(event, events, &mut found),
                 Word::Error => self.errored |= Said::of(event.of(events)).is_error(),
-                Word::Status => self.see_response_end(event.of(events)),
+                Word::Last => self.see_response_end(event.of(events)),
                 Word::MessageStop => {
-                    if Said::of(event.of(events)).name() == Some(b"message_stop") {
-                        self.ends_missing = 0;
+                    self.ended |= Said::of(event.of(events)).is_any_of(&[b"message_stop"]);
+                }
+                Word::Finish if self.api == Api::Messages => self.choices.mark(0, true),
+                Word::Finish | Word::Index if several_from.is_none() => {
+                    if !self.choices.read(&Said::of(event.of(events)).data) && word == Word::Finish {
+                        self.choices.mark(0, true);
                     }
+                    several_from = self.choices.are_several().then_some(event.end);
                 }
                 Word::Done if sse::is_done(event.of(events)) => {
                     self.done = true;
                     found.end = Some(event.end);
                     break;
                 }
-                Word::Done | Word::Finish => {}
+                Word::Done | Word::Finish | Word::Index => {}
             }
+        }
+        if let Some(from) = several_from {
+            self.see_choices(&events[from..found.end.unwrap_or(events.len())]);
         }
         if self.api == Api::Responses {
             self.see_sequence(events);
@@ -139,7 +147,23 @@ impl Meter {
 
     /// Whether the answer came to a proper end: a finish reason for each choice, or the dialect's last event.
     pub fn finished(&self) -> bool {
-        self.ends_missing == 0
+        match self.api {
+            Api::Chat | Api::Completions => self.choices.all_finished(),
+            _ => self.ended,
+        }
+    }
+
+    /// Whether a body that ends here, and properly, ends before its response does: a choice has begun and has no finish
+    /// reason, or the dialect's last event has not come. `[DONE]` is an end where it belongs to the dialect, and an error
+    /// is one of its own. Fewer choices than were asked for are for the backend to answer for.
+    pub fn is_cut(&self) -> bool {
+        let is_complete = match self.api {
+            Api::Chat | Api::Completions => self.done || self.choices.none_is_open(),
+            Api::Messages => self.ended || self.choices.none_is_open(),
+            Api::Responses => self.ended,
+            _ => true,
+        };
+        !is_complete && !self.errored
     }
 
     /// Whether `[DONE]` came.
@@ -157,6 +181,10 @@ impl Meter {
         self.sequence
     }
 
+    fn takes_choices(&self) -> bool {
+        matches!(self.api, Api::Chat | Api::Completions)
+    }
+
     fn see_usage(&mut self, event: Span, events: &[u8], found: &mut Found) {
         let said = Said::of(event.of(events));
         let (Some(usage), _) = usage::last_in(&said.data) else {
@@ -169,10 +197,29 @@ impl Meter {
     }
 
     fn see_response_end(&mut self, event: &[u8]) {
-        match Said::of(event).name() {
-            Some(b"response.completed" | b"response.incomplete") => self.ends_missing = 0,
-            Some(b"response.failed") => (self.ends_missing, self.errored) = (0, true),
-            _ => {}
+        let said = Said::of(event);
+        if said.is_any_of(&[b"response.completed", b"response.incomplete", b"response.cancelled"]) {
+            self.ended = true;
+        } else if said.is_any_of(&[b"response.failed"]) {
+            (self.ended, self.errored) = (true, true);
+        }
+    }
+
+    /// Whether an event may say what its word stands for; only then it is read.
+    fn is_worth_reading(&self, word: Word, events: &[u8], span: Span) -> bool {
+        match word {
+            Word::Error => may_be_error(events, span),
+            Word::Finish if self.api == Api::Messages => ends_a_choice(events, span, b"\"stop_reaso"),
+            Word::Finish => ends_a_choice(events, span, b"\"finish_reaso"),
+            Word::Index => events[..span.start].ends_with(b"\"inde"),
+            _ => true,
+        }
+    }
+
+    fn see_choices(&mut self, events: &[u8]) {
+        let rest = &events[sse::last_boundary(events)..];
+        for event in sse::events(events).map(|span| span.of(events)).chain([rest]) {
+            self.choices.read(&Said::of(event).data);
         }
     }
 
@@ -199,14 +246,24 @@ impl Meter {
             return false;
         }
         let words = &*WORDS;
-        let begun = self.finished()
-            || match self.api {
-                Api::Responses => words.response_delta.find(events).is_some(),
-                Api::Messages => words.message_delta.find(events).is_some(),
-                _ => words.text.iter().any(|name| {
-                    name.find_iter(events).any(|at| is_filled(&events[at + name.needle().len()..]))
-                }),
-            };
+        let at = match self.api {
+            Api::Responses => words.response_delta.find(events),
+            Api::Messages => words.message_delta.find(events),
+            _ => words
+                .text
+                .iter()
+                .filter_map(|name| {
+                    name.find_iter(events).find(|at| is_filled(&events[at + name.needle().len()..]))
+                })
+                .min(),
+        };
+        if let Some(at) = at
+            && self.takes_choices()
+        {
+            // Should another choice come, this one has begun.
+            self.choices.read(&Said::of(around(events, at).of(events)).data);
+        }
+        let begun = at.is_some() || self.finished();
         self.first_token_bytes = match begun {
             true => 0,
             false => self.first_token_bytes.saturating_sub(events.len()),
@@ -235,12 +292,14 @@ fn sequence_number(event: &[u8]) -> Option<u64> {
     json::unsigned(&digits[..length])
 }
 
-/// Whether a key's end, its colon and its value's quote are those of a finish reason that ends a choice. An empty reason,
-/// which some backends send on every chunk, ends nothing.
-fn ends_a_choice(events: &[u8], span: Span) -> bool {
-    let key = events[..span.start].strip_suffix(b"\"finish_reaso");
+/// Whether a key's end belongs to this key, and the value behind it is a finish reason. An empty reason, which some backends
+/// send on every chunk, ends nothing.
+fn ends_a_choice(events: &[u8], span: Span, key: &[u8]) -> bool {
+    let begun = events[..span.start].strip_suffix(key);
+    let value = after_blanks(&events[span.start + "n\"".len()..]).strip_prefix(b":").map(after_blanks);
     // A quote behind a backslash opens nothing: it is a part of some other key's name.
-    key.is_some_and(|before| !before.ends_with(b"\\")) && events.get(span.end) != Some(&b'"')
+    begun.is_some_and(|before| !before.ends_with(b"\\"))
+        && value.is_some_and(|value| value.starts_with(b"\"") && choices::is_reason(value))
 }
 
 /// Whether the word is a JSON string (in generated text its quotes are escaped) or the value of an `event` line: only
@@ -272,16 +331,17 @@ impl<'a> Said<'a> {
         Self { name: lines.name, data }
     }
 
-    /// Its `event` line, or what its data says of its type.
-    fn name(&self) -> Option<&[u8]> {
-        self.name.or_else(|| {
+    /// Whether its `event` line, or what its data says of its type, is one of these.
+    fn is_any_of(&self, names: &[&[u8]]) -> bool {
+        let is_type = || {
             let value = member(&self.data, "type")?.value.of(&self.data);
-            value.strip_prefix(b"\"")?.strip_suffix(b"\"")
-        })
+            Some(names.contains(&value.strip_prefix(b"\"")?.strip_suffix(b"\"")?))
+        };
+        self.name.is_some_and(|name| names.contains(&name)) || is_type() == Some(true)
     }
 
     fn is_error(&self) -> bool {
-        matches!(self.name(), Some(b"error" | b"response.failed"))
+        self.is_any_of(&[b"error", b"response.failed"])
             || member(&self.data, "error").is_some_and(|error| error.kind != json::Kind::Null)
     }
 }

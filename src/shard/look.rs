@@ -74,12 +74,17 @@ impl Look {
         }
         let boundary = start + sse::last_boundary(&block[start..payload.end]);
         // At the end of the body there is no rest to wait for: what is left is read as the event it is.
-        let whole = if ended { payload.end } else { boundary };
-        self.mid_event = boundary < whole;
+        let mut whole = if ended { payload.end } else { boundary };
         let events = meter.events(&block[start..whole]);
+        if ended && meter.is_cut() {
+            // The error record that follows must not be joined with an event that lacks its blank line.
+            whole = boundary;
+        }
+        self.mid_event = boundary < whole;
         self.events += count_events(self.api, &block[start..whole]);
         let (whole, held_from) = match events.end {
             Some(end) => (start + end, payload.end),
+            None if ended => (whole, payload.end),
             None => (whole, whole),
         };
         let pieces = match events.drop.filter(|drop| start + drop.end <= whole) {
@@ -106,11 +111,16 @@ impl Look {
         }
     }
 
+    /// Whether a body that has ended, and properly, is a stream that did not come to its own end.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(&self.meter, Kind::Events(meter) if self.passed_unread == 0 && meter.is_cut())
+    }
+
     /// What a finished stream lacks because its server sends no `[DONE]`. A last event without its blank line gets that
     /// first, or the two would be read as one.
     pub(super) fn missing_end(&self) -> Option<&'static [u8]> {
         let Kind::Events(meter) = &self.meter else { return None };
-        match meter.finished() && !meter.done() && self.takes_done() {
+        match !meter.is_cut() && !meter.errored() && !meter.done() && self.takes_done() {
             true if self.mid_event => Some(b"\n\ndata: [DONE]\n\n"),
             true => Some(b"data: [DONE]\n\n"),
             false => None,

@@ -31,7 +31,6 @@ impl Answer {
             },
             true => match self.opening(api) {
                 Opening::Failed(note) => note,
-                Opening::Nothing if self.decoded.ended => "the backend's stream ended before its first event",
                 _ => return None,
             },
         };
@@ -95,7 +94,15 @@ impl Answer {
                 return Opening::Content;
             }
         }
-        reached
+        match reached {
+            Opening::Nothing if self.decoded.ended => {
+                Opening::Failed("the backend's stream ended before its first event")
+            }
+            Opening::Preamble if self.decoded.ended && meter.is_cut() => {
+                Opening::Failed("the backend's stream ended before any content")
+            }
+            reached => reached,
+        }
     }
 }
 

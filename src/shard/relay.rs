@@ -39,7 +39,7 @@ pub(super) struct Relay<'a> {
     turn: Turn,
     /// After this write the answer is over.
     last: bool,
-    /// The chunked coding is broken: what was written is all there is.
+    /// The chunked coding is broken, or a stream ended before its response: what was written is all there is.
     is_broken: bool,
     /// The client has a head already.
     headless: bool,
@@ -178,7 +178,10 @@ impl<'a> Relay<'a> {
                     }
                     Poll::Ready((Ok(()), block)) => {
                         if self.is_broken {
-                            return Poll::Ready(Err(cut("the backend's chunked coding is broken")));
+                            return Poll::Ready(Err(cut(match self.answer.decoded.ended {
+                                true => "the backend's stream ended without a finish reason",
+                                false => "the backend's chunked coding is broken",
+                            })));
                         }
                         if self.last {
                             client.shard.blocks.put(block);
@@ -203,6 +206,8 @@ impl<'a> Relay<'a> {
         let block = std::mem::take(&mut self.answer.block);
         let ended = self.answer.decoded.ended;
         let found = self.look.take(&block, Span::new(self.answer.head.len, block.len()), ended);
+        self.is_broken = ended && self.look.is_cut();
+        let ended = ended && !self.is_broken;
         self.first(client, found.first_token);
         let now = clock::now();
         if ended {
@@ -237,8 +242,10 @@ impl<'a> Relay<'a> {
     fn received(&mut self, client: &mut Client, (read, mut block): Outcome<usize>) -> Result<(), Broken> {
         self.decode(read, &mut block)?;
         let ended = self.answer.decoded.ended;
-        self.last = ended;
         let found = self.look.take(&block, Span::new(HEADROOM, block.len()), ended);
+        self.is_broken |= ended && self.look.is_cut();
+        let ended = ended && !self.is_broken;
+        self.last = ended;
         self.first(client, found.first_token);
         if ended {
             self.release(clock::now());

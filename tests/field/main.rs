@@ -19,5 +19,6 @@ mod ids;
 mod network;
 mod process;
 mod statuses;
+mod stream_ends;
 mod timing;
 mod tokens;

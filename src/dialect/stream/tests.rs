@@ -317,9 +317,89 @@ fn an_event_that_lacks_only_its_blank_line_is_told_from_one_that_is_cut() {
 
 #[test]
 fn a_word_right_behind_the_cr_that_ends_an_event_is_of_the_next() {
-    let mut meter = Meter::new(Api::Responses, 1, false);
-    meter.events(b"event: response.completed\rdata: {}\r\r\"status\":\"completed\"\n\n");
-    assert!(!meter.finished());
+    let events = b"data: a\r\rmessage_stop\n\n";
+    assert_eq!(around(events, 9), Span::new(9, events.len()));
+}
+
+fn chunk(index: usize, rest: &str) -> String {
+    format!("data: {{\"id\":\"c\",\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"a\"}}{rest}}}]}}\n\n")
+}
+
+const STOP: &str = r#","finish_reason":"stop""#;
+
+/// Whether a stream that ends behind these events is cut, fed event by event and as one block.
+fn is_cut(api: Api, choices: u64, events: &[String]) -> bool {
+    let (mut one, mut all) = (Meter::new(api, choices, false), Meter::new(api, choices, false));
+    events.iter().for_each(|event| {
+        one.events(event.as_bytes());
+    });
+    all.events(events.concat().as_bytes());
+    assert_eq!(one.is_cut(), all.is_cut(), "{events:?}");
+    one.is_cut()
+}
+
+#[test]
+fn a_choice_that_has_begun_has_to_finish() {
+    let open = |index| chunk(index, r#","finish_reason":null"#);
+    let end = |index| chunk(index, STOP);
+    for (choices, events, cut) in [
+        (1, vec![], true),
+        (1, vec![open(0)], true),
+        (1, vec![open(0), end(0)], false),
+        (1, vec![open(0), open(1), end(0)], true),
+        (1, vec![open(0), open(1), end(1)], true),
+        (1, vec![open(0), open(1), end(1), end(0)], false),
+        (2, vec![open(0), open(1), end(0)], true),
+        (2, vec![open(0), end(0)], false),
+        (2, vec![open(0), end(0), open(1)], true),
+        (3, vec![open(2), end(2), end(0), end(1)], false),
+        (1, vec![end(1)], false),
+        (1, vec![open(0), DONE.to_owned()], false),
+        (1, vec![open(0), USAGE.to_owned()], true),
+        (1, vec![open(0), "data: {\"error\":{\"message\":\"x\"}}\n\n".to_owned()], false),
+    ] {
+        for api in [Api::Chat, Api::Completions] {
+            assert_eq!(is_cut(api, choices, &events), cut, "{choices} {events:?}");
+        }
+    }
+    assert!(!is_cut(Api::Embeddings, 1, &[]));
+}
+
+#[test]
+fn a_reason_may_be_written_in_many_ways() {
+    for reason in ["\"stop\"", "\"eos\"", "\"\\u0073top\"", "\"end_turn\""] {
+        for key in ["\"finish_reason\":", "\"finish_reason\": ", "\"finish_reason\" : ", "\"finish_reason\" :"] {
+            assert!(!is_cut(Api::Chat, 1, &[chunk(0, &format!(",{key}{reason}"))]), "{key}{reason}");
+        }
+    }
+    for none in ["null", "\"\"", "\"null\""] {
+        assert!(is_cut(Api::Chat, 1, &[chunk(0, &format!(",\"finish_reason\":{none}"))]), "{none}");
+    }
+}
+
+#[test]
+fn an_index_of_a_tool_call_is_no_choice() {
+    let call = "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"function\":{\"arguments\":\"{}\"}}]}}]}\n\n";
+    assert!(!is_cut(Api::Chat, 1, &[chunk(0, ""), call.to_owned(), chunk(0, STOP)]));
+    assert!(is_cut(Api::Chat, 1, &[chunk(0, ""), call.to_owned()]));
+}
+
+#[test]
+fn typed_events_end_with_their_last_or_a_reason() {
+    let typed = |kind: &str, rest: &str| format!("event: {kind}\ndata: {{\"type\":\"{kind}\"{rest}}}\n\n");
+    for last in ["response.completed", "response.incomplete", "response.cancelled", "response.failed"] {
+        let last = typed(last, "");
+        assert!(!is_cut(Api::Responses, 1, &[last.clone()]), "{last}");
+        let named_otherwise = last.replacen("event: response", "event: message\nid: ", 1);
+        assert!(!is_cut(Api::Responses, 1, &[named_otherwise]), "{last}");
+    }
+    for other in ["response.created", "response.web_search_call.completed", "response.output_item.done"] {
+        assert!(is_cut(Api::Responses, 1, &[typed(other, "")]), "{other}");
+    }
+    let delta = |reason: &str| typed("message_delta", &format!(",\"delta\":{{\"stop_reason\":{reason}}}"));
+    assert!(is_cut(Api::Messages, 1, &[typed("message_start", ""), delta("null")]));
+    assert!(!is_cut(Api::Messages, 1, &[typed("message_start", ""), delta("\"end_turn\"")]));
+    assert!(!is_cut(Api::Messages, 1, &[typed("message_stop", "")]));
 }
 
 #[test]

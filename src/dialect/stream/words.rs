@@ -16,10 +16,12 @@ pub(super) enum Word {
     Count,
     /// The end of a key that is a finish reason, with a string for a value.
     Finish,
+    /// The end of a key that is an index, of a choice that is not the first or of a tool call.
+    Index,
     Done,
     Error,
-    /// Responses: in no delta event.
-    Status,
+    /// Responses: the end of the name of the last event, and of few others.
+    Last,
     MessageStop,
 }
 
@@ -36,13 +38,28 @@ const OPENAI: Patterns = &[
     (Word::Count, "_tokens\""),
     (Word::Finish, "n\":\""),
     (Word::Finish, "n\": \""),
+    (Word::Finish, "n\" :"),
+    (Word::Index, "x\":1"),
+    (Word::Index, "x\": 1"),
     (Word::Done, "[DONE]"),
     (Word::Error, "error"),
 ];
-const RESPONSES: Patterns =
-    &[(Word::Count, "_tokens\""), (Word::Status, "\"status\""), (Word::Error, "error")];
-const MESSAGES: Patterns =
-    &[(Word::Count, "_tokens\""), (Word::MessageStop, "message_stop"), (Word::Error, "error")];
+const RESPONSES: Patterns = &[
+    (Word::Count, "_tokens\""),
+    (Word::Last, ".completed"),
+    (Word::Last, ".incomplete"),
+    (Word::Last, ".failed"),
+    (Word::Last, ".cancelled"),
+    (Word::Error, "error"),
+];
+const MESSAGES: Patterns = &[
+    (Word::Count, "_tokens\""),
+    (Word::Finish, "n\":\""),
+    (Word::Finish, "n\": \""),
+    (Word::Finish, "n\" :"),
+    (Word::MessageStop, "message_stop"),
+    (Word::Error, "error"),
+];
 
 /// Searches for several words at once.
 pub(super) struct Search {
