@@ -199,7 +199,7 @@ table! {
         body: Size = Size::mib(32),
         /// What a client may send ahead of its answer, beside the request in work; more closes its connection.
         body_buffer: Size = Size::mib(1),
-        /// One event of a stream that is looked into for usage; a longer one passes unread.
+        /// One event of a stream that is held until it is whole; a longer one is passed on in pieces, and read as it passes.
         event: Size = Size::kib(64),
         /// Attempts for one exchange and model, the first included.
         attempts: u32 = 3,

@@ -5,11 +5,13 @@
 //! read. Inside JSON strings the quotes of those words are escaped, so generated text does not match.
 
 mod choices;
+mod long;
 mod words;
 
 use std::borrow::Cow;
 
 use self::choices::Choices;
+use self::long::Long;
 use self::words::{WORDS, Word};
 
 use super::usage::{self, Usage};
@@ -20,7 +22,6 @@ use crate::wire::{json, sse};
 /// Follows one event stream of an endpoint.
 ///
 /// Cost: `bench/dialect.rs`. Events are not counted: finding each boundary would cost as much as everything else.
-#[derive(Clone, Debug)]
 pub struct Meter {
     api: Api,
     /// Usage was asked for by the gateway, not by the client.
@@ -36,6 +37,8 @@ pub struct Meter {
     first_token_bytes: usize,
     /// Responses only: the last `sequence_number` and one.
     sequence: u64,
+    /// The event that passes in pieces because it is too long to be held.
+    long: Option<Box<Long>>,
 }
 
 /// What a block of events holds that the relay has to act on.
@@ -92,6 +95,7 @@ impl Meter {
             errored: false,
             first_token_bytes: FIRST_TOKEN_BYTES_MAX,
             sequence: 0,
+            long: None,
         }
     }
 
@@ -138,6 +142,37 @@ impl Meter {
         }
         found.first_token = self.see_first_token(events);
         found
+    }
+
+    /// Takes in a piece of an event that is too long to be held: from its first byte on, up to the call that returns where
+    /// it ends. What it says counts from its end on. In pieces no event is dropped.
+    pub fn piece(&mut self, piece: &[u8]) -> Option<usize> {
+        let long = self.long.get_or_insert_with(|| Box::new(Long::new()));
+        let end = long.feed(piece, &mut self.choices)?;
+        self.end_piece();
+        Some(end)
+    }
+
+    /// The body has ended: what has come of a long event is all of it.
+    pub fn end_piece(&mut self) {
+        let Some(long) = self.long.take() else { return };
+        if let Some(usage) = long.usage() {
+            self.usage.merge(usage);
+        }
+        self.errored |= long.has_error() || long.is_any_of(&[b"error", b"response.failed"]);
+        match self.api {
+            Api::Responses => {
+                self.ended |= long.is_any_of(&LAST) || long.is_any_of(&[b"response.failed"]);
+                self.sequence = long.sequence().map_or(self.sequence, |number| number.saturating_add(1));
+            }
+            Api::Messages => {
+                self.ended |= long.is_any_of(&[b"message_stop"]);
+                if long.has_stop_reason() {
+                    self.choices.mark(0, true);
+                }
+            }
+            _ => self.done |= long.is_done(),
+        }
     }
 
     /// The counts reported last.
@@ -198,7 +233,7 @@ impl Meter {
 
     fn see_response_end(&mut self, event: &[u8]) {
         let said = Said::of(event);
-        if said.is_any_of(&[b"response.completed", b"response.incomplete", b"response.cancelled"]) {
+        if said.is_any_of(&LAST) {
             self.ended = true;
         } else if said.is_any_of(&[b"response.failed"]) {
             (self.ended, self.errored) = (true, true);
@@ -271,6 +306,9 @@ impl Meter {
         self.first_token_bytes == 0
     }
 }
+
+/// The last events of a Responses stream, but for the one that is an error.
+const LAST: [&[u8]; 3] = [b"response.completed", b"response.incomplete", b"response.cancelled"];
 
 /// Whether what is left when a body ends by a close is nothing, or an event that lacks its blank line only: one that is
 /// cut makes the whole answer a cut one, whatever it had said before.

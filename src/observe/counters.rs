@@ -53,7 +53,7 @@ counters! {
     ExchangesActive Gauge "ringway_exchanges_active" "Requests being served now.",
     StreamsActive Gauge "ringway_streams_active" "Streamed answers being relayed now.",
     EventsRelayed Count "ringway_events_relayed_total" "Stream events relayed.",
-    EventsPassedUnread Count "ringway_events_passed_unread_total" "Stream events longer than the limit for looking into them, passed unread.",
+    EventsInPieces Count "ringway_events_in_pieces_total" "Stream events longer than [limits] event, read and passed on in pieces.",
     Heartbeats Count "ringway_heartbeats_total" "Signs of life sent to clients whose streams were silent.",
     AnswersConverted Count "ringway_answers_converted_total" "Answers turned into the shape that was asked for: a body into a stream, vectors into base64.",
     BackendDials Count "ringway_backend_dials_total" "Connections opened to backends.",

@@ -155,7 +155,7 @@ pub struct Limits {
     pub body_bytes: u64,
     /// What a client may send ahead of its answer, beside the request in work.
     pub body_buffer_bytes: usize,
-    /// One SSE event that is looked into; a longer one passes unread.
+    /// One SSE event that is held until it is whole; a longer one is read as it passes.
     pub event_bytes: usize,
     /// Attempts for one exchange and model, the first included.
     pub attempts: u32,

@@ -11,10 +11,10 @@ pub(super) struct Look {
     /// The client holds the beginning of an event, not its end.
     mid_event: bool,
     api: Api,
-    /// Longest beginning of an event that is held back.
+    /// Longest beginning of an event that is held back; a longer one is read as it passes.
     event_bytes_max: usize,
     events: u64,
-    passed_unread: u64,
+    in_pieces: u64,
     meter: Kind,
 }
 
@@ -34,14 +34,14 @@ impl Look {
             api: api.streams_as(),
             event_bytes_max,
             events: 0,
-            passed_unread: 0,
+            in_pieces: 0,
             meter: Kind::Events(meter),
         }
     }
 
     pub(super) fn body(api: Api) -> Self {
         let meter = Kind::Body(BodyMeter::default());
-        Self { mid_event: false, api, event_bytes_max: 0, events: 0, passed_unread: 0, meter }
+        Self { mid_event: false, api, event_bytes_max: 0, events: 0, in_pieces: 0, meter }
     }
 
     pub(super) fn coded(api: Api) -> Self {
@@ -63,14 +63,20 @@ impl Look {
         };
         let mut start = payload.start;
         if self.mid_event {
-            match sse::next_boundary(payload.of(block), 0) {
+            match meter.piece(payload.of(block)) {
                 Some(end) => start += end,
-                None => return Found::all(payload, false),
+                None => {
+                    if ended {
+                        meter.end_piece();
+                    }
+                    return Found::all(payload, false);
+                }
             }
             self.mid_event = false;
+            self.events += 1;
         }
         if meter.done() {
-            return Found::none(payload.start);
+            return Found::up_to(payload.start, start);
         }
         let boundary = start + sse::last_boundary(&block[start..payload.end]);
         // At the end of the body there is no rest to wait for: what is left is read as the event it is.
@@ -94,8 +100,9 @@ impl Look {
         let held = Span::new(held_from, payload.end);
         let mut found = Found { pieces, held, first_token: events.first_token };
         if held.len() > self.event_bytes_max {
-            self.passed_unread += 1;
+            self.in_pieces += 1;
             self.mid_event = true;
+            meter.piece(held.of(block));
             found.pass_held();
         }
         found
@@ -113,7 +120,7 @@ impl Look {
 
     /// Whether a body that has ended, and properly, is a stream that did not come to its own end.
     pub(super) fn is_cut(&self) -> bool {
-        matches!(&self.meter, Kind::Events(meter) if self.passed_unread == 0 && meter.is_cut())
+        matches!(&self.meter, Kind::Events(meter) if meter.is_cut())
     }
 
     /// What a finished stream lacks because its server sends no `[DONE]`. A last event without its blank line gets that
@@ -175,9 +182,9 @@ impl Look {
         }
     }
 
-    /// Events that were too long to be read whole.
-    pub(super) fn unread_count(&self) -> u64 {
-        self.passed_unread
+    /// Events that were too long to be held.
+    pub(super) fn pieces_count(&self) -> u64 {
+        self.in_pieces
     }
 }
 
@@ -196,10 +203,10 @@ impl Found {
         Self { pieces: [payload, end], held: end, first_token }
     }
 
-    /// Nothing for the client.
-    fn none(at: usize) -> Self {
-        let none = Span::new(at, at);
-        Self { pieces: [none, none], held: none, first_token: false }
+    /// What ends the last event; nothing behind it is for the client.
+    fn up_to(start: usize, end: usize) -> Self {
+        let none = Span::new(end, end);
+        Self { pieces: [Span::new(start, end), none], held: none, first_token: false }
     }
 
     fn pass_held(&mut self) {
@@ -218,3 +225,77 @@ fn count_events(api: Api, bytes: &[u8]) -> u64 {
 
 /// Of a stream whose writer flushes every event: about what one takes compressed. Taste, to the charged one's good.
 const CODED_BYTES_PER_TOKEN: u64 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is known at the end of a stream, and what was passed of it.
+    #[derive(PartialEq, Debug)]
+    struct Told {
+        usage: Usage,
+        cut: bool,
+        errored: bool,
+        done: bool,
+        sequence: u64,
+        passed: Vec<u8>,
+    }
+
+    /// Reads of `stream` that end where `cuts` say, with what is held in front of each as the relay puts it there.
+    fn told(api: Api, stream: &[u8], cuts: &[usize], event_bytes_max: usize) -> Told {
+        let mut look = Look::events(api, Meter::new(api, 1, false), event_bytes_max);
+        let (mut passed, mut held, mut from) = (Vec::new(), Vec::new(), 0);
+        for &cut in cuts.iter().chain([&stream.len()]) {
+            let block = [&held[..], &stream[from..cut]].concat();
+            from = cut;
+            let found = look.take(&block, Span::new(0, block.len()), cut == stream.len());
+            found.pieces.iter().for_each(|piece| passed.extend_from_slice(piece.of(&block)));
+            held = found.held.of(&block).to_vec();
+        }
+        let Kind::Events(meter) = &look.meter else { unreachable!("events were asked for") };
+        let (usage, sequence) = (*meter.usage(), meter.sequence());
+        Told { usage, cut: look.is_cut(), errored: look.errored(), done: meter.done(), sequence, passed }
+    }
+
+    const RESPONSES: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0}\n\n\
+        event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"error\":null,\"tools\":[{\"description\":\"a \\\"usage\\\":{\\\"input_tokens\\\":1}\",\"usage\":{}}],\"usage\":{\"input_tokens\":75000,\"output_tokens\":9,\"total_tokens\":75009},\"user\":null},\"sequence_number\":7}\n\n";
+    const RESPONSES_LATE: &str = "data: {\"response\":{\"usage\":{\"input_tokens\":3,\"output_tokens\":4,\"total_tokens\":7}},\"type\":\"response.failed\",\"sequence_number\":3}\r\n\r\n: bye\r\n\r\n";
+    const CHAT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":null},{\"index\":1,\"delta\":{\"content\":\"data: [DONE]\"},\"finish_reason\":null}]}\n\n\
+        data: {\"choices\":[{\"index\":1,\"delta\":{\"tool_calls\":[{\"index\":2}]},\"finish_reason\":\"stop\"},{\"finish_reason\":\"length\",\"index\":0}],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":5,\"total_tokens\":15}}\n\ndata: [DONE]\n\n";
+    const CHAT_OPEN: &str = "data: {\"choices\":[{\"index\":0,\"text\":\"a\",\"finish_reason\":\"\"}]}\n\n\
+        data: {\"choices\":\ndata: [{\"index\":1,\"text\":\"b\",\"finish_reason\":\"stop\"}]}\n\n";
+    const CHAT_ERROR: &str = "data: {\"choices\":[],\"error\":{\"message\":\"x\"}}\r\rdata: {\"error\":null}\n\n";
+    const MESSAGES: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":30,\"output_tokens\":1},\"stop_reason\":null}}\n\n\
+        event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":12}}\n\n";
+    const MESSAGES_STOP: &str = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    const MESSAGES_ERROR: &str = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
+
+    #[test]
+    fn an_event_of_any_length_says_the_same_at_every_cut() {
+        for (api, stream) in [
+            (Api::Responses, RESPONSES),
+            (Api::Responses, RESPONSES_LATE),
+            (Api::Chat, CHAT),
+            (Api::Completions, CHAT_OPEN),
+            (Api::Chat, CHAT_ERROR),
+            (Api::Messages, MESSAGES),
+            (Api::Messages, MESSAGES_STOP),
+            (Api::Messages, MESSAGES_ERROR),
+        ] {
+            let stream = stream.as_bytes();
+            let whole = told(api, stream, &[], usize::MAX);
+            assert_eq!(whole.passed, stream, "{}", stream.escape_ascii());
+            for event_bytes_max in [0, 20, 90] {
+                for first in 1..stream.len() {
+                    for second in [first, (first + 9).min(stream.len() - 1)] {
+                        let cut = told(api, stream, &[first, second], event_bytes_max);
+                        assert_eq!(cut, whole, "{first}, {second}, {event_bytes_max}: {}", stream.escape_ascii());
+                    }
+                }
+                let every: Vec<usize> = (1..stream.len()).collect();
+                let bytes = told(api, stream, &every, event_bytes_max);
+                assert_eq!(bytes, whole, "{event_bytes_max}: {}", stream.escape_ascii());
+            }
+        }
+    }
+}

@@ -449,7 +449,7 @@ impl<'a> Relay<'a> {
         numbers.add(Counter::BytesFromBackends, self.read_bytes);
         numbers.add(Counter::BytesToClients, self.written_bytes);
         numbers.add(Counter::EventsRelayed, self.look.event_count());
-        numbers.add(Counter::EventsPassedUnread, self.look.unread_count());
+        numbers.add(Counter::EventsInPieces, self.look.pieces_count());
     }
 
     /// Hands what the answer has used so far to the settlement.

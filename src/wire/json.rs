@@ -8,6 +8,7 @@
 
 mod find;
 mod front;
+mod scan;
 mod text;
 
 use memchr::memchr2;
@@ -16,6 +17,7 @@ use super::framing;
 use crate::units::Span;
 pub use find::{Finder, Found, find_object};
 pub use front::{Begun, Front, front};
+pub use scan::{Scan, Seen, Token};
 pub use text::{escape, escape_bytes, key_is, key_is_caseless, quote, string, unescape};
 
 /// The deepest nesting accepted.

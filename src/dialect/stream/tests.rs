@@ -235,11 +235,15 @@ fn a_responses_stream_is_followed() {
         r#","response":{"status":"in_progress","error":null,"max_output_tokens":null,"usage":null}"#,
     );
     let delta = event("response.output_text.delta", 1, r#","delta":"a""#);
-    let mut meter = Meter::new(Api::Responses, 1, false);
-    assert_eq!(firsts(&fed(&mut meter, &[&created, &delta])), [false, true]);
+    let begun = || {
+        let mut meter = Meter::new(Api::Responses, 1, false);
+        assert_eq!(firsts(&fed(&mut meter, &[&created, &delta])), [false, true]);
+        meter
+    };
+    let mut meter = begun();
     assert!(!meter.finished() && !meter.errored() && !meter.usage().seen);
     assert_eq!(meter.sequence(), 2);
-    let mut behind = meter.clone();
+    let mut behind = begun();
     behind.events(format!("{}: ping\n\n", event("response.output_text.delta", 7, "")).as_bytes());
     assert_eq!(behind.sequence(), 8, "the last event that has a number counts");
     for (kind, errored) in
@@ -247,7 +251,7 @@ fn a_responses_stream_is_followed() {
     {
         let rest =
             r#","response":{"status":"x","usage":{"input_tokens":3,"output_tokens":4,"total_tokens":7}}"#;
-        let mut meter = meter.clone();
+        let mut meter = begun();
         meter.events(event(kind, 9, rest).as_bytes());
         assert!(meter.finished());
         assert_eq!(meter.errored(), errored);
