@@ -379,16 +379,15 @@ fn the_content_type_decides() {
     assert!(message.text() == json || judge(&message.text()).1 == Ending::Finished, "{message:?}");
 }
 
-/// L25: a BOM, comments and odd lines pass byte for byte.
+/// L25: comments and odd lines beside data pass byte for byte; a BOM, which costs SDKs the first event, does not, nor does a
+/// comment of its own behind an id, which openai-python takes for an event without data.
 #[test]
 fn odd_lines_pass() {
-    let body = format!(
-        "\u{feff}: comment\n\nid: 7\nretry: 100\n{}{}{}: end\n\n{DONE}",
-        content("a"),
-        content("b"),
-        finish()
-    );
-    identical("openai-compatible", &body, ASK);
+    let said = format!("id: 7\nretry: 100\n{}{}{}", content("a"), content("b"), finish());
+    let body = format!("\u{feff}: comment\n\n{said}: end\n\n{DONE}");
+    for message in relayed("openai-compatible", body.as_bytes(), ASK) {
+        assert_eq!(message.text(), format!(": comment\n\n{said}{DONE}"));
+    }
 }
 
 /// L27: a coding nobody asked for passes byte for byte, for the client knows it. One event and `[DONE]`, in gzip.

@@ -73,6 +73,24 @@ pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
     Verdict::Sound
 }
 
+/// Whether a body begins like an event stream, whatever its label says; `None` if too little has come.
+pub fn is_stream(body: &[u8]) -> Option<bool> {
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    let fields: [&[u8]; 5] = [b":", b"data:", b"event:", b"id:", b"retry:"];
+    match () {
+        () if text.is_empty() => None,
+        () if fields.iter().any(|field| text.starts_with(field)) => Some(true),
+        () if fields.iter().any(|field| field.starts_with(text))
+            || body.len() < 3 && BOM.starts_with(body) =>
+        {
+            None
+        }
+        () => Some(false),
+    }
+}
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// Judges a whole event of a stream; `None` if it has no data. The first event with data decides.
 pub fn event(api: Api, event: &[u8]) -> Option<Verdict> {
     let lines = sse::event(event);
@@ -202,6 +220,20 @@ mod tests {
         let padded = format!("{}{{\"error\":1}}", "\n".repeat(2 * FRONT_BYTES_MAX));
         assert!(matches!(body(Api::Chat, padded.as_bytes(), false), Verdict::Failed(_)));
         assert_eq!(body(Api::Chat, &padded.as_bytes()[..2 * FRONT_BYTES_MAX], false), Verdict::Unclear);
+    }
+
+    #[test]
+    fn a_stream_is_told_by_its_first_field() {
+        for stream in ["data: {}", "event: x", ": ping", "id:1", "retry: 3", "\u{feff}data:", "\r\n\ndata: x"]
+        {
+            assert_eq!(is_stream(stream.as_bytes()), Some(true), "{stream:?}");
+            for cut in 0..stream.len() {
+                assert_ne!(is_stream(&stream.as_bytes()[..cut]), Some(false), "{stream:?} cut at {cut}");
+            }
+        }
+        for other in ["{\"data\":1}", "datum", "<html>", "error: x", "[1]", "data"] {
+            assert_eq!(is_stream(other.as_bytes()), (other != "data").then_some(false), "{other:?}");
+        }
     }
 
     #[test]

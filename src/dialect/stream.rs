@@ -6,12 +6,14 @@
 
 mod choices;
 mod long;
+mod records;
 mod words;
 
 use std::borrow::Cow;
 
 use self::choices::Choices;
 use self::long::Long;
+pub use self::records::Records;
 use self::words::{WORDS, Word};
 
 use super::usage::{self, Usage};

@@ -93,12 +93,14 @@ impl<'a> Attempt<'a> {
     /// Decodes what came with the head, and waits for as much as the answer is opened with.
     async fn open(&mut self, answer: &mut Answer, patience: &Patience<'_>) -> Result<(), Fault> {
         let limits = self.client.shard.plan.limits;
-        let converts = convert::wanted(answer, self.outgoing.peek).is_some();
+        let shard = self.client.shard.clone();
         let mut from = answer.head.len;
         loop {
             let cut = |_| Fault::new(Kind::BackendMalformed, "the backend's chunked coding is broken");
             answer.decoded = answer.decode.step(&mut answer.block, from).map_err(cut)?;
-            if answer.is_open(self.outgoing.api, converts, self.holds, &limits) {
+            let is_labelled = convert::label(&shard, answer, self.outgoing.peek);
+            let converts = convert::wanted(answer, self.outgoing.peek).is_some();
+            if is_labelled && answer.is_open(self.outgoing.api, converts, self.holds, &limits) {
                 return Ok(());
             }
             let mut block = std::mem::take(&mut answer.block);

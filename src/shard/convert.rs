@@ -1,11 +1,11 @@
 //! Answers that are not in the shape that was asked for: read whole, told anew. Rare, so dear is fine; what cannot be
-//! converted passes as it came.
+//! converted passes as it came. A stream under the label of something else gets its own.
 
 use super::Shard;
 use super::answer::Answer;
 use super::respond::number;
 use crate::dialect::request::Peek;
-use crate::dialect::{Api, embeddings, one_shot};
+use crate::dialect::{Api, embeddings, one_shot, opening};
 use crate::net::blocks::Block;
 use crate::observe::counters::Counter;
 use crate::wire::Step;
@@ -48,28 +48,53 @@ pub(super) fn apply(shard: &Shard, answer: &mut Answer, peek: &Peek) {
         }
         Conversion::ToBase64 => embeddings::floats_to_base64(payload, &mut body).unwrap_or(false),
     };
-    if converted && retell(shard, answer, conversion, &body) {
+    let kind: &[u8] = match conversion {
+        Conversion::ToStream => EVENT_STREAM,
+        Conversion::ToBase64 => b"application/json",
+    };
+    if converted && retell(shard, answer, kind, Some(body.len() as u64), &body) {
         shard.numbers.inc(Counter::AnswersConverted);
     }
     shard.blocks.put(body);
 }
 
-/// Puts the new body behind a head that fits it. False if that head would be too long.
-fn retell(shard: &Shard, answer: &mut Answer, conversion: Conversion, body: &[u8]) -> bool {
+/// Labels a stream as one that was asked for and comes under another label, or under none. False if too little has come to
+/// say whether it is one.
+pub(super) fn label(shard: &Shard, answer: &mut Answer, peek: &Peek) -> bool {
+    let is_other = peek.stream && peek.api.streams() && answer.head.status == 200;
+    if !is_other || answer.head.event_stream || answer.is_coded() {
+        return true;
+    }
+    match opening::is_stream(&answer.block[answer.head.len..]) {
+        Some(true) => {
+            let payload = answer.block[answer.head.len..].to_vec();
+            if retell(shard, answer, EVENT_STREAM, None, &payload) {
+                shard.numbers.inc(Counter::AnswersConverted);
+            }
+            true
+        }
+        Some(false) => true,
+        None => answer.decoded.ended || answer.block.len() - answer.head.len > opening::FRONT_BYTES_MAX,
+    }
+}
+
+/// Puts a body behind a head that fits it; without a `length` it is framed as it was. False if that head would be too long.
+fn retell(shard: &Shard, answer: &mut Answer, kind: &[u8], length: Option<u64>, body: &[u8]) -> bool {
     let mut told = shard.blocks.with_room(answer.head.len + HEAD_ROOM + body.len());
     told.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: ");
-    told.extend_from_slice(match conversion {
-        Conversion::ToStream => b"text/event-stream; charset=utf-8",
-        Conversion::ToBase64 => b"application/json",
-    });
-    told.extend_from_slice(b"\r\ncontent-length: ");
-    number(&mut told, body.len() as u64);
+    told.extend_from_slice(kind);
     told.extend_from_slice(b"\r\n");
+    if let Some(length) = length {
+        told.extend_from_slice(b"content-length: ");
+        number(&mut told, length);
+        told.extend_from_slice(b"\r\n");
+    }
     for line in fields::lines(answer.head.fields.of(&answer.block)) {
-        let is_ours = matches!(
-            fields::classify(line.name),
-            Field::ContentType | Field::ContentLength | Field::TransferEncoding
-        );
+        let is_ours = match fields::classify(line.name) {
+            Field::ContentType => true,
+            Field::ContentLength | Field::TransferEncoding => length.is_some(),
+            _ => false,
+        };
         if !is_ours {
             told.extend_from_slice(line.raw);
         }
@@ -90,6 +115,8 @@ fn retell(shard: &Shard, answer: &mut Answer, conversion: Conversion, body: &[u8
     shard.blocks.put(block);
     true
 }
+
+const EVENT_STREAM: &[u8] = b"text/event-stream; charset=utf-8";
 
 /// Room for the lines of our own.
 const HEAD_ROOM: usize = 256;

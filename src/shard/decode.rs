@@ -23,6 +23,16 @@ pub(super) struct Decoded {
     pub(super) extra: bool,
 }
 
+impl Decoded {
+    /// What is wrong with a body whose payload has all been passed on.
+    pub(super) fn broken_note(self) -> &'static str {
+        match self.ended {
+            true => "the backend's stream ended without a finish reason",
+            false => "the backend's chunked coding is broken",
+        }
+    }
+}
+
 impl Decode {
     pub(super) fn new(framing: framing::Response) -> Self {
         match framing {

@@ -1,7 +1,7 @@
 //! What the relay learns from payload before it passes it on.
 
 use crate::dialect::Api;
-use crate::dialect::stream::{self, Meter};
+use crate::dialect::stream::{self, Meter, Records};
 use crate::dialect::usage::{BodyMeter, Usage};
 use crate::units::Span;
 use crate::wire::sse;
@@ -16,6 +16,8 @@ pub(super) struct Look {
     events: u64,
     in_pieces: u64,
     meter: Kind,
+    records: Records,
+    has_begun: bool,
 }
 
 enum Kind {
@@ -36,20 +38,25 @@ impl Look {
             events: 0,
             in_pieces: 0,
             meter: Kind::Events(meter),
+            records: Records::new(api.streams_as()),
+            has_begun: false,
         }
     }
 
     pub(super) fn body(api: Api) -> Self {
         let meter = Kind::Body(BodyMeter::default());
-        Self { mid_event: false, api, event_bytes_max: 0, events: 0, in_pieces: 0, meter }
+        let (records, has_begun) = (Records::new(api), true);
+        Self { mid_event: false, api, event_bytes_max: 0, events: 0, in_pieces: 0, meter, records, has_begun }
     }
 
     pub(super) fn coded(api: Api) -> Self {
         Self { meter: Kind::Coded(0), ..Self::body(api) }
     }
 
-    /// Looks into new payload: what to pass on, what to hold back.
-    pub(super) fn take(&mut self, block: &[u8], payload: Span, ended: bool) -> Found {
+    /// Looks into new payload, from `from` to the end of the block: what to pass on, what to hold back. Events that are not
+    /// for the client are dropped; if there are more of them than pieces can tell, those behind them move up in the block.
+    pub(super) fn take(&mut self, block: &mut [u8], from: usize, ended: bool) -> Found {
+        let mut payload = Span::new(from, block.len());
         let meter = match &mut self.meter {
             Kind::Events(meter) => meter,
             Kind::Body(meter) => {
@@ -61,6 +68,9 @@ impl Look {
                 return Found::all(payload, true);
             }
         };
+        if !std::mem::replace(&mut self.has_begun, true) && payload.of(block).starts_with(b"\xef\xbb\xbf") {
+            payload.start += 3; // a BOM, which costs SDKs the first event
+        }
         let mut start = payload.start;
         if self.mid_event {
             match meter.piece(payload.of(block)) {
@@ -87,7 +97,9 @@ impl Look {
             whole = boundary;
         }
         self.mid_event = boundary < whole;
-        self.events += count_events(self.api, &block[start..whole]);
+        let lines = memchr::memchr_iter(b'\n', &block[start..whole]).count();
+        self.events += count_events(self.api, lines);
+        let is_regular = self.records.are_regular(&block[start..whole], lines);
         let (whole, held_from) = match events.end {
             Some(end) => (start + end, payload.end),
             None if ended => (whole, payload.end),
@@ -96,6 +108,15 @@ impl Look {
         let pieces = match events.drop.filter(|drop| start + drop.end <= whole) {
             Some(drop) => [Span::new(payload.start, start + drop.start), Span::new(start + drop.end, whole)],
             None => [Span::new(payload.start, whole), Span::new(whole, whole)],
+        };
+        let pieces = match is_regular {
+            true => pieces,
+            false => {
+                let drop = events.drop.map(|drop| drop.shifted(start));
+                let end = tidied(&mut self.records, block, Span::new(start, whole), drop);
+                self.mid_event &= end > start && !block[..end].ends_with(b"\n\n");
+                [Span::new(payload.start, end), Span::new(end, end)]
+            }
         };
         let held = Span::new(held_from, payload.end);
         let mut found = Found { pieces, held, first_token: events.first_token };
@@ -142,6 +163,15 @@ impl Look {
     /// Whether the answer said itself that it failed.
     pub(super) fn errored(&self) -> bool {
         matches!(&self.meter, Kind::Events(meter) if meter.errored())
+    }
+
+    /// Appends a record that tells the client nothing but that somebody is there. Where a blank line of its own would be taken
+    /// for an event, it is a comment in front of the next one.
+    pub(super) fn heartbeat(&self, out: &mut Vec<u8>) {
+        match self.records.has_id() && !matches!(self.api.streams_as(), Api::Responses) {
+            true => out.extend_from_slice(b": ping\n"),
+            false => stream::heartbeat(self.api.streams_as(), self.next_sequence().unwrap_or_default(), out),
+        }
     }
 
     /// The sequence number of an event of our own, where one can be put in.
@@ -210,17 +240,34 @@ impl Found {
     }
 
     fn pass_held(&mut self) {
-        self.pieces[1].end = self.held.end;
+        match self.pieces[1].is_empty() {
+            true => self.pieces[1] = self.held,
+            false => self.pieces[1].end = self.held.end, // right behind it
+        }
         self.held.start = self.held.end;
     }
 }
 
-/// Events in `bytes`, whole ones, from their line ends alone: an event is a line and a blank one, with its name on a
+/// Moves the events of a part of the block together, without those that are not for the client; behind the last.
+fn tidied(records: &mut Records, block: &mut [u8], part: Span, drop: Option<Span>) -> usize {
+    let (mut at, mut kept) = (part.start, part.start);
+    while at < part.end {
+        let next = sse::next_boundary(&block[..part.end], at).unwrap_or(part.end);
+        let event = Span::new(at, next);
+        if drop.is_none_or(|drop| drop.start != at) && !records.drops(event.of(block)) {
+            block.copy_within(at..next, kept);
+            kept += next - at;
+        }
+        at = next;
+    }
+    kept
+}
+
+/// Events in so many lines, whole ones: an event is a line and a blank one, with its name on a
 /// line of its own in the dialects that name events. Engines send about one token per event, so this is what a stream
 /// without usage is taken to have cost.
-fn count_events(api: Api, bytes: &[u8]) -> u64 {
-    let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
-    lines / if matches!(api, Api::Responses | Api::Messages) { 3 } else { 2 }
+fn count_events(api: Api, lines: usize) -> u64 {
+    lines as u64 / if matches!(api, Api::Responses | Api::Messages) { 3 } else { 2 }
 }
 
 /// Of a stream whose writer flushes every event: about what one takes compressed. Taste, to the charged one's good.
@@ -246,9 +293,9 @@ mod tests {
         let mut look = Look::events(api, Meter::new(api, 1, false), event_bytes_max);
         let (mut passed, mut held, mut from) = (Vec::new(), Vec::new(), 0);
         for &cut in cuts.iter().chain([&stream.len()]) {
-            let block = [&held[..], &stream[from..cut]].concat();
+            let mut block = [&held[..], &stream[from..cut]].concat();
             from = cut;
-            let found = look.take(&block, Span::new(0, block.len()), cut == stream.len());
+            let found = look.take(&mut block, 0, cut == stream.len());
             found.pieces.iter().for_each(|piece| passed.extend_from_slice(piece.of(&block)));
             held = found.held.of(&block).to_vec();
         }
@@ -264,11 +311,13 @@ mod tests {
         data: {\"choices\":[{\"index\":1,\"delta\":{\"tool_calls\":[{\"index\":2}]},\"finish_reason\":\"stop\"},{\"finish_reason\":\"length\",\"index\":0}],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":5,\"total_tokens\":15}}\n\ndata: [DONE]\n\n";
     const CHAT_OPEN: &str = "data: {\"choices\":[{\"index\":0,\"text\":\"a\",\"finish_reason\":\"\"}]}\n\n\
         data: {\"choices\":\ndata: [{\"index\":1,\"text\":\"b\",\"finish_reason\":\"stop\"}]}\n\n";
-    const CHAT_ERROR: &str = "data: {\"choices\":[],\"error\":{\"message\":\"x\"}}\r\rdata: {\"error\":null}\n\n";
+    const CHAT_ERROR: &str =
+        "data: {\"choices\":[],\"error\":{\"message\":\"x\"}}\r\rdata: {\"error\":null}\n\n";
     const MESSAGES: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":30,\"output_tokens\":1},\"stop_reason\":null}}\n\n\
         event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":12}}\n\n";
     const MESSAGES_STOP: &str = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
-    const MESSAGES_ERROR: &str = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
+    const MESSAGES_ERROR: &str =
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
 
     #[test]
     fn an_event_of_any_length_says_the_same_at_every_cut() {
@@ -289,7 +338,12 @@ mod tests {
                 for first in 1..stream.len() {
                     for second in [first, (first + 9).min(stream.len() - 1)] {
                         let cut = told(api, stream, &[first, second], event_bytes_max);
-                        assert_eq!(cut, whole, "{first}, {second}, {event_bytes_max}: {}", stream.escape_ascii());
+                        assert_eq!(
+                            cut,
+                            whole,
+                            "{first}, {second}, {event_bytes_max}: {}",
+                            stream.escape_ascii()
+                        );
                     }
                 }
                 let every: Vec<usize> = (1..stream.len()).collect();

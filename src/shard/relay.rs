@@ -27,7 +27,7 @@ use crate::net::blocks::{Block, grow, room};
 use crate::net::stream::Outcome;
 use crate::observe::counters::Counter;
 use crate::policy::failure_state::{Probes, Report};
-use crate::units::{ModelId, Nanos, Span};
+use crate::units::{ModelId, Nanos};
 use crate::wire::framing;
 use crate::wire::head::Version;
 
@@ -178,10 +178,7 @@ impl<'a> Relay<'a> {
                     }
                     Poll::Ready((Ok(()), block)) => {
                         if self.is_broken {
-                            return Poll::Ready(Err(cut(match self.answer.decoded.ended {
-                                true => "the backend's stream ended without a finish reason",
-                                false => "the backend's chunked coding is broken",
-                            })));
+                            return Poll::Ready(Err(cut(self.answer.decoded.broken_note())));
                         }
                         if self.last {
                             client.shard.blocks.put(block);
@@ -203,9 +200,9 @@ impl<'a> Relay<'a> {
 
     /// Starts to write the head with whatever payload came with it.
     fn open(&mut self, client: &mut Client) {
-        let block = std::mem::take(&mut self.answer.block);
+        let mut block = std::mem::take(&mut self.answer.block);
         let ended = self.answer.decoded.ended;
-        let found = self.look.take(&block, Span::new(self.answer.head.len, block.len()), ended);
+        let found = self.look.take(&mut block, self.answer.head.len, ended);
         self.is_broken = ended && self.look.is_cut();
         let ended = ended && !self.is_broken;
         self.first(client, found.first_token);
@@ -242,7 +239,7 @@ impl<'a> Relay<'a> {
     fn received(&mut self, client: &mut Client, (read, mut block): Outcome<usize>) -> Result<(), Broken> {
         self.decode(read, &mut block)?;
         let ended = self.answer.decoded.ended;
-        let found = self.look.take(&block, Span::new(HEADROOM, block.len()), ended);
+        let found = self.look.take(&mut block, HEADROOM, ended);
         self.is_broken |= ended && self.look.is_cut();
         let ended = ended && !self.is_broken;
         self.last = ended;
@@ -340,8 +337,7 @@ impl<'a> Relay<'a> {
             return true;
         }
         let (mut beat, mut out) = (client.shard.blocks.small(), client.shard.blocks.small());
-        let sequence = self.look.next_sequence().unwrap_or_default();
-        stream::heartbeat(self.asked.api.unwrap_or(Api::Chat).streams_as(), sequence, &mut beat);
+        self.look.heartbeat(&mut beat);
         respond::piece(&mut out, self.framing, &beat);
         client.shard.blocks.put(beat);
         client.shard.numbers.inc(Counter::Heartbeats);

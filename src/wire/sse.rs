@@ -157,7 +157,7 @@ pub fn is_done(bytes: &[u8]) -> bool {
 }
 
 /// Field name and value of each line that is not empty; comments have an empty name.
-fn fields(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub fn fields(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::iter::from_fn(move || {
         while !rest.is_empty() {

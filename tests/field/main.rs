@@ -18,6 +18,7 @@ mod heartbeats;
 mod ids;
 mod network;
 mod process;
+mod records;
 mod statuses;
 mod stream_ends;
 mod timing;

@@ -178,7 +178,8 @@ impl Long {
     /// The field whose name has come to its end.
     fn begin_value(&mut self, choices: &mut Choices) -> Value {
         let field = self.field.get();
-        let field = if self.is_first_line { field.strip_prefix(b"\xef\xbb\xbf").unwrap_or(field) } else { field };
+        let field =
+            if self.is_first_line { field.strip_prefix(b"\xef\xbb\xbf").unwrap_or(field) } else { field };
         match field {
             b"data" => {
                 if self.data_lines > 0 {
@@ -231,7 +232,9 @@ impl Long {
                 b"\"finish_reason\"" => self.choice.1 = is_reason(text),
                 _ => {}
             },
-            (2, Token::Closes) if in_choices && seen.key(1).is_empty() => choices.mark(self.choice.0, self.choice.1),
+            (2, Token::Closes) if in_choices && seen.key(1).is_empty() => {
+                choices.mark(self.choice.0, self.choice.1)
+            }
             _ => {}
         }
     }

@@ -326,7 +326,9 @@ fn a_word_right_behind_the_cr_that_ends_an_event_is_of_the_next() {
 }
 
 fn chunk(index: usize, rest: &str) -> String {
-    format!("data: {{\"id\":\"c\",\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"a\"}}{rest}}}]}}\n\n")
+    format!(
+        "data: {{\"id\":\"c\",\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"a\"}}{rest}}}]}}\n\n"
+    )
 }
 
 const STOP: &str = r#","finish_reason":"stop""#;
@@ -372,7 +374,9 @@ fn a_choice_that_has_begun_has_to_finish() {
 #[test]
 fn a_reason_may_be_written_in_many_ways() {
     for reason in ["\"stop\"", "\"eos\"", "\"\\u0073top\"", "\"end_turn\""] {
-        for key in ["\"finish_reason\":", "\"finish_reason\": ", "\"finish_reason\" : ", "\"finish_reason\" :"] {
+        for key in
+            ["\"finish_reason\":", "\"finish_reason\": ", "\"finish_reason\" : ", "\"finish_reason\" :"]
+        {
             assert!(!is_cut(Api::Chat, 1, &[chunk(0, &format!(",{key}{reason}"))]), "{key}{reason}");
         }
     }

@@ -120,7 +120,8 @@ impl Scan {
                     end
                 }
                 State::Word => {
-                    let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+                    let is_end =
+                        |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
                     let run = rest.iter().position(is_end);
                     self.keep(&rest[..run.unwrap_or(rest.len())]);
                     if run.is_some() {
@@ -228,7 +229,8 @@ mod tests {
         (told, scan.is_whole())
     }
 
-    const TEXT: &str = r#" {"a":1, "b" : [{"c":"x\"}","d":{"e":{"f":[1]}}},2,null],"g\"":{},"h":-1.5e3,"i":true} "#;
+    const TEXT: &str =
+        r#" {"a":1, "b" : [{"c":"x\"}","d":{"e":{"f":[1]}}},2,null],"g\"":{},"h":-1.5e3,"i":true} "#;
 
     #[test]
     fn the_outer_levels_are_reported() {
@@ -259,7 +261,11 @@ mod tests {
         for first in 0..=TEXT.len() {
             for second in [first, (first + 3).min(TEXT.len()), TEXT.len()] {
                 let text = TEXT.as_bytes();
-                assert_eq!(told(&[&text[..first], &text[first..second], &text[second..]]), whole, "{first}, {second}");
+                assert_eq!(
+                    told(&[&text[..first], &text[first..second], &text[second..]]),
+                    whole,
+                    "{first}, {second}"
+                );
             }
         }
         let bytes: Vec<&[u8]> = TEXT.as_bytes().chunks(1).collect();
@@ -268,7 +274,9 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_not_whole_and_harms_nobody() {
-        for text in ["", "null", "[", "{\"a\":", "}", "]]]", "{]", "\"a\"", "[DONE", "{\"a\":\"", "{\"a\":\"\\"] {
+        for text in
+            ["", "null", "[", "{\"a\":", "}", "]]]", "{]", "\"a\"", "[DONE", "{\"a\":\"", "{\"a\":\"\\"]
+        {
             let (_, whole) = told(&[text.as_bytes()]);
             assert!(!whole || text == "{]", "{text}");
         }

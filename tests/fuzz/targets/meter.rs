@@ -62,9 +62,9 @@ pub(crate) fn run(data: &[u8]) {
         assert!(!errored || has("error") || has("failed"));
         assert!(sequence == 0 || has("sequence_number"));
         let ends = match api {
-            Api::Responses => {
-                has("response.completed") || has("response.incomplete") || has("response.failed")
-            }
+            Api::Responses => ["completed", "incomplete", "failed", "cancelled"]
+                .iter()
+                .any(|last| has(&format!("response.{last}"))),
             Api::Messages => has("message_stop"),
             _ => has("finish_reason\":") || (has("finish_reason\"") && has(":")),
         };

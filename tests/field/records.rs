@@ -1,0 +1,197 @@
+//! Streams under another label, and records in them that SDKs cannot take.
+
+use crate::answers::{EVERYTHING, ask, request};
+use crate::support::gateway::{Config, Gateway, K1};
+use crate::support::origin::{Next, Origin};
+use crate::support::sse::{DONE, Ending, content, finish, judge};
+use crate::support::{self, PATIENCE};
+
+const CHAT: &str = "/v1/chat/completions";
+const COMPLETIONS: &str = "/v1/completions";
+const RESPONSES: &str = "/v1/responses";
+const MESSAGES: &str = "/v1/messages";
+
+fn gateway_for(origin: &Origin) -> Gateway {
+    Gateway::start(
+        &Config::new().backend("b1", origin.port, EVERYTHING).model("m", &["b1"], "").key("one", K1, ""),
+    )
+}
+
+/// What reaches a client of a stream that comes in one chunk, in bytes, and event by event.
+fn relayed(path: &str, body: &str) -> Vec<String> {
+    let origin = Origin::start();
+    let gateway = gateway_for(&origin);
+    let mut texts = Vec::new();
+    for way in ["whole", "bytes", "events"] {
+        let body = body.to_owned();
+        origin.case(way, move |talk| {
+            talk.stream();
+            match way {
+                "whole" => {
+                    talk.chunk(&body);
+                }
+                "bytes" => {
+                    let _ = body.as_bytes().iter().all(|byte| talk.chunk([*byte]));
+                }
+                _ => body.split_inclusive("\n\n").for_each(|event| {
+                    talk.chunk(event);
+                    talk.pause(std::time::Duration::from_millis(2));
+                }),
+            }
+            talk.end()
+        });
+        let message = ask(&gateway, path, way, "m", true);
+        assert_eq!(message.status(), 200, "{way}: {message:?}");
+        texts.push(message.text());
+    }
+    texts
+}
+
+#[test]
+fn a_stream_under_another_label_is_streamed_as_one() {
+    let origin = Origin::start();
+    let gateway = gateway_for(&origin);
+    let labels = [
+        "Content-Type: application/json\r\n",
+        "Content-Type: text/plain; charset=utf-8\r\n",
+        "Content-Type: application/octet-stream\r\n",
+        "",
+    ];
+    for (index, label) in labels.into_iter().enumerate() {
+        for (turn, front) in ["", ": hi\n\n", "\n", "event: message\n", "id: 1\n"].into_iter().enumerate() {
+            let case = format!("{index}-{turn}");
+            origin.case(&case, move |talk| {
+                talk.send(format!(
+                    "HTTP/1.1 200 OK\r\n{label}X-Kept: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+                ));
+                let first = format!("{front}{}", content("one"));
+                let _ = first.as_bytes().iter().all(|byte| talk.chunk([*byte]));
+                // The rest comes only once the test has seen the first event: it never would if it were held.
+                talk.gone(PATIENCE * 2);
+                Next::Close
+            });
+            let mut client = gateway.connect();
+            client.send(request(CHAT, &case, "m", true).as_bytes());
+            let message = client.read_until("one");
+            assert!(message.one("content-type").starts_with("text/event-stream"), "{case}: {message:?}");
+            assert_eq!((message.all("content-type").len(), message.one("x-kept")), (1, "1".to_owned()));
+        }
+    }
+}
+
+/// With a length, as of a body that was made before it was sent, and until the connection closes.
+#[test]
+fn a_stream_under_another_label_has_its_end() {
+    let origin = Origin::start();
+    let gateway = gateway_for(&origin);
+    let body = format!("{}{}", content("a"), finish());
+    for (case, framing) in
+        [("length", format!("Content-Length: {}\r\n", body.len())), ("close", "Connection: close\r\n".into())]
+    {
+        let body = body.clone();
+        origin.case(case, move |talk| {
+            talk.send(format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{framing}\r\n{body}"));
+            if case == "close" { Next::Close } else { Next::Keep }
+        });
+        let message = ask(&gateway, CHAT, case, "m", true);
+        assert_eq!(judge(&message.text()), ("a".to_owned(), Ending::Finished), "{case}: {message:?}");
+    }
+    origin.case("cut", |talk| {
+        talk.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+        talk.chunk(content("a"));
+        talk.end()
+    });
+    let cut = ask(&gateway, CHAT, "cut", "m", true);
+    assert_eq!(judge(&cut.text()).1, Ending::Failed("upstream_stream_truncated".into()), "{cut:?}");
+    // Who asked for no stream has no use for one.
+    assert_eq!(ask(&gateway, CHAT, "cut", "m", false).status(), 502);
+    // An error at the front of it is one.
+    origin.case("error", |talk| {
+        talk.answer(
+            "200 OK",
+            "Content-Type: application/json\r\n",
+            "data: {\"error\":{\"message\":\"x\"}}\n\n",
+        )
+    });
+    assert_eq!(ask(&gateway, CHAT, "error", "m", true).status(), 502);
+}
+
+const SILENT: [&str; 8] = [
+    "event: ping\n\n",
+    "id: 7\n\n",
+    "retry: 100\n\n",
+    "data:\n\n",
+    "data: \n\n",
+    ": x\nevent: keepalive\n\n",
+    "event: ping\r\n\r\n",
+    "event\n\n",
+];
+
+#[test]
+fn a_record_without_data_does_not_reach_openai_clients() {
+    let typed = |kind: &str| format!("event: {kind}\ndata: {{\"type\":\"{kind}\"}}\n\n");
+    let done = format!("{}{DONE}", finish());
+    let responses =
+        [typed("response.created"), typed("response.output_text.delta"), typed("response.completed")];
+    for silent in SILENT {
+        for (path, [first, second, last]) in [
+            (CHAT, [content("a"), content("b"), done.clone()]),
+            (COMPLETIONS, [content("a"), content("b"), done.clone()]),
+            (RESPONSES, responses.clone()),
+        ] {
+            let body = format!("{silent}{first}{silent}{silent}{second}{silent}{last}");
+            for text in relayed(path, &body) {
+                assert_eq!(text, format!("{first}{second}{last}"), "{path} {silent:?}");
+            }
+        }
+    }
+}
+
+/// Anthropic's SDKs pass over what has no data: nothing is taken from their streams.
+#[test]
+fn a_record_without_data_passes_on_messages() {
+    let typed = |kind: &str| format!("event: {kind}\ndata: {{\"type\":\"{kind}\"}}\n\n");
+    let body = format!("{}event: ping\n\n: hi\n\n{}", typed("message_start"), typed("message_stop"));
+    for text in relayed(MESSAGES, &body) {
+        assert_eq!(text, body);
+    }
+    for text in relayed(MESSAGES, &format!("\u{feff}{body}")) {
+        assert_eq!(text, body, "a BOM would cost the first event");
+    }
+}
+
+/// The usage that only we asked for is dropped beside the records.
+#[test]
+fn what_else_is_dropped_is_dropped_too() {
+    let origin = Origin::scripted(|talk| {
+        talk.stream();
+        let usage = support::sse::usage(3, 1);
+        talk.chunk(format!("retry: 1\n\n{}event: x\n\n{}{usage}id: 4\n\n{DONE}late", content("a"), finish()));
+        talk.end()
+    });
+    let more = "kind = \"vllm\"\nhealth = { enabled = false }";
+    let config = Config::new().backend("b1", origin.port, more).model("m", &["b1"], "").key("one", K1, "");
+    let gateway = Gateway::start(&config);
+    let message = ask(&gateway, CHAT, "x", "m", true);
+    assert_eq!(message.text(), format!("{}{}{DONE}", content("a"), finish()));
+    let tokens = || gateway.metric("gen_ai_client_token_usage_sum", "input");
+    assert!(support::eventually(PATIENCE, || tokens() == 3.0), "{}", tokens());
+}
+
+/// Behind an id, openai-python takes every blank line for an event: comments are dropped, and a heartbeat has none.
+#[test]
+fn behind_an_id_there_is_no_blank_line_without_data() {
+    let origin = Origin::scripted(|talk| {
+        talk.stream();
+        talk.chunk(format!("id: 1\n{}: keep-alive\n\n\n", content("a")));
+        talk.pause(std::time::Duration::from_millis(700));
+        talk.chunk(format!("id: 2\n{}{DONE}", finish()));
+        talk.end()
+    });
+    let config = Config::simple(origin.port).tables("[timeouts]\nheartbeat = \"100ms\"");
+    let gateway = Gateway::start(&config);
+    let text = ask(&gateway, CHAT, "x", "m", true).text();
+    let beats = text.matches(": ping\n").count();
+    assert!(beats > 0, "{text}");
+    assert_eq!(text.replace(": ping\n", ""), format!("id: 1\n{}id: 2\n{}{DONE}", content("a"), finish()));
+}
