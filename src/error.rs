@@ -183,7 +183,7 @@ kinds! {
     RequestRejected => Client 400 "request_rejected" Never,
     /// The backend does not serve such a request, which another one may (404, 501).
     BackendRefused => Backend 502 "backend_refused" Yes,
-    /// The backend answered 5xx.
+    /// The backend answered 5xx, or with an error inside a 200.
     BackendFailed => Backend 502 "upstream_error" Yes,
     /// The backend refused the request itself (another 4xx), and the client has the head of its stream already.
     BackendRejected => Client 400 "upstream_rejected" Never,

@@ -16,6 +16,7 @@ mod forwarded;
 mod front;
 mod heartbeats;
 mod ids;
+mod long_events;
 mod network;
 mod process;
 mod records;
