@@ -366,6 +366,12 @@ pub struct Backend {
     /// The only authorities its certificate may come from (PEM), instead of the machine's; or its own certificate.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// The certificate to show to a server that asks for one (PEM, with its chain), and its key.
+    #[serde(default)]
+    pub cert_file: Option<PathBuf>,
+    /// The private key of cert_file (PEM).
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
     /// false takes any certificate. Whoever can reach the wire can then read and change everything.
     #[serde(default)]
     pub tls_verify: Option<bool>,

@@ -20,6 +20,7 @@ use rustls::{
 const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// Which certificates of a backend are taken.
+#[derive(Clone)]
 pub(super) enum Trust {
     /// Those that lead to one of these authorities.
     Roots(Arc<RootCertStore>),
@@ -59,12 +60,8 @@ fn instead_of_certificates(pem: &[u8]) -> &'static str {
     }
 }
 
-/// What keeps certificates of a `ca_file` from being of use for the backend `name`, a sentence each. `unix_seconds`: now.
-pub(super) fn concerns(
-    certificates: &[CertificateDer<'_>],
-    name: &ServerName<'_>,
-    unix_seconds: u64,
-) -> Vec<String> {
+/// What keeps certificates from being of use at `unix_seconds`, a sentence each.
+pub(super) fn outdated(certificates: &[CertificateDer<'_>], unix_seconds: u64) -> Vec<String> {
     let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(unix_seconds));
     let (nothing, algorithms) = (RootCertStore::empty(), provider().signature_verification_algorithms.all);
     let mut found = Vec::new();
@@ -84,6 +81,20 @@ pub(super) fn concerns(
             }
             _ => {}
         }
+    }
+    found
+}
+
+/// What keeps certificates of a `ca_file` from being of use for the backend `name`, a sentence each. `unix_seconds`: now.
+pub(super) fn concerns(
+    certificates: &[CertificateDer<'_>],
+    name: &ServerName<'_>,
+    unix_seconds: u64,
+) -> Vec<String> {
+    let mut found = outdated(certificates, unix_seconds);
+    for (index, certificate) in certificates.iter().enumerate() {
+        let which = format!("certificate {} of {}", index + 1, certificates.len());
+        let Ok(parsed) = ParsedCertificate::try_from(certificate) else { continue };
         if verify_server_name(&parsed, name).is_err() && names_in_subject(certificate, name) {
             let kind = if matches!(name, ServerName::IpAddress(_)) { "IP" } else { "DNS" };
             let name = name.to_str();
@@ -147,8 +158,18 @@ pub(super) fn server(
     Ok(Arc::new(config))
 }
 
-/// Our side towards backends. One per trust: all backends that share it share its sessions (kept by name).
-pub(super) fn client(trust: Trust) -> Arc<ClientConfig> {
+/// What the gateway shows to a backend that asks who it is.
+pub(super) struct Identity {
+    /// Its own certificate first.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+}
+
+/// Our side towards backends. One per trust and identity: all backends that share them share its sessions (kept by name).
+///
+/// # Errors
+/// If the key does not belong to the certificate, or is of a kind we do not sign with.
+pub(super) fn client(trust: Trust, identity: Option<Identity>) -> Result<Arc<ClientConfig>, String> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("ring speaks TLS 1.2 and 1.3");
@@ -161,9 +182,14 @@ pub(super) fn client(trust: Trust) -> Arc<ClientConfig> {
         }
         Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider()))),
     };
-    let mut config = builder.with_no_client_auth();
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { chain, key }) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| format!("cannot be used with its key_file: {error}"))?,
+    };
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-    Arc::new(config)
+    Ok(Arc::new(config))
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -9,6 +9,7 @@ mod answers;
 mod base_urls;
 mod browsers;
 mod certificates;
+mod client_certificates;
 mod encodings;
 mod endpoints;
 mod failures;

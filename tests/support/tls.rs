@@ -14,6 +14,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion,
@@ -88,6 +89,20 @@ impl Certified {
         let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
         Arc::new(builder.with_single_cert(chain, key).expect("a server"))
     }
+}
+
+/// A server that takes only clients with a certificate of `authority`.
+pub fn demanding(certified: &Certified, authority: &Authority) -> Arc<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.0.der().clone()).expect("an authority");
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let chain = rustls::pki_types::CertificateDer::pem_slice_iter(certified.cert.as_bytes());
+    let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).expect("a key");
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.expect("versions").with_client_cert_verifier(verifier.build().expect("a verifier"));
+    Arc::new(builder.with_single_cert(chain, key).expect("a server"))
 }
 
 /// A gateway whose clients speak TLS.

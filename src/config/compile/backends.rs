@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 
 use super::bounds::within;
 use super::listen::PEM_BYTES_MAX;
 use super::models::WEIGHT_MAX;
 use super::{NAME_SIGNS, Source, check_name, file, file_bytes, secrets};
 use crate::config::problem::Report;
-use crate::config::tls::{self, Trust};
+use crate::config::tls::{self, Identity, Trust};
 use crate::config::url::{self, Url};
 use crate::dialect::{Api, ApiSet};
 use crate::plan::{Backend, BackendTls, HealthProbe, Target};
@@ -239,7 +239,7 @@ impl One<'_> {
             return None;
         }
         let verified = self.backend.tls_verify.unwrap_or(true);
-        let config = match (&self.backend.ca_file, verified) {
+        let trust = match (&self.backend.ca_file, verified) {
             (Some(_), false) => {
                 report.problem(
                     &self.at("ca_file"),
@@ -249,20 +249,22 @@ impl One<'_> {
             }
             (None, false) => {
                 report.note(format!("backend {} takes any certificate: tls_verify = false", self.name));
-                trusts.anyone()
+                Trust::Anyone
             }
             (Some(path), true) => {
-                let authority = report.take(&self.at("ca_file"), trusts.authority(path, source))?;
-                if let Ok(name) = ServerName::try_from(&**host) {
+                let trust = report.take(&self.at("ca_file"), trusts.authority(path, source))?;
+                if let (Trust::Named(_, certificates), Ok(name)) = (&trust, ServerName::try_from(&**host)) {
                     let now = source.environment.unix_seconds();
-                    for concern in tls::concerns(&authority.certificates, &name, now) {
+                    for concern in tls::concerns(certificates, &name, now) {
                         report.note(format!("backend {}: ca_file {}: {concern}", self.name, path.display()));
                     }
                 }
-                authority.config
+                trust
             }
             (None, true) => report.take(&self.at(self.url_key()), trusts.machine(source))?,
         };
+        let identity = self.identity(source, report)?;
+        let config = report.take(&self.at("cert_file"), trusts.client(&self.backend, trust, identity))?;
         let server_name =
             ServerName::try_from(host.to_string()).map_err(|_| "has a host that no certificate can name");
         Some(BackendTls {
@@ -272,9 +274,41 @@ impl One<'_> {
         })
     }
 
+    /// The certificate it shows, if any; `None` after a problem.
+    fn identity(&self, source: &Source<'_>, report: &mut Report<'_>) -> Option<Option<Identity>> {
+        let (cert_file, key_file) = match (&self.backend.cert_file, &self.backend.key_file) {
+            (None, None) => return Some(None),
+            (Some(cert_file), Some(key_file)) => (cert_file, key_file),
+            (Some(_), None) => {
+                report.problem(&self.at("cert_file"), "has no key_file");
+                return None;
+            }
+            (None, Some(_)) => {
+                report.problem(&self.at("key_file"), "has no cert_file");
+                return None;
+            }
+        };
+        let named = |path: &Path, error: String| format!("{} {error}", path.display());
+        let chain = file_bytes(source, cert_file, PEM_BYTES_MAX)
+            .and_then(|pem| tls::certificates(&pem).map_err(|error| named(cert_file, error)));
+        let key = file_bytes(source, key_file, PEM_BYTES_MAX)
+            .and_then(|pem| tls::private_key(&pem).map_err(|error| named(key_file, error)));
+        let chain = report.take(&self.at("cert_file"), chain);
+        let key = report.take(&self.at("key_file"), key);
+        let (chain, key) = (chain?, key?);
+        for concern in tls::outdated(&chain, source.environment.unix_seconds()) {
+            report.note(format!("backend {}: cert_file {}: {concern}", self.name, cert_file.display()));
+        }
+        Some(Some(Identity { chain, key }))
+    }
+
     fn refuse_tls_keys(&self, report: &mut Report<'_>) {
-        let keys =
-            [("ca_file", self.backend.ca_file.is_some()), ("tls_verify", self.backend.tls_verify.is_some())];
+        let keys = [
+            ("ca_file", self.backend.ca_file.is_some()),
+            ("tls_verify", self.backend.tls_verify.is_some()),
+            ("cert_file", self.backend.cert_file.is_some()),
+            ("key_file", self.backend.key_file.is_some()),
+        ];
         for (key, _) in keys.into_iter().filter(|(_, there)| *there) {
             report.problem(&self.at(key), "is for https only; this backend has another url");
         }
@@ -291,46 +325,58 @@ fn is_near(target: &Target) -> bool {
     }
 }
 
-/// One client side of TLS per trust, shared by all backends that have it: they resume each other's sessions with
-/// the same name, and none across trusts.
+/// One client side of TLS per trust and identity, shared by all backends that have both: they resume each other's sessions
+/// with the same name, and none across.
 #[derive(Default)]
 struct Trusts {
-    machine: Option<Result<Arc<ClientConfig>, String>>,
-    anyone: Option<Arc<ClientConfig>>,
-    authorities: HashMap<PathBuf, Result<Authority, String>>,
+    machine: Option<Result<Trust, String>>,
+    /// By `ca_file`.
+    authorities: HashMap<PathBuf, Result<Trust, String>>,
+    clients: HashMap<ClientKey, Arc<ClientConfig>>,
 }
 
-/// What one `ca_file` makes of it.
-#[derive(Clone)]
-struct Authority {
-    config: Arc<ClientConfig>,
-    certificates: Vec<CertificateDer<'static>>,
-}
+/// Whether certificates are verified, `ca_file` and `cert_file` with `key_file`: what tells one client side from another.
+type ClientKey = (bool, Option<PathBuf>, Option<PathBuf>, Option<PathBuf>);
 
 impl Trusts {
-    fn anyone(&mut self) -> Arc<ClientConfig> {
-        self.anyone.get_or_insert_with(|| tls::client(Trust::Anyone)).clone()
+    fn client(
+        &mut self,
+        backend: &file::Backend,
+        trust: Trust,
+        identity: Option<Identity>,
+    ) -> Result<Arc<ClientConfig>, String> {
+        let key = (
+            backend.tls_verify.unwrap_or(true),
+            backend.ca_file.clone(),
+            backend.cert_file.clone(),
+            backend.key_file.clone(),
+        );
+        if let Some(known) = self.clients.get(&key) {
+            return Ok(known.clone());
+        }
+        let config = tls::client(trust, identity)?;
+        self.clients.insert(key, config.clone());
+        Ok(config)
     }
 
-    fn machine(&mut self, source: &Source<'_>) -> Result<Arc<ClientConfig>, String> {
+    fn machine(&mut self, source: &Source<'_>) -> Result<Trust, String> {
         let load = || {
             let roots = tls::roots(source.environment.roots()).map_err(|_| {
                 "needs authorities, and this machine trusts none; install ca-certificates, set SSL_CERT_FILE, or \
                  name a ca_file"
             });
-            Ok(tls::client(Trust::Roots(roots?)))
+            Ok(Trust::Roots(roots?))
         };
         self.machine.get_or_insert_with(load).clone()
     }
 
-    fn authority(&mut self, path: &Path, source: &Source<'_>) -> Result<Authority, String> {
+    fn authority(&mut self, path: &Path, source: &Source<'_>) -> Result<Trust, String> {
         let load = || {
             let pem = file_bytes(source, path, PEM_BYTES_MAX)?;
             let named = |error: String| format!("{} {error}", path.display());
             let certificates = tls::certificates(&pem).map_err(named)?;
             let roots = tls::roots(certificates.clone()).map_err(named)?;
-            let config = tls::client(Trust::Named(roots, certificates.clone()));
-            Ok(Authority { config, certificates })
+            Ok(Trust::Named(roots, certificates))
         };
         self.authorities.entry(path.to_owned()).or_insert_with(load).clone()
     }
