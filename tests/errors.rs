@@ -213,7 +213,7 @@ fn a_rate_limit_says_when_to_come_back() {
     anthropic(&send(&gateway, &messages(K1, J)), 429, "rate_limit_error");
 }
 
-/// B7, F-11: a backend at its limit is passed over, and its cool-down is kept.
+/// B7, f_11: a backend at its limit is passed over, and its cool-down is kept.
 #[test]
 fn a_busy_backend_is_passed_over() {
     let busy = Origin::scripted(|talk| talk.answer("429 Too Many Requests", "Retry-After: 600\r\n", "{}"));

@@ -1,6 +1,7 @@
 //! The process: memory of large bodies, shutdown, logs, what the documentation promises.
 
 mod bodies;
+mod codes;
 mod documents;
 mod door;
 mod log;
