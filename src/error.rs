@@ -179,14 +179,13 @@ kinds! {
     BackendBusy => Backend 429 "upstream_rate_limited" Yes,
     /// The backend takes no work for now (503).
     BackendOverloaded => Backend 503 "backend_overloaded" Yes,
-    /// The backend says that the request is at fault, without an error that a client could read.
+    /// The backend says that the request is at fault, without an error that a client could read, or to a client that
+    /// has the head of its stream already.
     RequestRejected => Client 400 "request_rejected" Never,
     /// The backend does not serve such a request, which another one may (404, 501).
     BackendRefused => Backend 502 "backend_refused" Yes,
     /// The backend answered 5xx, or with an error inside a 200.
     BackendFailed => Backend 502 "upstream_error" Yes,
-    /// The backend refused the request itself (another 4xx), and the client has the head of its stream already.
-    BackendRejected => Client 400 "upstream_rejected" Never,
     /// The prompt does not fit the backend's model.
     ContextExceeded => Client 400 "context_length_exceeded" Never,
     /// The backend refused our own credential.

@@ -125,7 +125,7 @@ mod tests {
 
     fn record(api: Api, body: &str) -> Option<String> {
         let mut out = Vec::new();
-        let fault = Fault::new(error::Kind::BackendRejected, "x");
+        let fault = Fault::new(error::Kind::RequestRejected, "x");
         in_stream(api, &fault, body.as_bytes(), b"r1", &mut out)
             .then(|| String::from_utf8(out).expect("UTF-8"))
     }
@@ -139,7 +139,7 @@ mod tests {
             ),
             (
                 r#"{"error":{"message":"m","type":null,"param":null,"code":null}}"#,
-                r#"{"message":"m","type":"invalid_request_error","param":null,"code":"upstream_rejected"}"#,
+                r#"{"message":"m","type":"invalid_request_error","param":null,"code":"request_rejected"}"#,
             ),
             (
                 r#"{"object":"error","message":"m","type":"BadRequestError","param":null,"code":400}"#,
@@ -147,11 +147,11 @@ mod tests {
             ),
             (
                 r#"{"error":"m"}"#,
-                r#"{"message":"m","type":"invalid_request_error","param":null,"code":"upstream_rejected"}"#,
+                r#"{"message":"m","type":"invalid_request_error","param":null,"code":"request_rejected"}"#,
             ),
             (
                 r#"{"detail":"m"}"#,
-                r#"{"message":"m","type":"invalid_request_error","param":null,"code":"upstream_rejected"}"#,
+                r#"{"message":"m","type":"invalid_request_error","param":null,"code":"request_rejected"}"#,
             ),
         ] {
             let expected = format!("data: {{\"error\":{expected}}}\n\n");

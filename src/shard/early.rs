@@ -172,7 +172,7 @@ pub(super) async fn told(
         400 | 413 if overflow::is_context_overflow(body) => {
             Fault::new(Kind::ContextExceeded, "the prompt does not fit the model")
         }
-        400..500 => Fault::new(Kind::BackendRejected, format!("the backend answered {status}")),
+        400..500 => Fault::new(Kind::RequestRejected, format!("the backend answered {status}")),
         _ => Fault::new(Kind::BackendFailed, format!("the backend answered {status}")),
     };
     let id = settle.record.request_id;
