@@ -104,6 +104,6 @@ fn peek_and_edit(bencher: Bencher<'_, '_>, kib: usize) {
     );
     bencher.counter(BytesCount::of_str(&body)).bench_local(|| {
         let peek = peek(Api::Chat, black_box(body.as_bytes())).unwrap();
-        peek.edits(Some(b"\"org/real\""), true).length(body.len())
+        peek.edits(Some(b"\"org/real\""), None, true).length(body.len())
     });
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Process};
+use crate::config::{self, Noting};
 
 /// AI gateway: one light LLM API in front of GPU inference servers and hosted providers.
 #[derive(Parser)]
@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
 
 /// Loads the configuration, says what is worth a look, and serves.
 fn start(named: Option<PathBuf>) -> ExitCode {
-    let loaded = config::locate(named).and_then(|path| Ok((config::load(&path, &Process)?, path)));
+    let loaded = config::locate(named).and_then(|path| Ok((config::load(&path, &Noting::default())?, path)));
     let (compiled, path) = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => return complain(&problems.to_string()),

@@ -2,8 +2,8 @@
 //! choose it and the compiler stays pure.
 
 use std::cell::RefCell;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -23,6 +23,18 @@ pub trait Environment {
     fn roots(&self) -> Vec<CertificateDer<'static>>;
     /// Seconds since 1970.
     fn unix_seconds(&self) -> u64;
+    /// Makes a file that its owner alone can read, unless there is one already. Only a process that will serve does.
+    fn keep(&self, path: &Path, text: &str) -> io::Result<()> {
+        let _ = (path, text);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// 32 bytes that nobody can guess.
+    fn random(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+        assert!(filled.is_ok(), "the machine has no random numbers");
+        bytes
+    }
 }
 
 /// The environment of this process.
@@ -98,6 +110,26 @@ impl Environment for Noting {
     fn file(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
         self.0.borrow_mut().push((path.to_owned(), Stamp::of(path)));
         Process.file(path, bytes_max)
+    }
+
+    /// Whole or not at all, and never over another's: two that start at once agree.
+    fn keep(&self, path: &Path, text: &str) -> io::Result<()> {
+        if path.exists() {
+            return Ok(());
+        }
+        let draft = path.with_extension(format!("new-{}", std::process::id()));
+        let mut options = std::fs::OpenOptions::new();
+        let written = options.write(true).create_new(true).mode(0o600).open(&draft);
+        let kept = written.and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::hard_link(&draft, path)
+        });
+        let _ = std::fs::remove_file(&draft);
+        match kept {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            kept => kept,
+        }
     }
 
     fn machine(&self) -> Machine {

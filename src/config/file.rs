@@ -62,6 +62,8 @@ table! {
         limits: Limits = Limits::default(),
         /// How tokens are estimated before the truth is known.
         estimate: Estimate = Estimate::default(),
+        /// Ids of responses, where several backends make them.
+        ids: Ids = Ids::default(),
         /// Active probing, for every backend that does not say otherwise.
         health: Health = Health::default(),
         /// The names of backends.
@@ -221,6 +223,15 @@ table! {
         bytes_per_token: u64 = 4,
         /// Tokens of an image whose size in pixels cannot be read. Others are counted by their pixels.
         image_tokens: u64 = 1_105,
+    }
+
+    /// Ids of responses: sealed, so that later requests that refer to one go to the backend that made it.
+    Ids {
+        /// What they are sealed with, the same for all gateways that share clients: { env = "NAME" } or { file = "/path" },
+        /// at least 24 characters. If left out, one is made and kept in ringway.ids-secret beside this file.
+        secret: Option<SecretSource> = None,
+        /// Seal them also where a model has one backend only: then no key can use another key's.
+        always: bool = false,
     }
 
     /// Active probing of backends.

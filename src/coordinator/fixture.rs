@@ -101,6 +101,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
                 })
                 .collect(),
             context_length: None,
+            renames_ids: false,
             timeouts,
             created: 1,
         }]),
@@ -123,6 +124,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         half_close_is_gone: true,
         output_tokens_default: 256,
         estimate: crate::dialect::estimate::Rates { bytes_per_token: 4, image_tokens: 1_105 },
+        ids: None,
         cells: Cells::new(1, targets.len(), targets.len(), 1, 1),
     }
 }
@@ -148,6 +150,7 @@ fn backend(row: usize, target: &Target) -> Backend {
             successes: 2,
         },
         kv_tokens: 0,
+        maker: Default::default(),
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`route`]: path and method to [`Api`].
 //! - [`estimate`]: how many tokens a prompt is, before a backend has counted it.
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
+//! - [`response_ids`]: where a response says its own id.
 //! - [`stream`]: the meter over an answer; [`usage`]: the one normal form of token counts.
 //! - [`one_shot`], [`embeddings`]: whole answers in the form the client asked for, where the backend chose another.
 //! - [`opening`]: whether a 200 begins like a response, or is a failure inside one.
@@ -27,6 +28,7 @@ pub mod opening;
 pub mod overflow;
 pub mod refusal;
 pub mod request;
+pub mod response_ids;
 pub mod responses;
 pub mod route;
 pub mod stream;

@@ -33,6 +33,8 @@ pub struct Peek {
     pub choices: u64,
     /// Answers that are computed and billed: `best_of` if it is more than `n`.
     pub generations: u64,
+    /// Responses only: the value of `previous_response_id`, a JSON string with its quotes.
+    pub previous: Option<Span>,
     /// Embeddings only: whether vectors are wanted as base64 (`encoding_format`).
     pub base64: bool,
 }
@@ -60,8 +62,8 @@ pub const CHOICES_MAX: u64 = 128;
 /// Largest output cap. Engines hold it in 32 bits.
 pub const OUTPUT_CAP_MAX: u64 = u32::MAX as u64;
 
-/// The members that are routed, billed or converted by. The last is read of embeddings only.
-const NAMES: [&str; 9] = [
+/// The members that are routed, billed or converted by. The last two are read of their own endpoints only.
+const NAMES: [&str; 10] = [
     "model",
     "stream",
     "stream_options",
@@ -71,6 +73,7 @@ const NAMES: [&str; 9] = [
     "n",
     "best_of",
     "encoding_format",
+    "previous_response_id",
 ];
 
 /// Looks through the body of a request to `api`.
@@ -81,20 +84,29 @@ const NAMES: [&str; 9] = [
 ///
 /// Cost: one pass over the body, no allocation.
 pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
-    let names = if api == Api::Embeddings { &NAMES[..] } else { &NAMES[..NAMES.len() - 1] };
+    let (names, own) = match api {
+        Api::Embeddings => (&NAMES[..9], None),
+        Api::Responses | Api::ResponsesCompact | Api::ResponsesInputTokens => (&NAMES[..8], Some(9)),
+        _ => (&NAMES[..8], None),
+    };
     let mut members = json::members(body);
     let mut values = [None; NAMES.len()];
     for member in &mut members {
         let member =
             member.map_err(|bad| refused(format!("invalid JSON at byte {}: {}", bad.at, bad.reason)))?;
-        if let Some(index) = watched(member.key.of(body), names)?
+        let key = member.key.of(body);
+        let index = match own {
+            Some(own) if watched(key, &NAMES[own..])?.is_some() => Some(own),
+            _ => watched(key, names)?,
+        };
+        if let Some(index) = index
             && values[index].replace(member).is_some()
         {
             return Err(refused(format!("'{}' is given twice", NAMES[index])));
         }
     }
     let object_end = members.close().unwrap_or(body.len());
-    let [model, stream, options, max_tokens, max_completion, max_output, n, best_of, encoding] =
+    let [model, stream, options, max_tokens, max_completion, max_output, n, best_of, encoding, previous] =
         values.each_ref().map(given);
 
     let model = model.ok_or_else(|| refused("'model' is missing"))?.value;
@@ -127,6 +139,7 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
         },
         choices,
         generations: choices.max(best_of),
+        previous: previous.filter(|member| member.kind == json::Kind::String).map(|member| member.value),
         // An encoding that is no string is for the backend to refuse.
         base64: encoding.is_some_and(|encoding| json::key_is(encoding.value.of(body), "base64")),
     })
@@ -146,6 +159,7 @@ impl Peek {
             output_cap: Some(0),
             choices: 1,
             generations: 1,
+            previous: None,
             base64: false,
         }
     }
@@ -155,13 +169,21 @@ impl Peek {
         json::string(self.model.of(body)).unwrap_or_default()
     }
 
-    /// What to change for a backend that calls the model `model_json` (a JSON string with its quotes; `None` leaves
-    /// the client's) and that takes `stream_options` or not.
+    /// What to change for a backend that calls the model `model_json` and the response before this one `previous_json`
+    /// (JSON strings with their quotes; `None` leaves the client's) and that takes `stream_options` or not.
     ///
     /// Usage is asked for on behalf of a streaming client that does not, where it has to be asked for: chat and
     /// completions. The chunk that answers is the gateway's and must be dropped (`stream::Meter`).
-    pub fn edits<'a>(&self, model_json: Option<&'a [u8]>, takes_stream_options: bool) -> Edits<'a> {
+    pub fn edits<'a>(
+        &self,
+        model_json: Option<&'a [u8]>,
+        previous_json: Option<&'a [u8]>,
+        takes_stream_options: bool,
+    ) -> Edits<'a> {
         let mut edits = Edits::default();
+        if let (Some(span), Some(id)) = (self.previous, previous_json) {
+            edits.push(span, id);
+        }
         if let Some(name) = model_json
             && !self.model.is_empty()
         {
@@ -190,10 +212,10 @@ impl Peek {
     }
 }
 
-/// At most two replacements, in order, for `json::splice`.
+/// At most three replacements, in order, for `json::splice`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Edits<'a> {
-    list: [(Span, &'a [u8]); 2],
+    list: [(Span, &'a [u8]); 3],
     count: usize,
     /// Whether usage is asked for that the client did not ask for.
     pub asks_usage: bool,

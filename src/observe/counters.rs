@@ -56,6 +56,7 @@ counters! {
     EventsInPieces Count "ringway_events_in_pieces_total" "Stream events longer than [limits] event, read and passed on in pieces.",
     Heartbeats Count "ringway_heartbeats_total" "Signs of life sent to clients whose streams were silent.",
     AnswersConverted Count "ringway_answers_converted_total" "Answers turned into the shape that was asked for: a body into a stream, vectors into base64.",
+    IdsUnchanged Count "ringway_ids_unchanged_total" "Responses, or ids, too long for their ids to be made to lead back to their backend: later requests may not find them.",
     BackendDials Count "ringway_backend_dials_total" "Connections opened to backends.",
     BackendDialFailures Count "ringway_backend_dial_failures_total" "Connections to backends that could not be opened.",
     BackendReused Count "ringway_backend_reused_total" "Exchanges sent over a kept backend connection.",

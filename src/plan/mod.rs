@@ -22,6 +22,7 @@ use crate::policy::auth::KeyTable;
 use crate::policy::bucket::Rate;
 use crate::policy::failure_state::{FailureState, LimitScope};
 use crate::policy::forwarded::Network;
+use crate::policy::ids::{Ids, Maker};
 use crate::policy::origin::Pages;
 use crate::provider;
 use crate::sync::{AtomicBool, Ordering};
@@ -70,6 +71,8 @@ pub struct Plan {
     pub output_tokens_default: u64,
     /// How a prompt is estimated.
     pub estimate: estimate::Rates,
+    /// Makes ids of responses lead back to their backend, and reads those; `None` if no model needs it.
+    pub ids: Option<Ids>,
     /// The cells shared by all shards and the coordinator.
     pub cells: Cells,
 }
@@ -195,6 +198,8 @@ pub struct Backend {
     pub health: HealthProbe,
     /// KV capacity in tokens for the balance score, 0 if unknown.
     pub kv_tokens: u64,
+    /// What it is known by in ids of responses.
+    pub maker: Maker,
 }
 
 impl Backend {
@@ -258,6 +263,8 @@ pub struct Model {
     pub fallbacks: Box<[ModelId]>,
     /// Tokens that fit into it, as clients are told; unknown if the operator does not say.
     pub context_length: Option<u64>,
+    /// Several backends make its responses, so that their ids are told under names that lead back.
+    pub renames_ids: bool,
     /// Its own deadlines.
     pub timeouts: Timeouts,
     /// Unix seconds shown as `created`.
@@ -346,6 +353,13 @@ impl Plan {
     /// are the same, and with the addresses of the names that both know.
     pub fn follow(&mut self, old: &Self) {
         self.generation = old.generation + 1;
+        if let (Some(ids), Some(before)) = (&self.ids, &old.ids)
+            && !ids.is_kept()
+            && !before.is_kept()
+        {
+            self.backends.iter_mut().for_each(|backend| backend.maker = before.maker(&backend.name));
+            self.ids = Some(before.clone());
+        }
         for backend in &self.backends {
             if let Some(before) = old.backend_named(&backend.name).filter(|before| backend.is_where(before)) {
                 self.cells.carry_backend(backend.id, &old.cells, before.id);

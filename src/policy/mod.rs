@@ -9,6 +9,7 @@
 //! - Where: [`balance`] scores the backends of a pool from their [`load`]; [`failure_state`] says whom a failure
 //!   takes out of service, with two [`breaker`]s each; [`addresses`] says
 //!   which address of a backend is next.
+//! - Whose is it, and who made it: [`ids`].
 //! - When: [`queue`] says whose turn it is where all of them have enough to do.
 //! - How often: [`status`] says what a backend's status means, [`retry`] whether a failed attempt may be made again,
 //!   [`course`] what comes after it.
@@ -22,6 +23,7 @@ pub mod course;
 pub mod failure_state;
 pub mod failures;
 pub mod forwarded;
+pub mod ids;
 pub mod inflight;
 pub mod load;
 pub mod origin;

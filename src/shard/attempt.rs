@@ -99,7 +99,7 @@ impl<'a> Attempt<'a> {
             let cut = |_| Fault::new(Kind::BackendMalformed, "the backend's chunked coding is broken");
             answer.decoded = answer.decode.step(&mut answer.block, from).map_err(cut)?;
             let is_labelled = convert::label(&shard, answer, self.outgoing.peek);
-            let converts = convert::wanted(answer, self.outgoing.peek).is_some();
+            let converts = convert::wanted(self.settle, answer, self.outgoing.peek).is_some();
             if is_labelled && answer.is_open(self.outgoing.api, converts, self.holds, &limits) {
                 return Ok(());
             }

@@ -1,9 +1,10 @@
 //! Answers that are not in the shape that was asked for: read whole, told anew. Rare, so dear is fine; what cannot be
 //! converted passes as it came. A stream under the label of something else gets its own.
 
-use super::Shard;
 use super::answer::Answer;
 use super::respond::number;
+use super::settle::Settle;
+use super::{Shard, rename};
 use crate::dialect::request::Peek;
 use crate::dialect::{Api, embeddings, one_shot, opening};
 use crate::net::blocks::Block;
@@ -19,10 +20,12 @@ pub(super) enum Conversion {
     ToStream,
     /// Vectors in base64 were asked for, arrays of numbers may have come.
     ToBase64,
+    /// A response whose ids lead nowhere.
+    ToOurIds,
 }
 
 /// The conversion that this answer may need, by its head alone.
-pub(super) fn wanted(answer: &Answer, peek: &Peek) -> Option<Conversion> {
+pub(super) fn wanted(settle: &Settle, answer: &Answer, peek: &Peek) -> Option<Conversion> {
     let is_plain =
         answer.head.status == 200 && !answer.head.event_stream && !answer.is_coded() && answer.is_json();
     match peek.api {
@@ -30,17 +33,30 @@ pub(super) fn wanted(answer: &Answer, peek: &Peek) -> Option<Conversion> {
         Api::Chat | Api::Completions | Api::Responses | Api::Messages if is_plain && peek.stream => {
             Some(Conversion::ToStream)
         }
+        _ if is_plain && settle.renames => Some(Conversion::ToOurIds),
         _ => None,
     }
 }
 
 /// Converts the answer if it should be, and if all of it has come. Its block then holds a head and a body as a backend
 /// would have sent them that does what it is asked.
-pub(super) fn apply(shard: &Shard, answer: &mut Answer, peek: &Peek) {
-    let Some(conversion) = wanted(answer, peek).filter(|_| answer.decoded.ended) else { return };
+pub(super) fn apply(settle: &mut Settle, answer: &mut Answer, peek: &Peek) {
+    let shard = &settle.shard.clone();
+    let Some(conversion) = wanted(settle, answer, peek) else { return };
+    if !answer.decoded.ended {
+        shard.numbers.add(Counter::IdsUnchanged, settle.renames.into());
+        return;
+    }
     let payload = &answer.block[answer.head.len..];
     let mut body = shard.blocks.with_room(2 * payload.len());
+    if settle.renames && rename::body(settle, answer.lease.backend(), payload, &mut body) {
+        retell(shard, answer, b"", Some(body.len() as u64), &body);
+        body.clear();
+    }
+    settle.renames = false; // done: a stream that is made of it has them already
+    let payload = &answer.block[answer.head.len..];
     let converted = match conversion {
+        Conversion::ToOurIds => false,
         // The chunk with the usage is dropped on its way if the client did not ask for it, as in any stream.
         Conversion::ToStream => {
             let usage = peek.usage_asked || answer.asks_usage;
@@ -50,7 +66,7 @@ pub(super) fn apply(shard: &Shard, answer: &mut Answer, peek: &Peek) {
     };
     let kind: &[u8] = match conversion {
         Conversion::ToStream => EVENT_STREAM,
-        Conversion::ToBase64 => b"application/json",
+        Conversion::ToBase64 | Conversion::ToOurIds => b"application/json",
     };
     if converted && retell(shard, answer, kind, Some(body.len() as u64), &body) {
         shard.numbers.inc(Counter::AnswersConverted);
@@ -78,12 +94,15 @@ pub(super) fn label(shard: &Shard, answer: &mut Answer, peek: &Peek) -> bool {
     }
 }
 
-/// Puts a body behind a head that fits it; without a `length` it is framed as it was. False if that head would be too long.
+/// Puts a body behind a head that fits it: of another kind unless that is empty; without a `length` it is framed as it was. False if that head would be too long.
 fn retell(shard: &Shard, answer: &mut Answer, kind: &[u8], length: Option<u64>, body: &[u8]) -> bool {
     let mut told = shard.blocks.with_room(answer.head.len + HEAD_ROOM + body.len());
-    told.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: ");
-    told.extend_from_slice(kind);
-    told.extend_from_slice(b"\r\n");
+    told.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    if !kind.is_empty() {
+        told.extend_from_slice(b"content-type: ");
+        told.extend_from_slice(kind);
+        told.extend_from_slice(b"\r\n");
+    }
     if let Some(length) = length {
         told.extend_from_slice(b"content-length: ");
         number(&mut told, length);
@@ -91,7 +110,7 @@ fn retell(shard: &Shard, answer: &mut Answer, kind: &[u8], length: Option<u64>, 
     }
     for line in fields::lines(answer.head.fields.of(&answer.block)) {
         let is_ours = match fields::classify(line.name) {
-            Field::ContentType => true,
+            Field::ContentType => !kind.is_empty(),
             Field::ContentLength | Field::TransferEncoding => length.is_some(),
             _ => false,
         };

@@ -27,7 +27,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) body: &'a Body,
     pub(super) api: Api,
     pub(super) peek: &'a Peek,
-    /// The id of the response in the path, as its backend knows it; empty for none.
+    /// The response that is referred to, as its backend knows it: text for the path, or a JSON string for the body; empty
+    /// for none.
     pub(super) id: &'a [u8],
     /// The backend that made the response which the request refers to: no other one knows it.
     pub(super) bound: Option<BackendId>,

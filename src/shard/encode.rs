@@ -57,7 +57,11 @@ pub(super) fn request(
     let (inbox, large) = (client.inbox(), client.large_request());
     let body = outgoing.body.of(inbox);
     let takes_stream_options = backend.provider.takes_stream_options;
-    let edits = outgoing.peek.edits(member.model_json.as_deref(), takes_stream_options);
+    let edits = outgoing.peek.edits(
+        member.model_json.as_deref(),
+        Some(outgoing.id).filter(|id| !id.is_empty()),
+        takes_stream_options,
+    );
     let body_bytes = edits.length(body.len());
     let lines = outgoing.head.fields.of(inbox);
 
@@ -110,7 +114,8 @@ fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, inbox: &[u8], backend:
     out.extend_from_slice(outgoing.api.method().as_bytes());
     out.push(b' ');
     let query = outgoing.head.query.of(inbox);
-    backend.provider.target(outgoing.api, outgoing.id, &backend.base, query, out);
+    let id = if outgoing.api.has_id() { outgoing.id } else { b"" };
+    backend.provider.target(outgoing.api, id, &backend.base, query, out);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(&backend.authority);
     out.extend_from_slice(b"\r\n");

@@ -1,6 +1,5 @@
 //! One request and its answer: the order of things, from a complete head to the opening of the answer.
 
-use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -12,9 +11,9 @@ use super::decode;
 use super::dispatch::{self, Outgoing};
 use super::early::{self, Begun};
 use super::phases;
+use super::refer::{self, Decided};
 use super::respond;
 use super::settle::Settle;
-use crate::dialect::request::Peek;
 use crate::dialect::{self, Api, Dialect, models};
 use crate::error::{Fault, Kind};
 use crate::observe::record::RequestId;
@@ -383,25 +382,14 @@ async fn forward<'p>(
     api: Api,
     place: &'p mut Option<Answer>,
 ) -> Result<(u64, &'p mut Answer, Option<Begun>), Next> {
-    let id = dialect::route::response_id(head.path.of(client.inbox())).filter(|_| api.has_id());
-    let decided = match &id {
-        None => {
-            phases::on_body(settle, api, body.of(client.inbox())).map(|(model, peek)| (model, peek, None))
-        }
-        Some(id) => phases::on_id(settle, id).map(|(model, backend)| {
-            let peek = Peek::of_path(api, head.query.of(client.inbox()));
-            settle.record.stream = peek.stream;
-            (model, peek, Some(backend))
-        }),
-    };
-    let id = id.map(Cow::into_owned).unwrap_or_default();
-    let (model, peek, bound) = match decided {
+    let decided = refer::decide(settle, api, head, client.inbox(), body.of(client.inbox()));
+    let Decided { model, peek, bound, id } = match decided {
         Ok(decided) => decided,
         Err(fault) => return Err(respond::refuse(client, settle, asked, &fault, true).await),
     };
     client.watch();
     early::arm(client, settle, asked, &peek);
-    let outgoing = Outgoing { head, body, api, peek: &peek, id: id.as_bytes(), bound };
+    let outgoing = Outgoing { head, body, api, peek: &peek, id: &id, bound };
     let answer = match dispatch::run(client, settle, &outgoing, model, place).await {
         Ok(answer) => answer,
         Err(fault) if matches!(fault.kind, Kind::ClientGone | Kind::ClientStalled) => {
@@ -415,7 +403,7 @@ async fn forward<'p>(
             });
         }
     };
-    convert::apply(&client.shard, answer, &peek);
+    convert::apply(settle, answer, &peek);
     let begun = early::end(client, settle).await?;
     match &begun {
         Some(begun) if !early::is_fit(answer) => Err(early::told(client, settle, api, begun, answer).await),

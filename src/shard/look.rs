@@ -10,6 +10,8 @@ use crate::wire::sse;
 pub(super) struct Look {
     /// The client holds the beginning of an event, not its end.
     mid_event: bool,
+    /// Ids of responses in it get other names.
+    pub(super) renames: bool,
     api: Api,
     /// Longest beginning of an event that is held back; a longer one is read as it passes.
     event_bytes_max: usize,
@@ -30,9 +32,10 @@ enum Kind {
 }
 
 impl Look {
-    pub(super) fn events(api: Api, meter: Meter, event_bytes_max: usize) -> Self {
+    pub(super) fn events(api: Api, meter: Meter, event_bytes_max: usize, renames: bool) -> Self {
         Self {
             mid_event: false,
+            renames,
             api: api.streams_as(),
             event_bytes_max,
             events: 0,
@@ -46,11 +49,31 @@ impl Look {
     pub(super) fn body(api: Api) -> Self {
         let meter = Kind::Body(BodyMeter::default());
         let (records, has_begun) = (Records::new(api), true);
-        Self { mid_event: false, api, event_bytes_max: 0, events: 0, in_pieces: 0, meter, records, has_begun }
+        Self {
+            mid_event: false,
+            renames: false,
+            api,
+            event_bytes_max: 0,
+            events: 0,
+            in_pieces: 0,
+            meter,
+            records,
+            has_begun,
+        }
     }
 
     pub(super) fn coded(api: Api) -> Self {
         Self { meter: Kind::Coded(0), ..Self::body(api) }
+    }
+
+    /// Whether the client holds the beginning of an event, not its end.
+    pub(super) fn is_mid_event(&self) -> bool {
+        self.mid_event
+    }
+
+    /// Longest beginning of an event that is held back.
+    pub(super) fn event_bytes_max(&self) -> usize {
+        self.event_bytes_max
     }
 
     /// Looks into new payload, from `from` to the end of the block: what to pass on, what to hold back. Events that are not
@@ -290,7 +313,7 @@ mod tests {
 
     /// Reads of `stream` that end where `cuts` say, with what is held in front of each as the relay puts it there.
     fn told(api: Api, stream: &[u8], cuts: &[usize], event_bytes_max: usize) -> Told {
-        let mut look = Look::events(api, Meter::new(api, 1, false), event_bytes_max);
+        let mut look = Look::events(api, Meter::new(api, 1, false), event_bytes_max, false);
         let (mut passed, mut held, mut from) = (Vec::new(), Vec::new(), 0);
         for &cut in cuts.iter().chain([&stream.len()]) {
             let mut block = [&held[..], &stream[from..cut]].concat();

@@ -23,7 +23,9 @@ mod opening;
 mod patience;
 mod phases;
 mod queue;
+mod refer;
 mod relay;
+mod rename;
 mod respond;
 mod settle;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::policy::auth::Credentials;
 use crate::policy::bucket::Wait;
 use crate::policy::forwarded;
 use crate::policy::origin::{self, PageGrant};
-use crate::units::{BackendId, KeyId, ModelId, Nanos};
+use crate::units::{KeyId, ModelId, Nanos};
 use crate::wire::coding::{self, BadCoding, ContentCoding};
 use crate::wire::fields::{self, Field};
 use crate::wire::framing;
@@ -39,27 +39,6 @@ pub(super) fn on_body(settle: &mut Settle, api: Api, body: &[u8]) -> Result<(Mod
     settle.prompt_tokens = prompt.tokens();
     reserve_tokens(settle, &peek, prompt)?;
     Ok((model, peek))
-}
-
-/// For an endpoint that names a response in its path, in the place of [`on_body`]: whom it is for, if it can be for one
-/// only. Without a body no model is named.
-pub(super) fn on_id(settle: &mut Settle, id: &str) -> Result<(ModelId, BackendId), Fault> {
-    let shard = &settle.shard;
-    let plan = &shard.plan;
-    let usable = plan.models.iter().filter(|model| may_use(shard, settle.record.key, model.id));
-    let serving = usable.flat_map(|model| model.pool.iter().map(|member| (model.id, member.backend)));
-    let mut serving = serving.filter(|(_, backend)| plan.backend(*backend).provider.speaks(Api::Responses));
-    let Some((model, backend)) = serving.next() else { return Err(unknown_response(id)) };
-    if serving.any(|(_, other)| other != backend) {
-        return Err(unknown_response(id));
-    }
-    settle.record.model = Some(model);
-    Ok((model, backend))
-}
-
-/// The refusal of an id that nobody here can be asked about.
-pub(super) fn unknown_response(id: &str) -> Fault {
-    Fault::new(Kind::ResponseUnknown, format!("the response '{}' is not known here", shown(id)))
 }
 
 /// What a key may see of a model.
@@ -225,7 +204,7 @@ pub(super) fn unknown_model(name: &str) -> Fault {
 }
 
 /// A client's own words, short enough to be said back.
-fn shown(name: &str) -> &str {
+pub(super) fn shown(name: &str) -> &str {
     &name[..name.floor_char_boundary(SHOWN_BYTES)]
 }
 

@@ -16,6 +16,7 @@ use super::decode::Decoded;
 use super::exchange::{Asked, Next, Opened};
 use super::look::Look;
 use super::patience::RESPONSE_LATE;
+use super::rename;
 use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
 use super::settle::Settle;
 use super::watch::Interrupt;
@@ -101,7 +102,7 @@ impl<'a> Relay<'a> {
             true => Look::coded(api),
             false if is_stream => {
                 let meter = Meter::new(api, choices, answer.asks_usage);
-                Look::events(api, meter, plan.limits.event_bytes)
+                Look::events(api, meter, plan.limits.event_bytes, settle.renames)
             }
             false => Look::body(api),
         };
@@ -201,6 +202,7 @@ impl<'a> Relay<'a> {
     /// Starts to write the head with whatever payload came with it.
     fn open(&mut self, client: &mut Client) {
         let mut block = std::mem::take(&mut self.answer.block);
+        rename::events(self.settle, &self.look, self.answer, &mut block, self.answer.head.len);
         let ended = self.answer.decoded.ended;
         let found = self.look.take(&mut block, self.answer.head.len, ended);
         self.is_broken = ended && self.look.is_cut();
@@ -238,6 +240,7 @@ impl<'a> Relay<'a> {
     /// Takes what a read brought, and starts to write what of it is for the client.
     fn received(&mut self, client: &mut Client, (read, mut block): Outcome<usize>) -> Result<(), Broken> {
         self.decode(read, &mut block)?;
+        rename::events(self.settle, &self.look, self.answer, &mut block, HEADROOM);
         let ended = self.answer.decoded.ended;
         let found = self.look.take(&mut block, HEADROOM, ended);
         self.is_broken |= ended && self.look.is_cut();

@@ -34,6 +34,8 @@ pub(crate) struct Settle {
     /// Room left in the key's buckets when it was admitted, for `x-ratelimit-*`.
     pub(crate) requests_room: Option<Room>,
     pub(crate) tokens_room: Option<Room>,
+    /// Ids of responses are told under names that lead back to their backend.
+    pub(crate) renames: bool,
     /// The answer is a stream that is being relayed.
     streaming: bool,
     /// The key whose in-flight slot is held.
@@ -86,6 +88,7 @@ impl Settle {
             page: PageGrant::None,
             requests_room: None,
             tokens_room: None,
+            renames: false,
             streaming: false,
             slot: None,
             reserved: None,

@@ -140,6 +140,15 @@ pub fn event(bytes: &[u8]) -> Event<'_> {
     event
 }
 
+/// The values of the `data` lines of one event, in order.
+pub fn data_spans(bytes: &[u8]) -> impl Iterator<Item = Span> {
+    let start = bytes.as_ptr() as usize;
+    fields(bytes).filter(|(field, _)| *field == b"data").map(move |(_, value)| {
+        let at = if value.is_empty() { 0 } else { value.as_ptr() as usize - start };
+        Span::new(at, at + value.len())
+    })
+}
+
 /// Appends the values of all `data` lines of one event to `out`, joined by LF.
 pub fn join_data(bytes: &[u8], out: &mut Vec<u8>) {
     for (index, (_, value)) in fields(bytes).filter(|(field, _)| *field == b"data").enumerate() {

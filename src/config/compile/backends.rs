@@ -18,6 +18,7 @@ use crate::config::url::{self, Url};
 use crate::dialect::{Api, ApiSet};
 use crate::plan::{Backend, BackendTls, HealthProbe, Target};
 use crate::policy::failure_state::LimitScope;
+use crate::policy::ids::Maker;
 use crate::provider::{Credential, Provider};
 use crate::units::BackendId;
 
@@ -88,6 +89,7 @@ impl One<'_> {
             },
             health,
             kv_tokens: self.backend.kv_tokens.unwrap_or(0),
+            maker: Maker::default(),
         })
     }
 

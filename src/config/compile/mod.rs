@@ -7,6 +7,7 @@
 mod backends;
 mod bounds;
 mod cors;
+mod ids;
 mod keys;
 mod listen;
 mod models;
@@ -112,12 +113,16 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let resolve_every = bounds::dns(&file.dns, report);
     let estimate = bounds::estimate(&file.estimate, report);
     bounds::health(&["health"], &file.health, report);
-    let backends = backends::compile(source, report);
-    let models::Compiled { models, names, deployments } = models::compile(source, &timeouts, report);
+    let mut backends = backends::compile(source, report);
+    let models::Compiled { mut models, names, deployments } = models::compile(source, &timeouts, report);
     let keys = keys::compile(file, &names, models.len(), report);
     let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
     let admin_token = secrets::admin_token(source, &keys, report);
     let access_log = access_log(source, report);
+    if !report.problems.is_empty() {
+        return None;
+    }
+    let ids = ids::compile(source, &mut backends, &mut models, report);
     if !report.problems.is_empty() {
         return None;
     }
@@ -143,6 +148,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         half_close_is_gone: file.half_close_is_gone,
         output_tokens_default: file.estimate.output_tokens,
         estimate,
+        ids,
         cells,
     };
     Some((

@@ -62,6 +62,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
             pool: [].into(),
             fallbacks: [].into(),
             context_length: model.context_length,
+            renames_ids: false,
             timeouts: own_timeouts(name, &model.timeouts, timeouts, file.timeouts.response, report),
             created,
         });

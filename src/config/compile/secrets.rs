@@ -112,6 +112,16 @@ fn is_name(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
+/// The secret that seals ids: hard to guess, since whoever has it can make an id of any backend for any key.
+pub(super) fn ids(source: &Source<'_>, report: &mut Report<'_>) -> Option<Secret> {
+    let path = ["ids", "secret"];
+    let place_of = source.file.ids.secret.as_ref()?;
+    let secret = read(&path, place_of, source, report)?;
+    let strong = Known::new().token(&secret).map_err(|wrong| format!("{} {wrong}", place(place_of)));
+    report.take(&path, strong)?;
+    Some(secret)
+}
+
 /// The token of the admin listener, if it has one: hard to guess, and nobody's key.
 pub(super) fn admin_token(source: &Source<'_>, keys: &[Key], report: &mut Report<'_>) -> Option<Token> {
     let path = ["admin", "token"];

@@ -44,6 +44,7 @@ impl Fake {
                 ("EMPTY", ""),
                 ("RINGWAY_ADMIN_TOKEN", "rt-very-secret-0123456789abcdef"),
                 ("WEAK", "changeme"),
+                ("RINGWAY_IDS_SECRET", "rt-very-secret-9876543210fedcba"),
                 ("SHORT", "rt-very-secret-012345"),
                 ("ALIKE", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
             ]),

@@ -12,7 +12,7 @@ fn fault(body: &str) -> String {
 
 fn edited(api: Api, body: &str, model_json: Option<&str>, takes_stream_options: bool) -> String {
     let peek = peeked(api, body);
-    let edits = peek.edits(model_json.map(str::as_bytes), takes_stream_options);
+    let edits = peek.edits(model_json.map(str::as_bytes), None, takes_stream_options);
     let mut out = Vec::new();
     json::splice(&mut out, body.as_bytes(), edits.as_slice());
     assert_eq!(out.len(), edits.length(body.len()));
@@ -94,12 +94,13 @@ fn every_member_that_counts_has_one_spelling_and_one_place() {
             "stream" => "true",
             _ => "1",
         };
+        let api = if name == "previous_response_id" { Api::Responses } else { Api::Embeddings };
         let own = format!(r#""{name}":{value}"#);
         let start = if name == "model" { own.clone() } else { format!(r#""model":"m",{own}"#) };
         let capital = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
         let escaped = format!("\\u{:04x}{}", name.as_bytes()[0], &name[1..]);
-        let refused = |body: &str| peek(Api::Embeddings, body.as_bytes()).expect_err(body).note.into_owned();
-        assert!(peek(Api::Embeddings, format!("{{{start}}}").as_bytes()).is_ok(), "{name}");
+        let refused = |body: &str| peek(api, body.as_bytes()).expect_err(body).note.into_owned();
+        assert!(peek(api, format!("{{{start}}}").as_bytes()).is_ok(), "{name}");
         for again in [name, &escaped] {
             let note = refused(&format!(r#"{{{start},"x":0,"{again}":{value}}}"#));
             assert_eq!(note, format!("'{name}' is given twice"));
@@ -264,4 +265,23 @@ fn base64_is_seen_where_vectors_are_asked_for() {
     let fault = peek(Api::Embeddings, twice.as_bytes()).expect_err(twice);
     assert_eq!(fault.note, "'encoding_format' is given twice");
     assert!(!peeked(Api::Chat, twice).base64, "elsewhere it is just a member");
+}
+
+#[test]
+fn the_response_before_is_found_where_it_can_be_and_replaced() {
+    let body = r#"{"previous_response_id":"a\"b", "model":"m"}"#;
+    for api in [Api::Responses, Api::ResponsesCompact, Api::ResponsesInputTokens] {
+        let peek = peeked(api, body);
+        assert_eq!(peek.previous.map(|span| span.of(body.as_bytes())), Some(&br#""a\"b""#[..]));
+        let edits = peek.edits(Some(b"\"n\""), Some(b"\"c\""), true);
+        let mut out = Vec::new();
+        json::splice(&mut out, body.as_bytes(), edits.as_slice());
+        assert_eq!(out, br#"{"previous_response_id":"c", "model":"n"}"#);
+        assert_eq!(edits.length(body.len()), out.len());
+    }
+    assert_eq!(peeked(Api::Chat, body).previous, None);
+    for value in ["null", "7", "[]", "{}"] {
+        let body = format!(r#"{{"model":"m","previous_response_id":{value}}}"#);
+        assert_eq!(peeked(Api::Responses, &body).previous, None, "{value}");
+    }
 }

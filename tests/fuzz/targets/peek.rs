@@ -182,7 +182,7 @@ pub(crate) fn run(data: &[u8]) {
 fn edited(data: &[u8], peek: &Peek) {
     assert!(json::is_object(data));
     for (model, takes) in [(Some(&br#""other\n""#[..]), true), (Some(b"\"other\\n\""), false), (None, true)] {
-        let edits = peek.edits(model, takes);
+        let edits = peek.edits(model, None, takes);
         let mut sent = Vec::new();
         json::splice(&mut sent, data, edits.as_slice());
         assert_eq!(sent.len(), edits.length(data.len()));

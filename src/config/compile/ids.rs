@@ -1,0 +1,86 @@
+//! Under which secret ids of responses are sealed, and for which models they are.
+
+use std::path::PathBuf;
+
+use super::{Source, file_bytes, secrets};
+use crate::config::problem::Report;
+use crate::config::secret::Secret;
+use crate::plan::{Backend, Model};
+use crate::policy::ids::Ids;
+use crate::units::BackendId;
+
+/// The file in which the secret is kept that nobody has named.
+const FILE: &str = "ringway.ids-secret";
+
+/// Decides which models' ids are sealed, and tells the backends what they are known by. `None` if no id is sealed here and
+/// no secret is named.
+pub(super) fn compile(
+    source: &Source<'_>,
+    backends: &mut [Backend],
+    models: &mut [Model],
+    report: &mut Report<'_>,
+) -> Option<Ids> {
+    let few = usize::from(!source.file.ids.always);
+    let makers: Vec<usize> = models.iter().map(|model| makers(model, models, backends)).collect();
+    for (model, makers) in models.iter_mut().zip(makers) {
+        model.renames_ids = makers > few;
+    }
+    let is_used = models.iter().any(|model| model.renames_ids);
+    let ids = match &source.file.ids.secret {
+        Some(_) => Ids::new(secrets::ids(source, report)?.expose().as_bytes()),
+        None if is_used => kept(source, report),
+        None => return None,
+    };
+    for backend in backends {
+        backend.maker = ids.maker(&backend.name);
+    }
+    Some(ids)
+}
+
+/// How many backends can make the responses of a model, those of its fallbacks included.
+fn makers(model: &Model, models: &[Model], backends: &[Backend]) -> usize {
+    let fallbacks = model.fallbacks.iter().map(|id| &models[id.index()]);
+    let pools = std::iter::once(model).chain(fallbacks).flat_map(|model| model.pool.iter());
+    let mut makers: Vec<BackendId> = pools.map(|member| member.backend).collect();
+    makers.retain(|id| backends[id.index()].provider.speaks(crate::dialect::Api::Responses));
+    makers.sort_unstable_by_key(|id| id.index());
+    makers.dedup();
+    makers.len()
+}
+
+/// The secret that this machine has kept, or a new one: beside the configuration, or where systemd gives the service a
+/// folder for its state.
+fn kept(source: &Source<'_>, report: &mut Report<'_>) -> Ids {
+    let random = source.environment.random();
+    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let state = source.environment.variable("STATE_DIRECTORY");
+    let state = state.as_deref().and_then(|folders| folders.split(':').next()).map(PathBuf::from);
+    let places = [Some(source.folder.join(FILE)), state.map(|folder| folder.join(FILE))];
+    let mut reasons = Vec::new();
+    for place in places.into_iter().flatten() {
+        let made = source.environment.keep(&place, &hex);
+        let found = file_bytes(source, &place, Secret::BYTES_MAX + 2).ok();
+        let text = found.and_then(|bytes| String::from_utf8(bytes).ok());
+        match text.and_then(|text| Secret::new(&text).ok()) {
+            Some(secret) if secret.expose().len() >= hex.len() => {
+                return Ids::new(secret.expose().as_bytes());
+            }
+            Some(_) => reasons.push(format!("{} is too short", place.display())),
+            None => {
+                if let Err(error) = made
+                    && error.kind() != std::io::ErrorKind::Unsupported
+                {
+                    reasons.push(format!("{} cannot be kept: {error}", place.display()));
+                }
+            }
+        }
+    }
+    if !reasons.is_empty() {
+        report.note(format!(
+            "ids of responses hold until the next start or upgrade only, and here only, as their secret {}; name one in \
+             [ids] secret",
+            reasons.join(", ")
+        ));
+    }
+    Ids::fleeting(&random)
+}
