@@ -121,7 +121,9 @@ fn a_silent_backend_is_still_given_up() {
     client.send(&case_request(K1, "silent", ASK));
     let text = client.answer().expect("an answer").text();
     assert_eq!(judge(&text), ("a".into(), Ending::Failed("upstream_idle_timeout".into())), "{text}");
-    assert!((1..=4).contains(&comments_in(&text)), "{text}");
+    // On a slow machine there are some before the first event as well.
+    let (_, after) = text.split_once(&content("a")).expect("the first event");
+    assert!((1..=4).contains(&comments_in(after)), "{text}");
 }
 
 /// Whole answers have no place for a comment, and nobody gets one who did not ask for it.
