@@ -203,6 +203,9 @@ table! {
         body_buffer: Size = Size::mib(1),
         /// One event of a stream that is held until it is whole; a longer one is passed on in pieces, and read as it passes.
         event: Size = Size::kib(64),
+        /// What a response that is translated into another API may hold back until it can be sent in order, for example the
+        /// arguments of a second tool call. A response that needs more fails.
+        held: Size = Size::mib(1),
         /// Attempts for one exchange and model, the first included.
         attempts: u32 = 3,
         /// Memory of the process; near it new requests are refused until some is free. The control group's bound holds, too.

@@ -78,6 +78,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             body_bytes: 4_096,
             body_buffer_bytes: 4_096,
             event_bytes: 4_096,
+            held_bytes: 4_096,
             attempts: 2,
             memory_bytes: None,
             queue: 8,

@@ -283,6 +283,11 @@ impl Losses {
         self.0.iter().map(AsRef::as_ref)
     }
 
+    /// The members as the value of a header line; `None` if everything was carried.
+    pub fn line(&self) -> Option<Box<str>> {
+        if self.0.is_empty() { None } else { Some(self.0.join(", ").into()) }
+    }
+
     /// Whether everything was carried.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

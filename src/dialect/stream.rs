@@ -319,6 +319,13 @@ pub fn is_whole_event(rest: &[u8]) -> bool {
     is_silent() || sse::is_done(rest) || json::is_object(&Said::of(rest).data)
 }
 
+/// Whether an event that lacks its blank line only is the one that ends a response of this API.
+pub fn ends(api: Api, rest: &[u8]) -> bool {
+    let mut meter = Meter::new(api, 1, false);
+    meter.events(rest);
+    (meter.finished() || meter.done()) && is_whole_event(rest)
+}
+
 /// The event that the byte at `at` belongs to, which is no part of a line's end.
 fn around(events: &[u8], at: usize) -> Span {
     // With the byte itself: a CR right before it is not half of a CRLF.

@@ -5,7 +5,7 @@
 
 use super::neutral::{Context, Event, FaultRecord, HeldTooMuch, Losses, Target, Text, ToolKind};
 use super::usage::Usage;
-use super::{Api, ApiSet, Unfit, chat, messages};
+use super::{Api, ApiSet, Unfit, chat, messages, responses};
 use crate::error::Fault;
 use crate::wire::sse;
 
@@ -19,17 +19,14 @@ pub struct Call {
 }
 
 /// APIs that a request can be translated to, in the order in which they are tried.
-const BACKENDS: [Api; 2] = [Api::Chat, Api::Messages];
+const BACKENDS: [Api; 3] = [Api::Chat, Api::Responses, Api::Messages];
 /// APIs that a request can be translated from.
-const CLIENTS: [Api; 2] = [Api::Chat, Api::Messages];
+const CLIENTS: [Api; 3] = [Api::Chat, Api::Responses, Api::Messages];
 
 impl Call {
-    /// How a client of this API can be served by a backend that serves these: in its own API, else in another one that
-    /// says the same. `None`: not at all.
-    pub fn choose(client: Api, serves: ApiSet) -> Option<Self> {
-        if serves.contains(client) {
-            return Some(Self { client, backend: client });
-        }
+    /// How a client of this API can be served by a backend that does not serve it, but these: in the first of them that says
+    /// the same. `None`: not at all.
+    pub fn translated(client: Api, serves: ApiSet) -> Option<Self> {
         if !CLIENTS.contains(&client) {
             return None;
         }
@@ -59,10 +56,12 @@ pub struct Translated {
 pub fn request(call: Call, body: &[u8], target: &Target<'_>, out: &mut Vec<u8>) -> Result<Translated, Fault> {
     let request = match call.client {
         Api::Messages => messages::decode::request(body)?,
+        Api::Responses => responses::decode::request(body)?,
         _ => chat::decode::request(body)?,
     };
     let losses = match call.backend {
         Api::Messages => messages::encode::request(&request, target, out)?,
+        Api::Responses => responses::encode::request(&request, target, out)?,
         _ => chat::encode::request(&request, target, out)?,
     };
     let custom = request.tools.into_iter().filter(|tool| matches!(tool.kind, ToolKind::Custom { .. }));
@@ -73,6 +72,7 @@ pub fn request(call: Call, body: &[u8], target: &Target<'_>, out: &mut Vec<u8>) 
 pub fn fault(call: Call, status: u16, body: &[u8], request_id: &str, out: &mut Vec<u8>) {
     let record = match call.backend {
         Api::Messages => messages::decode::fault(status, body),
+        Api::Responses => responses::decode::fault(status, body),
         _ => chat::decode::fault(status, body),
     };
     told(call, &record, status, request_id, out);
@@ -81,6 +81,7 @@ pub fn fault(call: Call, status: u16, body: &[u8], request_id: &str, out: &mut V
 fn told(call: Call, record: &FaultRecord<'_>, status: u16, request_id: &str, out: &mut Vec<u8>) {
     match call.client {
         Api::Messages => messages::encode::fault(record, status, request_id, out),
+        Api::Responses => responses::encode::fault(record, status, request_id, out),
         _ => chat::encode::fault(record, status, request_id, out),
     }
 }
@@ -119,18 +120,21 @@ pub struct Seen {
 enum Decoder {
     Chat(chat::decode::Events),
     Messages(messages::decode::Events),
+    Responses(responses::decode::Events),
 }
 
 #[derive(Debug)]
 enum Encoder {
     Chat(chat::encode::Events),
     Messages(messages::encode::Events),
+    Responses(responses::encode::Events),
 }
 
 #[derive(Debug)]
 enum Fold {
     Chat(chat::encode::Body),
     Messages(messages::encode::Body),
+    Responses(responses::encode::Body),
 }
 
 impl Translator {
@@ -138,10 +142,12 @@ impl Translator {
     pub fn new(call: Call, context: Context) -> Self {
         let decoder = match call.backend {
             Api::Messages => Decoder::Messages(messages::decode::Events::new(&context)),
+            Api::Responses => Decoder::Responses(responses::decode::Events::new(&context)),
             _ => Decoder::Chat(chat::decode::Events::new(&context)),
         };
         let encoder = match call.client {
             Api::Messages => Encoder::Messages(messages::encode::Events::new(context.clone())),
+            Api::Responses => Encoder::Responses(responses::encode::Events::new(context.clone())),
             _ => Encoder::Chat(chat::encode::Events::new(context.clone())),
         };
         Self { call, context, decoder, encoder, joined: Vec::new(), seen: Seen::default() }
@@ -150,6 +156,15 @@ impl Translator {
     /// What has been seen so far.
     pub fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// Whether the response may end here: its sign of an end has come, or its finish reason where `[DONE]` may be missing.
+    pub fn may_end(&self) -> bool {
+        match &self.decoder {
+            Decoder::Chat(decoder) => decoder.is_finished(),
+            Decoder::Messages(decoder) => decoder.is_whole(),
+            Decoder::Responses(decoder) => decoder.is_whole(),
+        }
     }
 
     /// Appends what whole records of the backend's stream say in the client's.
@@ -180,6 +195,7 @@ impl Translator {
             match &mut self.decoder {
                 Decoder::Chat(decoder) => decoder.record(lines.name, data, &mut sink),
                 Decoder::Messages(decoder) => decoder.record(lines.name, data, &mut sink),
+                Decoder::Responses(decoder) => decoder.record(lines.name, data, &mut sink),
             }
         }
         held
@@ -202,6 +218,7 @@ impl Translator {
         match &mut self.decoder {
             Decoder::Chat(decoder) => decoder.end(&mut sink),
             Decoder::Messages(decoder) => decoder.end(&mut sink),
+            Decoder::Responses(decoder) => decoder.end(&mut sink),
         }
         held
     }
@@ -238,6 +255,7 @@ impl Translator {
     fn whole_as_body(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
         let mut fold = match self.call.client {
             Api::Messages => Fold::Messages(messages::encode::Body::new(self.context.clone())),
+            Api::Responses => Fold::Responses(responses::encode::Body::new(self.context.clone())),
             _ => Fold::Chat(chat::encode::Body::new(self.context.clone())),
         };
         let (mut held, seen) = (Ok(()), &mut self.seen);
@@ -247,6 +265,7 @@ impl Translator {
                 held = match &mut fold {
                     Fold::Chat(fold) => fold.event(&event),
                     Fold::Messages(fold) => fold.event(&event),
+                    Fold::Responses(fold) => fold.event(&event),
                 };
             }
         };
@@ -255,6 +274,7 @@ impl Translator {
         let is_whole = match fold {
             Fold::Chat(fold) => fold.finish(out),
             Fold::Messages(fold) => fold.finish(out),
+            Fold::Responses(fold) => fold.finish(out),
         };
         if is_whole { Ok(()) } else { Err(Unfit("the response has no end")) }
     }
@@ -271,6 +291,7 @@ fn decode_whole(
 ) -> Result<(), Unfit> {
     match backend {
         Api::Messages => messages::decode::body(context, body, sink),
+        Api::Responses => responses::decode::body(context, body, sink),
         _ => chat::decode::body(context, body, sink),
     }
 }
@@ -280,6 +301,7 @@ impl Encoder {
         match self {
             Self::Chat(encoder) => encoder.event(event, out),
             Self::Messages(encoder) => encoder.event(event, out),
+            Self::Responses(encoder) => encoder.event(event, out),
         }
     }
 }

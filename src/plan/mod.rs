@@ -160,6 +160,8 @@ pub struct Limits {
     pub body_buffer_bytes: usize,
     /// One SSE event that is held until it is whole; a longer one is read as it passes.
     pub event_bytes: usize,
+    /// What a translated response may hold back until it can be told in order.
+    pub held_bytes: usize,
     /// Attempts for one exchange and model, the first included.
     pub attempts: u32,
     /// Memory of the process, in bytes, near which new requests are refused.

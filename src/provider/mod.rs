@@ -12,7 +12,9 @@ mod sglang;
 mod tensorrt_llm;
 mod vllm;
 
+use crate::dialect::neutral::Target;
 use crate::dialect::route::encode_id;
+use crate::dialect::translate::Call;
 use crate::dialect::{Api, ApiSet};
 pub use base::Base;
 
@@ -131,6 +133,15 @@ impl Provider {
         self.serves.contains(api.served_as())
     }
 
+    /// How a client of this API can be served: in the API itself, or by another one that says the same.
+    pub fn call(&self, api: Api) -> Option<Call> {
+        if self.speaks(api) {
+            Some(Call { client: api, backend: api })
+        } else {
+            Call::translated(api, self.serves)
+        }
+    }
+
     /// Appends the request target: the endpoint's path with the `id` that belongs into it (empty for none) between what
     /// `base` puts around it, with the client's `query` (without `?`, empty for none).
     pub fn target(&self, api: Api, id: &[u8], base: &Base, query: &[u8], out: &mut Vec<u8>) {
@@ -138,6 +149,20 @@ impl Provider {
         encode_id(id, out);
         out.extend_from_slice(api.path_end().as_bytes());
         base.end(query, out);
+    }
+
+    /// What a translated request to it has to keep to. `model`: its own name for the model, a JSON string with its quotes.
+    pub fn target_of<'a>(&self, model: &'a [u8]) -> Target<'a> {
+        Target {
+            model,
+            output_max_default: OUTPUT_MAX_DEFAULT,
+            takes_stream_options: self.takes_stream_options,
+            output_cap_member: match self.kind {
+                Kind::OpenAi => "max_completion_tokens", // its newer models refuse the older name
+                _ => "max_tokens",
+            },
+            takes_extras: !self.hosted,
+        }
     }
 
     /// The endpoint's path at this kind of backend, up to its id if it has one.
@@ -177,6 +202,9 @@ impl Provider {
         }
     }
 }
+
+/// The bound on output for APIs that want one, where the client names none: what the smallest of Anthropic's models takes.
+const OUTPUT_MAX_DEFAULT: u64 = 4096;
 
 /// The endpoints that every copy of OpenAI's server has.
 const OPENAI_CORE: ApiSet = ApiSet::of(&[Api::Chat, Api::Completions, Api::Embeddings]);

@@ -6,6 +6,7 @@ use super::choose::{self, RETRY_SOON};
 use super::decode::{Decode, Decoded};
 use super::idle::Connection;
 use super::settle::Lease;
+use super::translation::Translation;
 use crate::dialect::request::Peek;
 use crate::dialect::stream::{self, Meter};
 use crate::dialect::{Api, overflow};
@@ -34,6 +35,8 @@ pub(super) struct Answer {
     pub(super) block: Block,
     /// Usage was asked for on our own behalf.
     pub(super) asks_usage: bool,
+    /// The backend speaks another dialect than the client.
+    pub(super) translation: Option<Box<Translation>>,
     /// When the request was sent, and when the answer's first byte came.
     pub(super) sent: Nanos,
     pub(super) answered: Nanos,
@@ -75,6 +78,11 @@ impl Answer {
         Some(fault.with_status(row.ours.unwrap_or(status)))
     }
 
+    /// The API that the backend was called by, where the client called `client`.
+    pub(super) fn api(&self, client: Api) -> Api {
+        self.translation.as_ref().map_or(client, |translation| translation.call.backend)
+    }
+
     /// The pause that the backend asks for before it is called again.
     pub(super) fn asked_pause(&self, unix_ms: u64) -> Option<Nanos> {
         pause::asked(self.head.fields.of(&self.block), self.head.status == 429, unix_ms, HOLD_MAX)
@@ -84,7 +92,7 @@ impl Answer {
     pub(super) fn may_end(&self, peek: &Peek) -> bool {
         let payload = &self.block[self.head.len..];
         let is_whole = || {
-            let mut meter = Meter::new(peek.api, peek.choices, false);
+            let mut meter = Meter::new(self.api(peek.api), peek.choices, false);
             meter.events(payload);
             let rest = &payload[sse::last_boundary(payload)..];
             meter.done() || meter.finished() && stream::is_whole_event(rest)

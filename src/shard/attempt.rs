@@ -14,6 +14,7 @@ use super::encode::{self, Encoded, Part};
 use super::idle::Connection;
 use super::patience::{Limit, Patience};
 use super::settle::{Lease, Settle};
+use super::translation::Translation;
 use super::watch::{self, Interrupt};
 use super::{Shard, convert};
 use crate::clock;
@@ -53,7 +54,16 @@ impl<'a> Attempt<'a> {
     ) -> Result<&'p mut Answer, Fault> {
         let shard = self.client.shard.clone();
         let backend = shard.plan.backend(picked.backend);
-        let request = encode::request(self.settle, self.outgoing, self.client, picked.member, backend)?;
+        let call = backend
+            .provider
+            .call(self.outgoing.api)
+            .ok_or_else(|| Fault::new(Kind::Internal, "a backend was chosen that cannot be called"))?;
+        let mut request = encode::request(self.settle, self.outgoing, self.client, picked.member, call)?;
+        let peek = self.outgoing.peek;
+        let translated = request.translated.take();
+        self.settle.dropped = translated.as_ref().and_then(|translated| translated.losses.line());
+        let translation =
+            translated.map(|translated| Box::new(Translation::new(self.settle, call, translated, peek)));
         self.sent.body_held = true;
         let mut connection = self.connect(&shard, backend).await?;
         if picked.probes.backend && !connection.reused {
@@ -79,6 +89,7 @@ impl<'a> Attempt<'a> {
             head,
             block,
             asks_usage,
+            translation,
             sent,
             answered,
             expected_seconds: picked.expected_seconds,
@@ -94,13 +105,16 @@ impl<'a> Attempt<'a> {
     async fn open(&mut self, answer: &mut Answer, patience: &Patience<'_>) -> Result<(), Fault> {
         let limits = self.client.shard.plan.limits;
         let shard = self.client.shard.clone();
+        let api = answer.api(self.outgoing.api);
         let mut from = answer.head.len;
         loop {
             let cut = |_| Fault::new(Kind::BackendMalformed, "the backend's chunked coding is broken");
             answer.decoded = answer.decode.step(&mut answer.block, from).map_err(cut)?;
             let is_labelled = convert::label(&shard, answer, self.outgoing.peek);
-            let converts = convert::wanted(self.settle, answer, self.outgoing.peek).is_some();
-            if is_labelled && answer.is_open(self.outgoing.api, converts, self.holds, &limits) {
+            let is_translated = answer.translation.is_some() && !answer.head.event_stream;
+            let converts =
+                is_translated || convert::wanted(self.settle, answer, self.outgoing.peek).is_some();
+            if is_labelled && answer.is_open(api, converts, self.holds, &limits) {
                 return Ok(());
             }
             let mut block = std::mem::take(&mut answer.block);

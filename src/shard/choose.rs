@@ -26,7 +26,7 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Whether a backend can be asked for it at all, well or not.
     fn fits(&self, plan: &Plan, member: &Member) -> bool {
-        plan.backend(member.backend).provider.speaks(self.api)
+        plan.backend(member.backend).provider.call(self.api).is_some()
             && self.bound.is_none_or(|bound| bound == member.backend)
     }
 }
@@ -139,7 +139,7 @@ fn look(plan: &Plan, member: &Member, eligible: bool, now: Nanos) -> View {
 /// Why nobody could be asked, and when to come back. 429 only if all of them said so.
 pub(super) fn nobody(plan: &Plan, model: &Model, wanted: &Wanted, now: Nanos) -> Fault {
     let alone = is_alone(plan, model, wanted);
-    if !model.pool.iter().any(|member| plan.backend(member.backend).provider.speaks(wanted.api)) {
+    if !model.pool.iter().any(|member| plan.backend(member.backend).provider.call(wanted.api).is_some()) {
         return Fault::new(
             Kind::PathUnknown,
             format!("no backend of this model serves {}", wanted.api.name()),

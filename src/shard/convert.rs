@@ -26,6 +26,9 @@ pub(super) enum Conversion {
 
 /// The conversion that this answer may need, by its head alone.
 pub(super) fn wanted(settle: &Settle, answer: &Answer, peek: &Peek) -> Option<Conversion> {
+    if answer.translation.is_some() {
+        return None;
+    }
     let is_plain =
         answer.head.status == 200 && !answer.head.event_stream && !answer.is_coded() && answer.is_json();
     match peek.api {
@@ -50,7 +53,8 @@ pub(super) fn apply(settle: &mut Settle, answer: &mut Answer, peek: &Peek) {
     let payload = &answer.block[answer.head.len..];
     let mut body = shard.blocks.with_room(2 * payload.len());
     if settle.renames && rename::body(settle, answer.lease.backend(), payload, &mut body) {
-        retell(shard, answer, b"", Some(body.len() as u64), &body);
+        let length = Some(body.len() as u64);
+        retell(shard, answer, &Retold { status: 200, label: b"", length, body: &body });
         body.clear();
     }
     settle.renames = false; // done: a stream that is made of it has them already
@@ -64,11 +68,12 @@ pub(super) fn apply(settle: &mut Settle, answer: &mut Answer, peek: &Peek) {
         }
         Conversion::ToBase64 => embeddings::floats_to_base64(payload, &mut body).unwrap_or(false),
     };
-    let kind: &[u8] = match conversion {
+    let label = match conversion {
         Conversion::ToStream => EVENT_STREAM,
-        Conversion::ToBase64 | Conversion::ToOurIds => b"application/json",
+        Conversion::ToBase64 | Conversion::ToOurIds => JSON,
     };
-    if converted && retell(shard, answer, kind, Some(body.len() as u64), &body) {
+    let retold = Retold { status: 200, label, length: Some(body.len() as u64), body: &body };
+    if converted && retell(shard, answer, &retold) {
         shard.numbers.inc(Counter::AnswersConverted);
     }
     shard.blocks.put(body);
@@ -84,7 +89,8 @@ pub(super) fn label(shard: &Shard, answer: &mut Answer, peek: &Peek) -> bool {
     match opening::is_stream(&answer.block[answer.head.len..]) {
         Some(true) => {
             let payload = answer.block[answer.head.len..].to_vec();
-            if retell(shard, answer, EVENT_STREAM, None, &payload) {
+            let retold = Retold { status: 200, label: EVENT_STREAM, length: None, body: &payload };
+            if retell(shard, answer, &retold) {
                 shard.numbers.inc(Counter::AnswersConverted);
             }
             true
@@ -94,13 +100,26 @@ pub(super) fn label(shard: &Shard, answer: &mut Answer, peek: &Peek) -> bool {
     }
 }
 
-/// Puts a body behind a head that fits it: of another kind unless that is empty; without a `length` it is framed as it was. False if that head would be too long.
-fn retell(shard: &Shard, answer: &mut Answer, kind: &[u8], length: Option<u64>, body: &[u8]) -> bool {
+/// What takes the place of a backend's body.
+pub(super) struct Retold<'a> {
+    pub(super) status: u16,
+    /// Its media type; empty for a body that keeps the backend's.
+    pub(super) label: &'static [u8],
+    /// Absent for a body that is framed as the backend's was.
+    pub(super) length: Option<u64>,
+    pub(super) body: &'a [u8],
+}
+
+/// Puts a body behind a head that fits it. False if that head would be too long.
+pub(super) fn retell(shard: &Shard, answer: &mut Answer, retold: &Retold<'_>) -> bool {
+    let Retold { status, label, length, body } = *retold;
     let mut told = shard.blocks.with_room(answer.head.len + HEAD_ROOM + body.len());
-    told.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-    if !kind.is_empty() {
+    told.extend_from_slice(b"HTTP/1.1 ");
+    number(&mut told, status.into());
+    told.extend_from_slice(b" OK\r\n");
+    if !label.is_empty() {
         told.extend_from_slice(b"content-type: ");
-        told.extend_from_slice(kind);
+        told.extend_from_slice(label);
         told.extend_from_slice(b"\r\n");
     }
     if let Some(length) = length {
@@ -110,7 +129,7 @@ fn retell(shard: &Shard, answer: &mut Answer, kind: &[u8], length: Option<u64>, 
     }
     for line in fields::lines(answer.head.fields.of(&answer.block)) {
         let is_ours = match fields::classify(line.name) {
-            Field::ContentType => !kind.is_empty(),
+            Field::ContentType => !label.is_empty(),
             Field::ContentLength | Field::TransferEncoding => length.is_some(),
             _ => false,
         };
@@ -135,7 +154,9 @@ fn retell(shard: &Shard, answer: &mut Answer, kind: &[u8], length: Option<u64>, 
     true
 }
 
-const EVENT_STREAM: &[u8] = b"text/event-stream; charset=utf-8";
+pub(super) const EVENT_STREAM: &[u8] = b"text/event-stream; charset=utf-8";
+/// The media type of everything else.
+pub(super) const JSON: &[u8] = b"application/json";
 
 /// Room for the lines of our own.
 const HEAD_ROOM: usize = 256;

@@ -177,7 +177,7 @@ impl Chain<'_> {
         let opened = attempt.run(picked, place).await;
         let sent = attempt.sent;
         let (fault, asked) = match opened {
-            Ok(answer) => match answer.refusal(self.outgoing.api, holds) {
+            Ok(answer) => match answer.refusal(answer.api(self.outgoing.api), holds) {
                 None => return Ok(()),
                 Some(fault) => {
                     // While it is kept to be told, the same backend may be asked again.

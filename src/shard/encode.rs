@@ -7,6 +7,9 @@ use super::connection::Client;
 use super::dispatch::Outgoing;
 use super::respond::number;
 use super::settle::Settle;
+use super::translation::{Translation, is_of_dialect};
+use crate::dialect::Api;
+use crate::dialect::translate::{self, Call, Translated};
 use crate::error::{Fault, Kind};
 use crate::net::blocks::Block;
 use crate::plan::{Backend, Member};
@@ -23,6 +26,8 @@ pub(super) struct Encoded {
     pub(super) rest: Vec<Part>,
     /// It asks for usage on our own behalf: the chunk that answers is not the client's.
     pub(super) asks_usage: bool,
+    /// What the translation of its response needs, if it was translated.
+    pub(super) translated: Option<Translated>,
 }
 
 impl Encoded {
@@ -52,8 +57,12 @@ pub(super) fn request(
     outgoing: &Outgoing<'_>,
     client: &Client,
     member: &Member,
-    backend: &Backend,
+    call: Call,
 ) -> Result<Encoded, Fault> {
+    let backend = settle.shard.plan.backend(member.backend);
+    if !call.is_plain() {
+        return translated(settle, outgoing, client, member, call);
+    }
     let (inbox, large) = (client.inbox(), client.large_request());
     let body = outgoing.body.of(inbox);
     let takes_stream_options = backend.provider.takes_stream_options;
@@ -67,11 +76,65 @@ pub(super) fn request(
 
     let mut out =
         settle.shard.blocks.with_room(lines.len() + HEAD_ROOM + if large.is_some() { 0 } else { body_bytes });
-    request_line(&mut out, outgoing, inbox, backend);
+    request_line(&mut out, outgoing, outgoing.api, outgoing.head.query.of(inbox), backend);
     let hops = client_lines(&mut out, lines, outgoing.head);
     if hops >= HOPS_MAX {
         return Err(Fault::new(Kind::HeadMalformed, "the request passed through this gateway in a loop"));
     }
+    own_lines(
+        &mut out,
+        settle,
+        backend,
+        lines,
+        (body_bytes > 0 || outgoing.api.method() == "POST").then_some(body_bytes),
+    );
+    let asks_usage = edits.asks_usage;
+    let Some(large) = large else {
+        json::splice(&mut out, body, edits.as_slice());
+        return Ok(Encoded { first: out.len(), block: out, rest: Vec::new(), asks_usage, translated: None });
+    };
+    let first = out.len();
+    let rest = parts(&mut out, large, outgoing.body.span, edits.as_slice());
+    Ok(Encoded { block: out, first, rest, asks_usage, translated: None })
+}
+
+/// A request in the backend's dialect. Lines of the client that belong to its own dialect stay behind, with its query.
+///
+/// Errors: what the other dialect cannot say.
+fn translated(
+    settle: &Settle,
+    outgoing: &Outgoing<'_>,
+    client: &Client,
+    member: &Member,
+    call: Call,
+) -> Result<Encoded, Fault> {
+    let inbox = client.inbox();
+    let backend = settle.shard.plan.backend(member.backend);
+    let model = member.model_json.as_deref().unwrap_or(outgoing.peek.model.of(outgoing.body.of(inbox)));
+    let target = backend.provider.target_of(model);
+    let mut body = settle.shard.blocks.large();
+    let translated = translate::request(call, outgoing.body.of(inbox), &target, &mut body)?;
+
+    let mut lines = settle.shard.blocks.small();
+    let hops = client_lines(&mut lines, outgoing.head.fields.of(inbox), outgoing.head);
+    if hops >= HOPS_MAX {
+        return Err(Fault::new(Kind::HeadMalformed, "the request passed through this gateway in a loop"));
+    }
+    let mut out = settle.shard.blocks.with_room(lines.len() + HEAD_ROOM + body.len());
+    request_line(&mut out, outgoing, call.backend, b"", backend);
+    for line in fields::lines(&lines).filter(|line| !is_of_dialect(line.name)) {
+        out.extend_from_slice(line.raw);
+    }
+    own_lines(&mut out, settle, backend, b"", Some(body.len()));
+    out.extend_from_slice(&body);
+    settle.shard.blocks.put(lines);
+    settle.shard.blocks.put(body);
+    let asks_usage = Translation::adds_usage(call, outgoing.peek);
+    Ok(Encoded { first: out.len(), block: out, rest: Vec::new(), asks_usage, translated: Some(translated) })
+}
+
+/// Our own lines, and the end of the head. `lines`: the client's.
+fn own_lines(out: &mut Block, settle: &Settle, backend: &Backend, lines: &[u8], body_bytes: Option<usize>) {
     out.extend_from_slice(&backend.credential_lines);
     if let Some((name, line)) = backend.provider.line_if_absent()
         && !fields::lines(lines).any(|line| line.name.eq_ignore_ascii_case(name))
@@ -80,19 +143,11 @@ pub(super) fn request(
     }
     out.extend_from_slice(b"accept-encoding: identity\r\nvia: 1.1 ringway\r\nx-request-id: ");
     out.extend_from_slice(settle.record.request_id.as_bytes());
-    if body_bytes > 0 || outgoing.api.method() == "POST" {
+    if let Some(bytes) = body_bytes {
         out.extend_from_slice(b"\r\ncontent-length: ");
-        number(&mut out, body_bytes as u64);
+        number(out, bytes as u64);
     }
     out.extend_from_slice(b"\r\n\r\n");
-    let asks_usage = edits.asks_usage;
-    let Some(large) = large else {
-        json::splice(&mut out, body, edits.as_slice());
-        return Ok(Encoded { first: out.len(), block: out, rest: Vec::new(), asks_usage });
-    };
-    let first = out.len();
-    let rest = parts(&mut out, large, outgoing.body.span, edits.as_slice());
-    Ok(Encoded { block: out, first, rest, asks_usage })
 }
 
 /// A body edited like by `json::splice`, as parts: of the client's bytes what stays, of `out` what is new.
@@ -110,12 +165,11 @@ fn parts(out: &mut Block, client: &Rc<Block>, body: Span, edits: &[(Span, &[u8])
     parts
 }
 
-fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, inbox: &[u8], backend: &Backend) {
-    out.extend_from_slice(outgoing.api.method().as_bytes());
+fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, api: Api, query: &[u8], backend: &Backend) {
+    out.extend_from_slice(api.method().as_bytes());
     out.push(b' ');
-    let query = outgoing.head.query.of(inbox);
-    let id = if outgoing.api.has_id() { outgoing.id } else { b"" };
-    backend.provider.target(outgoing.api, id, &backend.base, query, out);
+    let id = if api.has_id() { outgoing.id } else { b"" };
+    backend.provider.target(api, id, &backend.base, query, out);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(&backend.authority);
     out.extend_from_slice(b"\r\n");

@@ -14,6 +14,7 @@ use super::phases;
 use super::refer::{self, Decided};
 use super::respond;
 use super::settle::Settle;
+use super::translation;
 use crate::dialect::{self, Api, Dialect, models};
 use crate::error::{Fault, Kind};
 use crate::observe::record::RequestId;
@@ -371,6 +372,16 @@ fn entry(model: &Model) -> models::Entry<'_> {
     models::Entry { name: &model.name, created: model.created, context_length: model.context_length }
 }
 
+/// Answers a count of tokens by our own estimate: the backends of the model serve its messages, translated, and have no
+/// such endpoint. A client that is refused here asks the model itself for each count.
+async fn count_here(client: &mut Client, settle: &mut Settle, asked: &Asked) -> Next {
+    let mut out = client.shard.blocks.small();
+    out.extend_from_slice(b"{\"input_tokens\":");
+    respond::number(&mut out, settle.prompt_tokens);
+    out.push(b'}');
+    respond::local(client, settle, asked, 200, out).await
+}
+
 /// Sends the request to a backend. The choices asked for, the answer's head, and the head that the client has already; or
 /// what becomes of the connection of a client without an answer.
 async fn forward<'p>(
@@ -387,6 +398,9 @@ async fn forward<'p>(
         Ok(decided) => decided,
         Err(fault) => return Err(respond::refuse(client, settle, asked, &fault, true).await),
     };
+    if api == Api::CountTokens && !phases::counts_tokens(settle, model) {
+        return Err(count_here(client, settle, asked).await);
+    }
     client.watch();
     early::arm(client, settle, asked, &peek);
     let outgoing = Outgoing { head, body, api, peek: &peek, id: &id, bound };
@@ -404,9 +418,14 @@ async fn forward<'p>(
         }
     };
     convert::apply(settle, answer, &peek);
+    let translated = translation::apply(&client.shard, answer);
     let begun = early::end(client, settle).await?;
-    match &begun {
-        Some(begun) if !early::is_fit(answer) => Err(early::told(client, settle, api, begun, answer).await),
-        _ => Ok((peek.choices, answer, begun)),
+    match (&begun, translated) {
+        (None, Err(fault)) => Err(respond::refuse(client, settle, asked, &fault, true).await),
+        (Some(begun), Err(fault)) => Err(early::failed(client, settle, api, begun, &fault).await),
+        (Some(begun), Ok(())) if !early::is_fit(answer) => {
+            Err(early::told(client, settle, api, begun, answer).await)
+        }
+        (_, Ok(())) => Ok((peek.choices, answer, begun)),
     }
 }

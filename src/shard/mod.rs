@@ -30,6 +30,7 @@ mod respond;
 mod settle;
 #[cfg(test)]
 mod simulation;
+mod translation;
 mod watch;
 
 use std::cell::{Cell, RefCell};

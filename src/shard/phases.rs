@@ -8,6 +8,7 @@ use crate::dialect::Api;
 use crate::dialect::estimate::{self, Prompt};
 use crate::dialect::request::{self, Peek};
 use crate::error::{Fault, Kind};
+use crate::plan::Member;
 use crate::policy::auth::Credentials;
 use crate::policy::bucket::Wait;
 use crate::policy::forwarded;
@@ -39,6 +40,15 @@ pub(super) fn on_body(settle: &mut Settle, api: Api, body: &[u8]) -> Result<(Mod
     settle.prompt_tokens = prompt.tokens();
     reserve_tokens(settle, &peek, prompt)?;
     Ok((model, peek))
+}
+
+/// Whether a count of tokens is for the backends of this model: one of them serves it, or none serves messages at all.
+pub(super) fn counts_tokens(settle: &Settle, model: ModelId) -> bool {
+    let plan = &settle.shard.plan;
+    let call = |member: &Member, api| plan.backend(member.backend).provider.call(api);
+    let pool = &plan.model(model).pool;
+    pool.iter().any(|member| call(member, Api::CountTokens).is_some())
+        || !pool.iter().any(|member| call(member, Api::Messages).is_some())
 }
 
 /// What a key may see of a model.

@@ -6,6 +6,8 @@
 //! backend's chunk framing through would leave us owing it bytes. The tail of an event that was cut by a read waits
 //! for its rest; it could not be used by the client before.
 
+mod blocks;
+
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
@@ -24,13 +26,14 @@ use crate::clock;
 use crate::dialect::stream::{self, Meter};
 use crate::dialect::{Api, refusal};
 use crate::error::{Fault, Kind};
-use crate::net::blocks::{Block, grow, room};
+use crate::net::blocks::Block;
 use crate::net::stream::Outcome;
 use crate::observe::counters::Counter;
 use crate::policy::failure_state::{Probes, Report};
 use crate::units::{ModelId, Nanos};
 use crate::wire::framing;
 use crate::wire::head::Version;
+use blocks::{HEADROOM, LARGE_FROM, empty_block, held_block, ready};
 
 /// An answer on its way to the client. Polled by hand, and laid out in the order of heat: this is where a stream spends
 /// its life, and each event finds the caches cold. One takes the end of `look`, what follows it, and the answer's front.
@@ -102,7 +105,8 @@ impl<'a> Relay<'a> {
             true => Look::coded(api),
             false if is_stream => {
                 let meter = Meter::new(api, choices, answer.asks_usage);
-                Look::events(api, meter, plan.limits.event_bytes, settle.renames)
+                let renames = settle.renames && answer.translation.is_none();
+                Look::events(api, meter, plan.limits.event_bytes, renames)
             }
             false => Look::body(api),
         };
@@ -279,14 +283,28 @@ impl<'a> Relay<'a> {
                 self.read_bytes += bytes as u64;
                 self.answer.decode.step(block, self.from)
             }
-            Ok(0) if self.answer.decode.ends_by_close() && self.look.may_end(&block[HEADROOM..]) => {
+            Ok(0) if self.answer.decode.ends_by_close() && self.may_end(block) => {
                 Ok(Decoded { ended: true, extra: true })
             }
             _ => return Err(cut("the backend closed the connection in the middle of its answer")),
         };
         self.is_broken = decoded.is_err();
         self.answer.decoded = decoded.unwrap_or(Decoded { ended: false, extra: true });
-        Ok(())
+        match &mut self.answer.translation {
+            Some(translation) => {
+                let ended = self.answer.decoded.ended;
+                translation.records(block, HEADROOM, ended).map_err(Broken::Backend)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a body that ends by a close may end here.
+    fn may_end(&self, block: &[u8]) -> bool {
+        match &self.answer.translation {
+            Some(translation) => translation.may_end(),
+            None => self.look.may_end(&block[HEADROOM..]),
+        }
     }
 
     /// Starts to write `block` from `start` on. An empty write is done at its first poll.
@@ -470,31 +488,5 @@ fn cut(note: &'static str) -> Broken {
     Broken::Backend(Fault::new(Kind::BackendCut, note))
 }
 
-/// A block for the next read, sized by what the last one brought.
-fn empty_block(client: &Client, last_bytes: usize) -> Block {
-    let blocks = &client.shard.blocks;
-    ready(if last_bytes > LARGE_FROM { blocks.large() } else { blocks.small() })
-}
-
-/// A block for the next read, with the held tail of an event in front.
-fn held_block(client: &Client, held: &[u8]) -> Block {
-    let mut block = ready(client.shard.blocks.large());
-    block.extend_from_slice(held);
-    let short = room(&block) < held.len();
-    grow(&mut block, if short { held.len() } else { 1 });
-    block
-}
-
-/// An empty block with room for a chunk size in front of what will be read.
-fn ready(mut block: Block) -> Block {
-    block.clear();
-    block.resize(HEADROOM, 0);
-    block
-}
-
-/// Room in front of every read for the size line of its chunk.
-const HEADROOM: usize = SIZE_BYTES;
-/// Payload of a read from which the next one gets a large block (by taste: half of a small block's default).
-const LARGE_FROM: usize = 2048;
 /// Our head fits beside the backend's.
 const HEAD_ROOM: usize = 1024;

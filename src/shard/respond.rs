@@ -277,6 +277,11 @@ fn date_line(out: &mut Block, shard: &Shard) {
 /// The lines on every answer: its id, what is left of the key's limits, and how it was served.
 fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
     identity_lines(out, settle, dialect);
+    if let Some(dropped) = &settle.dropped {
+        out.extend_from_slice(b"x-ringway-dropped: ");
+        out.extend_from_slice(dropped.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
     if settle.shard.plan.debug_headers {
         debug_lines(out, settle);
     }

@@ -36,6 +36,8 @@ pub(crate) struct Settle {
     pub(crate) tokens_room: Option<Room>,
     /// Ids of responses are told under names that lead back to their backend.
     pub(crate) renames: bool,
+    /// Members of the request that the backend of the last attempt was not sent, since its dialect cannot say them.
+    pub(crate) dropped: Option<Box<str>>,
     /// The answer is a stream that is being relayed.
     streaming: bool,
     /// The key whose in-flight slot is held.
@@ -89,6 +91,7 @@ impl Settle {
             requests_room: None,
             tokens_room: None,
             renames: false,
+            dropped: None,
             streaming: false,
             slot: None,
             reserved: None,

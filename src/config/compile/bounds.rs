@@ -159,6 +159,7 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
     within(&["limits", "body"], limits.body, Size::kib(1), Size::mib(4096), report);
     within(&["limits", "body_buffer"], limits.body_buffer, Size::kib(1), Size::mib(256), report);
     within(&["limits", "event"], limits.event, Size::kib(1), Size::mib(16), report);
+    within(&["limits", "held"], limits.held, Size::kib(1), Size::mib(64), report);
     within(&["limits", "attempts"], limits.attempts, 1, 10, report);
     if let Some(memory) = limits.memory {
         within(&["limits", "memory"], memory, Size::mib(16), Size::mib(1 << 20), report);
@@ -177,6 +178,7 @@ pub(super) fn limits(limits: &Limits, report: &mut Report<'_>) -> plan::Limits {
         body_bytes: limits.body.0,
         body_buffer_bytes: limits.body_buffer.bytes(),
         event_bytes: limits.event.bytes(),
+        held_bytes: limits.held.bytes(),
         attempts: limits.attempts,
         memory_bytes: limits.memory.map(|size| size.0),
         queue: limits.queue,

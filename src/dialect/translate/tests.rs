@@ -47,10 +47,9 @@ fn stream(call: Call, stream: &[u8], cut: usize) -> (String, Seen) {
 }
 
 #[test]
-fn a_call_is_plain_where_it_can_be_and_translated_where_it_must() {
+fn a_call_is_translated_where_another_api_says_the_same() {
     let serves = |apis: &[Api]| ApiSet::of(apis);
-    let backend = |client, apis: &[Api]| Call::choose(client, serves(apis)).map(|call| call.backend);
-    assert_eq!(backend(Api::Messages, &[Api::Chat, Api::Messages]), Some(Api::Messages));
+    let backend = |client, apis: &[Api]| Call::translated(client, serves(apis)).map(|call| call.backend);
     assert_eq!(backend(Api::Messages, &[Api::Chat, Api::Embeddings]), Some(Api::Chat));
     assert_eq!(backend(Api::Chat, &[Api::Messages]), Some(Api::Messages));
     assert_eq!(backend(Api::Embeddings, &[Api::Chat, Api::Messages]), None);

@@ -118,6 +118,11 @@ impl Events {
         }
     }
 
+    /// Whether the finish reason has come.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     /// Whether the response came to its proper end.
     pub fn is_whole(&self) -> bool {
         self.ended
