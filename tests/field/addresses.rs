@@ -143,7 +143,7 @@ fn all_addresses_of_a_name_serve() {
 #[test]
 fn an_address_that_refuses_is_gone_round_and_comes_back() {
     with_name("refuses", &THREE, CloneFlags::empty(), || {
-        for dead in 0..3 {
+        for (dead, dead_name) in THREE.into_iter().enumerate() {
             let (sockets, port) = bound(&THREE);
             let mut silent = None;
             let mut origins = Vec::new();
@@ -152,9 +152,9 @@ fn an_address_that_refuses_is_gone_round_and_comes_back() {
             }
             let gateway = Gateway::start(&config(port, ""));
             let shares_now = shares(&gateway, 12);
-            assert!(shares_now.len() == 2 && !shares_now.contains_key(THREE[dead]), "{shares_now:?}");
-            let _back = origin(silent.expect("one of them"), THREE[dead]);
-            let returned = || shares(&gateway, 6).contains_key(THREE[dead]);
+            assert!(shares_now.len() == 2 && !shares_now.contains_key(dead_name), "{shares_now:?}");
+            let _back = origin(silent.expect("one of them"), dead_name);
+            let returned = || shares(&gateway, 6).contains_key(dead_name);
             assert!(eventually(PATIENCE, returned), "an address is given up for good");
         }
     });
@@ -163,7 +163,7 @@ fn an_address_that_refuses_is_gone_round_and_comes_back() {
 #[test]
 fn an_address_that_does_not_accept_costs_no_more_than_a_moment() {
     with_name("hangs", &THREE, CloneFlags::empty(), || {
-        for alive in 0..3 {
+        for (alive, alive_name) in THREE.into_iter().enumerate() {
             let (sockets, port) = bound(&THREE);
             let (mut filling, mut held, mut origins) = (Vec::new(), Vec::new(), Vec::new());
             for (at, (socket, name)) in sockets.into_iter().zip(THREE).enumerate() {
@@ -179,7 +179,7 @@ fn an_address_that_does_not_accept_costs_no_more_than_a_moment() {
             assert_eq!(shares(&gateway, 1).len(), 1, "within the time to connect");
             assert!(started.elapsed() < Duration::from_millis(1_500), "{:?}", started.elapsed());
             let started = Instant::now();
-            assert_eq!(shares(&gateway, 5).into_keys().collect::<Vec<_>>(), [THREE[alive]]);
+            assert_eq!(shares(&gateway, 5).into_keys().collect::<Vec<_>>(), [alive_name]);
             assert!(
                 started.elapsed() < Duration::from_millis(1_000),
                 "each waits anew: {:?}",

@@ -266,7 +266,7 @@ impl One<'_> {
             (None, true) => report.take(&self.at(self.url_key()), trusts.machine(source))?,
         };
         let identity = self.identity(source, report)?;
-        let config = report.take(&self.at("cert_file"), trusts.client(&self.backend, trust, identity))?;
+        let config = report.take(&self.at("cert_file"), trusts.client(self.backend, trust, identity))?;
         let server_name =
             ServerName::try_from(host.to_string()).map_err(|_| "has a host that no certificate can name");
         Some(BackendTls {

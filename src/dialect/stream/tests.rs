@@ -397,7 +397,7 @@ fn typed_events_end_with_their_last_or_a_reason() {
     let typed = |kind: &str, rest: &str| format!("event: {kind}\ndata: {{\"type\":\"{kind}\"{rest}}}\n\n");
     for last in ["response.completed", "response.incomplete", "response.cancelled", "response.failed"] {
         let last = typed(last, "");
-        assert!(!is_cut(Api::Responses, 1, &[last.clone()]), "{last}");
+        assert!(!is_cut(Api::Responses, 1, std::slice::from_ref(&last)), "{last}");
         let named_otherwise = last.replacen("event: response", "event: message\nid: ", 1);
         assert!(!is_cut(Api::Responses, 1, &[named_otherwise]), "{last}");
     }

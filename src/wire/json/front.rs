@@ -97,7 +97,10 @@ impl Front<'_> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (Vec<(&str, &str, Option<Kind>)>, Option<usize>) {
+    /// Key, value and kind of a member.
+    type Seen<'a> = (&'a str, &'a str, Option<Kind>);
+
+    fn read(text: &str) -> (Vec<Seen<'_>>, Option<usize>) {
         let (mut members, mut error) = (Vec::new(), None);
         for member in front(text.as_bytes()) {
             match member {

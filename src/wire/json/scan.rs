@@ -146,7 +146,7 @@ impl Scan {
     /// One byte between tokens; that of a number or literal is not taken.
     fn structure(&mut self, byte: u8, seen: &mut impl FnMut(Seen<'_>)) {
         match byte {
-            b' ' | b'\t' | b'\n' | b'\r' => return,
+            b' ' | b'\t' | b'\n' | b'\r' => {}
             b'{' | b'[' => {
                 let kind = if byte == b'{' { Kind::Object } else { Kind::Array };
                 self.report(Token::Opens(kind), seen);
@@ -159,7 +159,6 @@ impl Scan {
                 }
                 self.in_key = byte == b'{';
                 self.state = State::Between;
-                return;
             }
             _ if self.nest.depth == 0 => self.state = State::Broken, // the text is neither
             b'}' | b']' => {

@@ -104,7 +104,7 @@ fn held(
     }
     let all = (count * bytes) as f64;
     let each = most.saturating_sub(SLACK) as f64 / all;
-    println!("{count} x {bytes} {framing:?}: peak {:.3}, at rest {:.3}", most as f64 / all, now as f64 / all);
+    assert!(now <= most, "at rest {now}, at the peak {most}");
     each
 }
 

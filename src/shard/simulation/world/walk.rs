@@ -156,7 +156,7 @@ impl World {
                 return (quick, fails(Kind::SocketsExhausted, Some(Nanos(SECOND)), unsent), false);
             }
             Mood::Busy => {
-                let kind = if pause % 2 == 0 { Kind::BackendBusy } else { Kind::BackendOverloaded };
+                let kind = if pause.is_multiple_of(2) { Kind::BackendBusy } else { Kind::BackendOverloaded };
                 return (quick, fails(kind, asked, answered), false);
             }
             Mood::Fails => return (quick, fails(Kind::BackendFailed, None, answered), false),

@@ -1,0 +1,133 @@
+//! The tables that have a name of their own: backends, models, keys.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{BackendHealth, LimitScope, ModelTimeouts};
+use crate::config::entry::{Entry, Kind};
+use crate::config::secret::SecretSource;
+
+/// One server that answers.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// The server: `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/PATH`. A path may follow the port; `/v1` and the
+    /// endpoint are added, `/v1` only where the path does not end in it. Either this or `api_base`.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Instead of `url`, the base of an API whose endpoints lie right under it: only the endpoint's own part is added, like
+    /// /chat/completions or /messages. A query is sent with every request, like ?api-version=2024-10-21.
+    #[serde(default)]
+    pub api_base: Option<String>,
+    /// What runs there.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Endpoints it serves (chat, completions, embeddings, responses, responses_compact, responses_input_tokens, rerank,
+    /// score, classify, pooling, tokenize, detokenize, messages, count_tokens); those of its kind if left out. Who serves
+    /// responses is also asked for them by their ids.
+    #[serde(default)]
+    pub serves: Option<Vec<String>>,
+    /// Whether it accepts `stream_options`; as its kind does if left out. Without it, usage of streams is estimated.
+    #[serde(default)]
+    pub stream_options: Option<bool>,
+    /// Whether somebody else runs it and bills by the token, finished or not; as for its kind if left out.
+    #[serde(default)]
+    pub hosted: Option<bool>,
+    /// The credential to present: { env = "NAME" } or { file = "/path" }.
+    #[serde(default)]
+    pub api_key: Option<SecretSource>,
+    /// The header that carries it: "authorization" (as a bearer token), "x-api-key" or "api-key" (Azure). Default: as for
+    /// its kind.
+    #[serde(default)]
+    pub api_key_header: Option<String>,
+    /// Share of traffic among equals in every pool, 1 if left out.
+    #[serde(default)]
+    pub weight: Option<u32>,
+    /// Exchanges in flight at once over all shards; no bound if left out.
+    #[serde(default)]
+    pub in_flight_max: Option<u32>,
+    /// What a 429 of this backend is about: "model" pauses the model that was asked for, "backend" all its models, for
+    /// limits of a whole account.
+    #[serde(default)]
+    pub limit_scope: LimitScope,
+    /// KV cache in tokens, for the balance score; unknown if left out.
+    #[serde(default)]
+    pub kv_tokens: Option<u64>,
+    /// The only authorities its certificate may come from (PEM), instead of the machine's; or its own certificate.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// The certificate to show to a server that asks for one (PEM, with its chain), and its key.
+    #[serde(default)]
+    pub cert_file: Option<PathBuf>,
+    /// The private key of cert_file (PEM).
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+    /// false takes any certificate. Whoever can reach the wire can then read and change everything.
+    #[serde(default)]
+    pub tls_verify: Option<bool>,
+    /// What differs from `[health]`.
+    #[serde(default)]
+    pub health: BackendHealth,
+}
+
+/// One public model.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// The backends that serve it: names, or { name, model, weight }.
+    pub backends: Vec<Entry<Member>>,
+    /// Other names for it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Tokens that fit into it, prompt and output together: told to clients in /v1/models.
+    #[serde(default)]
+    pub context_length: Option<u64>,
+    /// Models that answer in its place, in this order, before the first content has gone out: names or aliases.
+    #[serde(default)]
+    pub fallbacks: Vec<String>,
+    /// Deadlines that differ from `[timeouts]`.
+    #[serde(default)]
+    pub timeouts: ModelTimeouts,
+}
+
+/// One backend of a model.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// The backend.
+    pub name: String,
+    /// The backend's own name for the model; the public name if left out.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Share of traffic among equals, instead of the backend's own.
+    #[serde(default)]
+    pub weight: Option<u32>,
+}
+
+/// One key of a client.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// SHA-256 of the key in 64 hex digits; the key itself is nowhere.
+    pub sha256: String,
+    /// The models it may use: public names or aliases, `*` for any run of characters. All if left out.
+    #[serde(default)]
+    pub models: Option<Vec<String>>,
+    /// Requests per minute; no limit if left out.
+    #[serde(default)]
+    pub requests_per_minute: Option<u64>,
+    /// Requests that may come at once, a minute's worth if left out.
+    #[serde(default)]
+    pub requests_burst: Option<u64>,
+    /// Tokens per minute, of prompt and answer; no limit if left out.
+    #[serde(default)]
+    pub tokens_per_minute: Option<u64>,
+    /// Tokens that may be taken at once, a minute's worth if left out. A request with more text is refused for good.
+    #[serde(default)]
+    pub tokens_burst: Option<u64>,
+    /// Requests in flight at once over all shards; no bound if left out.
+    #[serde(default)]
+    pub in_flight_max: Option<u32>,
+}
