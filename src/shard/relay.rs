@@ -443,9 +443,12 @@ impl<'a> Relay<'a> {
             Broken::Backend(fault) => fault,
         };
         self.settle.failed(fault.kind, status);
-        let state = client.shard.plan.failure_state(self.answer.deployment, self.answer.alone);
-        let report = Report { kind: fault.kind, asked: None, connected: true };
-        state.report(report, Probes::default(), clock::now(), client.shard.random());
+        // A body that ended as its transport should, without saying why, is a habit of the server: it works.
+        if !self.answer.decoded.ended {
+            let state = client.shard.plan.failure_state(self.answer.deployment, self.answer.alone);
+            let report = Report { kind: fault.kind, asked: None, connected: true };
+            state.report(report, Probes::default(), clock::now(), client.shard.random());
+        }
         let Some(sequence) = self.look.next_sequence() else {
             // No proper end exists: leave the body short, or where only the close ends it, break the connection.
             client.writer.reset_on_close();

@@ -31,7 +31,7 @@ const NEITHER_WAY: &[&str] = &[
     "x-request-id",
     "request-id",
 ];
-const NOT_TO_BACKEND: &[&str] = &["expect", "accept-encoding", "forwarded", "x-real-ip"];
+const NOT_TO_BACKEND: &[&str] = &["expect", "accept-encoding", "content-encoding", "forwarded", "x-real-ip"];
 const NOT_TO_CLIENT: &[&str] =
     &["set-cookie", "alt-svc", "strict-transport-security", "ratelimit", "retry-after-ms"];
 
