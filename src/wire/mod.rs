@@ -10,6 +10,7 @@
 
 pub mod chunked;
 pub mod coding;
+pub mod connect;
 pub mod fields;
 pub mod framing;
 pub mod head;
