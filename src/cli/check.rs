@@ -62,6 +62,9 @@ fn shards(plan: &Plan, settings: &Settings) -> String {
 fn backend(backend: &Backend) -> String {
     let mut line = format!("backend {} {} ", backend.name, backend.provider.kind.name());
     line.push_str(&place(backend));
+    if let Some(proxy) = &backend.proxy {
+        let _ = write!(line, " via proxy {proxy}");
+    }
     match &backend.health.path {
         Some(path) => line.push_str(&format!(", asked at {path} every {}", backend.health.interval)),
         None => line.push_str(", not probed"),

@@ -222,8 +222,9 @@ fn announce(plan: &Plan, admin: Option<SocketAddr>, has_token: bool, driver: &st
         println!("  model      {} on {}", model.name, pool.join(", "));
     }
     for backend in &plan.backends {
+        let via = backend.proxy.as_ref().map_or(String::new(), |proxy| format!(" via proxy {proxy}"));
         match &backend.target {
-            Target::Tcp { host, port } => println!("  backend    {} at {host}:{port}", backend.name),
+            Target::Tcp { host, port } => println!("  backend    {} at {host}:{port}{via}", backend.name),
             Target::Unix(path) => println!("  backend    {} at unix:{}", backend.name, path.display()),
         }
     }

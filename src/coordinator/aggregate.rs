@@ -144,9 +144,10 @@ impl Watch {
             if let Some((reason, count)) = unreached.untold(now) {
                 let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
                 let name = &backend.name;
+                let via = backend.proxy.as_ref().map_or(String::new(), |proxy| format!(" via proxy {proxy}"));
                 self.say(
                     LogLevel::Warn,
-                    &format!("backend {name} cannot be reached: {}{times}", reason.words()),
+                    &format!("backend {name} cannot be reached{via}: {}{times}", reason.words()),
                 );
             }
         }

@@ -136,6 +136,7 @@ fn backend(row: usize, target: &Target) -> Backend {
         name: format!("gpu-{row}").into(),
         provider: Provider::new(Kind::Vllm),
         target: target.clone(),
+        proxy: None,
         addresses: ArcSwap::default(),
         tls: None,
         authority: b"gpu.example:8000".to_vec().into(),

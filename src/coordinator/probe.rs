@@ -18,7 +18,7 @@ use hyper::Request;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -29,8 +29,10 @@ use crate::clock;
 use crate::config::LogLevel;
 use crate::error::Unreachable;
 use crate::plan::cells::Health;
-use crate::plan::{Backend, HealthProbe, Target};
+use crate::plan::{Backend, HealthProbe, Proxy, Target};
 use crate::units::Nanos;
+use crate::wire::Step;
+use crate::wire::connect::{BYTES_MAX as REPLY_BYTES_MAX, Reply, reply};
 
 /// Bytes of an answer's head that are read; a longer one is a failure.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -173,7 +175,10 @@ async fn reach(backend: &Backend, path: &str, patience: Duration) -> Result<(), 
         }
         Target::Tcp { .. } => {
             let addresses = backend.addresses.load_full();
-            let stream = connect(&addresses, patience).await?;
+            let mut stream = connect(&addresses, patience).await?;
+            if let Some(proxy) = &backend.proxy {
+                tunnel(&mut stream, proxy).await?;
+            }
             match &backend.tls {
                 None => Ok(ask(stream, backend, path).await?),
                 Some(tls) => {
@@ -203,6 +208,39 @@ async fn connect(addresses: &[SocketAddr], patience: Duration) -> Result<TcpStre
         }
     }
     Err(last)
+}
+
+/// Opens a tunnel through the proxy at the other end, and takes no byte of what follows.
+async fn tunnel(stream: &mut TcpStream, proxy: &Proxy) -> Result<(), Failure> {
+    let failure = |reason: Unreachable, more: &str| Failure {
+        reason: Some(reason),
+        words: format!("proxy {proxy}: {}{more}", reason.words()),
+    };
+    let closed = |error: io::Error| failure(Unreachable::ProxyClosed, &format!(" ({error})"));
+    stream.write_all(&proxy.connect).await.map_err(closed)?;
+    let mut seen = vec![0; REPLY_BYTES_MAX];
+    let mut taken = 0;
+    loop {
+        let count = stream.peek(&mut seen[taken..]).await.map_err(closed)?;
+        if count == 0 {
+            return Err(closed(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let found = reply(&seen[..taken + count]);
+        let end = match found {
+            Step::More | Step::Done(Reply::NotHttp) => taken + count,
+            Step::Done(Reply::Status { end, .. }) => end,
+        };
+        stream.read_exact(&mut seen[taken..end]).await.map_err(closed)?;
+        taken = end;
+        match found {
+            Step::More => {}
+            Step::Done(Reply::Status { status: 200..300, .. }) => return Ok(()),
+            Step::Done(Reply::Status { status, .. }) => {
+                return Err(failure(Unreachable::of_proxy(status), &format!(" (status {status})")));
+            }
+            Step::Done(Reply::NotHttp) => return Err(failure(Unreachable::NotProxy, "")),
+        }
+    }
 }
 
 /// One GET on a connection of its own; the body is not read.

@@ -1,4 +1,5 @@
-//! Names of backends become addresses here, never on a shard: a resolver may take seconds.
+//! Names of backends become addresses here, never on a shard: a resolver may take seconds. Of a backend behind a proxy the
+//! proxy's name is asked for instead.
 //!
 //! All addresses of an answer are kept. A failed or empty answer changes nothing: the last good one stands. The
 //! system's resolver is asked (hosts file, search list and name service included), which tells no time to live, so
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::aggregate::Watch;
-use crate::plan::{Plan, Target};
+use crate::plan::Plan;
 use crate::units::BackendId;
 
 /// Addresses kept of one answer. Taste: more than any name in use has.
@@ -108,7 +109,7 @@ fn accept(answer: io::Result<Vec<SocketAddr>>) -> io::Result<Vec<SocketAddr>> {
 fn store(plan: &Plan, backends: &[BackendId], found: &[SocketAddr]) {
     for id in backends {
         let backend = plan.backend(*id);
-        let Target::Tcp { port, .. } = backend.target else {
+        let Some((_, port)) = backend.dialled() else {
             continue;
         };
         let mut fresh: Vec<SocketAddr> = Vec::with_capacity(found.len());
@@ -127,14 +128,14 @@ fn store(plan: &Plan, backends: &[BackendId], found: &[SocketAddr]) {
     }
 }
 
-/// The names of a plan, each with the backends that bear it.
+/// The names of a plan that are dialled, each with the backends that are reached by it.
 fn names(plan: &Plan) -> BTreeMap<Box<str>, Vec<BackendId>> {
     let mut names = BTreeMap::<Box<str>, Vec<BackendId>>::new();
     for backend in &plan.backends {
-        if let Target::Tcp { host, .. } = &backend.target
+        if let Some((host, _)) = backend.dialled()
             && literal(host).is_none()
         {
-            names.entry(host.clone()).or_default().push(backend.id);
+            names.entry(host.into()).or_default().push(backend.id);
         }
     }
     names
@@ -147,7 +148,7 @@ fn literal(host: &str) -> Option<IpAddr> {
 
 fn store_literals(plan: &Plan) {
     for backend in &plan.backends {
-        if let Target::Tcp { host, .. } = &backend.target
+        if let Some((host, _)) = backend.dialled()
             && let Some(address) = literal(host)
         {
             store(plan, &[backend.id], &[SocketAddr::new(address, 0)]);

@@ -95,6 +95,9 @@ struct Backend<'a> {
     tls: bool,
     /// Absent without TLS; false is worth a look.
     certificate_verified: Option<bool>,
+    /// Host and port of the proxy whose tunnel leads there.
+    proxy: Option<String>,
+    /// Those of the proxy, if there is one.
     addresses: Vec<String>,
     health: &'static str,
     last_probe_failure: Option<String>,
@@ -244,6 +247,7 @@ fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a>
         },
         tls: row.tls.is_some(),
         certificate_verified: row.tls.as_ref().map(|tls| tls.verified),
+        proxy: row.proxy.as_ref().map(ToString::to_string),
         addresses: row.addresses.load().iter().map(ToString::to_string).collect(),
         health: match cells.health() {
             Health::Unknown => "unknown",

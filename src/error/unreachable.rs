@@ -45,6 +45,11 @@ reasons! {
     NotTls "not_tls" "it does not speak TLS",
     TlsIncompatible "tls_incompatible" "it has no TLS version or cipher in common with the gateway",
     TlsFailed "tls_failed" "TLS failed",
+    ProxyRefused "proxy_refused" "the proxy refused the tunnel to it",
+    ProxyCredentials "proxy_credentials" "the proxy wants other credentials",
+    ProxyFailed "proxy_failed" "the proxy cannot reach it",
+    ProxyClosed "proxy_closed" "the proxy closed the connection without a response",
+    NotProxy "not_a_proxy" "what responded is no HTTP proxy",
     Other "other" "the system reports another error",
 }
 
@@ -74,6 +79,15 @@ impl Unreachable {
                 io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
                 _ => Self::Other,
             },
+        }
+    }
+
+    /// What a proxy's status other than 2xx means.
+    pub fn of_proxy(status: u16) -> Self {
+        match status {
+            407 => Self::ProxyCredentials,
+            500.. => Self::ProxyFailed,
+            _ => Self::ProxyRefused,
         }
     }
 
@@ -126,6 +140,14 @@ mod tests {
             (libc::EDOM, Unreachable::Other),
         ] {
             assert_eq!(Unreachable::of(&io::Error::from_raw_os_error(number)), expected);
+        }
+        for (status, expected) in [
+            (407, Unreachable::ProxyCredentials),
+            (403, Unreachable::ProxyRefused),
+            (302, Unreachable::ProxyRefused),
+            (502, Unreachable::ProxyFailed),
+        ] {
+            assert_eq!(Unreachable::of_proxy(status), expected, "{status}");
         }
         assert_eq!(Unreachable::of(&io::ErrorKind::UnexpectedEof.into()), Unreachable::Closed);
         assert_eq!(Unreachable::of(&io::ErrorKind::HostUnreachable.into()), Unreachable::NoAddress);

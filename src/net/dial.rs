@@ -3,13 +3,15 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 
 use super::busy_poll;
@@ -168,6 +170,51 @@ pub fn tune(descriptor: BorrowedFd<'_>, busy_poll_us: u32) {
     let _ = socket.set_tcp_keepalive(&keepalive);
     if busy_poll_us > 0 {
         busy_poll::set(descriptor, busy_poll_us);
+    }
+}
+
+/// Sends `head` and takes what comes back up to where `judge` finds its end, and no byte more: what follows belongs to whoever
+/// reads next. `judge` is asked again with all that has come, `bytes_max` at most, by when it has to find an end.
+///
+/// Errors: the peer closes or resets first. The caller bounds the time.
+pub async fn converse<T>(
+    socket: &Socket,
+    head: &[u8],
+    bytes_max: usize,
+    judge: impl Fn(&[u8]) -> Option<(T, usize)>,
+) -> io::Result<T> {
+    let fd = socket.as_raw_fd();
+    let mut sent = 0;
+    while sent < head.len() {
+        match send(fd, &head[sent..], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            Ok(count) => sent += count,
+            Err(Errno::EAGAIN) => socket.writable(false).await?,
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut seen = vec![0; bytes_max];
+    let mut taken = 0;
+    loop {
+        // Looked at first, so that exactly the head can be taken out of the socket.
+        let count = match recv(fd, &mut seen[taken..], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => count,
+            Err(Errno::EAGAIN) => {
+                socket.readable(false).await?;
+                continue;
+            }
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let found = judge(&seen[..taken + count]);
+        let end = found.as_ref().map_or(taken + count, |(_, end)| *end);
+        while taken < end {
+            taken += recv(fd, &mut seen[taken..end], MsgFlags::MSG_DONTWAIT)?; // it is there
+        }
+        if let Some((verdict, _)) = found {
+            return Ok(verdict);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod cells;
 pub mod control;
 pub mod hatch;
+mod proxy;
 pub mod unreached;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos};
 pub use cells::Cells;
 pub use control::Control;
 pub use hatch::Hatch;
+pub use proxy::Proxy;
 
 /// Everything a shard needs to know, and nothing that can fail.
 pub struct Plan {
@@ -182,7 +184,9 @@ pub struct Backend {
     pub provider: provider::Provider,
     /// Where it listens.
     pub target: Target,
-    /// Addresses the coordinator resolved last; empty until it has.
+    /// The proxy whose tunnel leads there.
+    pub proxy: Option<Box<Proxy>>,
+    /// Addresses of what is dialled, as the coordinator resolved them last; empty until it has.
     pub addresses: ArcSwap<Vec<SocketAddr>>,
     /// Client side of TLS for `https` URLs.
     pub tls: Option<BackendTls>,
@@ -205,6 +209,15 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// The host and the port that are dialled: the proxy's, if there is one. `None` for a socket file.
+    pub fn dialled(&self) -> Option<(&str, u16)> {
+        match (&self.target, &self.proxy) {
+            (Target::Unix(_), _) => None,
+            (_, Some(proxy)) => Some((&proxy.host, proxy.port)),
+            (Target::Tcp { host, port }, None) => Some((host, *port)),
+        }
+    }
+
     /// Our credential as its line has it; empty if it needs none.
     pub fn credential(&self) -> &[u8] {
         let line = self.credential_lines.trim_ascii_end();
@@ -333,9 +346,9 @@ impl Backend {
         self.is_where(other) && self.tls.is_none() && other.tls.is_none()
     }
 
-    /// Whether this is the server that `other` was, as far as its name and place tell.
+    /// Whether this is the server that `other` was, as far as its name, its place and the way there tell.
     pub fn is_where(&self, other: &Self) -> bool {
-        self.name == other.name && self.target == other.target
+        self.name == other.name && self.target == other.target && self.proxy == other.proxy
     }
 }
 

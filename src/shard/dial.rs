@@ -1,4 +1,4 @@
-//! A new connection to a backend: which address, TCP, TLS on top.
+//! A new connection to a backend: which address, TCP, a proxy's tunnel, TLS on top.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,8 +11,10 @@ use super::idle::Connection;
 use crate::error::{Fault, Kind, Unreachable};
 use crate::net::stream as sockets;
 use crate::net::{dial, tls};
-use crate::plan::{Backend, BackendTls, Target};
+use crate::plan::{Backend, BackendTls, Proxy, Target};
 use crate::units::Nanos;
+use crate::wire::Step;
+use crate::wire::connect::{self, Reply};
 
 /// A new connection to a backend. What it learns of addresses, their shard remembers.
 pub(super) struct Dial<'a> {
@@ -28,10 +30,11 @@ impl<'a> Dial<'a> {
         Self { shard, backend, delay: RACE_DELAY.min(Nanos(connect.0 / 4)) }
     }
 
-    /// Connects to a backend: its addresses race, the one whose `turn` it is first; TLS on top where it is asked for. An
-    /// address whose TLS fails is left out, and the others race once more.
+    /// Connects to a backend: its addresses race, or its proxy's, the one whose `turn` it is first; then the proxy's tunnel,
+    /// and TLS on top where it is asked for. An address whose TLS fails, or where no proxy responds, is left out, and the
+    /// others race once more.
     ///
-    /// Errors: no address accepts, or the last of them fails in TLS.
+    /// Errors: no address accepts, the proxy refuses, or the last address fails.
     pub(super) async fn run(self, turn: Option<SocketAddr>) -> Result<Connection, Fault> {
         if let Target::Unix(path) = &self.backend.target {
             let socket = dial::unix(path).await.inspect_err(|error| self.note(Unreachable::of(error)));
@@ -53,11 +56,22 @@ impl<'a> Dial<'a> {
                 .run(|address, error| self.failed(address, Unreachable::of(error)))
                 .await
                 .map_err(not_dialled)?;
+            if let Some(proxy) = &self.backend.proxy
+                && let Err(reason) = self.tunnel(&socket, peer, proxy).await
+            {
+                let is_final = !matches!(reason, Unreachable::ProxyClosed | Unreachable::NotProxy);
+                if is_final || order.len() == 1 {
+                    let message = format!("cannot connect: {}", reason.words());
+                    return Err(Fault::new(Kind::ConnectFailed, message));
+                }
+                order.retain(|address| *address != peer);
+                continue;
+            }
             let halves = match &self.backend.tls {
                 None => sockets::plain(socket),
                 Some(tls) => match self.secure(socket, peer, tls).await {
                     Ok(halves) => halves,
-                    Err(_) if order.len() > 1 => {
+                    Err(_) if order.len() > 1 && self.backend.proxy.is_none() => {
                         order.retain(|address| *address != peer);
                         continue;
                     }
@@ -83,6 +97,36 @@ impl<'a> Dial<'a> {
         ordered.flatten().unwrap_or_else(|| addresses.to_vec())
     }
 
+    /// Opens a tunnel through the proxy at the other end. A refusal says nothing against its address; anything else than a
+    /// response does.
+    async fn tunnel(
+        &self,
+        socket: &sockets::Socket,
+        peer: SocketAddr,
+        proxy: &Proxy,
+    ) -> Result<(), Unreachable> {
+        let mut suspect = Suspect { dial: self, peer, since: self.shard.deadlines.now(), cleared: false };
+        let judge = |bytes: &[u8]| match connect::reply(bytes) {
+            Step::More => None,
+            Step::Done(Reply::Status { status, end }) => Some((Some(status), end)),
+            Step::Done(Reply::NotHttp) => Some((None, bytes.len())),
+        };
+        let reply = dial::converse(socket, &proxy.connect, connect::BYTES_MAX, judge).await;
+        suspect.cleared = true;
+        let reason = match reply {
+            Ok(Some(200..300)) => return Ok(()),
+            Ok(Some(status)) => {
+                let reason = Unreachable::of_proxy(status);
+                self.note(reason);
+                return Err(reason);
+            }
+            Ok(None) => Unreachable::NotProxy,
+            Err(_) => Unreachable::ProxyClosed,
+        };
+        self.failed(peer, reason);
+        Err(reason)
+    }
+
     async fn secure(
         &self,
         socket: sockets::Socket,
@@ -95,7 +139,11 @@ impl<'a> Dial<'a> {
         result.map_err(|error| {
             let reason = Unreachable::of(&error);
             suspect.cleared = true;
-            self.failed(peer, reason);
+            if self.backend.proxy.is_none() {
+                self.failed(peer, reason);
+            } else {
+                self.note(reason); // the address is the proxy's, which did what it was asked for
+            }
             Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", reason.words()))
         })
     }

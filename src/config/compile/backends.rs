@@ -77,6 +77,7 @@ impl One<'_> {
             name: self.name.into(),
             provider,
             target: url.target,
+            proxy: None,
             addresses: ArcSwap::default(),
             tls,
             base,
