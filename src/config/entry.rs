@@ -100,6 +100,37 @@ impl<T: JsonSchema> JsonSchema for Entry<T> {
     }
 }
 
+/// The proxy of one backend: one of its own, that of `[egress]`, or none.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ProxyChoice {
+    /// That of `[egress]`, or none.
+    Switch(bool),
+    /// As in `[egress]`.
+    Own(String),
+}
+
+impl<'de> Deserialize<'de> for ProxyChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrBool;
+        impl Visitor<'_> for TextOrBool {
+            type Value = ProxyChoice;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(
+                    "a proxy like \"http://HOST:PORT\", true for that of [egress], or false for none",
+                )
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<ProxyChoice, E> {
+                Ok(ProxyChoice::Own(text.to_owned()))
+            }
+            fn visit_bool<E: Error>(self, switch: bool) -> Result<ProxyChoice, E> {
+                Ok(ProxyChoice::Switch(switch))
+            }
+        }
+        deserializer.deserialize_any(TextOrBool)
+    }
+}
+
 /// The number of a core, the key of `[shards.core.N]`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 pub struct CoreNumber(pub usize);

@@ -71,6 +71,8 @@ table! {
         health: Health = Health::default(),
         /// The names of backends.
         dns: Dns = Dns::default(),
+        /// The way out to hosted backends.
+        egress: Egress = Egress::default(),
         /// One line per finished exchange.
         access_log: AccessLog = AccessLog::default(),
         /// Taking up a new configuration while the gateway runs.
@@ -272,6 +274,18 @@ table! {
     Dns {
         /// Time between two questions for the addresses of a name. Without an answer the last one stands.
         every: Time = Time::seconds(30),
+    }
+
+    /// The way out: an HTTP proxy whose tunnels (CONNECT) lead to every hosted backend that does not say otherwise.
+    Egress {
+        /// The proxy: "http://HOST:PORT"; or "environment" for the variables HTTPS_PROXY (https backends), HTTP_PROXY (http
+        /// backends) and NO_PROXY of the process. Optional. Default: none. The proxy resolves the names of the backends.
+        proxy: Option<String> = None,
+        /// USER:PASSWORD for that proxy (Basic): { env = "NAME" } or { file = "/path" }.
+        credential: Option<SecretSource> = None,
+        /// Hosts that are reached without it: a name and all names below it ("corp.example"), the names below one
+        /// (".corp.example"), addresses and networks ("10.0.0.0/8"), each with or without ":PORT", or "*" for all.
+        no_proxy: Vec<String> = Vec::new(),
     }
 
     /// One line per finished exchange.

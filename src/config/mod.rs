@@ -10,6 +10,7 @@ pub mod entry;
 pub mod environment;
 pub mod file;
 mod glob;
+mod no_proxy;
 pub mod problem;
 pub mod quantity;
 pub mod read;

@@ -22,7 +22,12 @@ use super::support::{J, PATIENCE, chat, eventually};
 const QUIET: &str = "health = { enabled = false }";
 
 /// Runs `test` where the name `engine.test` has these addresses, in this order.
-fn with_name(test_name: &str, addresses: &[&str], kind: CloneFlags, test: impl FnOnce() + Send + 'static) {
+pub(super) fn with_name(
+    test_name: &str,
+    addresses: &[&str],
+    kind: CloneFlags,
+    test: impl FnOnce() + Send + 'static,
+) {
     let lines: String = addresses.iter().map(|address| format!("{address} engine.test\n")).collect();
     let file = std::env::temp_dir().join(format!("ringway-hosts-{}-{test_name}", std::process::id()));
     fs::write(&file, format!("127.0.0.1 localhost\n{lines}")).expect("a hosts file");
@@ -48,7 +53,7 @@ fn runs(program: &str, arguments: &[&str]) {
 }
 
 /// One port that is free on all of these addresses, bound but not listened on.
-fn bound(addresses: &[&str]) -> (Vec<Socket>, u16) {
+pub(super) fn bound(addresses: &[&str]) -> (Vec<Socket>, u16) {
     for _ in 0..100 {
         let mut port = 0;
         let mut sockets = Vec::new();
@@ -68,7 +73,7 @@ fn bound(addresses: &[&str]) -> (Vec<Socket>, u16) {
     panic!("no port is free on all addresses");
 }
 
-fn listen(socket: Socket) -> TcpListener {
+pub(super) fn listen(socket: Socket) -> TcpListener {
     socket.listen(128).expect("it listens");
     socket.into()
 }

@@ -10,6 +10,7 @@ mod base_urls;
 mod browsers;
 mod certificates;
 mod client_certificates;
+mod egress;
 mod encodings;
 mod endpoints;
 mod failures;

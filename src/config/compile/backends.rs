@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::bounds::within;
+use super::egress::Egress;
 use super::listen::PEM_BYTES_MAX;
 use super::models::WEIGHT_MAX;
 use super::{NAME_SIGNS, Source, check_name, file, file_bytes, secrets};
@@ -25,10 +26,11 @@ use crate::units::BackendId;
 /// One row per backend, by name.
 pub(super) fn compile(source: &Source<'_>, report: &mut Report<'_>) -> Vec<Backend> {
     let mut trusts = Trusts::default();
+    let egress = Egress::compile(source, report);
     let mut backends = Vec::new();
     for (index, (name, backend)) in source.file.backend.iter().enumerate() {
         let one = One { name, backend };
-        if let Some(row) = one.compile(BackendId::new(index), source, &mut trusts, report) {
+        if let Some(row) = one.compile(BackendId::new(index), source, &egress, &mut trusts, report) {
             backends.push(row);
         }
     }
@@ -50,6 +52,7 @@ impl One<'_> {
         &self,
         id: BackendId,
         source: &Source<'_>,
+        egress: &Egress,
         trusts: &mut Trusts,
         report: &mut Report<'_>,
     ) -> Option<Backend> {
@@ -63,13 +66,14 @@ impl One<'_> {
         let url = url?;
         let base = url.base(self.backend.api_base.is_some());
         let tls = self.tls(&url, source, trusts, report);
+        let proxy = egress.proxy(self.name, self.backend, &url, provider.hosted, source, report);
         let credential_lines = match secret {
             Some(secret) => {
                 report.take(&self.at("api_key"), provider.credential_line(secret?.expose().as_bytes()))?
             }
             None => Vec::new(),
         };
-        if !credential_lines.is_empty() && !url.tls && !is_near(&url.target) {
+        if !credential_lines.is_empty() && !url.tls && (proxy.is_some() || !is_near(&url.target)) {
             report.note(format!("backend {} gets its api_key over plain http", self.name));
         }
         Some(Backend {
@@ -77,7 +81,7 @@ impl One<'_> {
             name: self.name.into(),
             provider,
             target: url.target,
-            proxy: None,
+            proxy: proxy.map(Box::new),
             addresses: ArcSwap::default(),
             tls,
             base,

@@ -7,6 +7,7 @@
 mod backends;
 mod bounds;
 mod cors;
+mod egress;
 mod ids;
 mod keys;
 mod listen;

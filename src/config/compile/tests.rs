@@ -1,3 +1,4 @@
+mod egress;
 mod refusals;
 mod samples;
 
@@ -45,6 +46,7 @@ impl Fake {
                 ("RINGWAY_ADMIN_TOKEN", "rt-very-secret-0123456789abcdef"),
                 ("WEAK", "changeme"),
                 ("RINGWAY_IDS_SECRET", "rt-very-secret-9876543210fedcba"),
+                ("EGRESS_CREDENTIAL", "ringway:very-secret-c"),
                 ("SHORT", "rt-very-secret-012345"),
                 ("ALIKE", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
             ]),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BackendHealth, LimitScope, ModelTimeouts};
-use crate::config::entry::{Entry, Kind};
+use crate::config::entry::{Entry, Kind, ProxyChoice};
 use crate::config::secret::SecretSource;
 
 /// One server that answers.
@@ -67,6 +67,13 @@ pub struct Backend {
     /// false takes any certificate. Whoever can reach the wire can then read and change everything.
     #[serde(default)]
     pub tls_verify: Option<bool>,
+    /// The proxy to reach it through, as in `[egress]`; true for that of `[egress]`, false for none. Default: that of
+    /// `[egress]` if the backend is hosted and not in `no_proxy`. `no_proxy` does not apply to what is written here.
+    #[serde(default)]
+    pub proxy: Option<ProxyChoice>,
+    /// USER:PASSWORD for a proxy of its own: { env = "NAME" } or { file = "/path" }.
+    #[serde(default)]
+    pub proxy_credential: Option<SecretSource>,
     /// What differs from `[health]`.
     #[serde(default)]
     pub health: BackendHealth,
