@@ -12,7 +12,7 @@ use super::addresses::{bound, listen, with_name};
 use super::support::gateway::{Config, Gateway, K1};
 use super::support::origin::{Next, Origin, completion};
 use super::support::tls::{Authority, Tunnel};
-use super::support::{J, PATIENCE, ask, case_request, check_answers_and_streams, eventually, sse};
+use super::support::{J, PATIENCE, ask, case_request, chat, check_answers_and_streams, eventually, sse};
 use relay::{Relay, says};
 
 const QUIET: &str = "health = { enabled = false }";
@@ -127,19 +127,29 @@ fn a_proxy_that_opens_no_tunnel_is_named_by_its_reason() {
     }
 }
 
+/// A proxy that says this and no more; whether the gateway has left it.
+fn silent(said: &'static str) -> (Relay, Arc<AtomicBool>) {
+    let left = Arc::new(AtomicBool::new(false));
+    let noticed = Arc::clone(&left);
+    let relay = Relay::scripted(0, move |stream| {
+        says(stream, said);
+        let gone = matches!(std::io::Read::read(stream, &mut [0]), Ok(0) | Err(_));
+        noticed.store(gone, Ordering::SeqCst);
+        false
+    });
+    (relay, left)
+}
+
 #[test]
 fn a_proxy_that_is_silent_or_not_there_costs_no_more_than_the_time_to_connect() {
     for said in ["", "HTTP/1.1 200 OK\r\nA: b\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
-        let relay = Relay::scripted(0, move |stream| {
-            says(stream, said);
-            let _ = std::io::Read::read(stream, &mut [0]);
-            false
-        });
+        let (relay, left) = silent(said);
         let gateway = Gateway::start(&one(relay.port).tables("[timeouts]\nconnect = \"500ms\""));
         let started = Instant::now();
         assert_eq!(ask(&gateway, J, "silent").status(), 504, "{said:?}");
         let took = started.elapsed();
         assert!(took > Duration::from_millis(450) && took < Duration::from_secs(5), "{took:?}");
+        assert!(eventually(PATIENCE, || left.load(Ordering::SeqCst)), "{said:?}: the connection stays open");
     }
     let (socket, port) = bound(&["127.0.0.1"]);
     let gateway = Gateway::start(&one(port));
@@ -287,6 +297,17 @@ fn a_client_that_leaves_closes_the_tunnel() {
     assert_eq!(relay.open(), 1);
     drop(client);
     assert!(eventually(PATIENCE, || gone.load(Ordering::SeqCst) && relay.open() == 0));
+}
+
+#[test]
+fn a_client_that_leaves_while_the_proxy_is_silent_closes_its_connection() {
+    let (relay, left) = silent("");
+    let gateway = Gateway::start(&one(relay.port).tables("[timeouts]\nconnect = \"30s\""));
+    let mut client = gateway.connect();
+    client.send(&chat(K1, "leaves", J));
+    assert!(eventually(PATIENCE, || relay.heads().len() == 1));
+    drop(client);
+    assert!(eventually(PATIENCE, || left.load(Ordering::SeqCst)));
 }
 
 #[test]

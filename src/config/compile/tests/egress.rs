@@ -58,6 +58,8 @@ fn a_proxy_is_for_what_is_hosted_unless_a_backend_says_otherwise() {
     assert_eq!(all, [row("hosted", "api.example:443"), row("plain", "10.1.2.3:81")]);
     for (gpu, expected) in [
         ("proxy = true", "gpu proxy:3128"),
+        ("kind = \"openai\"", "gpu proxy:3128"),
+        ("kind = \"openai\"\nhosted = false", "hosted proxy:3128"),
         ("proxy = \"http://[::1]:8\"", "gpu [::1]:8"),
         ("proxy = false", "hosted proxy:3128"),
     ] {
