@@ -1,6 +1,10 @@
 //! Whether what a backend calls a success begins like one. Some report their failures inside a 200: an error object, `null`,
 //! the page of a proxy, nothing at all.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::Api;
 use crate::wire::json::{self, Kind};
 use crate::wire::sse;
@@ -47,6 +51,9 @@ pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
             false => Verdict::Unclear,
         };
     }
+    if is_plainly_sound(text) {
+        return Verdict::Sound;
+    }
     let mut is_first = true;
     for member in json::front(text) {
         match member {
@@ -90,6 +97,20 @@ pub fn is_stream(body: &[u8]) -> Option<bool> {
 }
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether a front that begins with a member needs no closer look: the word is not in it. Almost every response; the
+/// members themselves need not be read.
+fn is_plainly_sound(text: &[u8]) -> bool {
+    let Some(rest) = text.strip_prefix(b"{\"") else { return false };
+    let key = memchr::memchr(b'"', &rest[..rest.len().min(KEY_BYTES_MAX)]);
+    let has_key = key.is_some_and(|end| rest[end + 1..].starts_with(b":") && !rest[..end].contains(&b'\\'));
+    has_key && ERROR.find(text).is_none() && memchr::memchr(b'\\', text).is_none()
+}
+
+/// Longest first key that is looked for the short way.
+const KEY_BYTES_MAX: usize = 32;
+/// The word that a failure has.
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error"));
 
 /// Judges a whole event of a stream; `None` if it has no data. The first event with data decides.
 pub fn event(api: Api, event: &[u8]) -> Option<Verdict> {

@@ -122,6 +122,9 @@ impl Meter {
                     self.ended |= Said::of(event.of(events)).is_any_of(&[b"message_stop"]);
                 }
                 Word::Finish if self.api == Api::Messages => self.choices.mark(0, true),
+                Word::Finish if several_from.is_none() && is_first_choice(event.of(events)) => {
+                    self.choices.mark(0, true);
+                }
                 Word::Finish | Word::Index if several_from.is_none() => {
                     if !self.choices.read(&Said::of(event.of(events)).data) && word == Word::Finish {
                         self.choices.mark(0, true);
@@ -286,19 +289,17 @@ impl Meter {
         let at = match self.api {
             Api::Responses => words.response_delta.find(events),
             Api::Messages => words.message_delta.find(events),
-            _ => words
-                .text
-                .iter()
-                .filter_map(|name| {
-                    name.find_iter(events).find(|at| is_filled(&events[at + name.needle().len()..]))
-                })
-                .min(),
+            _ => first_text(events),
         };
         if let Some(at) = at
             && self.takes_choices()
         {
             // Should another choice come, this one has begun.
-            self.choices.read(&Said::of(around(events, at).of(events)).data);
+            let event = around(events, at).of(events);
+            match is_first_choice(event) {
+                true => self.choices.mark(0, false),
+                false => _ = self.choices.read(&Said::of(event).data),
+            }
         }
         let begun = at.is_some() || self.finished();
         self.first_token_bytes = match begun {
@@ -307,6 +308,24 @@ impl Meter {
         };
         self.first_token_bytes == 0
     }
+}
+
+/// Where the first output of a chat or completions stream is. Each name is searched for up to where another one was found:
+/// a burst is not gone through once per name.
+fn first_text(events: &[u8]) -> Option<usize> {
+    let mut first = None;
+    for name in &WORDS.text {
+        let length = name.needle().len();
+        let before = &events[..first.map_or(events.len(), |at: usize| (at + length).min(events.len()))];
+        first = name.find_iter(before).find(|at| is_filled(&events[at + length..])).or(first);
+    }
+    first
+}
+
+/// Whether an event names no choice but the first; one that writes its index in any other way is read.
+fn is_first_choice(event: &[u8]) -> bool {
+    let name = &WORDS.index;
+    name.find_iter(event).all(|at| matches!(event[at + name.needle().len()..], [b'0', b',' | b'}', ..]))
 }
 
 /// The last events of a Responses stream, but for the one that is an error.

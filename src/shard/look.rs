@@ -120,9 +120,9 @@ impl Look {
             whole = boundary;
         }
         self.mid_event = boundary < whole;
-        let lines = memchr::memchr_iter(b'\n', &block[start..whole]).count();
-        self.events += count_events(self.api, lines);
-        let is_regular = self.records.are_regular(&block[start..whole], lines);
+        let regular = self.records.count_regular(&block[start..whole]);
+        self.events += regular.unwrap_or_else(|| count_events(self.api, &block[start..whole]));
+        let is_regular = regular.is_some() || self.records.take_all();
         let (whole, held_from) = match events.end {
             Some(end) => (start + end, payload.end),
             None if ended => (whole, payload.end),
@@ -286,11 +286,12 @@ fn tidied(records: &mut Records, block: &mut [u8], part: Span, drop: Option<Span
     kept
 }
 
-/// Events in so many lines, whole ones: an event is a line and a blank one, with its name on a
+/// Events in `bytes`, whole ones, from their line ends alone: an event is a line and a blank one, with its name on a
 /// line of its own in the dialects that name events. Engines send about one token per event, so this is what a stream
 /// without usage is taken to have cost.
-fn count_events(api: Api, lines: usize) -> u64 {
-    lines as u64 / if matches!(api, Api::Responses | Api::Messages) { 3 } else { 2 }
+fn count_events(api: Api, bytes: &[u8]) -> u64 {
+    let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
+    lines / if matches!(api, Api::Responses | Api::Messages) { 3 } else { 2 }
 }
 
 /// Of a stream whose writer flushes every event: about what one takes compressed. Taste, to the charged one's good.

@@ -110,6 +110,8 @@ pub(super) struct Words {
     responses: Search,
     messages: Search,
     pub(super) sequence: Finder<'static>,
+    /// The name of the index of a choice, or of a tool call.
+    pub(super) index: Finder<'static>,
     pub(super) response_delta: Finder<'static>,
     pub(super) message_delta: Finder<'static>,
     /// Names of delta members that hold output.
@@ -132,6 +134,7 @@ pub(super) static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
     responses: Search::new(RESPONSES),
     messages: Search::new(MESSAGES),
     sequence: Finder::new("\"sequence_number\":"),
+    index: Finder::new("\"index\":"),
     response_delta: Finder::new(".delta"),
     message_delta: Finder::new("content_block_delta"),
     text: ["content", "text", "tool_calls", "reasoning_content", "reasoning", "function_call", "refusal"]
