@@ -318,10 +318,18 @@ def test_sdk_waits_as_long_as_it_is_told(gateway, limited_key):
 def test_request_that_can_never_fit(gateway):
     requests = []
     with make(gateway, SMALL_KEY, max_retries=2, http_client=counting(requests)) as client:
+        # Longer than the whole limit of the key; a cap that is larger is no cost.
+        long = [{"role": "user", "content": "word " * 1000}]
         with pytest.raises(openai.RateLimitError) as error:
-            client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=1000)
+            client.chat.completions.create(model=MODEL, messages=long, max_tokens=8)
     assert error.value.code == "request_exceeds_limit"
     assert len(requests) == 1, "waiting cannot help, so the SDK is told not to retry"
+
+
+def test_large_cap_is_no_cost(gateway):
+    with make(gateway, SMALL_KEY, max_retries=5) as client:
+        response = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=1000)
+    assert response.choices[0].message.content
 
 
 def test_busy_backend(client):
