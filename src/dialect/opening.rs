@@ -99,11 +99,14 @@ pub fn is_stream(body: &[u8]) -> Option<bool> {
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Whether a front that begins with a member needs no closer look: the word is not in it. Almost every response; the
-/// members themselves need not be read.
+/// members themselves need not be read. A first member whose value may be the word is read, since its end may be missing.
 fn is_plainly_sound(text: &[u8]) -> bool {
     let Some(rest) = text.strip_prefix(b"{\"") else { return false };
     let key = memchr::memchr(b'"', &rest[..rest.len().min(KEY_BYTES_MAX)]);
-    let has_key = key.is_some_and(|end| rest[end + 1..].starts_with(b":") && !rest[..end].contains(&b'\\'));
+    let has_key = key.is_some_and(|end| {
+        let key = &rest[..end];
+        rest[end + 1..].starts_with(b":") && !matches!(key, b"object" | b"type") && !key.contains(&b'\\')
+    });
     has_key && ERROR.find(text).is_none() && memchr::memchr(b'\\', text).is_none()
 }
 
@@ -232,6 +235,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_first_member_that_may_be_an_error_is_waited_for() {
+        for cut in ["{\"object\":\"er", "{\"type\":\"", "{\"error\":nul", "{\"err", "{\"object\""] {
+            assert_eq!(body(Api::Responses, cut.as_bytes(), false), Verdict::Unclear, "{cut}");
+        }
+        assert_eq!(body(Api::Responses, b"{\"id\":\"resp_1", false), Verdict::Sound);
     }
 
     #[test]

@@ -62,8 +62,12 @@ fn every_example_of_the_readme_holds() {
             merged(if index == 0 { first.clone() } else { base.clone() }, table).to_string(),
         )
         .expect("a file");
-        let checked =
-            Command::new(env!("CARGO_BIN_EXE_ringway")).arg("check").arg(&file).output().expect("it runs");
+        let checked = Command::new(env!("CARGO_BIN_EXE_ringway"))
+            .arg("check")
+            .arg(&file)
+            .env("EGRESS_CREDENTIAL", "user:password")
+            .output()
+            .expect("it runs");
         let said = String::from_utf8_lossy(&checked.stderr).into_owned();
         assert!(checked.status.success(), "example {index}: {said}\n{example}");
     }
