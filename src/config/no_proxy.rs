@@ -130,12 +130,21 @@ mod tests {
     #[test]
     fn an_entry_means_what_it_means_to_others() {
         #[rustfmt::skip] // one claim per line
-        let table: &[(&str, &[(&str, u16)], &[(&str, u16)])] = &[
+        type Hosts = &'static [(&'static str, u16)];
+        let table: &[(&str, Hosts, Hosts)] = &[
             ("", &[], &[("h", 80), ("10.0.0.1", 80)]),
             (" , ,,\t", &[], &[("h", 80)]),
             ("*", &[("h", 80), ("10.0.0.1", 443), ("::1", 1)], &[]),
-            ("api.example", &[("api.example", 443), ("a.api.example", 80), ("API.Example.", 80)], &[("xapi.example", 443), ("example", 443), ("api.example.org", 443)]),
-            (".example", &[("api.example", 443), ("a.b.example.", 1)], &[("example", 443), ("badexample", 443)]),
+            (
+                "api.example",
+                &[("api.example", 443), ("a.api.example", 80), ("API.Example.", 80)],
+                &[("xapi.example", 443), ("example", 443), ("api.example.org", 443)],
+            ),
+            (
+                ".example",
+                &[("api.example", 443), ("a.b.example.", 1)],
+                &[("example", 443), ("badexample", 443)],
+            ),
             ("*.example", &[("api.example", 443)], &[("example", 443)]),
             ("Api.EXAMPLE", &[("api.example", 443)], &[]),
             ("api.example.", &[("api.example", 443), ("api.example.", 443)], &[]),
@@ -153,7 +162,11 @@ mod tests {
             ("[::1]/128", &[("::1", 80)], &[("::2", 80)]),
             ("::1/64", &[("::2", 80)], &[("0:0:0:1::", 80)]),
             ("fd00::/8", &[("fdff::1", 80)], &[("fe00::1", 80)]),
-            ("a.example,  .b.example 10.0.0.0/8", &[("a.example", 1), ("x.b.example", 1), ("10.0.0.1", 1)], &[("c.example", 1)]),
+            (
+                "a.example,  .b.example 10.0.0.0/8",
+                &[("a.example", 1), ("x.b.example", 1), ("10.0.0.1", 1)],
+                &[("c.example", 1)],
+            ),
             ("http://x,a.example", &[("a.example", 1)], &[("x", 80)]),
         ];
         for (list, inside, outside) in table {
