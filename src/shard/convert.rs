@@ -129,7 +129,8 @@ pub(super) fn retell(shard: &Shard, answer: &mut Answer, retold: &Retold<'_>) ->
     }
     for line in fields::lines(answer.head.fields.of(&answer.block)) {
         let is_ours = match fields::classify(line.name) {
-            Field::ContentType => !label.is_empty(),
+            // A body of our own is in no coding, whatever the backend's was in.
+            Field::ContentType | Field::ContentEncoding => !label.is_empty(),
             Field::ContentLength | Field::TransferEncoding => length.is_some(),
             _ => false,
         };
