@@ -4,10 +4,10 @@
 //! bucket that always has room, alone and under four threads. Budget: a pick among 32 backends in 2 us.
 
 use divan::{Bencher, black_box};
-use ringway::policy::auth::{Credentials, KeyTable, digest};
-use ringway::policy::balance::{View, pick};
-use ringway::policy::breaker::Breaker;
-use ringway::policy::bucket::{Bucket, Rate};
+use ringway::policy::auth::credential::{Credentials, KeyTable, digest};
+use ringway::policy::limits::bucket::{Bucket, Rate};
+use ringway::policy::routing::balance::{View, pick};
+use ringway::policy::routing::breaker::Breaker;
 use ringway::units::Nanos;
 
 fn main() {

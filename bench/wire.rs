@@ -123,7 +123,7 @@ fn json_escapes_1_mib(bencher: Bencher<'_, '_>) {
         .bench_local(|| json::members(black_box(body.as_bytes())).count());
 }
 
-/// An event without usage, one with, and a whole answer with usage at its end.
+/// An event without usage, one with, and a whole response with usage at its end.
 #[divan::bench(args = ["event", "event with usage", "16 KiB answer"], sample_size = 256)]
 fn json_find_object(bencher: Bencher<'_, '_>, shape: &str) {
     let usage = "\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":34,\"total_tokens\":46}}";

@@ -15,7 +15,7 @@ pub use unreachable::Unreachable;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
     /// What happened.
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// What a person needs to mend it; never a secret, a body, or a backend's address.
     pub note: Cow<'static, str>,
     /// How long the client should wait before it tries again, where that is known.
@@ -27,7 +27,7 @@ pub struct Fault {
 impl Fault {
     /// A fault with the words that name the offending part and the expected form.
     #[cold] // what leads to a fault lies out of the way of what does not
-    pub fn new(kind: Kind, note: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(kind: FaultKind, note: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, note: note.into(), retry_after: None, status: None }
     }
 
@@ -63,12 +63,12 @@ pub enum Side {
     Gateway,
 }
 
-/// Whether the gateway itself may send the request again, before any byte of the answer has gone out.
+/// Whether the gateway itself may send the request again, before any byte of the response has gone out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Retry {
     /// A second try cannot help, or could do the work twice.
     Never,
-    /// Only if the connection had been kept from an earlier exchange and not one byte of answer came (the
+    /// Only if the connection had been kept from an earlier exchange and not one byte of response came (the
     /// backend closed it while we sent).
     IfReused,
     /// The backend said it did not do the work: another backend may.
@@ -80,23 +80,23 @@ macro_rules! kinds {
         /// What happened. The order groups them by side; the numbers index counters.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u8)]
-        pub enum Kind { $($(#[$doc])* $name,)* }
+        pub enum FaultKind { $($(#[$doc])* $name,)* }
 
-        impl Kind {
+        impl FaultKind {
             /// Every kind, in order; counters have one cell for each.
-            pub const ALL: &'static [Kind] = &[$(Kind::$name,)*];
+            pub const ALL: &'static [FaultKind] = &[$(FaultKind::$name,)*];
 
             /// Who has to act.
-            pub const fn side(self) -> Side { match self { $(Kind::$name => Side::$side,)* } }
+            pub const fn side(self) -> Side { match self { $(FaultKind::$name => Side::$side,)* } }
 
-            /// The HTTP status when the head of the answer has not gone out yet.
-            pub const fn status(self) -> u16 { match self { $(Kind::$name => $status,)* } }
+            /// The HTTP status when the head of the response has not gone out yet.
+            pub const fn status(self) -> u16 { match self { $(FaultKind::$name => $status,)* } }
 
             /// The machine-readable code: `error.code` for clients, the `reason` label in metrics.
-            pub const fn code(self) -> &'static str { match self { $(Kind::$name => $code,)* } }
+            pub const fn code(self) -> &'static str { match self { $(FaultKind::$name => $code,)* } }
 
             /// Whether the gateway may try again by itself.
-            pub const fn retry(self) -> Retry { match self { $(Kind::$name => Retry::$retry,)* } }
+            pub const fn retry(self) -> Retry { match self { $(FaultKind::$name => Retry::$retry,)* } }
         }
     };
 }
@@ -152,31 +152,31 @@ kinds! {
     HeadTimeout => Client 408 "request_head_timeout" Never,
     /// The body did not arrive in time.
     BodyTimeout => Client 408 "request_body_timeout" Never,
-    /// The client left before its answer was complete.
+    /// The client left before its response was complete.
     ClientGone => Client 499 "client_closed_request" Never,
-    /// The client stopped reading its answer.
+    /// The client stopped reading its response.
     ClientStalled => Client 499 "client_stalled" Never,
 
     /// The backend could not be reached.
-    ConnectFailed => Backend 502 "upstream_unavailable" Yes,
+    ConnectFailed => Backend 502 "backend_unavailable" Yes,
     /// The backend did not accept in time.
-    ConnectTimeout => Backend 504 "upstream_connect_timeout" Yes,
+    ConnectTimeout => Backend 504 "backend_connect_timeout" Yes,
     /// TLS to the backend failed: its certificate does not verify, or it speaks no TLS.
-    TlsFailed => Backend 502 "upstream_tls_failed" Yes,
+    TlsFailed => Backend 502 "backend_tls_failed" Yes,
     /// The connection ended before a head came.
-    BackendClosed => Backend 502 "upstream_closed" IfReused,
+    BackendClosed => Backend 502 "backend_closed" IfReused,
     /// What came is not an HTTP answer a strict reader accepts.
-    BackendMalformed => Backend 502 "upstream_malformed" Never,
+    BackendMalformed => Backend 502 "backend_malformed" Never,
     /// No head or no first token in time, or not all of a response that is no stream.
-    FirstTokenTimeout => Backend 504 "upstream_timeout" Never,
+    FirstTokenTimeout => Backend 504 "backend_timeout" Never,
     /// The stream went silent.
-    EventTimeout => Backend 504 "upstream_idle_timeout" Never,
+    EventTimeout => Backend 504 "backend_idle_timeout" Never,
     /// The whole exchange took too long.
-    TotalTimeout => Backend 504 "upstream_total_timeout" Never,
-    /// The answer ended before it was complete.
-    BackendCut => Backend 502 "upstream_stream_truncated" Never,
+    TotalTimeout => Backend 504 "backend_total_timeout" Never,
+    /// The response ended before it was complete.
+    BackendCut => Backend 502 "backend_stream_truncated" Never,
     /// The backend is at a limit (429).
-    BackendBusy => Backend 429 "upstream_rate_limited" Yes,
+    BackendBusy => Backend 429 "backend_rate_limited" Yes,
     /// The backend takes no work for now (503).
     BackendOverloaded => Backend 503 "backend_overloaded" Yes,
     /// The backend says that the request is at fault, without an error that a client could read, or to a client that
@@ -185,14 +185,14 @@ kinds! {
     /// The backend does not serve such a request, which another one may (404, 501).
     BackendRefused => Backend 502 "backend_refused" Yes,
     /// The backend answered 5xx, or with an error inside a 200.
-    BackendFailed => Backend 502 "upstream_error" Yes,
+    BackendFailed => Backend 502 "backend_error" Yes,
     /// The prompt does not fit the backend's model.
     ContextExceeded => Client 400 "context_length_exceeded" Never,
     /// The backend refused our own credential.
-    BackendDenied => Backend 502 "upstream_auth_failed" Yes,
+    BackendDenied => Backend 502 "backend_auth_failed" Yes,
 
     /// No backend of the pool can take the request.
-    NoBackend => Gateway 503 "no_healthy_upstream" Never,
+    NoBackend => Gateway 503 "no_healthy_backend" Never,
     /// No slot of the model's backends came free in time.
     QueueTimeout => Gateway 503 "queue_timeout" Never,
     /// A bound of ours is reached: connections, buffers, in-flight slots.
@@ -211,13 +211,13 @@ mod tests {
 
     #[test]
     fn the_numbers_of_the_kinds_index_their_list() {
-        for (index, kind) in Kind::ALL.iter().enumerate() {
+        for (index, kind) in FaultKind::ALL.iter().enumerate() {
             assert_eq!(*kind as usize, index);
         }
     }
 
     #[test]
     fn no_kind_answers_409_because_clients_retry_it() {
-        assert!(Kind::ALL.iter().all(|kind| kind.status() != 409));
+        assert!(FaultKind::ALL.iter().all(|kind| kind.status() != 409));
     }
 }

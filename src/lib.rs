@@ -30,7 +30,7 @@
 //! # What always holds
 //!
 //! - Bytes that are not understood pass untouched; only the model's name is replaced and usage asked for, and records of
-//!   a stream that the API's SDKs raise on are dropped (`dialect::stream::Records`). An answer in another shape
+//!   a stream that the API's SDKs raise on are dropped (`dialect::stream::Records`). A response in another shape
 //!   than was asked for (`shard::convert`) is told anew if all of it is understood, else it passes.
 //! - A cut answer never looks finished: an error record at an event boundary, or a broken transport.
 //! - A limit holds at the limit, on every shard: one atomic cell each.

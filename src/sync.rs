@@ -3,7 +3,7 @@
 //! Under `--cfg ringway_loom` and `--cfg ringway_shuttle` (set by `scripts/models` only, for this crate alone) the same
 //! code runs in a checker that chooses which thread takes the next step: loom tries every order that up to three
 //! preemptions can make, and every value that the memory model lets a load return; shuttle draws orders at random, for
-//! more threads, and takes every access as sequentially consistent. The tests in a `model` stand beside each cell.
+//! more threads, and takes every access as sequentially consistent. The tests in an `interleavings` stand beside each cell.
 //!
 //! Not seen into: `arc-swap` (addresses of a backend, the admin API's token and view; one pointer each, and nothing is
 //! read through two of them together), the counts of `Arc`, the bells between the wakers and the task of one thread, and
@@ -27,9 +27,9 @@ mod queue;
 #[cfg(any(ringway_loom, ringway_shuttle))]
 pub use queue::ArrayQueue;
 
-/// What the tests named `model` run in.
+/// What the tests named `interleavings` run in.
 #[cfg(all(test, ringway_loom))]
-pub(crate) mod model {
+pub(crate) mod interleavings {
     use super::{AtomicBool, Ordering};
     pub(crate) use loom::thread::yield_now;
 
@@ -60,9 +60,9 @@ pub(crate) mod model {
     const PREEMPTIONS: usize = 3;
 }
 
-/// What the tests named `model` run in.
+/// What the tests named `interleavings` run in.
 #[cfg(all(test, ringway_shuttle, not(ringway_loom)))]
-pub(crate) mod model {
+pub(crate) mod interleavings {
     pub(crate) use shuttle::thread::{spawn, yield_now};
 
     /// Threads of a test that may have more than loom can count through.

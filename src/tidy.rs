@@ -107,7 +107,7 @@ impl File<'_> {
     /// Whether the whole file is there for tests only.
     fn is_test(&self) -> bool {
         self.path.ends_with("/tests.rs")
-            || self.path.ends_with("/model.rs")
+            || self.path.ends_with("/interleavings.rs")
             || self.path.contains("/tests/")
             || self.path.contains("/simulation/")
             || self.path.ends_with("/fixture.rs")
@@ -288,7 +288,7 @@ fn what_breaks_a_rule_is_found() {
         ("wire/head.rs", "\nuse crate::{error::Fault, net};", "wire/head.rs:2: wire must not import net"),
         (
             "wire/head.rs",
-            "use crate::{\n    error::{Fault, Kind},\n    shard,\n};",
+            "use crate::{\n    error::{Fault, FaultKind},\n    shard,\n};",
             "wire must not import shard",
         ),
         ("wire/head.rs", "let plan = crate::plan::new();", "wire must not import plan"),
@@ -296,9 +296,9 @@ fn what_breaks_a_rule_is_found() {
         ("wire.rs", "let now = std::time::SystemTime::now();", "wire must not name SystemTime"),
         ("dialect/route.rs", "use std::{fs, io};", "dialect must not name fs"),
         ("provider/mod.rs", "std::env::var(\"A\")", "provider must not name env"),
-        ("policy/bucket.rs", "use std::net::TcpStream;", "policy must not name TcpStream"),
-        ("policy/bucket.rs", "thread::sleep(tick)", "policy must not name thread"),
-        ("policy/bucket.rs", "let text = \"\\\"\"; tokio::spawn(a);", "policy must not name tokio"),
+        ("policy/limits/bucket.rs", "use std::net::TcpStream;", "policy must not name TcpStream"),
+        ("policy/limits/bucket.rs", "thread::sleep(tick)", "policy must not name thread"),
+        ("policy/limits/bucket.rs", "let text = \"\\\"\"; tokio::spawn(a);", "policy must not name tokio"),
         ("shard/relay.rs", "cell: Mutex<u8>,", "shard must not name Mutex"),
         ("shard/mod.rs", "std::thread::spawn(run)", "shard must not name thread"),
         ("shard/mod.rs", "use crate::coordinator::Log;", "shard must not import coordinator"),
@@ -316,13 +316,13 @@ fn what_breaks_a_rule_is_found() {
 fn what_keeps_the_rules_is_left_alone() {
     for (path, text) in [
         ("wire/head.rs", "use crate::units::Span;\nuse crate::wire::fields;"),
-        ("wire/head.rs", "use crate::{\n    error::{Fault, Kind},\n    units,\n};\nuse std::fmt;"),
+        ("wire/head.rs", "use crate::{\n    error::{Fault, FaultKind},\n    units,\n};\nuse std::fmt;"),
         ("wire/head.rs", "/// Unlike crate::plan, knows no Instant.\nlet a = 1; // thread"),
         ("wire/head.rs", "let a = \"std::fs crate::plan\";"),
         ("wire/head.rs", "use std::net::Ipv6Addr;"),
         ("wire/head.rs", "#[cfg(test)]\nmod tests {\n    use std::thread;\n}"),
-        ("policy/bucket/tests.rs", "use std::thread;"),
-        ("policy/bucket.rs", "let environment = threads;"),
+        ("policy/limits/bucket/tests.rs", "use std::thread;"),
+        ("policy/limits/bucket.rs", "let environment = threads;"),
         ("shard/mod.rs", "use crate::{net, plan::Plan};"),
         ("cli/serve.rs", "use crate::coordinator; std::thread::spawn(crate::shard::Seat::take);"),
         ("error.rs", "use crate::units::Nanos;"),

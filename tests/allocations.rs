@@ -129,7 +129,7 @@ fn run(driver: Driver) {
         listeners: vec![(0, listener)],
         spill,
         bell,
-        hatch: Arc::default(),
+        mailbox: Arc::default(),
         outbox,
         control: Arc::clone(&control),
     };

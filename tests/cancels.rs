@@ -118,7 +118,7 @@ fn who_leaves_the_queue_is_never_sent_to_the_backend() {
         .backend("b1", origin.port, "in_flight_max = 1\nhealth = { enabled = false }")
         .model("m", &["b1"], "")
         .key("one", K1, "")
-        .tables("[timeouts]\nqueue = \"60s\"");
+        .tables("[timeouts]\nqueue_timeout = \"60s\"");
     let gateway = Gateway::start(&config);
     let waiting = || gateway.metric("ringway_queue_waiting", "") > 0.5;
     let mut holder = gateway.connect();

@@ -61,7 +61,7 @@ fn a_body_for_a_stream_is_told_as_one() {
         }
         let tokens = || gateway.metric("gen_ai_client_token_usage_sum", "input");
         assert!(support::eventually(PATIENCE, || tokens() == 6.0), "{} input tokens", tokens());
-        assert_eq!(gateway.metric("ringway_answers_converted_total", ""), 2.0);
+        assert_eq!(gateway.metric("ringway_responses_converted_total", ""), 2.0);
         assert_eq!(gateway.metric("ringway_backend_dials_total", ""), 1.0, "its connection is kept");
     }
 }
@@ -80,7 +80,7 @@ fn what_cannot_be_told_passes_untouched() {
         let gateway = gateway(&origin);
         let answer = ask(&gateway, ASK);
         assert_eq!((answer.text(), answer.status().to_string()), (body.to_owned(), status[..3].to_owned()));
-        assert_eq!(gateway.metric("ringway_answers_converted_total", ""), 0.0);
+        assert_eq!(gateway.metric("ringway_responses_converted_total", ""), 0.0);
     }
 }
 
@@ -131,6 +131,6 @@ fn numbers_become_base64_where_it_was_asked_for() {
     for plain in [r#"{"model":"m","input":"a","encoding_format":"float"}"#, r#"{"model":"m","input":"a"}"#] {
         assert_eq!(embed(&gateway, plain).text(), body);
     }
-    let counted = || gateway.metric("ringway_answers_converted_total", "");
+    let counted = || gateway.metric("ringway_responses_converted_total", "");
     assert!(support::eventually(PATIENCE, || counted() == 1.0), "{}", counted());
 }

@@ -181,7 +181,7 @@ fn an_error_is_shown_whole_or_as_a_fault_of_the_backend() {
     assert_eq!((answer.status(), answer.text()), (400, long));
     let answer = case(&gateway, "cut");
     assert_eq!(answer.status(), 502, "{answer:?}");
-    assert_eq!(answer.json()["error"]["code"], "upstream_stream_truncated", "{answer:?}");
+    assert_eq!(answer.json()["error"]["code"], "backend_stream_truncated", "{answer:?}");
 }
 
 /// B5, N08.
@@ -272,7 +272,7 @@ fn a_backends_status_is_mapped_by_whose_fault_it_is() {
         talk.answer("422 Unprocessable Entity", "Content-Type: application/json\r\n", ours)
     });
     let answer = case(&gateway, "denied");
-    openai(&answer, 502, "", "upstream_auth_failed");
+    openai(&answer, 502, "", "backend_auth_failed");
     assert!(!answer.text().contains("provider key"), "{answer:?}");
     for (name, status) in [("refused", 400), ("unknown", 422)] {
         let answer = case(&gateway, name);

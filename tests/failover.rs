@@ -319,9 +319,9 @@ fn s08_s09_s14_a_stream_that_dies_in_the_middle_says_so() {
     let wall = Wall::start();
     let gateway = Gateway::start(&wall.config());
     for (model, count, code) in [
-        ("fb-s08", 40, "upstream_stream_truncated"),
-        ("fb-s09", 20, "upstream_idle_timeout"),
-        ("fb-s14", 40, "upstream_stream_truncated"),
+        ("fb-s08", 40, "backend_stream_truncated"),
+        ("fb-s09", 20, "backend_idle_timeout"),
+        ("fb-s14", 40, "backend_stream_truncated"),
     ] {
         let outcome = ask(&gateway, model, K1);
         let answer = outcome.answers.first().or(outcome.cut.as_ref()).expect("an answer");

@@ -141,7 +141,7 @@ fn f_06_a_stream_that_dies_says_so() {
                 let answer = client.answer().unwrap_or_else(|error| panic!("{case}: {error}"));
                 let (text, ending) = judge(&answer.text());
                 assert_eq!(text, "e0e1e2e3e4", "{case}");
-                assert_eq!(ending, Ending::Failed("upstream_stream_truncated".into()), "{case}: {answer:?}");
+                assert_eq!(ending, Ending::Failed("backend_stream_truncated".into()), "{case}: {answer:?}");
                 // The gateway is whole: the connection may serve the next request, or is closed cleanly.
                 client.send(&chat(K1, "after", J));
                 let after = client.answer();
@@ -210,7 +210,7 @@ fn f_07_f_08_silence_has_an_end() {
     let between = one("between");
     assert_eq!(
         judge(&between.text()),
-        ("a".into(), Ending::Failed("upstream_idle_timeout".into())),
+        ("a".into(), Ending::Failed("backend_idle_timeout".into())),
         "{between:?}"
     );
     assert_eq!(judge(&one("comments").text()).1, Ending::Finished);

@@ -151,7 +151,7 @@ fn two_places() -> (Origin, Origin, u16) {
 fn named(port: u16) -> Config {
     Config::new()
         .tables(&format!(
-            "[dns]\nevery = \"100ms\"\n[backend.b1]\nurl = \"http://engine.test:{port}\"\n{QUIET}"
+            "[dns]\ninterval = \"100ms\"\n[backend.b1]\nurl = \"http://engine.test:{port}\"\n{QUIET}"
         ))
         .model("m", &["b1"], "")
         .key("one", K1, "")
@@ -272,7 +272,7 @@ fn f_40_a_wall_clock_that_jumps_moves_no_limit_and_no_deadline() {
     let limited = "rw-test-key-limited-0123456789abcdef";
     let config = Config::simple(origin.port)
         .key("limited", limited, "requests_per_minute = 1\nrequests_burst = 2")
-        .tables(&format!("[access_log]\nto = \"{}\"", log.display()))
+        .tables(&format!("[access_log]\npath = \"{}\"", log.display()))
         .variable("LD_PRELOAD", library.to_str().expect("a name in UTF-8"));
     let gateway = Gateway::start(&config);
     let mut held = gateway.connect();

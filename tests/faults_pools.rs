@@ -134,7 +134,7 @@ fn f_12_an_error_inside_a_200_is_a_failure_of_the_backend() {
     client.send(&case_request(K1, "late", ASK));
     let answer = client.answer().expect("what came, and the error");
     assert_eq!(answer.text(), content("a") + error, "passed as it came, nothing added");
-    assert!(eventually(PATIENCE, || gateway.metric("ringway_faults_total", "upstream_error") >= 1.0));
+    assert!(eventually(PATIENCE, || gateway.metric("ringway_faults_total", "backend_error") >= 1.0));
 
     // Before any content it goes to another backend.
     let bad = Origin::scripted(move |talk| {

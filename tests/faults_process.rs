@@ -142,7 +142,7 @@ fn f_49_a_log_that_nobody_reads_drops_lines_and_stops_nothing() {
     let fifo = std::env::temp_dir().join(format!("ringway-f49-{}", std::process::id()));
     let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");
     assert!(made.success());
-    let log = format!("[limits]\nauth_failures_per_minute = 0\n[access_log]\nto = \"{}\"", fifo.display());
+    let log = format!("[limits]\nauth_failures_per_minute = 0\n[access_log]\npath = \"{}\"", fifo.display());
     let gateway = Gateway::start(&Config::simple(origin.port).shards("count = 1").tables(&log));
     let refused = format!("{}Content-Length: 0\r\n\r\n", chat_head("rw-unknown-key", "x")).repeat(100);
     let mut client = gateway.connect();

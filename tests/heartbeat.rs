@@ -120,7 +120,7 @@ fn a_silent_backend_is_still_given_up() {
     let mut client = gateway.connect();
     client.send(&case_request(K1, "silent", ASK));
     let text = client.answer().expect("an answer").text();
-    assert_eq!(judge(&text), ("a".into(), Ending::Failed("upstream_idle_timeout".into())), "{text}");
+    assert_eq!(judge(&text), ("a".into(), Ending::Failed("backend_idle_timeout".into())), "{text}");
     // On a slow machine there are some before the first event as well.
     let (_, after) = text.split_once(&content("a")).expect("the first event");
     assert!((1..=4).contains(&comments_in(after)), "{text}");

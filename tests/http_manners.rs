@@ -246,7 +246,7 @@ fn odd_keys_are_refused() {
 fn odd_ids_and_names_break_no_lines() {
     let origin = Origin::start();
     let config =
-        Config::simple(origin.port).top("debug_headers = true").tables("[access_log]\nto = \"stdout\"");
+        Config::simple(origin.port).top("debug_headers = true").tables("[access_log]\npath = \"stdout\"");
     let gateway = Gateway::start(&config);
     for id in ["a\"b\\c", "\x1b[31mred", &"x".repeat(8 << 10), "{\"a\":1}"] {
         let mut client = gateway.connect();

@@ -107,7 +107,7 @@ fn keys_take_turns() {
 #[test]
 fn a_full_queue_refuses_at_once_and_waiting_has_an_end() {
     let (origin, open) = gated();
-    let more = "[limits]\nqueue = 3\n[timeouts]\nqueue = \"1s\"";
+    let more = "[limits]\nqueue = 3\n[timeouts]\nqueue_timeout = \"1s\"";
     let gateway = Gateway::start(&config(origin.port, more).shards("count = 2"));
     let mut served: Vec<_> = (0..2).map(|index| send(&gateway, K1, &format!("served-{index}"))).collect();
     assert!(eventually(PATIENCE, || origin.seen().len() == 2));

@@ -172,7 +172,7 @@ fn what_needs_a_restart_is_refused_by_its_name() {
         (elsewhere, "listen, admin.listen cannot change"),
         (good.clone().shards("idle_max = 3").text(gateway.port, gateway.admin), "shards cannot change"),
         (
-            good.clone().tables("[access_log]\nto = \"stdout\"").text(gateway.port, gateway.admin),
+            good.clone().tables("[access_log]\npath = \"stdout\"").text(gateway.port, gateway.admin),
             "access_log cannot change",
         ),
     ] {

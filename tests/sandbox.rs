@@ -55,8 +55,8 @@ fn it_serves_reloads_and_ends_with_what_the_unit_allows() {
     for driver in ["io_uring", "epoll"] {
         let config = Config::simple(origin.port)
             .top(&format!("driver = \"{driver}\""))
-            .shards("count = 2\nbusy_poll_us = 50")
-            .tables("[access_log]\nto = \"stdout\"\n[backend.named]\nurl = \"http://localhost:1\"");
+            .shards("count = 2\nbusy_poll = \"50us\"")
+            .tables("[access_log]\npath = \"stdout\"\n[backend.named]\nurl = \"http://localhost:1\"");
         let config = secured(config, &authority.certify("localhost"));
         let mut gateway = Gateway::start_in(&config, Wrapper::Sandboxed);
         assert_eq!(gateway.status_line("Seccomp"), "2", "{driver}");

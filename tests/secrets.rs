@@ -178,7 +178,7 @@ fn mistakes() -> Vec<String> {
         format!("[key.x]\nsha256 = {CLIENT}\n"),
         format!("[key.x]\nsha256 = \"{CLIENT}\nmodels = []\n"),
         format!("[timeouts]\nhead = \"{ADMIN}\"\n"),
-        format!("[access_log]\nto = \"{ADMIN}\"\n"),
+        format!("[access_log]\npath = \"{ADMIN}\"\n"),
         format!("[log]\nlevel = \"{ADMIN}\"\n"),
         format!("[reload]\nwatch = \"{ADMIN}\"\n"),
     ]
@@ -198,7 +198,7 @@ fn no_secret_is_ever_said() {
     let quiet = "health = { enabled = false }";
     let config = Config::new()
         .top("debug_headers = true")
-        .tables("[access_log]\nto = \"./access.jsonl\"\n[log]\nlevel = \"debug\"")
+        .tables("[access_log]\npath = \"./access.jsonl\"\n[log]\nlevel = \"debug\"")
         .admin("token = { env = \"ADMIN_TOKEN\" }")
         .variable("ADMIN_TOKEN", ADMIN)
         .variable("BACKEND_KEY", BY_ENV)

@@ -262,7 +262,7 @@ fn a_cut_body_is_an_error_record() {
         let message = whole(ask(&gateway, case, ASK));
         let (text, ending) = judge(&message.text());
         assert_eq!(text, "ab");
-        assert_eq!(ending, Ending::Failed("upstream_stream_truncated".into()), "{message:?}");
+        assert_eq!(ending, Ending::Failed("backend_stream_truncated".into()), "{message:?}");
     }
 }
 

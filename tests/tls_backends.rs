@@ -162,7 +162,7 @@ fn a_backend_that_cannot_prove_its_name_gets_nothing() {
         client.send(&chat(K1, "x", J));
         let answer = client.answer().expect("an answer on a connection that stays");
         assert_eq!(answer.status(), 502, "{name}: {answer:?}");
-        assert_eq!(answer.json()["error"]["code"], "upstream_tls_failed", "{name}: {answer:?}");
+        assert_eq!(answer.json()["error"]["code"], "backend_tls_failed", "{name}: {answer:?}");
         assert_eq!(support::table::leak(&answer.text()), None, "{name}: {answer:?}");
         let answer = messages(&gateway);
         assert_eq!(answer.status(), 502, "{name}: {answer:?}");

@@ -82,7 +82,7 @@ fn a_missing_socket_is_a_502_and_others_take_over() {
         client.send(&chat(K1, "x", J));
         let answer = client.answer().expect("an answer");
         assert_eq!(answer.status(), 502, "{answer:?}");
-        assert_eq!(answer.json()["error"]["code"], "upstream_unavailable", "{answer:?}");
+        assert_eq!(answer.json()["error"]["code"], "backend_unavailable", "{answer:?}");
         assert!(!answer.text().contains(".sock"), "{answer:?}");
         for turn in 0..4 {
             client.send(&chat(K1, &format!("turn-{turn}"), r#"{"model":"both","messages":[]}"#));

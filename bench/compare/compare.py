@@ -93,7 +93,7 @@ def run(options, chosen: dict, at: load.Arrangement, folder: Path) -> dict:
                 "quiet": at.quiet,
                 "descriptors": roster.fds(),
                 "backend": options.backend,
-                "answer_bytes": truth.json_bytes,
+                "response_bytes": truth.json_bytes,
                 "events": truth.events,
             },
             "options": {key: value for key, value in vars(options).items() if value is not None},

@@ -13,7 +13,7 @@ use crate::config::{self, Process};
 const TOKEN: &str = "RINGWAY_ADMIN_TOKEN";
 /// More than the gateway takes for anything.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Bytes of an answer that are read.
+/// Bytes of a response that are read.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Asks the gateway of this configuration. Exit status 1 if it refuses, or cannot be reached.
@@ -26,7 +26,7 @@ pub(super) fn command(named: Option<PathBuf>, path: &str) -> ExitCode {
     match ask(admin, path, std::env::var(TOKEN).ok().as_deref()) {
         Ok((200, body)) => print(body.trim_end()),
         Ok((status, body)) => complain(&format!("{status}: {}", body.trim_end())),
-        Err(error) => complain(&format!("no answer from the gateway on {admin}: {error}")),
+        Err(error) => complain(&format!("no response from the gateway on {admin}: {error}")),
     }
 }
 
@@ -40,13 +40,13 @@ fn ask(admin: SocketAddr, path: &str, token: Option<&str>) -> io::Result<(u16, S
         stream,
         "POST {path} HTTP/1.1\r\nhost: {admin}\r\n{token}content-length: 0\r\nconnection: close\r\n\r\n"
     )?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    read(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not speak HTTP"))
+    let mut response = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut response)?;
+    read(&response).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not speak HTTP"))
 }
 
-fn read(answer: &str) -> Option<(u16, String)> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
+fn read(response: &str) -> Option<(u16, String)> {
+    let (head, body) = response.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
     Some((status, body.to_owned()))
 }
@@ -56,9 +56,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_its_status_and_its_body() {
-        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-        assert_eq!(read(answer), Some((200, "{}".to_owned())));
+    fn a_response_is_its_status_and_its_body() {
+        let response = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        assert_eq!(read(response), Some((200, "{}".to_owned())));
         for other in ["", "HTTP/1.1 200 OK\r\n", "SSH-2.0\r\n\r\n", "HTTP/1.1 xx\r\n\r\n"] {
             assert_eq!(read(other), None, "{other:?}");
         }

@@ -8,7 +8,7 @@ use super::{complain, print};
 use crate::config::{self, AccessLog, Compiled, Process, Settings};
 use crate::dialect::Api;
 use crate::plan::{Backend, Key, Listener, Model, Plan, Target};
-use crate::policy::bucket::Rate;
+use crate::policy::limits::bucket::Rate;
 
 /// Prints the summary, or every problem and exits with 1.
 pub(super) fn command(named: Option<PathBuf>) -> ExitCode {

@@ -10,7 +10,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{complain, print};
 use crate::config;
-use crate::policy::auth;
+use crate::policy::auth::credential;
 
 /// What can be done with keys.
 #[derive(clap::Subcommand)]
@@ -49,7 +49,7 @@ pub(super) fn command(Command::New(new): &Command) -> ExitCode {
     let Ok(key) = generate() else {
         return complain("ringway: the system gave no random bytes");
     };
-    let digest = hex(&auth::digest(key.as_bytes()));
+    let digest = hex(&credential::digest(key.as_bytes()));
     if new.json {
         let object = serde_json::json!({ "name": new.name, "key": key, "sha256": digest });
         return print(&object.to_string());
@@ -163,7 +163,7 @@ mod tests {
             in_flight_max: Some(64),
             json: false,
         };
-        let digest = hex(&auth::digest(b"sk-rw-x-y"));
+        let digest = hex(&credential::digest(b"sk-rw-x-y"));
         let file = config::read(Path::new("f"), &table(&new, &digest)).unwrap().file;
         let key = &file.key["search.team"];
         assert_eq!(key.sha256, digest);

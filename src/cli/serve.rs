@@ -17,7 +17,7 @@ use crate::coordinator::{self, Ended, log};
 use crate::net::listen::{self, Spill};
 use crate::net::runtime::{Driver, ShardRuntime};
 use crate::observe::{self, Rows, ShardInbox};
-use crate::plan::{Control, Hatch, Listener, Plan, Target};
+use crate::plan::{Control, Listener, Mailbox, Plan, Target};
 use crate::shard::Seat;
 use crate::units::ShardId;
 
@@ -36,13 +36,13 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     let mut sockets = upgrade::take_over()?;
     let plan = Arc::new(plan);
     let control = Arc::new(Control::new(plan.shards.len()));
-    let hatches: Hatches = plan.shards.iter().map(|_| Arc::default()).collect();
+    let mailboxes: Mailboxes = plan.shards.iter().map(|_| Arc::default()).collect();
     let listeners = listeners(&plan, &mut sockets)?;
     let admin = admin(settings.admin, &mut sockets)?;
     let successor = Arc::new(Successor::new(second_hold(&plan, &listeners, &admin)?)?);
     drop(sockets); // what no listener of this configuration is on
     let (seats, inboxes) =
-        seats(&plan, &control, &hatches, listeners, log::records_max(&settings.access_log))?;
+        seats(&plan, &control, &mailboxes, listeners, log::records_max(&settings.access_log))?;
     let (threads, driver) = start(seats, only(settings.driver))?;
     huge_pages(false);
     let Settings { admin_token, admin_hosts, access_log, log, .. } = settings;
@@ -58,7 +58,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
             say,
             log,
             handover: Some(successor),
-            source: Some(Source { path, settings: started_with, hatches }),
+            source: Some(Source { path, settings: started_with, mailboxes }),
         },
         inboxes,
         control,
@@ -79,13 +79,13 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
 }
 
 /// One per shard: where it finds the plans after the first.
-type Hatches = Vec<Arc<Hatch<Turn>>>;
+type Mailboxes = Vec<Arc<Mailbox<Turn>>>;
 
 /// One seat per shard, with its listeners open, and the coordinator's end of each.
 fn seats(
     plan: &Arc<Plan>,
     control: &Arc<Control>,
-    hatches: &Hatches,
+    mailboxes: &Mailboxes,
     listeners: Vec<Vec<(usize, TcpListener)>>,
     records_max: Option<usize>,
 ) -> io::Result<(Vec<Seat>, Vec<ShardInbox>)> {
@@ -98,8 +98,8 @@ fn seats(
         let (outbox, inbox) = observe::channel(id, rows, records_max);
         inboxes.push(inbox);
         let (plan, spill, control) = (Arc::clone(plan), Arc::clone(&spill), Arc::clone(control));
-        let hatch = Arc::clone(&hatches[index]);
-        seats.push(Seat { id, plan, listeners, spill, bell, outbox, hatch, control });
+        let mailbox = Arc::clone(&mailboxes[index]);
+        seats.push(Seat { id, plan, listeners, spill, bell, outbox, mailbox, control });
     }
     Ok((seats, inboxes))
 }

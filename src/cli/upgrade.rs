@@ -4,7 +4,7 @@
 //!
 //! The sockets travel over a pair of Unix sockets (SCM_RIGHTS, unix(7)) of which the new process has one end as its
 //! standard input: nobody else can ask for them. They go in packets of up to [`PER_PACKET`], each with the addresses as
-//! text; an empty packet ends the list; the answer is [`READY`].
+//! text; an empty packet ends the list; the response is [`READY`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -26,7 +26,7 @@ use crate::coordinator::Handover;
 
 /// Tells a process that its standard input brings the sockets of the one before.
 const TAKE_OVER: &str = "RINGWAY_TAKE_OVER";
-/// The answer of a process that serves.
+/// The response of a process that serves.
 const READY: &[u8] = b"ready";
 /// Sockets in one packet; the kernel takes 253.
 const PER_PACKET: usize = 64;
@@ -124,8 +124,8 @@ impl Handover for Successor {
         let mut command = Command::new(&self.program);
         let mut next = command.args(&self.arguments).env(TAKE_OVER, "1").stdin(theirs).spawn()?;
         drop(command); // its hold on the other end, too: the end of the next process must be seen
-        let answer = self.offer(&ours).and_then(|()| wait_ready(&ours));
-        if let Err(error) = answer {
+        let response = self.offer(&ours).and_then(|()| wait_ready(&ours));
+        if let Err(error) = response {
             let _ = next.kill(); // it may have ended by itself
             let ended = next.wait()?;
             return Err(io::Error::new(
@@ -143,11 +143,11 @@ impl Handover for Successor {
 
 fn wait_ready(from: &OwnedFd) -> io::Result<()> {
     rustix::net::sockopt::set_socket_timeout(from, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))?;
-    let mut answer = [0; READY.len()];
-    let (_, length) = rustix::net::recv(from, &mut answer[..], RecvFlags::empty())?;
+    let mut response = [0; READY.len()];
+    let (_, length) = rustix::net::recv(from, &mut response[..], RecvFlags::empty())?;
     match length {
         0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it has ended")),
-        _ if answer == READY => Ok(()),
+        _ if response == READY => Ok(()),
         _ => Err(io::Error::other("it says something else than that it is ready")),
     }
 }

@@ -143,37 +143,37 @@ impl<'de> Deserialize<'de> for CoreNumber {
     }
 }
 
-/// What runs on a backend, by the names of [`provider::Kind`].
+/// What runs on a backend, by the names of [`provider::ProviderKind`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Kind(pub provider::Kind);
+pub struct ProviderKind(pub provider::ProviderKind);
 
-impl Default for Kind {
+impl Default for ProviderKind {
     fn default() -> Self {
-        Self(provider::Kind::Generic)
+        Self(provider::ProviderKind::Generic)
     }
 }
 
-impl<'de> Deserialize<'de> for Kind {
+impl<'de> Deserialize<'de> for ProviderKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        provider::Kind::parse(&name).map(Self).ok_or_else(|| {
-            let names = provider::Kind::ALL.map(provider::Kind::name).join(", ");
+        provider::ProviderKind::parse(&name).map(Self).ok_or_else(|| {
+            let names = provider::ProviderKind::ALL.map(provider::ProviderKind::name).join(", ");
             D::Error::custom(format_args!("no such kind; expected one of {names}"))
         })
     }
 }
 
-impl Serialize for Kind {
+impl Serialize for ProviderKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.0.name())
     }
 }
 
-impl JsonSchema for Kind {
+impl JsonSchema for ProviderKind {
     fn schema_name() -> Cow<'static, str> {
-        "Kind".into()
+        "ProviderKind".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": provider::Kind::ALL.map(provider::Kind::name) })
+        json_schema!({ "enum": provider::ProviderKind::ALL.map(provider::ProviderKind::name) })
     }
 }

@@ -43,7 +43,7 @@ table! {
         open: bool = false,
         /// How to wait for the kernel: io_uring, epoll, or io_uring where the machine allows it.
         driver: Driver = Driver::Auto,
-        /// Send x-ringway-* headers with every answer: backend, attempts, times.
+        /// Send x-ringway-* headers with every response: backend, attempts, times.
         debug_headers: bool = false,
         /// Take a client that closes its sending side after the request for gone, and stop the backend's work.
         half_close_is_gone: bool = true,
@@ -79,7 +79,7 @@ table! {
         reload: Reload = Reload::default(),
         /// What the gateway says about itself, on standard error.
         log: Log = Log::default(),
-        /// The servers that answer, by the name that labels and logs show.
+        /// The servers that response, by the name that labels and logs show.
         backend: BTreeMap<String, Backend> = BTreeMap::new(),
         /// The models that clients may ask for, by their public name.
         model: BTreeMap<String, Model> = BTreeMap::new(),
@@ -118,16 +118,16 @@ table! {
         ring_entries: u32 = 4096,
         /// Client connections held at once by a shard; 64 more at a time are answered 503 (not over TLS), the rest is closed.
         connections_max: usize = 16_384,
-        /// A small block: heads of requests, slow streams.
-        small_block: Size = Size::kib(4),
-        /// A large block: first reads of answers.
-        large_block: Size = Size::kib(16),
-        /// Blocks of each size kept for reuse.
-        blocks_kept: usize = 1024,
+        /// A small buffer: heads of requests, slow streams.
+        small_buffer: Size = Size::kib(4),
+        /// A large buffer: first reads of responses.
+        large_buffer: Size = Size::kib(16),
+        /// Buffers of each size kept for reuse.
+        buffers_kept: usize = 1024,
         /// Idle connections that a shard keeps for each backend.
         idle_max: usize = 1024,
-        /// Microseconds for which a socket spins for data before it sleeps (SO_BUSY_POLL), 0 for none.
-        busy_poll_us: u32 = 0,
+        /// How long a socket spins for data before it sleeps (SO_BUSY_POLL); "0s" for none, "10ms" at most.
+        busy_poll: Time = Time::seconds(0),
         /// What differs on one core: [shards.core.3].
         #[schemars(with = "BTreeMap<String, CoreTuning>")]
         core: BTreeMap<CoreNumber, CoreTuning> = BTreeMap::new(),
@@ -140,15 +140,15 @@ table! {
         /// As in [shards].
         connections_max: Option<usize> = None,
         /// As in [shards].
-        small_block: Option<Size> = None,
+        small_buffer: Option<Size> = None,
         /// As in [shards].
-        large_block: Option<Size> = None,
+        large_buffer: Option<Size> = None,
         /// As in [shards].
-        blocks_kept: Option<usize> = None,
+        buffers_kept: Option<usize> = None,
         /// As in [shards].
         idle_max: Option<usize> = None,
         /// As in [shards].
-        busy_poll_us: Option<u32> = None,
+        busy_poll: Option<Time> = None,
     }
 
     /// Deadlines of every exchange.
@@ -179,7 +179,7 @@ table! {
         /// The longest wait before a backend that was busy or failed is asked once more; "0s" never asks it again.
         retry_wait: Time = Time::seconds(0),
         /// The wait for a backend when all of a model's have as much in flight as they may.
-        queue: Time = Time::seconds(10),
+        queue_timeout: Time = Time::seconds(10),
         /// An idle connection of a client; longer than a proxy in front keeps one (60 seconds, as a rule), so that the proxy
         /// never sends a request on one that is being closed.
         keep_alive: Time = Time::seconds(75),
@@ -196,15 +196,15 @@ table! {
 
     /// Sizes beyond which a message is refused.
     Limits {
-        /// The head of a request or an answer, all of it.
+        /// The head of a request or a response, all of it.
         head: Size = Size::kib(64),
         /// Header lines of a head.
         head_lines: usize = 100,
         /// The target of a request: its path and query.
         target: Size = Size::kib(16),
-        /// The body of a request, decoded if it came compressed, and of an answer that has to be held whole to be converted.
+        /// The body of a request, decoded if it came compressed, and of a response that has to be held whole to be converted.
         body: Size = Size::mib(32),
-        /// What a client may send ahead of its answer, beside the request in work; more closes its connection.
+        /// What a client may send ahead of its response, beside the request in work; more closes its connection.
         body_buffer: Size = Size::mib(1),
         /// One event of a stream that is held until it is whole; a longer one is passed on in pieces, and read as it passes.
         event: Size = Size::kib(64),
@@ -272,8 +272,8 @@ table! {
 
     /// The names of backends.
     Dns {
-        /// Time between two questions for the addresses of a name. Without an answer the last one stands.
-        every: Time = Time::seconds(30),
+        /// Time between two questions for the addresses of a name. Without a response the last one stands.
+        interval: Time = Time::seconds(30),
     }
 
     /// The way out: an HTTP proxy whose tunnels (CONNECT) lead to every hosted backend that does not say otherwise.
@@ -291,7 +291,7 @@ table! {
     /// One line per finished exchange.
     AccessLog {
         /// "off", "stdout", or the path of a file.
-        to: String = "off".to_owned(),
+        path: String = "off".to_owned(),
     }
 
     /// Taking up a new configuration while the gateway runs. SIGHUP and `POST /reload` always do.

@@ -2,7 +2,7 @@
 //!
 //! `file` is what was written, with its defaults; `read` turns text into it and knows the line of every key;
 //! `compile` turns it into a [`crate::plan::Plan`] and is the only step that fails. A configuration is taken whole
-//! or refused whole, with everything that is wrong with it in one answer.
+//! or refused whole, with everything that is wrong with it in one response.
 
 pub mod compile;
 pub mod cores;

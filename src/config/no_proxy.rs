@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use crate::policy::forwarded::Network;
+use crate::policy::auth::forwarded::Network;
 
 /// The hosts that are reached without a proxy.
 #[derive(Default, PartialEq, Eq, Debug)]

@@ -3,7 +3,7 @@
 //!
 //! With a token in the configuration every path but the first two asks for it ([`Gate`]); also those that do not exist.
 //! Without one, they are closed to web pages instead.
-//! No answer holds a secret. Every connection gets one answer and a few seconds; a slow or hostile scraper costs one of
+//! No response holds a secret. Every connection gets one response and a few seconds; a slow or hostile scraper costs one of
 //! a few slots and no more.
 
 use std::net::IpAddr;
@@ -35,7 +35,7 @@ use crate::observe::prometheus;
 /// Connections served at once; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
 
-/// From accept to the last byte of the answer. Prometheus gives up after 10 s by default.
+/// From accept to the last byte of the response. Prometheus gives up after 10 s by default.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 
 /// Bytes of a request's head.
@@ -48,14 +48,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) fn router(current: Current, reloads: mpsc::Sender<Request>) -> Router {
     let upgrades = reloads.clone();
     let open = Router::new()
-        .route("/healthz", get(async || answer(StatusCode::OK, TEXT, "ok\n".to_owned())))
+        .route("/healthz", get(async || response(StatusCode::OK, TEXT, "ok\n".to_owned())))
         .route("/readyz", get(readyz));
     let closed = Router::new()
         .route("/metrics", get(metrics_page))
         .route("/status", get(status_page))
         .route("/reload", post(move || reload(reloads)))
         .route("/upgrade", post(move || upgrade(upgrades)))
-        .fallback(async || answer(StatusCode::NOT_FOUND, TEXT, "no such path\n".to_owned()))
+        .fallback(async || response(StatusCode::NOT_FOUND, TEXT, "no such path\n".to_owned()))
         .layer(middleware::from_fn_with_state(current.load().gate.clone(), authorised));
     open.merge(closed).with_state(current)
 }
@@ -71,7 +71,7 @@ async fn authorised(
     request: axum::extract::Request,
     next: Next,
 ) -> Response {
-    let text = |status, body: &str| answer(status, TEXT, body.to_owned());
+    let text = |status, body: &str| response(status, TEXT, body.to_owned());
     let authority = request.uri().authority().map(|authority| authority.as_str());
     match gate.admit(source, authority, request.headers(), clock::now()) {
         Ok(()) => next.run(request).await,
@@ -124,9 +124,9 @@ pub(super) async fn serve(listener: tokio::net::TcpListener, router: Router) {
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-type Answer = (StatusCode, [(HeaderName, &'static str); 3], String);
+type Page = (StatusCode, [(HeaderName, &'static str); 3], String);
 
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+fn response(status: StatusCode, content_type: &'static str, body: String) -> Page {
     let lines =
         [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (status, lines, body)
@@ -134,34 +134,34 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answe
 
 async fn readyz(State(current): State<Current>) -> impl IntoResponse {
     match current.load().ready() {
-        Ok(()) => answer(StatusCode::OK, TEXT, "ready\n".to_owned()),
-        Err(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
+        Ok(()) => response(StatusCode::OK, TEXT, "ready\n".to_owned()),
+        Err(reason) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
     }
 }
 
 async fn metrics_page(State(current): State<Current>) -> impl IntoResponse {
     let watch = current.load();
     watch.merge();
-    answer(StatusCode::OK, prometheus::CONTENT_TYPE, metrics::page(&watch))
+    response(StatusCode::OK, prometheus::CONTENT_TYPE, metrics::page(&watch))
 }
 
 async fn status_page(State(current): State<Current>) -> impl IntoResponse {
     let watch = current.load();
     watch.merge();
     match serde_json::to_string(&status::read(&watch)) {
-        Ok(body) => answer(StatusCode::OK, JSON, body),
-        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+        Ok(body) => response(StatusCode::OK, JSON, body),
+        Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
     }
 }
 
 /// Answers once the reload has been done or refused.
-async fn reload(requests: mpsc::Sender<Request>) -> Answer {
+async fn reload(requests: mpsc::Sender<Request>) -> Page {
     let done = |Told { generation, notes }| serde_json::json!({ "generation": generation, "notes": notes });
     ask(&requests, Request::Reload, done).await
 }
 
 /// Answers once the next process serves, or has failed to.
-async fn upgrade(requests: mpsc::Sender<Request>) -> Answer {
+async fn upgrade(requests: mpsc::Sender<Request>) -> Page {
     ask(&requests, Request::Upgrade, |pid: u32| serde_json::json!({ "pid": pid })).await
 }
 
@@ -169,17 +169,19 @@ async fn ask<T>(
     requests: &mpsc::Sender<Request>,
     request: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Request,
     done: impl FnOnce(T) -> serde_json::Value,
-) -> Answer {
+) -> Page {
     let (asked, told) = oneshot::channel();
     let answered = match requests.send(request(asked)).await {
         Ok(()) => told.await.ok(),
         Err(_) => None,
     };
     match answered {
-        Some(Ok(told)) => answer(StatusCode::OK, JSON, done(told).to_string()),
-        Some(Err(reason)) => {
-            answer(StatusCode::UNPROCESSABLE_ENTITY, JSON, serde_json::json!({ "error": reason }).to_string())
-        }
-        None => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the gateway is ending\n".to_owned()),
+        Some(Ok(told)) => response(StatusCode::OK, JSON, done(told).to_string()),
+        Some(Err(reason)) => response(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            JSON,
+            serde_json::json!({ "error": reason }).to_string(),
+        ),
+        None => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the gateway is ending\n".to_owned()),
     }
 }

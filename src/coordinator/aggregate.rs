@@ -35,7 +35,7 @@ pub(super) struct Watch {
     pub(super) log: Option<Arc<LogNumbers>>,
     /// By `BackendId`.
     pub(super) probes: Box<[Arc<ProbeReport>]>,
-    /// Lookups of backend names that failed; the last good answer was kept.
+    /// Lookups of backend names that failed; the last good response was kept.
     pub(super) resolve_failures: Arc<AtomicU64>,
     pub(super) reloads: Arc<ReloadNumbers>,
     pub(super) gate: Arc<Gate>,

@@ -15,10 +15,10 @@ use crate::plan::{
     Backend, Cells, Control, Deployment, HealthProbe, Key, Limits, Member, Model, Plan, ShardTuning, Target,
     Timeouts,
 };
-use crate::policy::auth::KeyTable;
-use crate::policy::bucket::Rate;
-use crate::policy::failure_state::LimitScope;
-use crate::provider::{Base, Kind, Provider};
+use crate::policy::auth::credential::KeyTable;
+use crate::policy::limits::bucket::Rate;
+use crate::policy::routing::failure_state::LimitScope;
+use crate::provider::{Base, Provider, ProviderKind};
 use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos, ShardId};
 
 pub(super) const ROWS: Rows = Rows { keys: 1, models: 1, backends: 1 };
@@ -48,7 +48,7 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
         between_events: millis(1_000),
         heartbeat: Nanos::NEVER,
         retry_wait: Nanos(0),
-        queue: millis(1_000),
+        queue_timeout: millis(1_000),
         total: millis(1_000),
         keep_alive: millis(1_000),
         backend_idle: millis(1_000),
@@ -63,9 +63,9 @@ pub(super) fn plan(targets: &[Target]) -> Plan {
             core: Some(3),
             ring_entries: 64,
             connections_max: 64,
-            small_block_bytes: 1_024,
-            large_block_bytes: 4_096,
-            blocks_kept: 4,
+            small_buffer_bytes: 1_024,
+            large_buffer_bytes: 4_096,
+            buffers_kept: 4,
             idle_max: 4,
             busy_poll_us: 0,
         }]),
@@ -134,7 +134,7 @@ fn backend(row: usize, target: &Target) -> Backend {
     Backend {
         id: BackendId::new(row),
         name: format!("gpu-{row}").into(),
-        provider: Provider::new(Kind::Vllm),
+        provider: Provider::new(ProviderKind::Vllm),
         target: target.clone(),
         proxy: None,
         addresses: ArcSwap::default(),

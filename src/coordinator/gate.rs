@@ -11,9 +11,9 @@ use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName};
 
 use super::aggregate::lock;
-use crate::policy::auth::{self, Token};
-use crate::policy::failures::{self, Failures};
-use crate::policy::origin;
+use crate::policy::auth::credential::{self, Token};
+use crate::policy::auth::failures::{self, Failures};
+use crate::policy::auth::origin;
 use crate::units::Nanos;
 
 /// Wrong or missing tokens per minute and source address that are answered 401; a sixth of them may come at once. Taste.
@@ -33,7 +33,7 @@ pub(super) struct Gate {
     pub(super) foreign: AtomicU64,
 }
 
-/// Why a request gets no answer.
+/// Why a request gets no response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refused {
     /// The token is wrong or missing.
@@ -82,7 +82,7 @@ impl Gate {
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         // Two lines are two tokens: which of them counts must not depend on order.
         let line = lines.next().filter(|_| lines.next().is_none());
-        let presented = line.and_then(|line| auth::bearer(line.as_bytes()));
+        let presented = line.and_then(|line| credential::bearer(line.as_bytes()));
         if presented.is_some_and(|presented| token.accepts(presented)) {
             return Ok(());
         }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn gate() -> Gate {
-        Gate::new(Some(Token::new(auth::digest(b"right"))), &[])
+        Gate::new(Some(Token::new(credential::digest(b"right"))), &[])
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn a_changed_token_counts_at_once_and_none_asks_for_nothing() {
         let gate = gate();
-        gate.change(Some(Token::new(auth::digest(b"other"))), &[]);
+        gate.change(Some(Token::new(credential::digest(b"other"))), &[]);
         assert!(gate.admit(NEAR, None, &headers(&["Bearer right"]), Nanos(0)).is_err());
         assert!(gate.admit(NEAR, None, &headers(&["Bearer other"]), Nanos(0)).is_ok());
         gate.change(None, &[]);

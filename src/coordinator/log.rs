@@ -193,7 +193,7 @@ impl Log {
         }
     }
 
-    /// Writes what is left, for `patience` at most. Blocks for so long.
+    /// Writes what is left, for `patience` at most. Blocks for that long.
     pub(super) fn close(mut self, shards: &[Arc<ShardInbox>], plans: &[Arc<Plan>], patience: Duration) {
         let deadline = Instant::now() + patience;
         while !self.pump(shards, plans) && Instant::now() < deadline {
@@ -269,7 +269,7 @@ struct Line<'a> {
     reasoning_tokens: Option<u64>,
     estimated: bool,
     request_bytes: u64,
-    answer_bytes: u64,
+    response_bytes: u64,
     duration_ms: f64,
     time_to_first_token_ms: Option<f64>,
     overhead_us: f64,
@@ -305,7 +305,7 @@ fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record) {
         reasoning_tokens: tokens(record.reasoning_tokens),
         estimated: record.estimated,
         request_bytes: record.request_bytes,
-        answer_bytes: record.answer_bytes,
+        response_bytes: record.response_bytes,
         duration_ms: millis(record.duration),
         time_to_first_token_ms: record.time_to_first_token.map(millis),
         overhead_us: record.overhead.0 as f64 / 1e3,

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::aggregate::{Watch, lock};
 use super::process;
 use crate::clock;
-use crate::error::{Kind, Side, Unreachable};
+use crate::error::{FaultKind, Side, Unreachable};
 use crate::observe::counters::Form;
 use crate::observe::histogram::{
     DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, ModelTimes, OVERHEAD_BOUNDS, PER_TOKEN_BOUNDS, TOKEN_BOUNDS, Timing,
@@ -18,7 +18,7 @@ use crate::observe::prometheus::{Family, OTHER, Page, SERIES_MAX, shown};
 use crate::observe::usage::{CLASSES, TOKEN_TYPES};
 use crate::observe::{Counter, Usage};
 use crate::plan::cells::Health;
-use crate::policy::breaker::{Admission, Breaker};
+use crate::policy::routing::breaker::{Admission, Breaker};
 use crate::units::{DeploymentId, Nanos};
 
 /// Bytes to start a page with.
@@ -96,13 +96,14 @@ fn counters(page: &mut Page, watch: &Watch) {
 fn faults(page: &mut Page, watch: &Watch) {
     let mut family =
         page.counter("ringway_faults_total", "Failed exchanges and refused requests, by error code.");
-    for (index, kind) in Kind::ALL.iter().enumerate() {
-        let same = |other: &&Kind| (other.code(), other.side()) == (kind.code(), kind.side());
-        if Kind::ALL[..index].iter().any(|earlier| same(&earlier)) {
+    for (index, kind) in FaultKind::ALL.iter().enumerate() {
+        let same = |other: &&FaultKind| (other.code(), other.side()) == (kind.code(), kind.side());
+        if FaultKind::ALL[..index].iter().any(|earlier| same(&earlier)) {
             continue;
         }
-        let count = |kind: &Kind| watch.shards.iter().map(|inbox| inbox.numbers.faults(*kind)).sum::<u64>();
-        let total = Kind::ALL.iter().filter(same).map(count).sum();
+        let count =
+            |kind: &FaultKind| watch.shards.iter().map(|inbox| inbox.numbers.faults(*kind)).sum::<u64>();
+        let total = FaultKind::ALL.iter().filter(same).map(count).sum();
         family.count(&[("code", kind.code()), ("side", side(kind.side()))], total);
     }
 }
@@ -225,13 +226,13 @@ fn times(page: &mut Page, watch: &Watch) {
     let families: [(&'static str, &str, &[f64], Pick); 3] = [
         (
             "gen_ai_server_request_duration_seconds",
-            "First byte of the request to last byte of the answer; exchanges that reached a backend.",
+            "First byte of the request to last byte of the response; exchanges that reached a backend.",
             DURATION_BOUNDS,
             |times| &times.duration,
         ),
         (
             "gen_ai_server_time_to_first_token_seconds",
-            "First byte of the request to the first token of the answer.",
+            "First byte of the request to the first token of the response.",
             FIRST_TOKEN_BOUNDS,
             |times| &times.first_token,
         ),
@@ -333,7 +334,7 @@ fn backends(page: &mut Page, watch: &Watch) {
     });
     page.counter(
         "ringway_resolve_failures_total",
-        "Lookups of backend names that failed; the last answer was kept.",
+        "Lookups of backend names that failed; the last response was kept.",
     )
     .count(&[], watch.resolve_failures.load(Ordering::Relaxed));
 }

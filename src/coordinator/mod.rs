@@ -4,7 +4,7 @@
 //! hand up (`aggregate`), writes the access log (`log`), answers operators (`admin`, `gate`, `metrics`, `status`), puts
 //! new plans in force (`reload`), watches shards and memory (`watchdog`) and ends the process in order (`drain`). One
 //! tokio current-thread runtime; each duty is a task of its own, so
-//! none waits for another. Shards are reached only through the plan's cells, its [`Control`] and their hatches; if this
+//! none waits for another. Shards are reached only through the plan's cells, its [`Control`] and their mailboxes; if this
 //! thread hung for good, they would go on serving with what they last knew.
 
 mod admin;
@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use crate::config::{AccessLog, LogLevel};
 use crate::observe::ShardInbox;
 use crate::plan::{Control, Plan};
-use crate::policy::auth::Token;
+use crate::policy::auth::credential::Token;
 use aggregate::{Current, Watch};
 pub use drain::Ended;
 use log::Log;
@@ -179,6 +179,6 @@ async fn run(current: Current, mut log: Option<Log>, stops: mpsc::Receiver<Stop>
 #[cfg(test)]
 mod fixture;
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
-mod model;
+mod interleavings;
 #[cfg(test)]
 mod tests;

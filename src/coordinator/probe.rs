@@ -34,7 +34,7 @@ use crate::units::Nanos;
 use crate::wire::Step;
 use crate::wire::connect::{BYTES_MAX as REPLY_BYTES_MAX, Reply, reply};
 
-/// Bytes of an answer's head that are read; a longer one is a failure.
+/// Bytes of a response's head that are read; a longer one is a failure.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// The shortest pause between two probes, whatever the plan says.
@@ -162,7 +162,7 @@ async fn probe(backend: &Backend, path: &str) -> Result<(), Failure> {
     let patience = Duration::from_nanos(backend.health.timeout.0);
     match timeout(patience, reach(backend, path, patience)).await {
         Ok(result) => result,
-        Err(_) => Err(format!("no answer within {patience:?}").into()),
+        Err(_) => Err(format!("no response within {patience:?}").into()),
     }
 }
 
@@ -263,14 +263,14 @@ where
     builder.max_buf_size(HEAD_BYTES_MAX);
     let (mut sender, connection) =
         builder.handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    let mut answer = pin!(sender.send_request(request));
-    // The connection may end in the same turn in which it hands the answer over.
-    let answer = tokio::select! {
+    let mut response = pin!(sender.send_request(request));
+    // The connection may end in the same turn in which it hands the response over.
+    let response = tokio::select! {
         biased;
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
+        response = &mut response => response,
+        _ = connection => response.await,
     };
-    let status = answer.map_err(|error| error.to_string())?.status();
+    let status = response.map_err(|error| error.to_string())?.status();
     if status.is_success() { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
 }
 

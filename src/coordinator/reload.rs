@@ -22,9 +22,9 @@ use super::{Stop, probe, resolve};
 use crate::clock;
 use crate::config::{self, Compiled, LogLevel, Noting, Settings, Stamp};
 use crate::observe::{Counter, ShardInbox, ShardOutbox};
-use crate::plan::{Hatch, Plan};
+use crate::plan::{Mailbox, Plan};
 
-/// What a shard finds in its hatch: the plan to serve by from now on, and where to count under it.
+/// What a shard finds in its mailbox: the plan to serve by from now on, and where to count under it.
 pub type Turn = (Arc<Plan>, ShardOutbox);
 
 /// Where plans come from, and where they go.
@@ -34,7 +34,7 @@ pub struct Source {
     /// What the running process was started with.
     pub settings: Settings,
     /// One per shard, in the order of the shards.
-    pub hatches: Vec<Arc<Hatch<Turn>>>,
+    pub mailboxes: Vec<Arc<Mailbox<Turn>>>,
 }
 
 /// What operators may ask for; who asked hears what came of it, or why nothing has changed.
@@ -188,14 +188,14 @@ impl Reloader {
     /// Puts what the file says now in force. Counted and said, whatever becomes of it.
     async fn reload(&mut self) -> Result<Told, String> {
         let log = self.reopen_log().await;
-        let mut answer = self.attempt().await;
-        match (&mut answer, log) {
+        let mut response = self.attempt().await;
+        match (&mut response, log) {
             (_, Ok(())) => {}
             (Ok(told), Err(reason)) => told.notes.push(reason),
             (Err(_), Err(reason)) => self.current.load().say(LogLevel::Warn, &format!("note: {reason}")),
         }
         let numbers = &self.numbers;
-        let (count, level, words) = match &answer {
+        let (count, level, words) = match &response {
             Ok(told) => {
                 (&numbers.done, LogLevel::Info, format!("reloaded: plan {} is in force", told.generation))
             }
@@ -207,13 +207,13 @@ impl Reloader {
         };
         count.fetch_add(1, Ordering::Relaxed);
         numbers.last_unix_ms.store(clock::unix_ms(), Ordering::Relaxed);
-        *lock(&numbers.last_error) = answer.as_ref().err().cloned();
+        *lock(&numbers.last_error) = response.as_ref().err().cloned();
         let watch = self.current.load();
         watch.say(level, &words);
-        for note in answer.iter().flat_map(|told| &told.notes) {
+        for note in response.iter().flat_map(|told| &told.notes) {
             watch.say(LogLevel::Warn, &format!("note: {note}"));
         }
-        answer
+        response
     }
 
     /// Lets the access log's writer open its file anew: somebody may have renamed it.
@@ -264,8 +264,8 @@ impl Reloader {
         let next = Arc::new(next);
         next.gate.change(settings.admin_token, &settings.admin_hosts);
         self.current.store(next.clone());
-        for (hatch, outbox) in source.hatches.iter().zip(outboxes) {
-            hatch.put((plan.clone(), outbox)); // one that was not taken has served nobody
+        for (mailbox, outbox) in source.mailboxes.iter().zip(outboxes) {
+            mailbox.put((plan.clone(), outbox)); // one that was not taken has served nobody
         }
         plan.revoke_missing(&old.plan);
         taken(&next).await;

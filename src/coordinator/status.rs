@@ -11,8 +11,8 @@ use crate::observe::histogram::Timing;
 use crate::observe::{Counter, Usage};
 use crate::plan::cells::Health;
 use crate::plan::{self, Target};
-use crate::policy::breaker::{Admission, Breaker};
-use crate::policy::bucket::{Bucket, Rate};
+use crate::policy::limits::bucket::{Bucket, Rate};
+use crate::policy::routing::breaker::{Admission, Breaker};
 use crate::units::{DeploymentId, Nanos, ShardId};
 
 /// Keys listed; `keys_total` tells how many there are.

@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::AccessLog;
-use crate::error::Kind;
+use crate::error::FaultKind;
 use crate::observe::record::tests::sample;
 use crate::observe::{Record, ShardOutbox};
 use crate::plan::cells::Health;
 use crate::plan::control::Presence;
-use crate::policy::auth;
-use crate::policy::breaker::Cause;
+use crate::policy::auth::credential;
+use crate::policy::routing::breaker::Cause;
 use crate::units::{BackendId, DeploymentId, Nanos};
 
 struct House {
@@ -47,9 +47,9 @@ impl House {
         let mut stream = TcpStream::connect(self.coordinator.admin().unwrap()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_owned())
     }
 
@@ -95,24 +95,24 @@ fn unknown_paths_and_methods_are_refused() {
     }
     let mut stream = TcpStream::connect(house.coordinator.admin().unwrap()).unwrap();
     write!(stream, "POST /status HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 405 "), "{response}");
     house.end(presence);
 }
 
 #[test]
 fn with_a_token_only_the_two_health_paths_are_open() {
-    let token = Token::new(auth::digest(b"rt-0123456789abcdef01234567"));
+    let token = Token::new(credential::digest(b"rt-0123456789abcdef01234567"));
     let house = house(|_, settings| settings.admin_token = Some(token));
     let presence = house.enter();
     let ask = |method: &str, path: &str, line: &str| {
         let mut stream = TcpStream::connect(house.coordinator.admin().unwrap()).unwrap();
         write!(stream, "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{line}content-length: 0\r\n\r\n")
             .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.to_lowercase()
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response.to_lowercase()
     };
     for (method, path, open, closed) in [
         ("GET", "/healthz", "200", "200"),
@@ -137,13 +137,13 @@ fn with_a_token_only_the_two_health_paths_are_open() {
 
 #[test]
 fn too_many_wrong_tokens_are_told_to_wait_and_counted() {
-    let token = Token::new(auth::digest(b"rt-0123456789abcdef01234567"));
+    let token = Token::new(credential::digest(b"rt-0123456789abcdef01234567"));
     let house = house(|_, settings| settings.admin_token = Some(token));
     let presence = house.enter();
     // A source regains one in a second: none of these takes that long, all of them might.
-    let answers: Vec<_> = (0..200).map(|_| house.get_all("/status")).collect();
-    assert!(answers[..10].iter().all(|answer| answer.0 == 401), "{:?}", &answers[..10]);
-    let (_, head, body) = answers.iter().find(|answer| answer.0 == 429).unwrap();
+    let responses: Vec<_> = (0..200).map(|_| house.get_all("/status")).collect();
+    assert!(responses[..10].iter().all(|response| response.0 == 401), "{:?}", &responses[..10]);
+    let (_, head, body) = responses.iter().find(|response| response.0 == 429).unwrap();
     assert!(head.contains("\r\nretry-after: 1\r\n") && !head.contains("www-authenticate"), "{head}");
     assert!(body.contains("too many"), "{body}");
 
@@ -156,7 +156,7 @@ fn too_many_wrong_tokens_are_told_to_wait_and_counted() {
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     for status in [401, 429] {
-        let count = answers.iter().filter(|answer| answer.0 == status).count();
+        let count = responses.iter().filter(|response| response.0 == status).count();
         let line = format!("ringway_admin_refused_total{{status=\"{status}\"}} {count}");
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }
@@ -168,8 +168,8 @@ fn metrics_show_what_shards_settled() {
     let mut house = house(|_, _| {});
     let presence = house.enter();
     house.outbox.settle(&sample());
-    house.outbox.settle(&Record { status: 429, fault: Some(Kind::TokensExceeded), ..sample() });
-    house.outbox.settle(&Record { status: 429, fault: Some(Kind::RequestsExceeded), ..sample() });
+    house.outbox.settle(&Record { status: 429, fault: Some(FaultKind::TokensExceeded), ..sample() });
+    house.outbox.settle(&Record { status: 429, fault: Some(FaultKind::RequestsExceeded), ..sample() });
     house.outbox.flush();
     let (status, head, page) = house.get_all("/metrics");
     assert_eq!(status, 200);

@@ -3,7 +3,7 @@
 use super::refusal::{anthropic_type, openai_type};
 use super::{Api, Dialect, number};
 use crate::error::Fault;
-use crate::wire::json::{self, Kind, quote};
+use crate::wire::json::{self, ValueKind, quote};
 
 /// What a backend says of an error, each as it stands in its JSON.
 #[derive(Default)]
@@ -79,8 +79,8 @@ impl<'a> Words<'a> {
             let member = member.ok()?;
             let (key, value) = (member.key.of(body), member.value.of(body));
             match member.kind {
-                Kind::Object if json::key_is(key, "error") => error = Some(value),
-                Kind::String if json::key_is(key, "error") || json::key_is(key, "detail") => {
+                ValueKind::Object if json::key_is(key, "error") => error = Some(value),
+                ValueKind::String if json::key_is(key, "error") || json::key_is(key, "detail") => {
                     detail = Some(value);
                 }
                 kind => top.take(key, value, kind),
@@ -96,16 +96,16 @@ impl<'a> Words<'a> {
         Some(top)
     }
 
-    fn take(&mut self, key: &[u8], value: &'a [u8], kind: Kind) {
+    fn take(&mut self, key: &[u8], value: &'a [u8], kind: ValueKind) {
         let place = match kind {
-            Kind::String if json::key_is(key, "message") => &mut self.message,
-            Kind::String if json::key_is(key, "type") => &mut self.name,
-            Kind::String | Kind::Number if json::key_is(key, "code") => &mut self.code,
-            Kind::String if json::key_is(key, "param") => &mut self.param,
+            ValueKind::String if json::key_is(key, "message") => &mut self.message,
+            ValueKind::String if json::key_is(key, "type") => &mut self.name,
+            ValueKind::String | ValueKind::Number if json::key_is(key, "code") => &mut self.code,
+            ValueKind::String if json::key_is(key, "param") => &mut self.param,
             _ => return,
         };
         // Text that no two readers agree on is not repeated.
-        if kind != Kind::String || json::string(value).is_some() {
+        if kind != ValueKind::String || json::string(value).is_some() {
             *place = Some(value);
         }
     }
@@ -125,7 +125,7 @@ mod tests {
 
     fn record(api: Api, body: &str) -> Option<String> {
         let mut out = Vec::new();
-        let fault = Fault::new(error::Kind::RequestRejected, "x");
+        let fault = Fault::new(error::FaultKind::RequestRejected, "x");
         in_stream(api, &fault, body.as_bytes(), b"r1", &mut out)
             .then(|| String::from_utf8(out).expect("UTF-8"))
     }

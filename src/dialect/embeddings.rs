@@ -5,9 +5,9 @@
 
 use super::Unfit;
 use crate::units::Span;
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, ValueKind};
 
-/// Appends `body`, an answer of `/v1/embeddings`, to `out` with every `data[i].embedding` that is an array of numbers as
+/// Appends `body`, a response of `/v1/embeddings`, to `out` with every `data[i].embedding` that is an array of numbers as
 /// a base64 string of its values, 32-bit floats in little-endian order. All other bytes are as they were. False, and
 /// `out` is as it was, if there is no such array: the vectors are strings already.
 ///
@@ -29,7 +29,7 @@ pub fn floats_to_base64(body: &[u8], out: &mut Vec<u8>) -> Result<bool, Unfit> {
 
 fn convert(body: &[u8], out: &mut Vec<u8>) -> Result<bool, Unfit> {
     let (data, kind) = only(body, "data")?.ok_or(Unfit("there is no 'data'"))?;
-    if kind != Kind::Array {
+    if kind != ValueKind::Array {
         return Err(Unfit("'data' is not an array"));
     }
     let mut copied = 0;
@@ -39,8 +39,8 @@ fn convert(body: &[u8], out: &mut Vec<u8>) -> Result<bool, Unfit> {
         let (vector, kind) = only(item.of(body), "embedding")?.ok_or(Unfit("there is no 'embedding'"))?;
         let vector = vector.shifted(item.start);
         match kind {
-            Kind::String => continue,
-            Kind::Array => {}
+            ValueKind::String => continue,
+            ValueKind::Array => {}
             _ => return Err(Unfit("an embedding is neither a string nor an array")),
         }
         floats.clear();
@@ -56,7 +56,7 @@ fn convert(body: &[u8], out: &mut Vec<u8>) -> Result<bool, Unfit> {
 }
 
 /// The value of the one member of that name. Reads the object to its end, so that it is known to be sound.
-fn only(object: &[u8], name: &'static str) -> Result<Option<(Span, Kind)>, Unfit> {
+fn only(object: &[u8], name: &'static str) -> Result<Option<(Span, ValueKind)>, Unfit> {
     let mut found = None;
     for member in json::members(object) {
         let member = member?;
@@ -71,7 +71,7 @@ fn only(object: &[u8], name: &'static str) -> Result<Option<(Span, Kind)>, Unfit
 fn read_floats(array: &[u8], floats: &mut Vec<u8>) -> Result<(), Unfit> {
     for element in json::elements(array) {
         let (span, kind) = element?;
-        if kind != Kind::Number {
+        if kind != ValueKind::Number {
             return Err(Unfit("a vector holds something else than numbers"));
         }
         let float = std::str::from_utf8(span.of(array)).ok().and_then(|number| number.parse::<f32>().ok());

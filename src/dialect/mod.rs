@@ -1,6 +1,6 @@
 //! WHAT DOES THIS API MEAN?
 //!
-//! Which endpoint a path names, what of a request decides about routing and billing, what of an answer is usage, an
+//! Which endpoint a path names, what of a request decides about routing and billing, what of a response is usage, an
 //! end or an error, and how the gateway itself speaks to a client in the client's own dialect. Everything else in a
 //! body passes byte for byte: what is converted keeps its values as they were written.
 //!
@@ -8,8 +8,8 @@
 //! - [`estimate`]: how many tokens a prompt is, before a backend has counted it.
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`response_ids`]: where a response says its own id.
-//! - [`stream`]: the meter over an answer; [`usage`]: the one normal form of token counts.
-//! - [`one_shot`], [`embeddings`]: whole answers in the form the client asked for, where the backend chose another.
+//! - [`stream`]: the meter over a response; [`usage`]: the one normal form of token counts.
+//! - [`one_shot`], [`embeddings`]: whole responses in the form the client asked for, where the backend chose another.
 //! - [`opening`]: whether a 200 begins like a response, or is a failure inside one.
 //! - [`overflow`]: the one refusal of a backend that another model need not share.
 //! - [`backend_error`]: a backend's error as a record in a stream.

@@ -29,7 +29,7 @@ pub use text::Text;
 use std::borrow::Cow;
 
 use super::usage::Usage;
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 
 /// A JSON value as it was written.
 pub type Json<'a> = &'a [u8];
@@ -296,12 +296,12 @@ impl Losses {
 
 /// The refusal of a member that would change the meaning of a request and cannot be carried.
 pub fn unsupported(member: &str, why: &str) -> Fault {
-    Fault::new(Kind::MemberUnsupported, format!("'{member}' {why}"))
+    Fault::new(FaultKind::MemberUnsupported, format!("'{member}' {why}"))
 }
 
 /// The refusal of a body that is not what its API defines.
 pub fn malformed(note: impl Into<Cow<'static, str>>) -> Fault {
-    Fault::new(Kind::BodyMalformed, note)
+    Fault::new(FaultKind::BodyMalformed, note)
 }
 
 /// One step of a response.

@@ -1,4 +1,4 @@
-//! A whole answer told as a stream, for a client that asked for one and a backend that did not stream.
+//! A whole response told as a stream, for a client that asked for one and a backend that did not stream.
 //!
 //! The events say what the body says, each thing once where the dialect allows it. Values are copied as they were
 //! written (numbers, escapes, the order of keys, members nobody here knows); only line breaks between tokens go, because
@@ -13,9 +13,9 @@ mod responses;
 use memchr::memchr2;
 
 use super::{Api, Unfit, number};
-use crate::wire::json::{self, Kind, Member};
+use crate::wire::json::{self, Member, ValueKind};
 
-/// Appends to `out` the event stream that says what `body`, the whole answer of `api`, says.
+/// Appends to `out` the event stream that says what `body`, the whole response of `api`, says.
 ///
 /// `include_usage`: whether chat and completions get the chunk with the usage (`Peek::usage_asked`); the other APIs
 /// carry usage in any case. A body without usage has no such chunk.
@@ -82,7 +82,7 @@ impl<'b> Object<'b> {
     }
 
     /// The text of a member's value, if it is of that kind.
-    fn of_kind(&self, name: &str, kind: Kind) -> Result<Option<&'b [u8]>, Unfit> {
+    fn of_kind(&self, name: &str, kind: ValueKind) -> Result<Option<&'b [u8]>, Unfit> {
         Ok(self.get(name)?.filter(|value| value.kind == kind).map(|value| value.text))
     }
 
@@ -96,7 +96,7 @@ impl<'b> Object<'b> {
 #[derive(Clone, Copy)]
 struct Value<'b> {
     text: &'b [u8],
-    kind: Kind,
+    kind: ValueKind,
 }
 
 /// What to do with a member that is not copied as it is: another value, or `None` to leave it out.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::Api;
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, ValueKind};
 use crate::wire::sse;
 
 /// What the beginning of a body, or the data of a stream's first event, says about the rest.
@@ -132,14 +132,14 @@ pub fn event(api: Api, event: &[u8]) -> Option<Verdict> {
     }
 }
 
-fn judge(key: &[u8], value: &[u8], kind: Option<Kind>, ended: bool) -> Verdict {
+fn judge(key: &[u8], value: &[u8], kind: Option<ValueKind>, ended: bool) -> Verdict {
     let is_error = |text: &[u8]| json::key_is(text, "error");
     match (kind, is_error(key)) {
-        (Some(Kind::Null), true) => Verdict::Sound,
+        (Some(ValueKind::Null), true) => Verdict::Sound,
         // Nothing of it, or of a null that is on its way.
         (None, true) if b"null".starts_with(value) && !ended => Verdict::Unclear,
         (_, true) => Verdict::Failed("the backend answered 200 with an error in the body"),
-        (Some(Kind::String), false) if is_error(value) && says_what_it_is(key) => {
+        (Some(ValueKind::String), false) if is_error(value) && says_what_it_is(key) => {
             Verdict::Failed("the backend answered 200 with an error in the body")
         }
         (None, false) if says_what_it_is(key) && value.len() < "\"error\"".len() && !ended => {

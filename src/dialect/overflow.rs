@@ -10,11 +10,11 @@ use crate::wire::json;
 /// Anthropic only in the words of the message, which may stand at the top level.
 pub fn is_context_overflow(body: &[u8]) -> bool {
     let error = match member(body, "error") {
-        Some((value, json::Kind::Object)) => value,
+        Some((value, json::ValueKind::Object)) => value,
         _ => body,
     };
     let says = |name: &str| match member(error, name) {
-        Some((value, json::Kind::String)) => json::string(value).unwrap_or_default(),
+        Some((value, json::ValueKind::String)) => json::string(value).unwrap_or_default(),
         _ => Cow::Borrowed(""),
     };
     let message = says("message").to_ascii_lowercase();
@@ -34,7 +34,7 @@ const WORDS: [&str; 7] = [
     "should not exceed max_num_tokens",
 ];
 
-fn member<'a>(object: &'a [u8], name: &str) -> Option<(&'a [u8], json::Kind)> {
+fn member<'a>(object: &'a [u8], name: &str) -> Option<(&'a [u8], json::ValueKind)> {
     let found =
         json::members(object).map_while(Result::ok).find(|member| json::key_is(member.key.of(object), name));
     found.map(|member| (member.value.of(object), member.kind))

@@ -4,25 +4,29 @@
 //! list, Anthropic's `{"type":"error",..}` likewise. The `code` is the fault's and the same in metrics.
 
 use super::{Api, Dialect, number};
-use crate::error::{Fault, Kind, Side};
+use crate::error::{Fault, FaultKind, Side};
 use crate::wire::coding;
 use crate::wire::json::quote;
 
-/// The status of the answer while its head has not gone out.
+/// The status of the response while its head has not gone out.
 ///
 /// As the fault says, except that Anthropic has its own status for overload (529).
 pub fn status(dialect: Dialect, fault: &Fault) -> u16 {
     match (dialect, fault.kind) {
         (
             Dialect::Anthropic,
-            Kind::Overloaded | Kind::Draining | Kind::NoBackend | Kind::BackendBusy | Kind::BackendOverloaded,
+            FaultKind::Overloaded
+            | FaultKind::Draining
+            | FaultKind::NoBackend
+            | FaultKind::BackendBusy
+            | FaultKind::BackendOverloaded,
         ) => 529,
         (Dialect::Anthropic, _) if fault.status == Some(503) => 529,
         (_, kind) => fault.status.unwrap_or(kind.status()),
     }
 }
 
-/// Appends the body, `application/json`. `request_id` is the one of the answer's head.
+/// Appends the body, `application/json`. `request_id` is the one of the response's head.
 pub fn render(dialect: Dialect, fault: &Fault, request_id: &[u8], out: &mut Vec<u8>) {
     match dialect {
         Dialect::OpenAi => openai(fault, out),
@@ -37,13 +41,15 @@ pub fn render(dialect: Dialect, fault: &Fault, request_id: &[u8], out: &mut Vec<
 /// `x-should-retry` overrides what SDKs make of the status.
 pub fn lines(fault: &Fault, allow: Option<&'static str>, out: &mut Vec<u8>) {
     match fault.kind {
-        Kind::KeyInvalid | Kind::KeyRevoked => out.extend_from_slice(b"www-authenticate: Bearer\r\n"),
-        Kind::MediaUnsupported => {
+        FaultKind::KeyInvalid | FaultKind::KeyRevoked => {
+            out.extend_from_slice(b"www-authenticate: Bearer\r\n")
+        }
+        FaultKind::MediaUnsupported => {
             out.extend_from_slice(b"accept-encoding: ");
             out.extend_from_slice(coding::READ.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        Kind::MethodNotAllowed => {
+        FaultKind::MethodNotAllowed => {
             if let Some(method) = allow {
                 out.extend_from_slice(b"allow: ");
                 out.extend_from_slice(method.as_bytes());
@@ -68,15 +74,18 @@ pub fn lines(fault: &Fault, allow: Option<&'static str>, out: &mut Vec<u8>) {
 }
 
 /// Whether the client should try again, where its SDK's reading of the status would be wrong or unsure.
-fn should_retry(kind: Kind) -> Option<bool> {
+fn should_retry(kind: FaultKind) -> Option<bool> {
     match kind {
-        Kind::RequestsExceeded | Kind::TokensExceeded | Kind::InFlightExceeded => Some(true),
+        FaultKind::RequestsExceeded | FaultKind::TokensExceeded | FaultKind::InFlightExceeded => Some(true),
         // Will not fit next time either, nor will the key be right.
-        Kind::TokensNeverFit | Kind::KeysExceeded => Some(false),
+        FaultKind::TokensNeverFit | FaultKind::KeysExceeded => Some(false),
         // An operator has to act first.
-        Kind::BackendDenied | Kind::TlsFailed | Kind::BackendMalformed | Kind::BackendRefused => Some(false),
+        FaultKind::BackendDenied
+        | FaultKind::TlsFailed
+        | FaultKind::BackendMalformed
+        | FaultKind::BackendRefused => Some(false),
         // The backend may still be at work; a second try costs as much again.
-        Kind::FirstTokenTimeout | Kind::EventTimeout | Kind::TotalTimeout => Some(false),
+        FaultKind::FirstTokenTimeout | FaultKind::EventTimeout | FaultKind::TotalTimeout => Some(false),
         _ if kind.side() == Side::Client => None,
         _ => Some(true),
     }
@@ -146,8 +155,8 @@ fn message(fault: &Fault) -> &str {
 
 pub(super) fn openai_type(fault: &Fault) -> &'static str {
     match fault.kind {
-        Kind::RequestsExceeded | Kind::InFlightExceeded => "requests",
-        Kind::TokensExceeded | Kind::TokensNeverFit => "tokens",
+        FaultKind::RequestsExceeded | FaultKind::InFlightExceeded => "requests",
+        FaultKind::TokensExceeded | FaultKind::TokensNeverFit => "tokens",
         kind if kind.side() == Side::Client || fault.status.is_some_and(|status| status < 500) => {
             "invalid_request_error"
         }
@@ -188,7 +197,7 @@ mod tests {
 
     #[test]
     fn each_dialect_gets_its_own_body() {
-        let fault = Fault::new(Kind::ModelUnknown, "no model \"x\"\n");
+        let fault = Fault::new(FaultKind::ModelUnknown, "no model \"x\"\n");
         assert_eq!(
             text(|out| render(Dialect::OpenAi, &fault, b"r1", out)),
             concat!(
@@ -207,12 +216,12 @@ mod tests {
 
     #[test]
     fn a_stream_ends_with_a_typed_record_and_without_done() {
-        let fault = Fault::new(Kind::BackendCut, "");
+        let fault = Fault::new(FaultKind::BackendCut, "");
         assert_eq!(
             text(|out| in_stream(Api::Chat, &fault, b"r", 0, out)),
             concat!(
-                r#"data: {"error":{"message":"upstream_stream_truncated","type":"server_error","#,
-                r#""param":null,"code":"upstream_stream_truncated"}}"#,
+                r#"data: {"error":{"message":"backend_stream_truncated","type":"server_error","#,
+                r#""param":null,"code":"backend_stream_truncated"}}"#,
                 "\n\n"
             )
         );
@@ -220,14 +229,14 @@ mod tests {
             text(|out| in_stream(Api::Messages, &fault, b"r", 0, out)),
             concat!(
                 "event: error\n",
-                r#"data: {"type":"error","error":{"type":"api_error","message":"upstream_stream_truncated"},"#,
+                r#"data: {"type":"error","error":{"type":"api_error","message":"backend_stream_truncated"},"#,
                 r#""request_id":"r"}"#,
                 "\n\n"
             )
         );
         let responses = text(|out| in_stream(Api::Responses, &fault, b"r", 41, out));
         let events: Vec<_> = responses.split_terminator("\n\n").collect();
-        assert!(events[0].starts_with("event: error\ndata: {\"type\":\"error\",\"code\":\"upstream_stream"));
+        assert!(events[0].starts_with("event: error\ndata: {\"type\":\"error\",\"code\":\"backend_stream"));
         assert!(events[0].ends_with(r#""param":null,"sequence_number":41}"#));
         assert!(events[1].starts_with("event: response.failed\ndata: {\"type\":\"response.failed\""));
         assert!(
@@ -239,7 +248,7 @@ mod tests {
 
     #[test]
     fn waits_are_rounded_up_and_never_zero_seconds() {
-        let wait = |ns| Fault::new(Kind::TokensExceeded, "x").retry_after(Nanos(ns));
+        let wait = |ns| Fault::new(FaultKind::TokensExceeded, "x").retry_after(Nanos(ns));
         let cases = [(0, 1, 0), (1, 1, 1), (1_500_000_000, 2, 1_500), (60_000_000_000, 60, 60_000)];
         for (ns, seconds, ms) in cases {
             assert_eq!(
@@ -252,16 +261,16 @@ mod tests {
 
     #[test]
     fn a_refusal_says_whether_another_try_makes_sense() {
-        for kind in [Kind::TokensNeverFit, Kind::BackendDenied, Kind::TotalTimeout] {
+        for kind in [FaultKind::TokensNeverFit, FaultKind::BackendDenied, FaultKind::TotalTimeout] {
             assert_eq!(header_lines(&Fault::new(kind, "x")), "x-should-retry: false\r\n");
         }
-        for kind in [Kind::NoBackend, Kind::ConnectFailed, Kind::Internal] {
+        for kind in [FaultKind::NoBackend, FaultKind::ConnectFailed, FaultKind::Internal] {
             assert_eq!(header_lines(&Fault::new(kind, "x")), "x-should-retry: true\r\n");
         }
-        assert_eq!(header_lines(&Fault::new(Kind::BodyMalformed, "x")), "");
-        assert_eq!(header_lines(&Fault::new(Kind::KeyInvalid, "x")), "www-authenticate: Bearer\r\n");
-        assert_eq!(header_lines(&Fault::new(Kind::MethodNotAllowed, "x")), "allow: POST\r\n");
-        assert_eq!(text(|out| lines(&Fault::new(Kind::MethodNotAllowed, "x"), None, out)), "");
+        assert_eq!(header_lines(&Fault::new(FaultKind::BodyMalformed, "x")), "");
+        assert_eq!(header_lines(&Fault::new(FaultKind::KeyInvalid, "x")), "www-authenticate: Bearer\r\n");
+        assert_eq!(header_lines(&Fault::new(FaultKind::MethodNotAllowed, "x")), "allow: POST\r\n");
+        assert_eq!(text(|out| lines(&Fault::new(FaultKind::MethodNotAllowed, "x"), None, out)), "");
     }
 
     #[test]
@@ -277,7 +286,7 @@ mod tests {
             (504, "timeout_error"),
             (529, "overloaded_error"),
         ];
-        for &kind in Kind::ALL {
+        for &kind in FaultKind::ALL {
             let fault = Fault::new(kind, "x");
             assert!(openai.contains(&openai_type(&fault)), "{kind:?}");
             let expected = anthropic.iter().find(|(code, _)| *code == status(Dialect::Anthropic, &fault));
@@ -286,8 +295,8 @@ mod tests {
                 None => assert!(["invalid_request_error", "api_error"].contains(&anthropic_type(&fault))),
             }
         }
-        assert_eq!(openai_type(&Fault::new(Kind::KeyInvalid, "x")), "invalid_request_error");
-        let not_found = Fault::new(Kind::BackendRefused, "x").with_status(404);
+        assert_eq!(openai_type(&Fault::new(FaultKind::KeyInvalid, "x")), "invalid_request_error");
+        let not_found = Fault::new(FaultKind::BackendRefused, "x").with_status(404);
         assert_eq!(
             (openai_type(&not_found), anthropic_type(&not_found)),
             ("invalid_request_error", "not_found_error")

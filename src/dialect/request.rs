@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::Api;
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::units::Span;
 use crate::wire::json;
 
@@ -18,7 +18,7 @@ pub struct Peek {
     pub api: Api,
     /// The value of `model`, a JSON string with its quotes; empty where the body names none.
     pub model: Span,
-    /// Whether the answer shall be an event stream.
+    /// Whether the response shall be an event stream.
     pub stream: bool,
     /// Whether the client wants usage in its stream.
     pub usage_asked: bool,
@@ -26,12 +26,12 @@ pub struct Peek {
     pub stream_options: StreamOptions,
     /// The offset of the final `}`.
     pub object_end: usize,
-    /// The most output tokens one answer may have: the cap this endpoint obeys (the larger one, if a body names
+    /// The most output tokens one response may have: the cap this endpoint obeys (the larger one, if a body names
     /// both), zero where there is no output, `None` if there is no cap.
     pub output_cap: Option<u64>,
     /// Answers the client gets: `n`, at least 1.
     pub choices: u64,
-    /// Answers that are computed and billed: `best_of` if it is more than `n`.
+    /// Responses that are computed and billed: `best_of` if it is more than `n`.
     pub generations: u64,
     /// Responses only: the value of `previous_response_id`, a JSON string with its quotes.
     pub previous: Option<Span>,
@@ -139,7 +139,7 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
         },
         choices,
         generations: choices.max(best_of),
-        previous: previous.filter(|member| member.kind == json::Kind::String).map(|member| member.value),
+        previous: previous.filter(|member| member.kind == json::ValueKind::String).map(|member| member.value),
         // An encoding that is no string is for the backend to refuse.
         base64: encoding.is_some_and(|encoding| json::key_is(encoding.value.of(body), "base64")),
     })
@@ -259,7 +259,7 @@ fn watched(key: &[u8], names: &[&'static str]) -> Result<Option<usize>, Fault> {
 
 /// A member whose value is not null.
 fn given(member: &Option<json::Member>) -> Option<&json::Member> {
-    member.as_ref().filter(|member| member.kind != json::Kind::Null)
+    member.as_ref().filter(|member| member.kind != json::ValueKind::Null)
 }
 
 fn read_options(options: &json::Member, body: &[u8]) -> Result<(StreamOptions, bool), Fault> {
@@ -285,8 +285,8 @@ fn read_options(options: &json::Member, body: &[u8]) -> Result<(StreamOptions, b
 
 fn boolean(member: Option<&json::Member>, name: &str) -> Result<bool, Fault> {
     match member.map(|member| member.kind) {
-        None | Some(json::Kind::False) => Ok(false),
-        Some(json::Kind::True) => Ok(true),
+        None | Some(json::ValueKind::False) => Ok(false),
+        Some(json::ValueKind::True) => Ok(true),
         Some(_) => Err(refused(format!("'{name}' has to be true or false"))),
     }
 }
@@ -309,7 +309,7 @@ fn integer(
 }
 
 fn refused(note: impl Into<Cow<'static, str>>) -> Fault {
-    Fault::new(Kind::BodyMalformed, note)
+    Fault::new(FaultKind::BodyMalformed, note)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Found {
     fn take(&mut self, text: &[u8], at: usize, names: &[&str]) {
         for member in json::leading_members(&text[at..]).map_while(Result::ok) {
             let key = member.key.shifted(at).of(text);
-            if member.kind == json::Kind::String && names.iter().any(|name| json::key_is(key, name)) {
+            if member.kind == json::ValueKind::String && names.iter().any(|name| json::key_is(key, name)) {
                 self.push(member.value.shifted(at));
             }
         }
@@ -74,9 +74,9 @@ pub fn in_event(event: &[u8]) -> Found {
     let mut end = 0;
     for member in json::leading_members(&data).map_while(Result::ok) {
         let key = member.key.of(&data);
-        if member.kind == json::Kind::Object && json::key_is(key, "response") {
+        if member.kind == json::ValueKind::Object && json::key_is(key, "response") {
             found.take(&data, member.value.start, &OF_RESPONSE);
-        } else if member.kind == json::Kind::String && json::key_is(key, "response_id") {
+        } else if member.kind == json::ValueKind::String && json::key_is(key, "response_id") {
             found.push(member.value);
         }
         end = member.value.end;

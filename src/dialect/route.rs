@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::Dialect;
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 
 /// One endpoint. The numbers index [`ApiSet`] and per-endpoint counters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,12 +202,12 @@ impl ApiSet {
 /// `PathUnknown`; `MethodNotAllowed` for a known path ([`allow`] says what it takes).
 pub fn route(method: &[u8], path: &[u8]) -> Result<Api, Fault> {
     let apis = named(path).ok_or_else(|| {
-        Fault::new(Kind::PathUnknown, "no such endpoint: see the list of supported paths, all under /v1")
+        Fault::new(FaultKind::PathUnknown, "no such endpoint: see the list of supported paths, all under /v1")
     })?;
     let takes = |api: &Api| api.method().as_bytes() == method || method == b"HEAD" && api.is_local();
     apis.iter().copied().find(takes).ok_or_else(|| {
         Fault::new(
-            Kind::MethodNotAllowed,
+            FaultKind::MethodNotAllowed,
             match methods(apis) {
                 "GET" => "this endpoint takes GET",
                 "POST" => "this endpoint takes POST",
@@ -333,7 +333,7 @@ fn named(path: &[u8]) -> Option<&'static [Api]> {
 mod tests {
     use super::*;
 
-    fn kind(method: &str, path: &str) -> Result<Api, Kind> {
+    fn kind(method: &str, path: &str) -> Result<Api, FaultKind> {
         route(method.as_bytes(), path.as_bytes()).map_err(|fault| fault.kind)
     }
 
@@ -415,26 +415,26 @@ mod tests {
             "/v2/score",
         ];
         for path in cases {
-            assert_eq!(kind("POST", path), Err(Kind::PathUnknown), "{path}");
+            assert_eq!(kind("POST", path), Err(FaultKind::PathUnknown), "{path}");
         }
     }
 
     #[test]
     fn a_known_path_with_another_method_says_what_it_takes() {
         for method in ["GET", "HEAD", "post", "", "DELETE"] {
-            assert_eq!(kind(method, "/v1/chat/completions"), Err(Kind::MethodNotAllowed), "{method}");
+            assert_eq!(kind(method, "/v1/chat/completions"), Err(FaultKind::MethodNotAllowed), "{method}");
         }
-        assert_eq!(kind("POST", "/v1/models"), Err(Kind::MethodNotAllowed));
+        assert_eq!(kind("POST", "/v1/models"), Err(FaultKind::MethodNotAllowed));
         assert_eq!(allow(b"/v1/messages"), Some("POST"));
         assert_eq!(allow(b"/v1/models/x"), Some("GET"));
         assert_eq!(allow(b"/x"), None);
         assert_eq!(kind("HEAD", "/v1/models/x"), Ok(Api::ModelById));
         for method in ["HEAD", "POST", "PUT"] {
-            assert_eq!(kind(method, "/v1/responses/resp_1"), Err(Kind::MethodNotAllowed), "{method}");
+            assert_eq!(kind(method, "/v1/responses/resp_1"), Err(FaultKind::MethodNotAllowed), "{method}");
         }
         assert_eq!(allow(b"/v1/responses/resp_1"), Some("GET, DELETE"));
-        assert_eq!(kind("GET", "/v1/responses/compact"), Err(Kind::MethodNotAllowed));
-        assert_eq!(kind("GET", "/v1/responses/resp_1/cancel"), Err(Kind::MethodNotAllowed));
+        assert_eq!(kind("GET", "/v1/responses/compact"), Err(FaultKind::MethodNotAllowed));
+        assert_eq!(kind("GET", "/v1/responses/resp_1/cancel"), Err(FaultKind::MethodNotAllowed));
     }
 
     #[test]

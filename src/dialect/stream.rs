@@ -1,4 +1,4 @@
-//! What an answer that streams says about itself: usage, its end, errors, its first token.
+//! What a response that streams says about itself: usage, its end, errors, its first token.
 //!
 //! Fed with whole events, as many as there are, after the bytes are known to pass on. Nothing is parsed per event: one
 //! vector search per block looks for words that stand in almost no event, and only an event in which one is found is
@@ -185,7 +185,7 @@ impl Meter {
         &self.usage
     }
 
-    /// Whether the answer came to a proper end: a finish reason for each choice, or the dialect's last event.
+    /// Whether the response came to a proper end: a finish reason for each choice, or the dialect's last event.
     pub fn finished(&self) -> bool {
         match self.api {
             Api::Chat | Api::Completions => self.choices.all_finished(),
@@ -280,7 +280,7 @@ impl Meter {
     ///
     /// Output is a delta that carries something: chat and completions, a non-empty string under one of the names that
     /// hold text, or a tool call; Responses and Messages, an event of the delta kinds. Role-only chunks, comments,
-    /// pings and preambles do not count. The end of an answer does, so that none is without.
+    /// pings and preambles do not count. The end of a response does, so that none is without.
     fn see_first_token(&mut self, events: &[u8]) -> bool {
         if self.first_token_bytes == 0 {
             return false;
@@ -332,7 +332,7 @@ fn is_first_choice(event: &[u8]) -> bool {
 const LAST: [&[u8]; 3] = [b"response.completed", b"response.incomplete", b"response.cancelled"];
 
 /// Whether what is left when a body ends by a close is nothing, or an event that lacks its blank line only: one that is
-/// cut makes the whole answer a cut one, whatever it had said before.
+/// cut makes the whole response a cut one, whatever it had said before.
 pub fn is_whole_event(rest: &[u8]) -> bool {
     let is_silent = || rest.trim_ascii().is_empty() || rest.starts_with(b":");
     is_silent() || sse::is_done(rest) || json::is_object(&Said::of(rest).data)
@@ -408,7 +408,7 @@ impl<'a> Said<'a> {
 
     fn is_error(&self) -> bool {
         self.is_any_of(&[b"error", b"response.failed"])
-            || member(&self.data, "error").is_some_and(|error| error.kind != json::Kind::Null)
+            || member(&self.data, "error").is_some_and(|error| error.kind != json::ValueKind::Null)
     }
 }
 
@@ -427,8 +427,8 @@ fn is_usage_only(data: &[u8]) -> bool {
                 Some(list) if list.trim_ascii().is_empty() => {}
                 _ => return false,
             },
-            b"\"error\"" if member.kind != json::Kind::Null => return false,
-            b"\"usage\"" => has_usage = member.kind == json::Kind::Object,
+            b"\"error\"" if member.kind != json::ValueKind::Null => return false,
+            b"\"usage\"" => has_usage = member.kind == json::ValueKind::Object,
             _ => {}
         }
     }

@@ -200,7 +200,7 @@ const WAITING_MAX: usize = 1024;
 const SLACK: usize = 8;
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
-mod model;
+mod interleavings;
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,8 @@
 //! A connected stream as two halves that never borrow each other: a reader that stays armed, a writer that owns
 //! what it writes.
 //!
-//! Each half keeps one boxed future, its pump, for the life of the connection. A block goes in, the operation is
-//! submitted at the next poll, and the block comes out with what became of it; neither arming nor writing allocates.
+//! Each half keeps one boxed future, its pump, for the life of the connection. A buffer goes in, the operation is
+//! submitted at the next poll, and the buffer comes out with what became of it; neither arming nor writing allocates.
 //! An armed reader may be polled or left alone: while a request waits for its backend it is the detector for a client
 //! that leaves, and in an idle backend connection it finds a closed one without a system call.
 //!
@@ -25,23 +25,23 @@ use monoio::net::UnixStream;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 
-use super::blocks::{Block, room};
+use super::buffers::{Buffer, room};
 use super::tls::{TlsReader, TlsWriter};
 
 /// A connected descriptor of either family.
 pub type Socket = UnixStream;
 
-/// What became of an operation, and the block it worked on.
-pub type Outcome<T> = (io::Result<T>, Block);
+/// What became of an operation, and the buffer it worked on.
+pub type Outcome<T> = (io::Result<T>, Buffer);
 
 /// A future that runs as long as its half: orders go in one at a time, outcomes come out.
 struct Pump<I, O> {
-    hatch: Rc<Hatch<I, O>>,
+    handover: Rc<Handover<I, O>>,
     future: Pin<Box<dyn Future<Output = ()>>>,
 }
 
 /// Where a half and its pump hand things over. With its count it fits a cache line.
-struct Hatch<I, O>(Cell<Slot<I, O>>);
+struct Handover<I, O>(Cell<Slot<I, O>>);
 
 enum Slot<I, O> {
     /// Nothing is asked for.
@@ -55,22 +55,22 @@ enum Slot<I, O> {
 }
 
 impl<I, O> Pump<I, O> {
-    fn new<F: Future<Output = ()> + 'static>(run: impl FnOnce(Rc<Hatch<I, O>>) -> F) -> Self {
-        let hatch = Rc::new(Hatch(Cell::new(Slot::Idle)));
-        let future = Box::pin(run(Rc::clone(&hatch)));
-        Self { hatch, future }
+    fn new<F: Future<Output = ()> + 'static>(run: impl FnOnce(Rc<Handover<I, O>>) -> F) -> Self {
+        let handover = Rc::new(Handover(Cell::new(Slot::Idle)));
+        let future = Box::pin(run(Rc::clone(&handover)));
+        Self { handover, future }
     }
 
     /// Gives an order; nothing is submitted before a poll.
     fn give(&mut self, order: I) {
-        let before = self.hatch.0.replace(Slot::Order(order));
+        let before = self.handover.0.replace(Slot::Order(order));
         debug_assert!(matches!(before, Slot::Idle), "one order at a time");
     }
 
     fn is_idle(&self) -> bool {
-        let slot = self.hatch.0.replace(Slot::Idle);
+        let slot = self.handover.0.replace(Slot::Idle);
         let idle = matches!(slot, Slot::Idle);
-        self.hatch.0.set(slot);
+        self.handover.0.set(slot);
         idle
     }
 
@@ -78,17 +78,17 @@ impl<I, O> Pump<I, O> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<O> {
         let ended = self.future.as_mut().poll(context).is_ready();
         debug_assert!(!ended, "a pump runs as long as its half");
-        match self.hatch.0.replace(Slot::Idle) {
+        match self.handover.0.replace(Slot::Idle) {
             Slot::Outcome(outcome) => Poll::Ready(outcome),
             working => {
-                self.hatch.0.set(working);
+                self.handover.0.set(working);
                 Poll::Pending
             }
         }
     }
 }
 
-impl<I, O> Hatch<I, O> {
+impl<I, O> Handover<I, O> {
     /// The next order.
     async fn order(&self) -> I {
         poll_fn(|_| match self.0.replace(Slot::Busy) {
@@ -107,17 +107,17 @@ impl<I, O> Hatch<I, O> {
 }
 
 /// The receiving half.
-pub struct Reader(Pump<Block, Outcome<usize>>);
+pub struct Reader(Pump<Buffer, Outcome<usize>>);
 
 impl Reader {
-    /// Gives the block that the next read appends to; it must have room. Nothing is submitted before a poll.
-    pub fn arm(&mut self, block: Block) {
-        debug_assert!(room(&block) > 0);
-        self.0.give(block);
+    /// Gives the buffer that the next read appends to; it must have room. Nothing is submitted before a poll.
+    pub fn arm(&mut self, buffer: Buffer) {
+        debug_assert!(room(&buffer) > 0);
+        self.0.give(buffer);
     }
 
     /// Submits the read if it is not, and takes what came: how many bytes were appended (0: the peer has closed)
-    /// and the block. Must be armed.
+    /// and the buffer. Must be armed.
     pub fn poll_filled(&mut self, context: &mut Context<'_>) -> Poll<Outcome<usize>> {
         self.0.poll(context)
     }
@@ -139,49 +139,49 @@ pub struct Writer {
     /// What is written is what the socket gets: there is no TLS.
     plain: bool,
     /// What was given and has not been tried.
-    fresh: Option<(Block, Range<usize>)>,
+    fresh: Option<(Buffer, Range<usize>)>,
     pump: Pump<Order, Outcome<()>>,
 }
 
 /// What a writer is asked for.
 enum Order {
-    /// A range of a block, all of it.
-    Range(Block, Range<usize>),
+    /// A range of a buffer, all of it.
+    Range(Buffer, Range<usize>),
     /// The same of a buffer that others hold too. It does not come back.
-    Shared(Rc<Block>, Range<usize>),
+    Shared(Rc<Buffer>, Range<usize>),
     /// The end of our side.
     Finish,
 }
 
 impl Writer {
-    /// Gives the block of which `range` is to be written, all of it. Nothing is sent before a poll, and the write
+    /// Gives the buffer of which `range` is to be written, all of it. Nothing is sent before a poll, and the write
     /// goes on as long as somebody polls it.
-    pub fn start(&mut self, block: Block, range: Range<usize>) {
+    pub fn start(&mut self, buffer: Buffer, range: Range<usize>) {
         debug_assert!(self.fresh.is_none(), "one write at a time");
-        self.fresh = Some((block, range));
+        self.fresh = Some((buffer, range));
     }
 
-    /// Sends what the socket takes, and takes the block back once all of it is written.
+    /// Sends what the socket takes, and takes the buffer back once all of it is written.
     pub fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<Outcome<()>> {
-        if let Some((block, range)) = self.fresh.take() {
-            let sent = if self.plain { send_now(self.fd, &block[range.clone()]) } else { Ok(0) };
+        if let Some((buffer, range)) = self.fresh.take() {
+            let sent = if self.plain { send_now(self.fd, &buffer[range.clone()]) } else { Ok(0) };
             match sent {
-                Ok(sent) if sent == range.len() => return Poll::Ready((Ok(()), block)),
-                Ok(sent) => self.pump.give(Order::Range(block, range.start + sent..range.end)),
-                Err(error) => return Poll::Ready((Err(error), block)),
+                Ok(sent) if sent == range.len() => return Poll::Ready((Ok(()), buffer)),
+                Ok(sent) => self.pump.give(Order::Range(buffer, range.start + sent..range.end)),
+                Err(error) => return Poll::Ready((Err(error), buffer)),
             }
         }
         self.pump.poll(context)
     }
 
-    /// Writes `range` of `block`, all of it, and gives the block back.
-    pub async fn write_all(&mut self, block: Block, range: Range<usize>) -> Outcome<()> {
-        self.start(block, range);
+    /// Writes `range` of `buffer`, all of it, and gives the buffer back.
+    pub async fn write_all(&mut self, buffer: Buffer, range: Range<usize>) -> Outcome<()> {
+        self.start(buffer, range);
         poll_fn(|context| self.poll_sent(context)).await
     }
 
     /// Writes `range` of a buffer that others hold too, all of it. A write that nobody waits for any more keeps its hold.
-    pub async fn write_shared(&mut self, buffer: Rc<Block>, range: Range<usize>) -> io::Result<()> {
+    pub async fn write_shared(&mut self, buffer: Rc<Buffer>, range: Range<usize>) -> io::Result<()> {
         debug_assert!(self.fresh.is_none(), "one write at a time");
         let sent = if self.plain { send_now(self.fd, &buffer[range.clone()])? } else { 0 };
         if sent == range.len() {
@@ -218,35 +218,35 @@ fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Writes `range` of `block` to the socket `fd`, whose half this is: at once what it takes, then the rest.
+/// Writes `range` of `buffer` to the socket `fd`, whose half this is: at once what it takes, then the rest.
 pub(super) async fn send_all(
     fd: RawFd,
     half: &mut OwnedWriteHalf<Socket>,
-    block: Block,
+    buffer: Buffer,
     range: Range<usize>,
 ) -> Outcome<()> {
-    match send_now(fd, &block[range.clone()]) {
-        Ok(sent) => write_all(half, block, range.start + sent..range.end).await,
-        Err(error) => (Err(error), block),
+    match send_now(fd, &buffer[range.clone()]) {
+        Ok(sent) => write_all(half, buffer, range.start + sent..range.end).await,
+        Err(error) => (Err(error), buffer),
     }
 }
 
-/// Writes `range` of `block` to a socket, however many sends that takes.
+/// Writes `range` of `buffer` to a socket, however many sends that takes.
 async fn write_all<B: IoBuf>(
     half: &mut OwnedWriteHalf<Socket>,
-    mut block: B,
+    mut buffer: B,
     range: Range<usize>,
 ) -> (io::Result<()>, B) {
     let (mut start, end) = (range.start, range.end);
     while start < end {
-        let (sent, slice) = half.write(block.slice(start..end)).await;
-        block = slice.into_inner();
+        let (sent, slice) = half.write(buffer.slice(start..end)).await;
+        buffer = slice.into_inner();
         match sent_on(sent, start) {
             Ok(next) => start = next,
-            Err(error) => return (Err(error), block),
+            Err(error) => return (Err(error), buffer),
         }
     }
-    (Ok(()), block)
+    (Ok(()), buffer)
 }
 
 /// Where the next send starts after one from `start` on.
@@ -259,26 +259,26 @@ fn sent_on(sent: io::Result<usize>, start: usize) -> io::Result<usize> {
     }
 }
 
-/// Reads once, appending to `block`.
-pub(super) async fn read_some(half: &mut OwnedReadHalf<Socket>, block: Block) -> Outcome<usize> {
-    let start = block.len();
-    let (count, slice) = half.read(room_of(block)).await;
+/// Reads once, appending to `buffer`.
+pub(super) async fn read_some(half: &mut OwnedReadHalf<Socket>, buffer: Buffer) -> Outcome<usize> {
+    let start = buffer.len();
+    let (count, slice) = half.read(room_of(buffer)).await;
     filled(count, slice, start)
 }
 
-/// The room behind what a block holds.
-fn room_of(block: Block) -> SliceMut<Block> {
-    let (start, end) = (block.len(), block.len() + room(&block));
-    SliceMut::new(block, start, end)
+/// The room behind what a buffer holds.
+fn room_of(buffer: Buffer) -> SliceMut<Buffer> {
+    let (start, end) = (buffer.len(), buffer.len() + room(&buffer));
+    SliceMut::new(buffer, start, end)
 }
 
-/// A block after a read into its room, which began at `start`.
-fn filled(count: io::Result<usize>, slice: SliceMut<Block>, start: usize) -> Outcome<usize> {
-    let mut block = slice.into_inner();
+/// A buffer after a read into its room, which began at `start`.
+fn filled(count: io::Result<usize>, slice: SliceMut<Buffer>, start: usize) -> Outcome<usize> {
+    let mut buffer = slice.into_inner();
     if count.is_err() {
-        block.truncate(start);
+        buffer.truncate(start);
     }
-    (count, block)
+    (count, buffer)
 }
 
 /// The halves of a socket without TLS. The reader's pump does itself what `read_some` does for TLS: a future less to go
@@ -286,22 +286,22 @@ fn filled(count: io::Result<usize>, slice: SliceMut<Block>, start: usize) -> Out
 pub fn plain(socket: Socket) -> (Reader, Writer) {
     let fd = socket.as_raw_fd();
     let (mut read, mut write) = socket.into_split();
-    let reader = Pump::new(|hatch| async move {
+    let reader = Pump::new(|handover| async move {
         loop {
-            let block: Block = hatch.order().await;
-            let start = block.len();
-            let (count, slice) = read.read(room_of(block)).await;
-            hatch.put(filled(count, slice, start));
+            let buffer: Buffer = handover.order().await;
+            let start = buffer.len();
+            let (count, slice) = read.read(room_of(buffer)).await;
+            handover.put(filled(count, slice, start));
         }
     });
-    let pump = Pump::new(|hatch| async move {
+    let pump = Pump::new(|handover| async move {
         loop {
-            let outcome = match hatch.order().await {
-                Order::Range(block, range) => write_all(&mut write, block, range).await,
-                Order::Shared(buffer, range) => (write_all(&mut write, buffer, range).await.0, Block::new()),
-                Order::Finish => (write.shutdown().await, Block::new()),
+            let outcome = match handover.order().await {
+                Order::Range(buffer, range) => write_all(&mut write, buffer, range).await,
+                Order::Shared(buffer, range) => (write_all(&mut write, buffer, range).await.0, Buffer::new()),
+                Order::Finish => (write.shutdown().await, Buffer::new()),
             };
-            hatch.put(outcome);
+            handover.put(outcome);
         }
     });
     (Reader(reader), Writer { fd, plain: true, fresh: None, pump })
@@ -309,20 +309,20 @@ pub fn plain(socket: Socket) -> (Reader, Writer) {
 
 /// The halves of a socket whose TLS handshake is done.
 pub(super) fn secured(fd: RawFd, mut read: TlsReader, mut write: TlsWriter) -> (Reader, Writer) {
-    let reader = Pump::new(|hatch| async move {
+    let reader = Pump::new(|handover| async move {
         loop {
-            let block = hatch.order().await;
-            hatch.put(read.read(block).await);
+            let buffer = handover.order().await;
+            handover.put(read.read(buffer).await);
         }
     });
-    let pump = Pump::new(|hatch| async move {
+    let pump = Pump::new(|handover| async move {
         loop {
-            let outcome = match hatch.order().await {
-                Order::Range(block, range) => (write.write_all(&block[range]).await, block),
-                Order::Shared(buffer, range) => (write.write_all(&buffer[range]).await, Block::new()),
-                Order::Finish => (write.finish().await, Block::new()),
+            let outcome = match handover.order().await {
+                Order::Range(buffer, range) => (write.write_all(&buffer[range]).await, buffer),
+                Order::Shared(buffer, range) => (write.write_all(&buffer[range]).await, Buffer::new()),
+                Order::Finish => (write.finish().await, Buffer::new()),
             };
-            hatch.put(outcome);
+            handover.put(outcome);
         }
     });
     (Reader(reader), Writer { fd, plain: false, fresh: None, pump })

@@ -1,7 +1,7 @@
 //! TLS on a socket: rustls does the cryptography on bytes we move ourselves.
 //!
 //! One connection object is shared by the reader's pump and the writer; neither holds it across an await. Ciphertext
-//! is read into a block of the pump's own, decrypted, and copied into the block that the reader was armed with.
+//! is read into a buffer of the pump's own, decrypted, and copied into the buffer that the reader was armed with.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -13,7 +13,7 @@ use monoio::io::{AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
-use super::blocks::{Block, TAIL_BYTES, room};
+use super::buffers::{Buffer, TAIL_BYTES, room};
 use super::stream::{Outcome, Reader, Socket, Writer, read_some, secured, send_all};
 
 /// Accepts TLS from a client. The caller bounds the time.
@@ -39,9 +39,9 @@ pub async fn connect(
 async fn handshake(socket: Socket, mut session: Connection) -> io::Result<(Reader, Writer)> {
     let fd = socket.as_raw_fd();
     let (mut read, mut write) = socket.into_split();
-    let mut cipher: Block = Vec::with_capacity(CIPHER_BYTES);
+    let mut cipher: Buffer = Vec::with_capacity(CIPHER_BYTES);
     let mut fed = 0;
-    let mut out: Block = Vec::new();
+    let mut out: Buffer = Vec::new();
     session.set_buffer_limit(None); // bounded by `PIECE_BYTES`
     while session.is_handshaking() {
         if session.wants_write() {
@@ -51,8 +51,8 @@ async fn handshake(socket: Socket, mut session: Connection) -> io::Result<(Reade
         if fed == cipher.len() {
             fed = 0;
             cipher.clear();
-            let (count, block) = read_some(&mut read, cipher).await;
-            cipher = block;
+            let (count, buffer) = read_some(&mut read, cipher).await;
+            cipher = buffer;
             if count? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -98,8 +98,8 @@ async fn flush(
     fd: RawFd,
     half: &mut OwnedWriteHalf<Socket>,
     session: &mut Connection,
-    mut out: Block,
-) -> io::Result<Block> {
+    mut out: Buffer,
+) -> io::Result<Buffer> {
     out.clear();
     while session.wants_write() {
         session.write_tls(&mut out)?;
@@ -113,29 +113,29 @@ async fn flush(
 pub(super) struct TlsReader {
     half: OwnedReadHalf<Socket>,
     session: Rc<RefCell<Connection>>,
-    cipher: Block,
+    cipher: Buffer,
     /// Bytes of `cipher` that the session has.
     fed: usize,
 }
 
 impl TlsReader {
-    /// Appends plaintext to `block`: what is there already, else what the next records bring. 0 after a
+    /// Appends plaintext to `buffer`: what is there already, else what the next records bring. 0 after a
     /// `close_notify`; an end without one is an error, because a body delimited by it would be cut unseen.
-    pub(super) async fn read(&mut self, mut block: Block) -> Outcome<usize> {
+    pub(super) async fn read(&mut self, mut buffer: Buffer) -> Outcome<usize> {
         loop {
-            match self.take_plain(&mut block) {
-                Ok(Some(count)) => return (Ok(count), block),
+            match self.take_plain(&mut buffer) {
+                Ok(Some(count)) => return (Ok(count), buffer),
                 Ok(None) => {}
-                Err(error) => return (Err(error), block),
+                Err(error) => return (Err(error), buffer),
             }
             if self.fed == self.cipher.len()
                 && let Err(error) = self.refill().await
             {
-                return (Err(error), block);
+                return (Err(error), buffer);
             }
             match decrypt(&mut self.session.borrow_mut(), &self.cipher[self.fed..]) {
                 Ok(taken) => self.fed += taken,
-                Err(error) => return (Err(error), block),
+                Err(error) => return (Err(error), buffer),
             }
         }
     }
@@ -148,11 +148,11 @@ impl TlsReader {
         if count? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
-    fn take_plain(&mut self, block: &mut Block) -> io::Result<Option<usize>> {
-        let start = block.len();
-        block.resize(start + room(block).min(PLAIN_MAX), 0); // no more than comes: the rest of a large one is untouched
-        let read = self.session.borrow_mut().reader().read(&mut block[start..]);
-        block.truncate(start + *read.as_ref().unwrap_or(&0));
+    fn take_plain(&mut self, buffer: &mut Buffer) -> io::Result<Option<usize>> {
+        let start = buffer.len();
+        buffer.resize(start + room(buffer).min(PLAIN_MAX), 0); // no more than comes: the rest of a large one is untouched
+        let read = self.session.borrow_mut().reader().read(&mut buffer[start..]);
+        buffer.truncate(start + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(count) => Ok(Some(count)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -166,7 +166,7 @@ pub(super) struct TlsWriter {
     fd: RawFd,
     half: OwnedWriteHalf<Socket>,
     session: Rc<RefCell<Connection>>,
-    out: Block,
+    out: Buffer,
 }
 
 impl TlsWriter {
@@ -196,7 +196,7 @@ impl TlsWriter {
         self.half.shutdown().await
     }
 
-    fn encrypt(&mut self, plain: &[u8], out: &mut Block) -> io::Result<()> {
+    fn encrypt(&mut self, plain: &[u8], out: &mut Buffer) -> io::Result<()> {
         let mut session = self.session.borrow_mut();
         session.writer().write_all(plain)?;
         while session.wants_write() {

@@ -4,7 +4,7 @@ use crossbeam_utils::CachePadded;
 
 use super::record::Record;
 use super::usage::{Usage, UsageCells};
-use crate::error::Kind;
+use crate::error::FaultKind;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Whether a number only grows.
@@ -55,7 +55,7 @@ counters! {
     EventsRelayed Count "ringway_events_relayed_total" "Stream events relayed.",
     EventsInPieces Count "ringway_events_in_pieces_total" "Stream events longer than [limits] event, read and passed on in pieces.",
     Heartbeats Count "ringway_heartbeats_total" "Signs of life sent to clients whose streams were silent.",
-    AnswersConverted Count "ringway_answers_converted_total" "Answers turned into the shape that was asked for: a body into a stream, vectors into base64.",
+    ResponsesConverted Count "ringway_responses_converted_total" "Answers turned into the shape that was asked for: a body into a stream, vectors into base64.",
     IdsUnchanged Count "ringway_ids_unchanged_total" "Responses, or ids, too long for their ids to be made to lead back to their backend: later requests may not find them.",
     BackendDials Count "ringway_backend_dials_total" "Connections opened to backends.",
     BackendDialFailures Count "ringway_backend_dial_failures_total" "Connections to backends that could not be opened.",
@@ -70,7 +70,7 @@ counters! {
     QueueEntered Count "ringway_queue_entered_total" "Requests that had to wait for a slot of their model's backends.",
     QueueFull Count "ringway_queue_full_total" "Requests refused because as many waited for their model as may.",
     RetriesOverBudget Count "ringway_retries_over_budget_total" "Retries not made because the retry budget was used up.",
-    BlocksAllocated Count "ringway_blocks_allocated_total" "Buffer blocks taken from the allocator.",
+    BuffersAllocated Count "ringway_buffers_allocated_total" "Buffers taken from the allocator.",
     BytesFromClients Count "ringway_bytes_from_clients_total" "Bytes read from clients.",
     BytesToClients Count "ringway_bytes_to_clients_total" "Bytes written to clients.",
     BytesFromBackends Count "ringway_bytes_from_backends_total" "Bytes read from backends.",
@@ -89,8 +89,8 @@ counters! {
 pub struct ShardNumbers {
     /// By `Counter`.
     counters: CachePadded<[AtomicU64; Counter::ALL.len()]>,
-    /// By `error::Kind`.
-    faults: [AtomicU64; Kind::ALL.len()],
+    /// By `error::FaultKind`.
+    faults: [AtomicU64; FaultKind::ALL.len()],
     /// Everything settled, also without key, model or backend.
     all: UsageCells,
 }
@@ -131,7 +131,7 @@ impl ShardNumbers {
         self.counters[gauge as usize].store(value, Ordering::Relaxed);
     }
 
-    fn fault(&self, kind: Kind) {
+    fn fault(&self, kind: FaultKind) {
         bump(&self.faults[kind as usize], 1);
     }
 
@@ -149,7 +149,7 @@ impl ShardNumbers {
     }
 
     /// How often a fault happened.
-    pub fn faults(&self, kind: Kind) -> u64 {
+    pub fn faults(&self, kind: FaultKind) -> u64 {
         self.faults[kind as usize].load(Ordering::Relaxed)
     }
 
@@ -165,7 +165,7 @@ pub(super) fn bump(cell: &AtomicU64, count: u64) {
 }
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
-mod model;
+mod interleavings;
 
 #[cfg(test)]
 mod tests {
@@ -205,9 +205,9 @@ mod tests {
     #[test]
     fn a_record_counts_for_all_and_for_its_fault() {
         let numbers = ShardNumbers::default();
-        numbers.settle(&Record { fault: Some(Kind::BackendCut), ..sample() });
+        numbers.settle(&Record { fault: Some(FaultKind::BackendCut), ..sample() });
         assert_eq!((numbers.all().requests[0], numbers.all().tokens), (1, [100, 64, 11, 5]));
-        assert_eq!(numbers.faults(Kind::BackendCut), 1);
-        assert_eq!(numbers.faults(Kind::BackendFailed), 0);
+        assert_eq!(numbers.faults(FaultKind::BackendCut), 1);
+        assert_eq!(numbers.faults(FaultKind::BackendFailed), 0);
     }
 }

@@ -158,7 +158,7 @@ fn accumulate(counts: &mut [u64]) {
 
 /// What is measured of one model.
 pub struct ModelTimes<C: Cell> {
-    /// First byte of the request to last byte of the answer; exchanges that reached a backend.
+    /// First byte of the request to last byte of the response; exchanges that reached a backend.
     pub duration: Timing<C>,
     /// First byte of the request to the first token.
     pub first_token: Timing<C>,
@@ -380,7 +380,7 @@ impl Totals {
 }
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
-mod model;
+mod interleavings;
 
 #[cfg(test)]
 mod tests;

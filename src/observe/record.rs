@@ -97,7 +97,7 @@ pub struct Record {
     /// Status sent, or that would have been sent had the client stayed (499).
     pub status: u16,
     /// What failed, if something did.
-    pub fault: Option<error::Kind>,
+    pub fault: Option<error::FaultKind>,
     /// Whether the client asked for a stream.
     pub stream: bool,
     /// Backends tried.
@@ -106,9 +106,9 @@ pub struct Record {
     pub input_tokens: u64,
     /// Prompt tokens that came from a cache of the backend.
     pub cached_tokens: u64,
-    /// Tokens of the answer, reasoning included.
+    /// Tokens of the response, reasoning included.
     pub output_tokens: u64,
-    /// Tokens of the answer spent on reasoning.
+    /// Tokens of the response spent on reasoning.
     pub reasoning_tokens: u64,
     /// Whether the token counts mean anything: reported by the backend, or estimated.
     pub usage_known: bool,
@@ -117,8 +117,8 @@ pub struct Record {
     /// Bytes read from the client: head and body, framing included; of a body that was refused, the head alone.
     pub request_bytes: u64,
     /// Bytes written to the client: head and body, framing included.
-    pub answer_bytes: u64,
-    /// From the end of the request's head to the last byte of the answer; reading the body is part of it.
+    pub response_bytes: u64,
+    /// From the end of the request's head to the last byte of the response; reading the body is part of it.
     pub duration: Nanos,
     /// From the end of the request's head to the first content-bearing event; `None` if there was none.
     pub time_to_first_token: Option<Nanos>,
@@ -165,7 +165,7 @@ pub(crate) mod tests {
             usage_known: true,
             estimated: false,
             request_bytes: 512,
-            answer_bytes: 4096,
+            response_bytes: 4096,
             duration: Nanos(1_100_000_000),
             time_to_first_token: Some(Nanos(100_000_000)),
             overhead: Nanos(20_000),

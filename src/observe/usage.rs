@@ -81,7 +81,7 @@ fn class(status: u16) -> usize {
 }
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
-mod model;
+mod interleavings;
 
 #[cfg(test)]
 mod tests {

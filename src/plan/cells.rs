@@ -12,10 +12,10 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use super::unreached::Unreached;
-use crate::policy::breaker::Breaker;
-use crate::policy::bucket::Bucket;
-use crate::policy::inflight::Gauge;
-use crate::policy::load::{Ewma, Load};
+use crate::policy::limits::bucket::Bucket;
+use crate::policy::limits::inflight::Gauge;
+use crate::policy::routing::breaker::Breaker;
+use crate::policy::routing::load::{Ewma, Load};
 use crate::sync::{AtomicU8, Ordering};
 use crate::units::{BackendId, DeploymentId, KeyId, ModelId, ShardId};
 
@@ -211,4 +211,4 @@ impl BackendCells {
 }
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
-mod model;
+mod interleavings;

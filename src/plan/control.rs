@@ -141,7 +141,7 @@ impl Drop for Presence {
 }
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
-mod model;
+mod interleavings;
 
 #[cfg(test)]
 mod tests {

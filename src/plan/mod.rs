@@ -2,12 +2,12 @@
 //!
 //! The immutable snapshot that `config` compiles and every shard reads: dense tables indexed by id, bytes already
 //! in the form in which the hot path sends them, and the shared cells (`cells`) that change while it lives.
-//! Nothing here fails: all failure is in `config`. A shard takes the next plan out of its `hatch`; each exchange keeps
+//! Nothing here fails: all failure is in `config`. A shard takes the next plan out of its `mailbox`; each exchange keeps
 //! the one it started with.
 
 pub mod cells;
 pub mod control;
-pub mod hatch;
+pub mod mailbox;
 mod proxy;
 pub mod unreached;
 
@@ -19,18 +19,18 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::dialect::estimate;
-use crate::policy::auth::KeyTable;
-use crate::policy::bucket::Rate;
-use crate::policy::failure_state::{FailureState, LimitScope};
-use crate::policy::forwarded::Network;
-use crate::policy::ids::{Ids, Maker};
-use crate::policy::origin::Pages;
+use crate::policy::auth::credential::KeyTable;
+use crate::policy::auth::forwarded::Network;
+use crate::policy::auth::ids::{Ids, Maker};
+use crate::policy::auth::origin::Pages;
+use crate::policy::limits::bucket::Rate;
+use crate::policy::routing::failure_state::{FailureState, LimitScope};
 use crate::provider;
 use crate::sync::{AtomicBool, Ordering};
 use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos};
 pub use cells::Cells;
 pub use control::Control;
-pub use hatch::Hatch;
+pub use mailbox::Mailbox;
 pub use proxy::Proxy;
 
 /// Everything a shard needs to know, and nothing that can fail.
@@ -65,7 +65,7 @@ pub struct Plan {
     pub trusted_proxies: Box<[Network]>,
     /// The web pages that may call; `None` leaves what backends say to web pages as it is.
     pub pages: Option<Pages>,
-    /// Send `x-ringway-*` with every answer.
+    /// Send `x-ringway-*` with every response.
     pub debug_headers: bool,
     /// Treat a client that sends FIN after its request as gone (default), or keep streaming to it.
     pub half_close_is_gone: bool,
@@ -98,12 +98,12 @@ pub struct ShardTuning {
     pub ring_entries: u32,
     /// Client connections held at once; more are closed, a bound of them after a 503.
     pub connections_max: usize,
-    /// Bytes of a small block: request heads, paced streams.
-    pub small_block_bytes: usize,
-    /// Bytes of a large block: first read of an answer.
-    pub large_block_bytes: usize,
-    /// Small and large blocks kept for reuse, each.
-    pub blocks_kept: usize,
+    /// Bytes of a small buffer: request heads, paced streams.
+    pub small_buffer_bytes: usize,
+    /// Bytes of a large buffer: first read of a response.
+    pub large_buffer_bytes: usize,
+    /// Small and large buffers kept for reuse, each.
+    pub buffers_kept: usize,
     /// Idle connections kept for each backend.
     pub idle_max: usize,
     /// Microseconds of SO_BUSY_POLL on sockets, 0 for none.
@@ -125,7 +125,7 @@ pub struct Timeouts {
     pub response: Nanos,
     /// From the request sent to the first byte of the head of the response; `NEVER` for no such deadline.
     pub first_byte: Nanos,
-    /// Between two reads of an answer.
+    /// Between two reads of a response.
     pub between_events: Nanos,
     /// The silence after which a client that waits for a stream, or whose stream is silent, gets a heartbeat; `NEVER` for none.
     pub heartbeat: Nanos,
@@ -134,7 +134,7 @@ pub struct Timeouts {
     /// The longest wait before a backend that was busy or failed is asked once more; zero never asks it again.
     pub retry_wait: Nanos,
     /// The longest wait for a slot of a backend that has as much in flight as it may.
-    pub queue: Nanos,
+    pub queue_timeout: Nanos,
     /// An idle client connection.
     pub keep_alive: Nanos,
     /// An idle backend connection; shorter than the backend's own.
@@ -158,7 +158,7 @@ pub struct Limits {
     pub target_bytes: usize,
     /// Request body.
     pub body_bytes: u64,
-    /// What a client may send ahead of its answer, beside the request in work.
+    /// What a client may send ahead of its response, beside the request in work.
     pub body_buffer_bytes: usize,
     /// One SSE event that is held until it is whole; a longer one is read as it passes.
     pub event_bytes: usize,

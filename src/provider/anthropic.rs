@@ -3,11 +3,11 @@
 //! Refuses requests without `anthropic-version`, so one is sent where the client has none; the client's own passes.
 //! `anthropic-beta` lines and the body members they unlock travel together, untouched.
 
-use super::{Credential, Kind, Provider};
+use super::{Credential, Provider, ProviderKind};
 use crate::dialect::{Api, ApiSet};
 
 pub(super) const PROVIDER: Provider = Provider {
-    kind: Kind::Anthropic,
+    kind: ProviderKind::Anthropic,
     serves: ApiSet::of(&[Api::Messages, Api::CountTokens]),
     takes_stream_options: false,
     hosted: true,

@@ -2,11 +2,11 @@
 //!
 //! Old ones reject `stream_options`: the operator switches it off, and usage is then estimated.
 
-use super::{Credential, Kind, OPENAI_CORE, Provider};
+use super::{Credential, OPENAI_CORE, Provider, ProviderKind};
 use crate::dialect::Api;
 
 pub(super) const PROVIDER: Provider = Provider {
-    kind: Kind::Generic,
+    kind: ProviderKind::Generic,
     serves: OPENAI_CORE
         .with(Api::Responses)
         .with(Api::ResponsesCompact)

@@ -22,7 +22,7 @@ pub use base::Base;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Provider {
     /// Which kind.
-    pub kind: Kind,
+    pub kind: ProviderKind,
     /// Endpoints it serves; a request for another one is not sent to it.
     pub serves: ApiSet,
     /// Whether it accepts `stream_options` with `include_usage`; one that does not is never sent it.
@@ -37,7 +37,7 @@ pub struct Provider {
 
 /// The kinds of backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum ProviderKind {
     /// vLLM's server.
     Vllm,
     /// SGLang's server or router.
@@ -77,16 +77,16 @@ impl Credential {
     }
 }
 
-impl Kind {
+impl ProviderKind {
     /// Every kind.
-    pub const ALL: [Kind; 7] = [
-        Kind::Vllm,
-        Kind::Sglang,
-        Kind::TensorRtLlm,
-        Kind::LlamaCpp,
-        Kind::OpenAi,
-        Kind::Anthropic,
-        Kind::Generic,
+    pub const ALL: [ProviderKind; 7] = [
+        ProviderKind::Vllm,
+        ProviderKind::Sglang,
+        ProviderKind::TensorRtLlm,
+        ProviderKind::LlamaCpp,
+        ProviderKind::OpenAi,
+        ProviderKind::Anthropic,
+        ProviderKind::Generic,
     ];
 
     /// The kind an operator names in the configuration.
@@ -97,34 +97,34 @@ impl Kind {
     /// Its name in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::Vllm => "vllm",
-            Kind::Sglang => "sglang",
-            Kind::TensorRtLlm => "tensorrt-llm",
-            Kind::LlamaCpp => "llama.cpp",
-            Kind::OpenAi => "openai",
-            Kind::Anthropic => "anthropic",
-            Kind::Generic => "openai-compatible",
+            ProviderKind::Vllm => "vllm",
+            ProviderKind::Sglang => "sglang",
+            ProviderKind::TensorRtLlm => "tensorrt-llm",
+            ProviderKind::LlamaCpp => "llama.cpp",
+            ProviderKind::OpenAi => "openai",
+            ProviderKind::Anthropic => "anthropic",
+            ProviderKind::Generic => "openai-compatible",
         }
     }
 }
 
-impl From<Kind> for Provider {
-    fn from(kind: Kind) -> Self {
+impl From<ProviderKind> for Provider {
+    fn from(kind: ProviderKind) -> Self {
         Self::new(kind)
     }
 }
 
 impl Provider {
     /// The defaults of a kind.
-    pub const fn new(kind: Kind) -> Self {
+    pub const fn new(kind: ProviderKind) -> Self {
         match kind {
-            Kind::Vllm => vllm::PROVIDER,
-            Kind::Sglang => sglang::PROVIDER,
-            Kind::TensorRtLlm => tensorrt_llm::PROVIDER,
-            Kind::LlamaCpp => llama_cpp::PROVIDER,
-            Kind::OpenAi => openai::PROVIDER,
-            Kind::Anthropic => anthropic::PROVIDER,
-            Kind::Generic => generic::PROVIDER,
+            ProviderKind::Vllm => vllm::PROVIDER,
+            ProviderKind::Sglang => sglang::PROVIDER,
+            ProviderKind::TensorRtLlm => tensorrt_llm::PROVIDER,
+            ProviderKind::LlamaCpp => llama_cpp::PROVIDER,
+            ProviderKind::OpenAi => openai::PROVIDER,
+            ProviderKind::Anthropic => anthropic::PROVIDER,
+            ProviderKind::Generic => generic::PROVIDER,
         }
     }
 
@@ -158,7 +158,7 @@ impl Provider {
             output_max_default: OUTPUT_MAX_DEFAULT,
             takes_stream_options: self.takes_stream_options,
             output_cap_member: match self.kind {
-                Kind::OpenAi => "max_completion_tokens", // its newer models refuse the older name
+                ProviderKind::OpenAi => "max_completion_tokens", // its newer models refuse the older name
                 _ => "max_tokens",
             },
             takes_extras: !self.hosted,
@@ -169,7 +169,7 @@ impl Provider {
     pub const fn path(&self, api: Api) -> &'static str {
         match (self.kind, api) {
             // Beside it there is another one with a body of its own.
-            (Kind::Sglang, Api::Classify) => "/v1/classify",
+            (ProviderKind::Sglang, Api::Classify) => "/v1/classify",
             _ => api.path(),
         }
     }
@@ -197,7 +197,7 @@ impl Provider {
     /// A line to send if the client's request has none of that name: the name in lower case, and the whole line.
     pub const fn line_if_absent(&self) -> Option<(&'static [u8], &'static [u8])> {
         match self.kind {
-            Kind::Anthropic => Some(anthropic::VERSION),
+            ProviderKind::Anthropic => Some(anthropic::VERSION),
             _ => None,
         }
     }
@@ -215,29 +215,29 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_parse_back() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::parse(kind.name()), Some(kind));
+        for kind in ProviderKind::ALL {
+            assert_eq!(ProviderKind::parse(kind.name()), Some(kind));
             assert_eq!(Provider::new(kind).kind, kind);
         }
         for name in ["", "VLLM", "vllm ", "generic", "llamacpp"] {
-            assert_eq!(Kind::parse(name), None, "{name}");
+            assert_eq!(ProviderKind::parse(name), None, "{name}");
         }
     }
 
     #[test]
     fn messages_go_only_where_they_are_understood() {
         let speak: Vec<_> =
-            Kind::ALL.into_iter().filter(|kind| Provider::new(*kind).speaks(Api::Messages)).collect();
-        assert_eq!(speak, [Kind::Vllm, Kind::Anthropic]);
-        assert!(!Provider::new(Kind::Anthropic).speaks(Api::Chat));
-        let mut provider = Provider::new(Kind::Sglang);
+            ProviderKind::ALL.into_iter().filter(|kind| Provider::new(*kind).speaks(Api::Messages)).collect();
+        assert_eq!(speak, [ProviderKind::Vllm, ProviderKind::Anthropic]);
+        assert!(!Provider::new(ProviderKind::Anthropic).speaks(Api::Chat));
+        let mut provider = Provider::new(ProviderKind::Sglang);
         provider.serves = provider.serves.with(Api::Messages);
         assert!(provider.speaks(Api::Messages));
     }
 
     #[test]
     fn nobody_is_sent_what_the_gateway_answers_itself() {
-        for kind in Kind::ALL {
+        for kind in ProviderKind::ALL {
             let provider = Provider::new(kind);
             assert!(!provider.speaks(Api::Models) && !provider.speaks(Api::ModelById));
             assert_eq!(provider.speaks(Api::ResponseById), provider.speaks(Api::Responses));
@@ -252,39 +252,39 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         let server = Base::of_server;
-        assert_eq!(target(Kind::Vllm, Api::Tokenize, "", server("")), "/tokenize");
-        assert_eq!(target(Kind::Vllm, Api::Tokenize, "", server("/v1")), "/tokenize");
-        assert_eq!(target(Kind::Vllm, Api::Pooling, "", server("/engine/v1")), "/engine/pooling");
-        assert_eq!(target(Kind::Vllm, Api::Score, "", server("/engine/v1")), "/engine/v1/score");
-        assert_eq!(target(Kind::Sglang, Api::Classify, "", server("/v1")), "/v1/classify");
+        assert_eq!(target(ProviderKind::Vllm, Api::Tokenize, "", server("")), "/tokenize");
+        assert_eq!(target(ProviderKind::Vllm, Api::Tokenize, "", server("/v1")), "/tokenize");
+        assert_eq!(target(ProviderKind::Vllm, Api::Pooling, "", server("/engine/v1")), "/engine/pooling");
+        assert_eq!(target(ProviderKind::Vllm, Api::Score, "", server("/engine/v1")), "/engine/v1/score");
+        assert_eq!(target(ProviderKind::Sglang, Api::Classify, "", server("/v1")), "/v1/classify");
         assert_eq!(
-            target(Kind::OpenAi, Api::ResponseCancel, "a/b", server("")),
+            target(ProviderKind::OpenAi, Api::ResponseCancel, "a/b", server("")),
             "/v1/responses/a%2Fb/cancel"
         );
-        assert_eq!(target(Kind::OpenAi, Api::ResponseById, "a", server("/x")), "/x/v1/responses/a");
+        assert_eq!(target(ProviderKind::OpenAi, Api::ResponseById, "a", server("/x")), "/x/v1/responses/a");
         let api = Base::of_api("/paas/v4", "k=v");
         assert_eq!(
-            target(Kind::OpenAi, Api::ResponseInputItems, "a", api),
+            target(ProviderKind::OpenAi, Api::ResponseInputItems, "a", api),
             "/paas/v4/responses/a/input_items?k=v"
         );
-        assert_eq!(target(Kind::Vllm, Api::Tokenize, "", Base::of_api("/v1", "")), "/v1/tokenize");
+        assert_eq!(target(ProviderKind::Vllm, Api::Tokenize, "", Base::of_api("/v1", "")), "/v1/tokenize");
     }
 
     #[test]
     fn a_credential_is_presented_the_way_its_owner_reads_it() {
         let line = |kind, secret| Provider::new(kind).credential_line(secret);
-        assert_eq!(line(Kind::OpenAi, b"sk-1").unwrap(), b"authorization: Bearer sk-1\r\n");
-        assert_eq!(line(Kind::Anthropic, b"sk-1").unwrap(), b"x-api-key: sk-1\r\n");
+        assert_eq!(line(ProviderKind::OpenAi, b"sk-1").unwrap(), b"authorization: Bearer sk-1\r\n");
+        assert_eq!(line(ProviderKind::Anthropic, b"sk-1").unwrap(), b"x-api-key: sk-1\r\n");
         for bad in [b"".as_slice(), b"a\r\nx: y", b"a b", b"a\n", "é".as_bytes(), b"\0"] {
-            let reason = line(Kind::OpenAi, bad).unwrap_err();
+            let reason = line(ProviderKind::OpenAi, bad).unwrap_err();
             assert!(bad.is_empty() || !reason.contains(&*String::from_utf8_lossy(bad)));
         }
     }
 
     #[test]
     fn only_anthropic_needs_a_version_line() {
-        let (name, line) = Provider::new(Kind::Anthropic).line_if_absent().unwrap();
+        let (name, line) = Provider::new(ProviderKind::Anthropic).line_if_absent().unwrap();
         assert!(line.starts_with(name) && line.ends_with(b"\r\n"));
-        assert_eq!(Provider::new(Kind::Vllm).line_if_absent(), None);
+        assert_eq!(Provider::new(ProviderKind::Vllm).line_if_absent(), None);
     }
 }

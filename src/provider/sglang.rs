@@ -3,11 +3,11 @@
 //! `/health` only says that the process lives; `/health_generate` runs a token through the engine and is too dear to
 //! ask every second. Newer versions serve Messages too: the operator switches that on.
 
-use super::{Credential, Kind, OPENAI_CORE, Provider};
+use super::{Credential, OPENAI_CORE, Provider, ProviderKind};
 use crate::dialect::Api;
 
 pub(super) const PROVIDER: Provider = Provider {
-    kind: Kind::Sglang,
+    kind: ProviderKind::Sglang,
     serves: OPENAI_CORE
         .with(Api::Responses)
         .with(Api::Rerank)

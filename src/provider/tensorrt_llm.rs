@@ -1,10 +1,10 @@
 //! `trtllm-serve` of TensorRT-LLM.
 
-use super::{Credential, Kind, OPENAI_CORE, Provider};
+use super::{Credential, OPENAI_CORE, Provider, ProviderKind};
 use crate::dialect::Api;
 
 pub(super) const PROVIDER: Provider = Provider {
-    kind: Kind::TensorRtLlm,
+    kind: ProviderKind::TensorRtLlm,
     serves: OPENAI_CORE.with(Api::Responses),
     takes_stream_options: true,
     hosted: false,

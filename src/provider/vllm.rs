@@ -4,11 +4,11 @@
 //! `include_usage: true` there. `error.code` is the HTTP status as a number. A client that disconnects aborts its
 //! request in the engine.
 
-use super::{Credential, Kind, OPENAI_CORE, Provider};
+use super::{Credential, OPENAI_CORE, Provider, ProviderKind};
 use crate::dialect::Api;
 
 pub(super) const PROVIDER: Provider = Provider {
-    kind: Kind::Vllm,
+    kind: ProviderKind::Vllm,
     serves: OPENAI_CORE
         .with(Api::Responses)
         .with(Api::Rerank)

@@ -1,10 +1,9 @@
-//! One try with one backend: get a connection, send, wait for the opening of the answer.
+//! One try with one backend: get a connection, send, wait for the opening of the response.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use super::answer::Answer;
 use super::choose::Picked;
 use super::connection::Client;
 use super::decode::{Decode, Decoded};
@@ -13,17 +12,18 @@ use super::dispatch::Outgoing;
 use super::encode::{self, Encoded, Part};
 use super::idle::Connection;
 use super::patience::{Limit, Patience};
+use super::response::Response;
 use super::settle::{Lease, Settle};
 use super::translation::Translation;
 use super::watch::{self, Interrupt};
 use super::{Shard, convert};
 use crate::clock;
-use crate::error::{Fault, Kind, Unreachable};
-use crate::net::blocks::{Block, grow};
+use crate::error::{Fault, FaultKind, Unreachable};
+use crate::net::buffers::{Buffer, grow};
 use crate::net::stream::{Outcome, Writer};
 use crate::observe::counters::Counter;
 use crate::plan::{Backend, Model};
-use crate::policy::retry::Sent;
+use crate::policy::routing::retry::Sent;
 use crate::units::Nanos;
 use crate::wire::Step;
 use crate::wire::head::{self, Method, ResponseHead};
@@ -50,14 +50,14 @@ impl<'a> Attempt<'a> {
     pub(super) async fn run<'p>(
         &mut self,
         picked: Picked<'_, Lease>,
-        place: &'p mut Option<Answer>,
-    ) -> Result<&'p mut Answer, Fault> {
+        place: &'p mut Option<Response>,
+    ) -> Result<&'p mut Response, Fault> {
         let shard = self.client.shard.clone();
         let backend = shard.plan.backend(picked.backend);
         let call = backend
             .provider
             .call(self.outgoing.api)
-            .ok_or_else(|| Fault::new(Kind::Internal, "a backend was chosen that cannot be called"))?;
+            .ok_or_else(|| Fault::new(FaultKind::Internal, "a backend was chosen that cannot be called"))?;
         let mut request = encode::request(self.settle, self.outgoing, self.client, picked.member, call)?;
         let peek = self.outgoing.peek;
         let translated = request.translated.take();
@@ -77,9 +77,9 @@ impl<'a> Attempt<'a> {
         let patience = self.patience();
         self.send(&mut connection, request, &patience).await?;
         let was_early = self.early.is_some();
-        let (mut head, block, answered) = self.head(&mut connection, &patience).await?;
+        let (mut head, buffer, answered) = self.head(&mut connection, &patience).await?;
         head.keep_alive &= !was_early;
-        let answer = place.insert(Answer {
+        let response = place.insert(Response {
             decode: Decode::new(head.framing),
             decoded: Decoded { ended: false, extra: false },
             connection,
@@ -87,61 +87,61 @@ impl<'a> Attempt<'a> {
             deployment: picked.member.deployment,
             alone: picked.alone,
             head,
-            block,
+            buffer,
             asks_usage,
             translation,
             sent,
             answered,
             expected_seconds: picked.expected_seconds,
         });
-        self.open(answer, &patience).await?;
-        if answer.is_error() {
-            answer.mask(backend.credential());
+        self.open(response, &patience).await?;
+        if response.is_error() {
+            response.mask(backend.credential());
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    /// Decodes what came with the head, and waits for as much as the answer is opened with.
-    async fn open(&mut self, answer: &mut Answer, patience: &Patience<'_>) -> Result<(), Fault> {
+    /// Decodes what came with the head, and waits for as much as the response is opened with.
+    async fn open(&mut self, response: &mut Response, patience: &Patience<'_>) -> Result<(), Fault> {
         let limits = self.client.shard.plan.limits;
         let shard = self.client.shard.clone();
-        let api = answer.api(self.outgoing.api);
-        let mut from = answer.head.len;
+        let api = response.api(self.outgoing.api);
+        let mut from = response.head.len;
         loop {
-            let cut = |_| Fault::new(Kind::BackendMalformed, "the backend's chunked coding is broken");
-            answer.decoded = answer.decode.step(&mut answer.block, from).map_err(cut)?;
-            let is_labelled = convert::label(&shard, answer, self.outgoing.peek);
-            let is_translated = answer.translation.is_some() && !answer.head.event_stream;
+            let cut = |_| Fault::new(FaultKind::BackendMalformed, "the backend's chunked coding is broken");
+            response.decoded = response.decode.step(&mut response.buffer, from).map_err(cut)?;
+            let is_labelled = convert::label(&shard, response, self.outgoing.peek);
+            let is_translated = response.translation.is_some() && !response.head.event_stream;
             let converts =
-                is_translated || convert::wanted(self.settle, answer, self.outgoing.peek).is_some();
-            if is_labelled && answer.is_open(api, converts, self.holds, &limits) {
+                is_translated || convert::wanted(self.settle, response, self.outgoing.peek).is_some();
+            if is_labelled && response.is_open(api, converts, self.holds, &limits) {
                 return Ok(());
             }
-            let mut block = std::mem::take(&mut answer.block);
-            let room_wanted = if converts { block.len() } else { 1 };
-            grow(&mut block, room_wanted);
-            from = block.len();
-            answer.connection.reader.arm(block);
-            if let Some(limit) = patience.body(answer.head.event_stream, self.client.deadline.now()) {
+            let mut buffer = std::mem::take(&mut response.buffer);
+            let room_wanted = if converts { buffer.len() } else { 1 };
+            grow(&mut buffer, room_wanted);
+            from = buffer.len();
+            response.connection.reader.arm(buffer);
+            if let Some(limit) = patience.body(response.head.event_stream, self.client.deadline.now()) {
                 self.wait_until(limit);
             }
-            let (read, block) = match watch::with_client(self.client, answer.connection.reader.filled()).await
-            {
-                Ok(filled) => filled,
-                Err(interrupt) => return Err(self.interrupted(interrupt)),
-            };
-            answer.block = block;
+            let (read, buffer) =
+                match watch::with_client(self.client, response.connection.reader.filled()).await {
+                    Ok(filled) => filled,
+                    Err(interrupt) => return Err(self.interrupted(interrupt)),
+                };
+            response.buffer = buffer;
             match read {
-                Ok(0) if answer.may_end(self.outgoing.peek) => answer.decoded.ended = true,
+                Ok(0) if response.may_end(self.outgoing.peek) => response.decoded.ended = true,
                 Ok(0) | Err(_) => {
                     return Err(Fault::new(
-                        Kind::BackendCut,
-                        "the backend's answer ended before it could be passed on",
+                        FaultKind::BackendCut,
+                        "the backend's response ended before it could be passed on",
                     ));
                 }
                 Ok(bytes) => self.client.shard.numbers.add(Counter::BytesFromBackends, bytes as u64),
             }
-            if answer.decoded.ended {
+            if response.decoded.ended {
                 return Ok(());
             }
         }
@@ -172,7 +172,7 @@ impl<'a> Attempt<'a> {
         let dialled = watch::with_client(self.client, Box::pin(dial.run(turn))).await;
         let fault = match dialled {
             Ok(Ok(mut connection)) => {
-                connection.reader.arm(shard.blocks.large());
+                connection.reader.arm(shard.buffers.large());
                 return Ok(connection);
             }
             Ok(Err(fault)) => fault,
@@ -203,7 +203,7 @@ impl<'a> Attempt<'a> {
             if let Poll::Ready(written) = write.as_mut().poll(context) {
                 return Poll::Ready(Some(written));
             }
-            // An answer to a request that is still on its way: nobody waits for the rest of it.
+            // A response to a request that is still on its way: nobody waits for the rest of it.
             match reader.poll_filled(context) {
                 Poll::Ready(filled) => {
                     early = Some(filled);
@@ -220,13 +220,13 @@ impl<'a> Attempt<'a> {
             }
             Err(interrupt) => return Err(self.interrupted(interrupt)),
         };
-        self.client.shard.blocks.put(request);
+        self.client.shard.buffers.put(request);
         self.client.shard.numbers.add(Counter::BytesToBackends, bytes as u64);
-        // A backend that refuses early may close its side while we send: its answer is worth reading.
+        // A backend that refuses early may close its side while we send: its response is worth reading.
         match result {
             Ok(()) => Ok(()),
             Err(_) if connection.reused => {
-                Err(Fault::new(Kind::BackendClosed, "the backend closed a kept connection"))
+                Err(Fault::new(FaultKind::BackendClosed, "the backend closed a kept connection"))
             }
             Err(_) => Ok(()),
         }
@@ -237,7 +237,7 @@ impl<'a> Attempt<'a> {
         &mut self,
         connection: &mut Connection,
         patience: &Patience<'_>,
-    ) -> Result<(ResponseHead, Block, Nanos), Fault> {
+    ) -> Result<(ResponseHead, Buffer, Nanos), Fault> {
         let shard = self.client.shard.clone();
         let limits = shard.head_limits();
         let mut scanned = 0;
@@ -248,35 +248,41 @@ impl<'a> Attempt<'a> {
                 Some(filled) => Ok(filled),
                 None => watch::with_client(self.client, connection.reader.filled()).await,
             };
-            let (read, mut block) = filled.map_err(|interrupt| self.interrupted(interrupt))?;
-            if !self.sent.answer_bytes {
+            let (read, mut buffer) = filled.map_err(|interrupt| self.interrupted(interrupt))?;
+            if !self.sent.response_bytes {
                 answered = clock::now();
             }
             match read {
                 Ok(0) | Err(_) => {
-                    let note = "the backend closed the connection before its answer";
-                    let kind =
-                        if self.sent.answer_bytes { Kind::BackendMalformed } else { Kind::BackendClosed };
+                    let note = "the backend closed the connection before its response";
+                    let kind = if self.sent.response_bytes {
+                        FaultKind::BackendMalformed
+                    } else {
+                        FaultKind::BackendClosed
+                    };
                     return Err(Fault::new(kind, note));
                 }
                 Ok(bytes) => shard.numbers.add(Counter::BytesFromBackends, bytes as u64),
             }
-            self.sent.answer_bytes = true;
-            while let Step::Done(head) = head::response(&block, &mut scanned, &limits, Method::Post)? {
+            self.sent.response_bytes = true;
+            while let Step::Done(head) = head::response(&buffer, &mut scanned, &limits, Method::Post)? {
                 if head.status >= 200 {
                     self.wait_until(patience.head());
-                    return Ok((head, block, answered));
+                    return Ok((head, buffer, answered));
                 }
                 interim += 1;
                 if interim > INTERIM_MAX {
-                    return Err(Fault::new(Kind::BackendMalformed, "the backend sends interim answers only"));
+                    return Err(Fault::new(
+                        FaultKind::BackendMalformed,
+                        "the backend sends interim responses only",
+                    ));
                 }
-                block.drain(..head.len);
+                buffer.drain(..head.len);
                 scanned = 0;
             }
-            self.wait_until(if block.is_empty() { patience.first_byte() } else { patience.head() });
-            grow(&mut block, 1);
-            connection.reader.arm(block);
+            self.wait_until(if buffer.is_empty() { patience.first_byte() } else { patience.head() });
+            grow(&mut buffer, 1);
+            connection.reader.arm(buffer);
         }
     }
 
@@ -297,23 +303,23 @@ impl<'a> Attempt<'a> {
     fn interrupted(&self, interrupt: Interrupt) -> Fault {
         interrupt.fault(|| match &self.limit {
             Some(limit) => limit.fault(),
-            None => Fault::new(Kind::Internal, "a wait had no deadline"),
+            None => Fault::new(FaultKind::Internal, "a wait had no deadline"),
         })
     }
 }
 
-/// Writes a request, part by part if it is a large one. The block comes back.
+/// Writes a request, part by part if it is a large one. The buffer comes back.
 async fn write(writer: &mut Writer, request: Encoded) -> Outcome<()> {
-    let Encoded { block, first, rest, .. } = request;
-    let (mut result, mut block) = writer.write_all(block, 0..first).await;
+    let Encoded { buffer, first, rest, .. } = request;
+    let (mut result, mut buffer) = writer.write_all(buffer, 0..first).await;
     for part in rest {
         match part {
             _ if result.is_err() => break,
-            Part::Own(range) => (result, block) = writer.write_all(block, range).await,
+            Part::Own(range) => (result, buffer) = writer.write_all(buffer, range).await,
             Part::Client(bytes, range) => result = writer.write_shared(bytes, range).await,
         }
     }
-    (result, block)
+    (result, buffer)
 }
 
 /// A kept TLS connection to another address than the one whose turn it is will do, but for one time in so many: handshakes

@@ -1,13 +1,13 @@
-//! Which member of a pool is tried next: health, breaker and free slots say who may, `policy::balance` who should.
+//! Which member of a pool is tried next: health, breaker and free slots say who may, `policy::routing::balance` who should.
 
 use crate::dialect::Api;
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::plan::cells::Health;
 use crate::plan::{Member, Model, Plan};
-use crate::policy::balance::{self, View};
-use crate::policy::breaker::Cause;
-use crate::policy::course::Tried;
-use crate::policy::failure_state::Probes;
+use crate::policy::routing::balance::{self, View};
+use crate::policy::routing::breaker::Cause;
+use crate::policy::routing::failure_state::Probes;
+use crate::policy::routing::retry_state::Tried;
 use crate::units::{BackendId, Nanos};
 
 /// What a request asks of a backend.
@@ -141,7 +141,7 @@ pub(super) fn nobody(plan: &Plan, model: &Model, wanted: &Wanted, now: Nanos) ->
     let alone = is_alone(plan, model, wanted);
     if !model.pool.iter().any(|member| plan.backend(member.backend).provider.call(wanted.api).is_some()) {
         return Fault::new(
-            Kind::PathUnknown,
+            FaultKind::PathUnknown,
             format!("no backend of this model serves {}", wanted.api.name()),
         );
     }
@@ -154,23 +154,22 @@ pub(super) fn nobody(plan: &Plan, model: &Model, wanted: &Wanted, now: Nanos) ->
     match blocked().all(|blocked| blocked.is_some_and(|(cause, _)| cause == Cause::Limit)) {
         true => busy().retry_after(wait),
         false if wanted.bound.is_some() => bound_is_away().retry_after(wait),
-        false => {
-            Fault::new(Kind::NoBackend, "no backend of this model can take the request now").retry_after(wait)
-        }
+        false => Fault::new(FaultKind::NoBackend, "no backend of this model can take the request now")
+            .retry_after(wait),
     }
 }
 
 /// Nobody else has what the request refers to.
 pub(super) fn bound_is_away() -> Fault {
     Fault::new(
-        Kind::NoBackend,
+        FaultKind::NoBackend,
         "the backend that made this response cannot be reached now, and no other one knows it",
     )
 }
 
 /// Every backend that is well has as much as it wants.
 pub(super) fn busy() -> Fault {
-    Fault::new(Kind::BackendBusy, "every backend of this model is at its limit")
+    Fault::new(FaultKind::BackendBusy, "every backend of this model is at its limit")
 }
 
 /// Advice when nothing better is known.

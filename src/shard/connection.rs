@@ -8,20 +8,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::answer::Answer;
 use super::early::Early;
 use super::relay::Relay;
+use super::response::Response;
 use super::settle::Settle;
 use super::watch::{self, Bell, Interrupt};
 use super::{Shard, exchange, respond};
-use crate::error::{Fault, Kind};
-use crate::net::blocks::{Block, grow, room};
+use crate::error::{Fault, FaultKind};
+use crate::net::buffers::{Buffer, grow, room};
 use crate::net::deadline::Deadline;
 use crate::net::listen::Accepted;
 use crate::net::stream::{self, Reader, Writer};
 use crate::net::tls;
 use crate::observe::counters::Counter;
-use crate::policy::forwarded;
+use crate::policy::auth::forwarded;
 use crate::units::{KeyId, Nanos};
 use crate::wire::Step;
 use crate::wire::head::{self, RequestHead};
@@ -35,14 +35,14 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     reader: Reader,
     /// Bytes received and not yet done with: the request in work, then what the client sent ahead.
-    inbox: Block,
+    inbox: Buffer,
     /// Bytes of the inbox that belong to the request in work.
     request_bytes: usize,
     /// The request in flight if it is large: not in the inbox, so that it can be sent from where it lies.
-    large: Option<Rc<Block>>,
-    /// What the armed read fills: the inbox itself, or a block beside it.
+    large: Option<Rc<Buffer>>,
+    /// What the armed read fills: the inbox itself, or a buffer beside it.
     armed: Armed,
-    /// Rings when the read beside the inbox is worth a look. Made at the first one.
+    /// Rings when the read beside the inbox is worth an inspection. Made at the first one.
     bell: Option<(Arc<Bell>, Waker)>,
     /// The client sent FIN and may still be reading.
     half_closed: bool,
@@ -59,7 +59,7 @@ enum Armed {
     Beside,
 }
 
-/// Serves a client until it leaves, or an answer ends the connection.
+/// Serves a client until it leaves, or a response ends the connection.
 pub(super) async fn serve(shard: Rc<Shard>, mut accepted: Accepted) {
     let tls = shard.plan.listeners[accepted.listener].tls.clone();
     let deadline = shard.deadlines.row();
@@ -88,7 +88,7 @@ pub(super) async fn serve(shard: Rc<Shard>, mut accepted: Accepted) {
     };
     let mut client = Client::new(shard, deadline, address, halves);
     client.serve().await;
-    client.shard.blocks.put(std::mem::take(&mut client.inbox));
+    client.shard.buffers.put(std::mem::take(&mut client.inbox));
 }
 
 /// Who connected to the proxy that the connection comes from, by the header that it begins with. `None`: the peer is no trusted
@@ -127,7 +127,7 @@ pub(super) async fn turn_away(shard: Rc<Shard>, accepted: Accepted) {
         exchange::turn_away(&mut client, head).await;
         client.linger().await;
     }
-    client.shard.blocks.put(std::mem::take(&mut client.inbox));
+    client.shard.buffers.put(std::mem::take(&mut client.inbox));
 }
 
 impl Client {
@@ -138,7 +138,7 @@ impl Client {
         (reader, writer): (Reader, Writer),
     ) -> Self {
         Self {
-            inbox: shard.blocks.small(),
+            inbox: shard.buffers.small(),
             shard,
             writer,
             deadline,
@@ -174,12 +174,12 @@ impl Client {
         }
     }
 
-    /// One request and its answer. What only `begin` needs is gone by the time the relay runs: a stream spends its life
+    /// One request and its response. What only `begin` needs is gone by the time the relay runs: a stream spends its life
     /// there. What both need lies here and is lent, for it is large.
     async fn exchange(&mut self, head: &RequestHead) -> exchange::Next {
         let mut settle = Settle::new(&self.shard, self.address.ip());
-        let mut answer = None;
-        let mut relay = match exchange::begin(self, &mut settle, head, &mut answer).await {
+        let mut response = None;
+        let mut relay = match exchange::begin(self, &mut settle, head, &mut response).await {
             Ok(opened) => Relay::new(self, &mut settle, opened),
             Err(next) => return next,
         };
@@ -187,13 +187,13 @@ impl Client {
             Ok(()) => relay.ended(),
             Err(next) => return next,
         };
-        // An answer is large: what is left of it is dropped where it lies.
+        // A response is large: what is left of it is dropped where it lies.
         let most = self.shard.plan.timeouts.backend_idle;
-        if let Some(idle_max) = answer.as_ref().and_then(|answer| answer.idle_max(most))
-            && let Some(Answer { connection, lease, .. }) = answer
+        if let Some(idle_max) = response.as_ref().and_then(|response| response.idle_max(most))
+            && let Some(Response { connection, lease, .. }) = response
         {
-            let (block, now) = (self.shard.blocks.large(), self.shard.deadlines.now());
-            self.shard.idle.put(lease.backend(), connection, block, now, idle_max);
+            let (buffer, now) = (self.shard.buffers.large(), self.shard.deadlines.now());
+            self.shard.idle.put(lease.backend(), connection, buffer, now, idle_max);
         }
         next
     }
@@ -231,14 +231,17 @@ impl Client {
                     return Ok(());
                 }
                 Err(Interrupt::Due) => {
-                    return Err(Fault::new(Kind::HeadTimeout, "the request head did not arrive in time"));
+                    return Err(Fault::new(
+                        FaultKind::HeadTimeout,
+                        "the request head did not arrive in time",
+                    ));
                 }
             }
         }
     }
 
     /// Waits for the first bytes of a request. Idle clients hold no old plan; when the shard closes they have a little
-    /// time left, since a request may be on its way, and its answer then tells them to connect anew.
+    /// time left, since a request may be on its way, and its response then tells them to connect anew.
     async fn first(&mut self) -> Result<bool, Interrupt> {
         let mut closing = false;
         loop {
@@ -280,12 +283,12 @@ impl Client {
     }
 
     /// The same while a request is read, to decode it where it lies.
-    pub(super) fn inbox_mut(&mut self) -> &mut Block {
+    pub(super) fn inbox_mut(&mut self) -> &mut Buffer {
         &mut self.inbox
     }
 
     /// The request in flight, if it is one that is not copied to be sent.
-    pub(super) fn large_request(&self) -> Option<&Rc<Block>> {
+    pub(super) fn large_request(&self) -> Option<&Rc<Buffer>> {
         self.large.as_ref()
     }
 
@@ -293,29 +296,29 @@ impl Client {
     /// brings: a length is only a promise. False when the client sends no more.
     pub(crate) async fn fill(&mut self, wanted: usize) -> Result<bool, Interrupt> {
         if self.armed == Armed::Nothing {
-            let mut block = std::mem::take(&mut self.inbox);
-            if block.capacity() == 0 {
-                block = self.shard.blocks.small();
+            let mut buffer = std::mem::take(&mut self.inbox);
+            if buffer.capacity() == 0 {
+                buffer = self.shard.buffers.small();
             }
-            let least = if block.len() < READ_BYTES { READ_BYTES } else { GROWTH_BYTES };
-            let most = wanted.min(block.len().max(least));
-            let wanted = match room(&block) {
-                0 if wanted == 0 => block.len(),
+            let least = if buffer.len() < READ_BYTES { READ_BYTES } else { GROWTH_BYTES };
+            let most = wanted.min(buffer.len().max(least));
+            let wanted = match room(&buffer) {
+                0 if wanted == 0 => buffer.len(),
                 room if room >= wanted.min(READ_BYTES) => 0,
                 _ => most,
             };
-            grow(&mut block, wanted);
-            self.reader.arm(block);
+            grow(&mut buffer, wanted);
+            self.reader.arm(buffer);
             self.armed = Armed::Inbox;
         }
-        let (read, block) = watch::until(&self.deadline, self.reader.filled()).await?;
-        Ok(matches!(self.received(read, block), Ok(1..)))
+        let (read, buffer) = watch::until(&self.deadline, self.reader.filled()).await?;
+        Ok(matches!(self.received(read, buffer), Ok(1..)))
     }
 
     /// Keeps a read armed beside the inbox, so that a client that leaves is noticed.
     pub(crate) fn watch(&mut self) {
         if self.armed == Armed::Nothing && !self.half_closed {
-            self.reader.arm(self.shard.blocks.small());
+            self.reader.arm(self.shard.buffers.small());
             self.armed = Armed::Beside;
             if let Some((bell, _)) = &self.bell {
                 bell.ring();
@@ -349,8 +352,8 @@ impl Client {
                 return Poll::Pending;
             }
             let filled = self.reader.poll_filled(&mut Context::from_waker(waker));
-            let Poll::Ready((read, block)) = filled else { return Poll::Pending };
-            match self.received(read, block) {
+            let Poll::Ready((read, buffer)) = filled else { return Poll::Pending };
+            match self.received(read, buffer) {
                 Ok(1..) if self.inbox.len() < self.ahead_max() => self.watch(),
                 Ok(0) if !self.shard.plan.half_close_is_gone => self.half_closed = true,
                 _ => return Poll::Ready(()),
@@ -385,33 +388,33 @@ impl Client {
 
     fn consume(&mut self, bytes: usize) {
         if bytes == self.inbox.len() {
-            self.shard.blocks.put(std::mem::take(&mut self.inbox));
+            self.shard.buffers.put(std::mem::take(&mut self.inbox));
         } else {
             self.inbox.drain(..bytes);
         }
     }
 
-    /// Writes `range` of `block`; the block comes back only from a write that was not interrupted.
+    /// Writes `range` of `buffer`; the buffer comes back only from a write that was not interrupted.
     pub(crate) async fn write(
         &mut self,
-        block: Block,
+        buffer: Buffer,
         range: std::ops::Range<usize>,
-    ) -> Result<Block, Interrupt> {
+    ) -> Result<Buffer, Interrupt> {
         self.deadline.set(self.shard.plan.timeouts.write_stall);
-        let (sent, block) = watch::until(&self.deadline, self.writer.write_all(block, range)).await?;
-        sent.map(|()| block).map_err(|_| Interrupt::ClientGone)
+        let (sent, buffer) = watch::until(&self.deadline, self.writer.write_all(buffer, range)).await?;
+        sent.map(|()| buffer).map_err(|_| Interrupt::ClientGone)
     }
 
-    fn received(&mut self, read: io::Result<usize>, block: Block) -> io::Result<usize> {
+    fn received(&mut self, read: io::Result<usize>, buffer: Buffer) -> io::Result<usize> {
         let armed = std::mem::replace(&mut self.armed, Armed::Nothing);
         if let Ok(bytes) = read {
             self.shard.numbers.add(Counter::BytesFromClients, bytes as u64);
         }
         if armed == Armed::Inbox || self.inbox.is_empty() {
-            self.shard.blocks.put(std::mem::replace(&mut self.inbox, block));
+            self.shard.buffers.put(std::mem::replace(&mut self.inbox, buffer));
         } else {
-            self.inbox.extend_from_slice(&block);
-            self.shard.blocks.put(block);
+            self.inbox.extend_from_slice(&buffer);
+            self.shard.buffers.put(buffer);
         }
         read
     }
@@ -420,13 +423,13 @@ impl Client {
         self.shard.plan.limits.body_buffer_bytes + AHEAD_BYTES
     }
 
-    /// Ends our side. Over TLS that is what tells a whole answer from a cut one (RFC 9112 section 9.8).
+    /// Ends our side. Over TLS that is what tells a whole response from a cut one (RFC 9112 section 9.8).
     async fn finish(&mut self) {
         self.deadline.set(self.shard.plan.timeouts.write_stall);
         let _ = watch::until(&self.deadline, self.writer.finish()).await; // a client that stalls is left
     }
 
-    /// Ends our side and reads on for a while, so that the client sees the answer before a reset.
+    /// Ends our side and reads on for a while, so that the client sees the response before a reset.
     async fn linger(&mut self) {
         self.finish().await;
         self.deadline.set(LINGER);
@@ -450,9 +453,9 @@ const TURN_AWAY: Nanos = Nanos(1_000_000_000);
 const TLS_HANDSHAKE: Nanos = Nanos(5_000_000_000);
 /// What an idle client has left when the shard closes: a request that was sent before it could know.
 const LAST_CHANCE: Nanos = Nanos(1_000_000_000);
-/// Bytes a client may send ahead of its answer, beside the request in work.
+/// Bytes a client may send ahead of its response, beside the request in work.
 const AHEAD_BYTES: usize = 64 * 1024;
-/// How long, and how much, we read after an answer that ends the connection.
+/// How long, and how much, we read after a response that ends the connection.
 const LINGER: Nanos = Nanos(2_000_000_000);
 const LINGER_BYTES: usize = 64 * 1024;
 /// Room for one read of a body.

@@ -1,19 +1,19 @@
-//! Answers that are not in the shape that was asked for: read whole, told anew. Rare, so dear is fine; what cannot be
+//! Responses that are not in the shape that was asked for: read whole, told anew. Rare, so dear is fine; what cannot be
 //! converted passes as it came. A stream under the label of something else gets its own.
 
-use super::answer::Answer;
 use super::respond::number;
+use super::response::Response;
 use super::settle::Settle;
 use super::{Shard, rename};
 use crate::dialect::request::Peek;
 use crate::dialect::{Api, embeddings, one_shot, opening};
-use crate::net::blocks::Block;
+use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
 use crate::wire::Step;
 use crate::wire::fields::{self, Field};
 use crate::wire::head::{self, HeadLimits, Method};
 
-/// What an answer lacks.
+/// What a response lacks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Conversion {
     /// A stream was asked for, a whole body came.
@@ -24,13 +24,15 @@ pub(super) enum Conversion {
     ToOurIds,
 }
 
-/// The conversion that this answer may need, by its head alone.
-pub(super) fn wanted(settle: &Settle, answer: &Answer, peek: &Peek) -> Option<Conversion> {
-    if answer.translation.is_some() {
+/// The conversion that this response may need, by its head alone.
+pub(super) fn wanted(settle: &Settle, response: &Response, peek: &Peek) -> Option<Conversion> {
+    if response.translation.is_some() {
         return None;
     }
-    let is_plain =
-        answer.head.status == 200 && !answer.head.event_stream && !answer.is_coded() && answer.is_json();
+    let is_plain = response.head.status == 200
+        && !response.head.event_stream
+        && !response.is_coded()
+        && response.is_json();
     match peek.api {
         Api::Embeddings if is_plain && peek.base64 => Some(Conversion::ToBase64),
         Api::Chat | Api::Completions | Api::Responses | Api::Messages if is_plain && peek.stream => {
@@ -41,29 +43,29 @@ pub(super) fn wanted(settle: &Settle, answer: &Answer, peek: &Peek) -> Option<Co
     }
 }
 
-/// Converts the answer if it should be, and if all of it has come. Its block then holds a head and a body as a backend
+/// Converts the response if it should be, and if all of it has come. Its buffer then holds a head and a body as a backend
 /// would have sent them that does what it is asked.
-pub(super) fn apply(settle: &mut Settle, answer: &mut Answer, peek: &Peek) {
+pub(super) fn apply(settle: &mut Settle, response: &mut Response, peek: &Peek) {
     let shard = &settle.shard.clone();
-    let Some(conversion) = wanted(settle, answer, peek) else { return };
-    if !answer.decoded.ended {
+    let Some(conversion) = wanted(settle, response, peek) else { return };
+    if !response.decoded.ended {
         shard.numbers.add(Counter::IdsUnchanged, settle.renames.into());
         return;
     }
-    let payload = &answer.block[answer.head.len..];
-    let mut body = shard.blocks.with_room(2 * payload.len());
-    if settle.renames && rename::body(settle, answer.lease.backend(), payload, &mut body) {
+    let payload = &response.buffer[response.head.len..];
+    let mut body = shard.buffers.with_room(2 * payload.len());
+    if settle.renames && rename::body(settle, response.lease.backend(), payload, &mut body) {
         let length = Some(body.len() as u64);
-        retell(shard, answer, &Retold { status: 200, label: b"", length, body: &body });
+        retell(shard, response, &Retold { status: 200, label: b"", length, body: &body });
         body.clear();
     }
     settle.renames = false; // done: a stream that is made of it has them already
-    let payload = &answer.block[answer.head.len..];
+    let payload = &response.buffer[response.head.len..];
     let converted = match conversion {
         Conversion::ToOurIds => false,
         // The chunk with the usage is dropped on its way if the client did not ask for it, as in any stream.
         Conversion::ToStream => {
-            let usage = peek.usage_asked || answer.asks_usage;
+            let usage = peek.usage_asked || response.asks_usage;
             one_shot::stream(peek.api, payload, usage, &mut body).is_ok()
         }
         Conversion::ToBase64 => embeddings::floats_to_base64(payload, &mut body).unwrap_or(false),
@@ -73,30 +75,32 @@ pub(super) fn apply(settle: &mut Settle, answer: &mut Answer, peek: &Peek) {
         Conversion::ToBase64 | Conversion::ToOurIds => JSON,
     };
     let retold = Retold { status: 200, label, length: Some(body.len() as u64), body: &body };
-    if converted && retell(shard, answer, &retold) {
-        shard.numbers.inc(Counter::AnswersConverted);
+    if converted && retell(shard, response, &retold) {
+        shard.numbers.inc(Counter::ResponsesConverted);
     }
-    shard.blocks.put(body);
+    shard.buffers.put(body);
 }
 
 /// Labels a stream as one that was asked for and comes under another label, or under none. False if too little has come to
 /// say whether it is one.
-pub(super) fn label(shard: &Shard, answer: &mut Answer, peek: &Peek) -> bool {
-    let is_other = peek.stream && peek.api.streams() && answer.head.status == 200;
-    if !is_other || answer.head.event_stream || answer.is_coded() {
+pub(super) fn label(shard: &Shard, response: &mut Response, peek: &Peek) -> bool {
+    let is_other = peek.stream && peek.api.streams() && response.head.status == 200;
+    if !is_other || response.head.event_stream || response.is_coded() {
         return true;
     }
-    match opening::is_stream(&answer.block[answer.head.len..]) {
+    match opening::is_stream(&response.buffer[response.head.len..]) {
         Some(true) => {
-            let payload = answer.block[answer.head.len..].to_vec();
+            let payload = response.buffer[response.head.len..].to_vec();
             let retold = Retold { status: 200, label: EVENT_STREAM, length: None, body: &payload };
-            if retell(shard, answer, &retold) {
-                shard.numbers.inc(Counter::AnswersConverted);
+            if retell(shard, response, &retold) {
+                shard.numbers.inc(Counter::ResponsesConverted);
             }
             true
         }
         Some(false) => true,
-        None => answer.decoded.ended || answer.block.len() - answer.head.len > opening::FRONT_BYTES_MAX,
+        None => {
+            response.decoded.ended || response.buffer.len() - response.head.len > opening::FRONT_BYTES_MAX
+        }
     }
 }
 
@@ -111,9 +115,9 @@ pub(super) struct Retold<'a> {
 }
 
 /// Puts a body behind a head that fits it. False if that head would be too long.
-pub(super) fn retell(shard: &Shard, answer: &mut Answer, retold: &Retold<'_>) -> bool {
+pub(super) fn retell(shard: &Shard, response: &mut Response, retold: &Retold<'_>) -> bool {
     let Retold { status, label, length, body } = *retold;
-    let mut told = shard.blocks.with_room(answer.head.len + HEAD_ROOM + body.len());
+    let mut told = shard.buffers.with_room(response.head.len + HEAD_ROOM + body.len());
     told.extend_from_slice(b"HTTP/1.1 ");
     number(&mut told, status.into());
     told.extend_from_slice(b" OK\r\n");
@@ -127,7 +131,7 @@ pub(super) fn retell(shard: &Shard, answer: &mut Answer, retold: &Retold<'_>) ->
         number(&mut told, length);
         told.extend_from_slice(b"\r\n");
     }
-    for line in fields::lines(answer.head.fields.of(&answer.block)) {
+    for line in fields::lines(response.head.fields.of(&response.buffer)) {
         let is_ours = match fields::classify(line.name) {
             // A body of our own is in no coding, whatever the backend's was in.
             Field::ContentType | Field::ContentEncoding => !label.is_empty(),
@@ -142,16 +146,16 @@ pub(super) fn retell(shard: &Shard, answer: &mut Answer, retold: &Retold<'_>) ->
     let limits = shard.head_limits();
     let limits = HeadLimits { bytes: limits.bytes + HEAD_ROOM, lines: limits.lines + 1, ..limits };
     let Ok(Step::Done(head)) = head::response(&told, &mut 0, &limits, Method::Post) else {
-        shard.blocks.put(told);
+        shard.buffers.put(told);
         return false;
     };
     told.extend_from_slice(body);
     // Its version decided too what its `Connection` line means.
-    let (keep_alive, keep_alive_timeout) = (answer.head.keep_alive, answer.head.keep_alive_timeout);
-    answer.head = head;
-    (answer.head.keep_alive, answer.head.keep_alive_timeout) = (keep_alive, keep_alive_timeout);
-    let block: Block = std::mem::replace(&mut answer.block, told);
-    shard.blocks.put(block);
+    let (keep_alive, keep_alive_timeout) = (response.head.keep_alive, response.head.keep_alive_timeout);
+    response.head = head;
+    (response.head.keep_alive, response.head.keep_alive_timeout) = (keep_alive, keep_alive_timeout);
+    let buffer: Buffer = std::mem::replace(&mut response.buffer, told);
+    shard.buffers.put(buffer);
     true
 }
 

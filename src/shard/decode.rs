@@ -1,10 +1,10 @@
-//! The payload of an answer, out of whatever framing the backend used, in the block it was read into.
+//! The payload of a response, out of whatever framing the backend used, in the buffer it was read into.
 
-use crate::net::blocks::Block;
+use crate::net::buffers::Buffer;
 use crate::wire::chunked::{self, BadChunk, Chunked, Piece};
 use crate::wire::framing;
 
-/// Where in its body an answer is.
+/// Where in its body a response is.
 pub(super) enum Decode {
     /// So many bytes to come.
     Length(u64),
@@ -43,25 +43,25 @@ impl Decode {
         }
     }
 
-    /// Turns the raw bytes from `from` on into payload, moved together in place; a block with one chunk, the usual
+    /// Turns the raw bytes from `from` on into payload, moved together in place; a buffer with one chunk, the usual
     /// paced event, moves once by the length of its size line.
     ///
-    /// Errors: the chunked coding is broken; what was decoded before the break is in the block.
-    pub(super) fn step(&mut self, block: &mut Block, from: usize) -> Result<Decoded, BadChunk> {
+    /// Errors: the chunked coding is broken; what was decoded before the break is in the buffer.
+    pub(super) fn step(&mut self, buffer: &mut Buffer, from: usize) -> Result<Decoded, BadChunk> {
         match self {
             Decode::Length(left) => {
-                let here = (block.len() - from) as u64;
+                let here = (buffer.len() - from) as u64;
                 let extra = here > *left;
                 if extra {
-                    block.truncate(from + *left as usize);
+                    buffer.truncate(from + *left as usize);
                 }
                 *left = left.saturating_sub(here);
                 Ok(Decoded { ended: *left == 0, extra })
             }
             Decode::Chunked(chunks) => {
-                let (kept, ended) = dechunk(chunks, block, from);
-                let extra = matches!(ended, Ok(Some(end)) if end < block.len());
-                block.truncate(kept);
+                let (kept, ended) = dechunk(chunks, buffer, from);
+                let extra = matches!(ended, Ok(Some(end)) if end < buffer.len());
+                buffer.truncate(kept);
                 ended.map(|end| Decoded { ended: end.is_some(), extra })
             }
             Decode::Close => Ok(Decoded { ended: false, extra: false }),
@@ -74,18 +74,18 @@ impl Decode {
     }
 }
 
-/// Moves the payload of the chunks in `block` from `from` on together in place. Where the payload then ends, and where
+/// Moves the payload of the chunks in `buffer` from `from` on together in place. Where the payload then ends, and where
 /// the body ends if it does: what follows there is not of it.
 pub(super) fn dechunk(
     chunks: &mut Chunked,
-    block: &mut Block,
+    buffer: &mut Buffer,
     from: usize,
 ) -> (usize, Result<Option<usize>, BadChunk>) {
     let (mut read, mut kept) = (from, from);
     let ended = loop {
-        match chunks.step(&block[read..]) {
+        match chunks.step(&buffer[read..]) {
             Ok((Piece::Data(span), used)) => {
-                block.copy_within(read + span.start..read + span.end, kept);
+                buffer.copy_within(read + span.start..read + span.end, kept);
                 kept += span.len();
                 read += used;
             }
@@ -133,8 +133,8 @@ mod tests {
     #[test]
     fn bytes_after_the_end_are_cut_off_and_told() {
         let mut decode = Decode::Length(5);
-        let mut block = b"helloHTTP/1.1 200 OK".to_vec();
-        assert_eq!(decode.step(&mut block, 0).unwrap(), Decoded { ended: true, extra: true });
-        assert_eq!(block, b"hello");
+        let mut buffer = b"helloHTTP/1.1 200 OK".to_vec();
+        assert_eq!(decode.step(&mut buffer, 0).unwrap(), Decoded { ended: true, extra: true });
+        assert_eq!(buffer, b"hello");
     }
 }

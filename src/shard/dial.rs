@@ -8,7 +8,7 @@ use nix::libc;
 use super::Shard;
 use super::choose::RETRY_SOON;
 use super::idle::Connection;
-use crate::error::{Fault, Kind, Unreachable};
+use crate::error::{Fault, FaultKind, Unreachable};
 use crate::net::stream as sockets;
 use crate::net::{dial, tls};
 use crate::plan::{Backend, BackendTls, Proxy, Target};
@@ -62,7 +62,7 @@ impl<'a> Dial<'a> {
                 let is_final = !matches!(reason, Unreachable::ProxyClosed | Unreachable::NotProxy);
                 if is_final || order.len() == 1 {
                     let message = format!("cannot connect: {}", reason.words());
-                    return Err(Fault::new(Kind::ConnectFailed, message));
+                    return Err(Fault::new(FaultKind::ConnectFailed, message));
                 }
                 order.retain(|address| *address != peer);
                 continue;
@@ -144,7 +144,7 @@ impl<'a> Dial<'a> {
             } else {
                 self.note(reason); // the address is the proxy's, which did what it was asked for
             }
-            Fault::new(Kind::TlsFailed, format!("TLS to the backend failed: {}", reason.words()))
+            Fault::new(FaultKind::TlsFailed, format!("TLS to the backend failed: {}", reason.words()))
         })
     }
 
@@ -181,9 +181,12 @@ fn not_dialled(error: io::Error) -> Fault {
     match error.raw_os_error() {
         Some(libc::EADDRNOTAVAIL | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
             let message = format!("the gateway cannot open a connection: {}", error.kind());
-            Fault::new(Kind::SocketsExhausted, message).retry_after(RETRY_SOON)
+            Fault::new(FaultKind::SocketsExhausted, message).retry_after(RETRY_SOON)
         }
-        _ => Fault::new(Kind::ConnectFailed, format!("cannot connect: {}", Unreachable::of(&error).words())),
+        _ => Fault::new(
+            FaultKind::ConnectFailed,
+            format!("cannot connect: {}", Unreachable::of(&error).words()),
+        ),
     }
 }
 

@@ -1,23 +1,23 @@
-//! From a decided request to the opening of its answer: who is asked, in which order, and after which wait. The only
-//! place that tries again, and only before a byte of an answer has gone to the client.
+//! From a decided request to the opening of its response: who is asked, in which order, and after which wait. The only
+//! place that tries again, and only before a byte of a response has gone to the client.
 
-use super::answer::Answer;
 use super::attempt::Attempt;
 use super::choose::{self, Picked, RETRY_SOON, Wanted};
 use super::connection::Client;
 use super::exchange::Body;
 use super::phases;
 use super::queue::Place;
+use super::response::Response;
 use super::settle::{Lease, Settle};
 use super::watch::{self, Interrupt};
 use crate::clock;
 use crate::dialect::Api;
 use crate::dialect::request::Peek;
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::observe::counters::Counter;
 use crate::plan::Model;
-use crate::policy::course::{Course, Failure, Nobody, Reason, Rules, Tried};
-use crate::policy::retry::{self, Sent};
+use crate::policy::routing::retry::{self, Sent};
+use crate::policy::routing::retry_state::{Failure, Nobody, Reason, RetryState, Rules, Tried};
 use crate::units::{BackendId, ModelId, Nanos};
 use crate::wire::head::RequestHead;
 
@@ -35,7 +35,7 @@ pub(super) struct Outgoing<'a> {
 }
 
 /// Sends the request to a backend of `model`; to another if the first cannot take it, and to the model's fallbacks if
-/// none can. The answer is put into `place`, where it stays: it is too large to be handed from function to function.
+/// none can. The response is put into `place`, where it stays: it is too large to be handed from function to function.
 ///
 /// Errors: the fault of the last attempt, or `NoBackend` if there was nobody to ask.
 pub(super) async fn run<'p>(
@@ -43,8 +43,8 @@ pub(super) async fn run<'p>(
     settle: &mut Settle,
     outgoing: &Outgoing<'_>,
     model: ModelId,
-    place: &'p mut Option<Answer>,
-) -> Result<&'p mut Answer, Fault> {
+    place: &'p mut Option<Response>,
+) -> Result<&'p mut Response, Fault> {
     let shard = client.shard.clone();
     shard.retries.borrow_mut().earn();
     let asked = shard.plan.model(model);
@@ -71,17 +71,17 @@ pub(super) async fn run<'p>(
         None => chain.refused.and_then(|refused| refused.told(place)),
     };
     match (fault, place) {
-        (None, Some(answer)) => Ok(answer),
+        (None, Some(response)) => Ok(response),
         (Some(fault), _) if outgoing.bound.is_some() && is_away(fault.kind) => {
             Err(choose::bound_is_away().retry_after(fault.retry_after.unwrap_or(RETRY_SOON)))
         }
-        (fault, _) => Err(fault.unwrap_or_else(|| Fault::new(Kind::Internal, "the answer was lost"))),
+        (fault, _) => Err(fault.unwrap_or_else(|| Fault::new(FaultKind::Internal, "the response was lost"))),
     }
 }
 
 /// Whether the backend was not even reached.
-fn is_away(kind: Kind) -> bool {
-    matches!(kind, Kind::ConnectFailed | Kind::ConnectTimeout | Kind::TlsFailed)
+fn is_away(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::ConnectFailed | FaultKind::ConnectTimeout | FaultKind::TlsFailed)
 }
 
 /// One request on its way through the backends of its model, and through the fallbacks' after them.
@@ -95,28 +95,34 @@ struct Chain<'a> {
 }
 
 impl Chain<'_> {
-    /// Asks the backends of one model, in the way of a [`Course`], until one answers into `place`.
-    /// `holds`: another model comes after this one, so an answer is held until it is sure to be one.
+    /// Asks the backends of one model, in the way of a [`RetryState`], until one answers into `place`.
+    /// `holds`: another model comes after this one, so a response is held until it is sure to be one.
     ///
     /// Errors: why the last of them did not answer.
-    async fn ask(&mut self, model: &Model, holds: bool, place: &mut Option<Answer>) -> Result<(), Kind> {
+    async fn ask(
+        &mut self,
+        model: &Model,
+        holds: bool,
+        place: &mut Option<Response>,
+    ) -> Result<(), FaultKind> {
         let shard = self.client.shard.clone();
-        let mut course = Course::new(Rules {
+        let mut retry_state = RetryState::new(Rules {
             attempts_max: shard.plan.limits.attempts,
             retry_wait: model.timeouts.retry_wait,
         });
         loop {
-            if let Err(kind) = course.draw(&mut shard.retries.borrow_mut()) {
+            if let Err(kind) = retry_state.draw(&mut shard.retries.borrow_mut()) {
                 shard.numbers.inc(Counter::RetriesOverBudget);
                 return Err(kind);
             }
             // With another model to ask nobody waits for a slot.
-            let picked = match self.pick(model, course.tried(), holds, course.may_queue() && !holds) {
+            let picked = match self.pick(model, retry_state.tried(), holds, retry_state.may_queue() && !holds)
+            {
                 Ok(picked) => picked,
                 Err(Full) => self.queue(model).await?,
             };
             let Some(picked) = picked else {
-                let next = course.nobody(&mut shard.retries.borrow_mut(), shard.random());
+                let next = retry_state.nobody(&mut shard.retries.borrow_mut(), shard.random());
                 match next {
                     Nobody::Unasked => return Err(self.nobody(model, holds)),
                     Nobody::Wait(wait) => self.wait(wait).await?,
@@ -124,31 +130,32 @@ impl Chain<'_> {
                 }
                 continue;
             };
-            match course.begin(picked.probes) {
+            match retry_state.begin(picked.probes) {
                 Reason::First | Reason::Stale => {}
                 Reason::Failover => shard.numbers.inc(Counter::RetriesFailover),
                 Reason::Waited => shard.numbers.inc(Counter::RetriesWaited),
             }
             let index = picked.index;
             let state = shard.plan.failure_state(picked.member.deployment, picked.alone);
-            let Err((refused, sent)) = self.attempt(model, picked, course.is_fresh(), holds, place).await
+            let Err((refused, sent)) =
+                self.attempt(model, picked, retry_state.is_fresh(), holds, place).await
             else {
                 state.success(shard.deadlines.now());
                 return Ok(());
             };
             let failure = Failure { kind: refused.fault.kind, asked: refused.asked, sent };
-            let again = course.failed(index, failure, &state, clock::now(), shard.random());
+            let again = retry_state.failed(index, failure, &state, clock::now(), shard.random());
             self.refused = Some(if again { refused.or_sooner(self.refused.take()) } else { refused });
             if !again {
                 return Err(failure.kind);
             }
-            if course.is_fresh() {
+            if retry_state.is_fresh() {
                 shard.numbers.inc(Counter::RetriesStale);
             }
         }
     }
 
-    /// One attempt, whose answer is put into `place`.
+    /// One attempt, whose response is put into `place`.
     ///
     /// Errors: how it failed, and how far it got.
     async fn attempt(
@@ -157,7 +164,7 @@ impl Chain<'_> {
         picked: Picked<'_, Lease>,
         fresh: bool,
         holds: bool,
-        place: &mut Option<Answer>,
+        place: &mut Option<Response>,
     ) -> Result<(), (Refused, Sent)> {
         self.settle.record.attempts += 1;
         self.settle.record.backend = Some(picked.backend);
@@ -177,12 +184,12 @@ impl Chain<'_> {
         let opened = attempt.run(picked, place).await;
         let sent = attempt.sent;
         let (fault, asked) = match opened {
-            Ok(answer) => match answer.refusal(answer.api(self.outgoing.api), holds) {
+            Ok(response) => match response.refusal(response.api(self.outgoing.api), holds) {
                 None => return Ok(()),
                 Some(fault) => {
                     // While it is kept to be told, the same backend may be asked again.
-                    answer.lease.give_back();
-                    (fault, answer.asked_pause(unix_ms))
+                    response.lease.give_back();
+                    (fault, response.asked_pause(unix_ms))
                 }
             },
             Err(fault) => {
@@ -194,7 +201,7 @@ impl Chain<'_> {
             Some(pause) => fault.retry_after(pause),
             None => fault,
         };
-        Err((Refused { answer: place.take().filter(Answer::speaks_for_itself), fault, asked }, sent))
+        Err((Refused { response: place.take().filter(Response::speaks_for_itself), fault, asked }, sent))
     }
 
     /// The backend to ask next. `waits`: in the queue, if all of them are full; nobody passes those who wait there.
@@ -239,10 +246,10 @@ impl Chain<'_> {
     }
 
     /// No backend of this model was asked: the client is told so, unless it is told what another model's said.
-    fn nobody(&mut self, model: &Model, holds: bool) -> Kind {
+    fn nobody(&mut self, model: &Model, holds: bool) -> FaultKind {
         let fault = choose::nobody(&self.client.shard.plan, model, &self.wanted(!holds), clock::now());
         let kind = fault.kind;
-        self.refused.get_or_insert(Refused { fault, asked: None, answer: None });
+        self.refused.get_or_insert(Refused { fault, asked: None, response: None });
         kind
     }
 
@@ -250,24 +257,24 @@ impl Chain<'_> {
     /// asked any more.
     ///
     /// Errors: too many wait already, none came free in time, the client left, there is no time left.
-    async fn queue<'m>(&mut self, model: &'m Model) -> Result<Option<Picked<'m, Lease>>, Kind> {
+    async fn queue<'m>(&mut self, model: &'m Model) -> Result<Option<Picked<'m, Lease>>, FaultKind> {
         let shard = self.client.shard.clone();
         let Some(place) = Place::take(&shard, model.id, self.settle.record.key) else {
             shard.numbers.inc(Counter::QueueFull);
             return Err(self.give_up(choose::busy().retry_after(RETRY_SOON)));
         };
         let entered = clock::now();
-        let until = self.client.deadline.now().plus(model.timeouts.queue).min(self.total);
+        let until = self.client.deadline.now().plus(model.timeouts.queue_timeout).min(self.total);
         let picked = loop {
             self.client.deadline.set_at(until);
             if let Err(interrupt) = watch::with_client(self.client, place.turn()).await {
                 break Err(interrupt.fault(|| match until < self.total {
                     true => Fault::new(
-                        Kind::QueueTimeout,
+                        FaultKind::QueueTimeout,
                         "every backend of this model was at its limit for too long",
                     )
                     .retry_after(RETRY_SOON),
-                    false => Fault::new(Kind::TotalTimeout, "the exchange took too long"),
+                    false => Fault::new(FaultKind::TotalTimeout, "the exchange took too long"),
                 }));
             }
             match self.choose(model, &Tried::default(), false) {
@@ -282,7 +289,7 @@ impl Chain<'_> {
     /// Waits before the same backends are asked once more.
     ///
     /// Errors: the client left, or there is no time left.
-    async fn wait(&mut self, wait: Nanos) -> Result<(), Kind> {
+    async fn wait(&mut self, wait: Nanos) -> Result<(), FaultKind> {
         let until = self.client.deadline.now().plus(wait);
         self.client.deadline.set_at(until.min(self.total));
         let fault = match watch::with_client(self.client, std::future::pending::<()>()).await {
@@ -290,18 +297,18 @@ impl Chain<'_> {
                 self.settle.waited = self.settle.waited.plus(wait);
                 return Ok(());
             }
-            Ok(()) => Fault::new(Kind::Internal, "a wait without an end has ended"),
+            Ok(()) => Fault::new(FaultKind::Internal, "a wait without an end has ended"),
             Err(interrupt) => {
-                interrupt.fault(|| Fault::new(Kind::TotalTimeout, "the exchange took too long"))
+                interrupt.fault(|| Fault::new(FaultKind::TotalTimeout, "the exchange took too long"))
             }
         };
         Err(self.give_up(fault))
     }
 
     /// Nobody else is asked: this is what the client is told.
-    fn give_up(&mut self, fault: Fault) -> Kind {
+    fn give_up(&mut self, fault: Fault) -> FaultKind {
         let kind = fault.kind;
-        self.refused = Some(Refused { fault, asked: None, answer: None });
+        self.refused = Some(Refused { fault, asked: None, response: None });
         kind
     }
 }
@@ -314,13 +321,13 @@ struct Refused {
     fault: Fault,
     /// The pause that the backend asked for.
     asked: Option<Nanos>,
-    answer: Option<Answer>,
+    response: Option<Response>,
 }
 
 impl Refused {
-    /// What the client is told if nobody else can be asked: the fault, or nothing if `place` has the answer.
-    fn told(self, place: &mut Option<Answer>) -> Option<Fault> {
-        *place = self.answer;
+    /// What the client is told if nobody else can be asked: the fault, or nothing if `place` has the response.
+    fn told(self, place: &mut Option<Response>) -> Option<Fault> {
+        *place = self.response;
         place.is_none().then_some(self.fault)
     }
 

@@ -12,16 +12,16 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use super::answer::Answer;
 use super::connection::Client;
 use super::exchange::{Asked, Next};
 use super::respond::{self, Framing};
+use super::response::Response;
 use super::settle::Settle;
 use super::watch::{self, Interrupt};
 use crate::dialect::request::Peek;
 use crate::dialect::stream;
 use crate::dialect::{Api, backend_error, overflow, refusal};
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::net::deadline::Deadline;
 use crate::observe::counters::Counter;
 use crate::units::Nanos;
@@ -74,8 +74,8 @@ pub(super) fn poll(client: &mut Client, context: &mut Context<'_>) -> Option<Int
     loop {
         if early.writing {
             match client.writer.poll_sent(context) {
-                Poll::Ready((Ok(()), block)) => {
-                    client.shard.blocks.put(block);
+                Poll::Ready((Ok(()), buffer)) => {
+                    client.shard.buffers.put(buffer);
                     early.writing = false;
                     early.due.set(early.every);
                 }
@@ -87,7 +87,7 @@ pub(super) fn poll(client: &mut Client, context: &mut Context<'_>) -> Option<Int
             return None;
         }
         let shard = &client.shard;
-        let mut out = shard.blocks.small();
+        let mut out = shard.buffers.small();
         let begun = *early.begun.get_or_insert_with(|| {
             let framing = match early.version {
                 Version::Http11 => Framing::Chunked,
@@ -97,10 +97,10 @@ pub(super) fn poll(client: &mut Client, context: &mut Context<'_>) -> Option<Int
             respond::early_head(&mut out, shard, &early.lines, early.version, framing, keep_alive);
             Begun { framing, keep_alive, bytes: 0 }
         });
-        let mut beat = shard.blocks.small();
+        let mut beat = shard.buffers.small();
         stream::heartbeat(early.api, 0, &mut beat);
         respond::piece(&mut out, begun.framing, &beat);
-        shard.blocks.put(beat);
+        shard.buffers.put(beat);
         shard.numbers.inc(Counter::Heartbeats);
         let end = out.len();
         early.begun = Some(Begun { bytes: begun.bytes + end as u64, ..begun });
@@ -118,12 +118,12 @@ pub(super) async fn end(client: &mut Client, settle: &mut Settle) -> Result<Opti
     let Some(early) = client.early.take() else { return Ok(None) };
     if early.writing {
         let kind = match watch::until(&early.due, poll_fn(|context| client.writer.poll_sent(context))).await {
-            Ok((Ok(()), block)) => {
-                client.shard.blocks.put(block);
+            Ok((Ok(()), buffer)) => {
+                client.shard.buffers.put(buffer);
                 return Ok(early.begun);
             }
-            Ok((Err(_), _)) => Kind::ClientGone,
-            Err(_) => Kind::ClientStalled,
+            Ok((Err(_), _)) => FaultKind::ClientGone,
+            Err(_) => FaultKind::ClientStalled,
         };
         client.early = Some(early);
         abandon(client, settle, kind);
@@ -133,7 +133,7 @@ pub(super) async fn end(client: &mut Client, settle: &mut Settle) -> Result<Opti
 }
 
 /// The client that waits has gone, or takes nothing any more.
-pub(super) fn abandon(client: &mut Client, settle: &mut Settle, kind: Kind) {
+pub(super) fn abandon(client: &mut Client, settle: &mut Settle, kind: FaultKind) {
     let begun = client.early.take().and_then(|early| early.begun);
     settle.failed(kind, begun.map_or(kind.status(), |_| 200));
     if let Some(begun) = begun {
@@ -142,14 +142,14 @@ pub(super) fn abandon(client: &mut Client, settle: &mut Settle, kind: Kind) {
 }
 
 fn count(client: &Client, settle: &mut Settle, begun: &Begun) {
-    settle.record.answer_bytes = begun.bytes;
+    settle.record.response_bytes = begun.bytes;
     client.shard.numbers.add(Counter::BytesToClients, begun.bytes);
 }
 
-/// Whether the client that has the head of a stream can have this answer as the rest of it.
-pub(super) fn is_fit(answer: &Answer) -> bool {
-    let head = &answer.head;
-    head.status == 200 && head.event_stream && !answer.is_coded() && head.framing != framing::Response::None
+/// Whether the client that has the head of a stream can have this response as the rest of it.
+pub(super) fn is_fit(response: &Response) -> bool {
+    let head = &response.head;
+    head.status == 200 && head.event_stream && !response.is_coded() && head.framing != framing::Response::None
 }
 
 /// Ends the stream of a client that has its head with the error that the backend answered, in the client's dialect.
@@ -158,25 +158,25 @@ pub(super) async fn told(
     settle: &mut Settle,
     api: Api,
     begun: &Begun,
-    answer: &Answer,
+    response: &Response,
 ) -> Next {
-    let (body, status) = (&answer.block[answer.head.len..], answer.head.status);
+    let (body, status) = (&response.buffer[response.head.len..], response.head.status);
     let fault = match status {
-        200..300 if answer.is_coded() => {
-            Fault::new(Kind::BackendMalformed, "the backend sent a content coding that nobody asked for")
+        200..300 if response.is_coded() => {
+            Fault::new(FaultKind::BackendMalformed, "the backend sent a content coding that nobody asked for")
         }
         200..300 => Fault::new(
-            Kind::BackendMalformed,
+            FaultKind::BackendMalformed,
             "the backend's response to a request for a stream is none, and cannot be made one",
         ),
         400 | 413 if overflow::is_context_overflow(body) => {
-            Fault::new(Kind::ContextExceeded, "the prompt does not fit the model")
+            Fault::new(FaultKind::ContextExceeded, "the prompt does not fit the model")
         }
-        400..500 => Fault::new(Kind::RequestRejected, format!("the backend answered {status}")),
-        _ => Fault::new(Kind::BackendFailed, format!("the backend answered {status}")),
+        400..500 => Fault::new(FaultKind::RequestRejected, format!("the backend answered {status}")),
+        _ => Fault::new(FaultKind::BackendFailed, format!("the backend answered {status}")),
     };
     let id = settle.record.request_id;
-    let mut record = client.shard.blocks.large();
+    let mut record = client.shard.buffers.large();
     if !backend_error::in_stream(api, &fault, body, id.as_bytes(), &mut record) {
         refusal::in_stream(api, &fault, id.as_bytes(), 0, &mut record);
     }
@@ -192,12 +192,18 @@ pub(super) async fn failed(
     fault: &Fault,
 ) -> Next {
     let id = settle.record.request_id;
-    let mut record = client.shard.blocks.large();
+    let mut record = client.shard.buffers.large();
     refusal::in_stream(api, fault, id.as_bytes(), 0, &mut record);
     last(client, settle, begun, fault.kind, &record).await
 }
 
-async fn last(client: &mut Client, settle: &mut Settle, begun: &Begun, kind: Kind, record: &[u8]) -> Next {
+async fn last(
+    client: &mut Client,
+    settle: &mut Settle,
+    begun: &Begun,
+    kind: FaultKind,
+    record: &[u8],
+) -> Next {
     settle.failed(kind, 200);
     count(client, settle, begun);
     let next = if begun.keep_alive { Next::Head } else { Next::Finish };

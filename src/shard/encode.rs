@@ -10,19 +10,19 @@ use super::settle::Settle;
 use super::translation::{Translation, is_of_dialect};
 use crate::dialect::Api;
 use crate::dialect::translate::{self, Call, Translated};
-use crate::error::{Fault, Kind};
-use crate::net::blocks::Block;
+use crate::error::{Fault, FaultKind};
+use crate::net::buffers::Buffer;
 use crate::plan::{Backend, Member};
 use crate::units::Span;
 use crate::wire::fields::{self, Field};
 use crate::wire::head::RequestHead;
 use crate::wire::json;
 
-/// A request ready to be sent: what is in `block` up to `first`, then the `rest`.
+/// A request ready to be sent: what is in `buffer` up to `first`, then the `rest`.
 pub(super) struct Encoded {
-    pub(super) block: Block,
+    pub(super) buffer: Buffer,
     pub(super) first: usize,
-    /// Of a large request; empty for one that is in the block as a whole.
+    /// Of a large request; empty for one that is in the buffer as a whole.
     pub(super) rest: Vec<Part>,
     /// It asks for usage on our own behalf: the chunk that answers is not the client's.
     pub(super) asks_usage: bool,
@@ -42,13 +42,13 @@ impl Encoded {
 
 /// What of a large request follows its head, in order.
 pub(super) enum Part {
-    /// A range of the block: what is written in the place of the client's.
+    /// A range of the buffer: what is written in the place of the client's.
     Own(Range<usize>),
     /// A range of the client's own bytes.
-    Client(Rc<Block>, Range<usize>),
+    Client(Rc<Buffer>, Range<usize>),
 }
 
-/// Head and body in one block, so that they leave in one segment where they fit. The body of a large request is not
+/// Head and body in one buffer, so that they leave in one segment where they fit. The body of a large request is not
 /// copied: it is sent from where the client's bytes lie.
 ///
 /// Errors: the request has passed through gateways like this one too often.
@@ -74,12 +74,17 @@ pub(super) fn request(
     let body_bytes = edits.length(body.len());
     let lines = outgoing.head.fields.of(inbox);
 
-    let mut out =
-        settle.shard.blocks.with_room(lines.len() + HEAD_ROOM + if large.is_some() { 0 } else { body_bytes });
+    let mut out = settle
+        .shard
+        .buffers
+        .with_room(lines.len() + HEAD_ROOM + if large.is_some() { 0 } else { body_bytes });
     request_line(&mut out, outgoing, outgoing.api, outgoing.head.query.of(inbox), backend);
     let hops = client_lines(&mut out, lines, outgoing.head);
     if hops >= HOPS_MAX {
-        return Err(Fault::new(Kind::HeadMalformed, "the request passed through this gateway in a loop"));
+        return Err(Fault::new(
+            FaultKind::HeadMalformed,
+            "the request passed through this gateway in a loop",
+        ));
     }
     own_lines(
         &mut out,
@@ -91,11 +96,11 @@ pub(super) fn request(
     let asks_usage = edits.asks_usage;
     let Some(large) = large else {
         json::splice(&mut out, body, edits.as_slice());
-        return Ok(Encoded { first: out.len(), block: out, rest: Vec::new(), asks_usage, translated: None });
+        return Ok(Encoded { first: out.len(), buffer: out, rest: Vec::new(), asks_usage, translated: None });
     };
     let first = out.len();
     let rest = parts(&mut out, large, outgoing.body.span, edits.as_slice());
-    Ok(Encoded { block: out, first, rest, asks_usage, translated: None })
+    Ok(Encoded { buffer: out, first, rest, asks_usage, translated: None })
 }
 
 /// A request in the backend's dialect. Lines of the client that belong to its own dialect stay behind, with its query.
@@ -112,29 +117,32 @@ fn translated(
     let backend = settle.shard.plan.backend(member.backend);
     let model = member.model_json.as_deref().unwrap_or(outgoing.peek.model.of(outgoing.body.of(inbox)));
     let target = backend.provider.target_of(model);
-    let mut body = settle.shard.blocks.large();
+    let mut body = settle.shard.buffers.large();
     let translated = translate::request(call, outgoing.body.of(inbox), &target, &mut body)?;
 
-    let mut lines = settle.shard.blocks.small();
+    let mut lines = settle.shard.buffers.small();
     let hops = client_lines(&mut lines, outgoing.head.fields.of(inbox), outgoing.head);
     if hops >= HOPS_MAX {
-        return Err(Fault::new(Kind::HeadMalformed, "the request passed through this gateway in a loop"));
+        return Err(Fault::new(
+            FaultKind::HeadMalformed,
+            "the request passed through this gateway in a loop",
+        ));
     }
-    let mut out = settle.shard.blocks.with_room(lines.len() + HEAD_ROOM + body.len());
+    let mut out = settle.shard.buffers.with_room(lines.len() + HEAD_ROOM + body.len());
     request_line(&mut out, outgoing, call.backend, b"", backend);
     for line in fields::lines(&lines).filter(|line| !is_of_dialect(line.name)) {
         out.extend_from_slice(line.raw);
     }
     own_lines(&mut out, settle, backend, b"", Some(body.len()));
     out.extend_from_slice(&body);
-    settle.shard.blocks.put(lines);
-    settle.shard.blocks.put(body);
+    settle.shard.buffers.put(lines);
+    settle.shard.buffers.put(body);
     let asks_usage = Translation::adds_usage(call, outgoing.peek);
-    Ok(Encoded { first: out.len(), block: out, rest: Vec::new(), asks_usage, translated: Some(translated) })
+    Ok(Encoded { first: out.len(), buffer: out, rest: Vec::new(), asks_usage, translated: Some(translated) })
 }
 
 /// Our own lines, and the end of the head. `lines`: the client's.
-fn own_lines(out: &mut Block, settle: &Settle, backend: &Backend, lines: &[u8], body_bytes: Option<usize>) {
+fn own_lines(out: &mut Buffer, settle: &Settle, backend: &Backend, lines: &[u8], body_bytes: Option<usize>) {
     out.extend_from_slice(&backend.credential_lines);
     if let Some((name, line)) = backend.provider.line_if_absent()
         && !fields::lines(lines).any(|line| line.name.eq_ignore_ascii_case(name))
@@ -151,7 +159,7 @@ fn own_lines(out: &mut Block, settle: &Settle, backend: &Backend, lines: &[u8], 
 }
 
 /// A body edited like by `json::splice`, as parts: of the client's bytes what stays, of `out` what is new.
-fn parts(out: &mut Block, client: &Rc<Block>, body: Span, edits: &[(Span, &[u8])]) -> Vec<Part> {
+fn parts(out: &mut Buffer, client: &Rc<Buffer>, body: Span, edits: &[(Span, &[u8])]) -> Vec<Part> {
     let mut parts = Vec::with_capacity(2 * edits.len() + 1);
     let mut at = body.start;
     for (span, new) in edits {
@@ -165,7 +173,7 @@ fn parts(out: &mut Block, client: &Rc<Block>, body: Span, edits: &[(Span, &[u8])
     parts
 }
 
-fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, api: Api, query: &[u8], backend: &Backend) {
+fn request_line(out: &mut Buffer, outgoing: &Outgoing<'_>, api: Api, query: &[u8], backend: &Backend) {
     out.extend_from_slice(api.method().as_bytes());
     out.push(b' ');
     let id = if api.has_id() { outgoing.id } else { b"" };
@@ -176,7 +184,7 @@ fn request_line(out: &mut Block, outgoing: &Outgoing<'_>, api: Api, query: &[u8]
 }
 
 /// Copies the end-to-end lines; how often `Via` names us.
-fn client_lines(out: &mut Block, lines: &[u8], head: &RequestHead) -> usize {
+fn client_lines(out: &mut Buffer, lines: &[u8], head: &RequestHead) -> usize {
     fields::pass(lines, head.dropped, head.connection_named, out);
     if !head.via {
         return 0;

@@ -1,10 +1,9 @@
-//! One request and its answer: the order of things, from a complete head to the opening of the answer.
+//! One request and its response: the order of things, from a complete head to the opening of the response.
 
 use std::future::poll_fn;
 use std::task::Poll;
 
 use super::Shard;
-use super::answer::Answer;
 use super::connection::{Client, READ_BYTES};
 use super::convert;
 use super::decode;
@@ -13,13 +12,14 @@ use super::early::{self, Begun};
 use super::phases;
 use super::refer::{self, Decided};
 use super::respond;
+use super::response::Response;
 use super::settle::Settle;
 use super::translation;
 use crate::dialect::{self, Api, Dialect, models};
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::observe::record::RequestId;
 use crate::plan::Model;
-use crate::policy::origin::PageGrant;
+use crate::policy::auth::origin::PageGrant;
 use crate::units::{ModelId, Nanos, Span};
 use crate::wire::chunked::{self, Chunked};
 use crate::wire::coding::Decoding;
@@ -31,22 +31,22 @@ use crate::wire::{fields, framing};
 pub(super) enum Next {
     /// Another request may come.
     Head,
-    /// It is over: the client has its answer, and everything it sent has been read.
+    /// It is over: the client has its response, and everything it sent has been read.
     Finish,
-    /// It is over without a proper end: the client has gone, or must see that its answer is cut.
+    /// It is over without a proper end: the client has gone, or must see that its response is cut.
     Close,
     /// It is over, but the client may still be sending.
     Linger,
 }
 
-/// What the client asked for, kept for as long as the answer takes.
+/// What the client asked for, kept for as long as the response takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     /// Which call; `None` for a head that could not be read or routed.
     pub(super) api: Option<Api>,
     pub(super) version: Version,
     pub(super) keep_alive: bool,
-    /// `HEAD`: no body in the answer.
+    /// `HEAD`: no body in the response.
     pub(super) head_only: bool,
     /// In which dialect to speak.
     pub(super) dialect: Dialect,
@@ -110,19 +110,19 @@ pub(super) struct Opened<'a> {
     pub(super) asked: Asked,
     /// Choices that the client asked for.
     pub(super) choices: u64,
-    pub(super) answer: &'a mut Answer,
+    pub(super) response: &'a mut Response,
     /// The head that the client has already, and what came with it.
     pub(super) begun: Option<Begun>,
 }
 
-/// Serves the request whose head lies at the front of the client's inbox, up to the head of a backend's answer, which
+/// Serves the request whose head lies at the front of the client's inbox, up to the head of a backend's response, which
 /// is put into `place`; the rest is the relay's. `Err`: the client has been answered or has gone, and this becomes of
 /// its connection.
 pub(super) async fn begin<'p>(
     client: &mut Client,
     settle: &mut Settle,
     head: &RequestHead,
-    place: &'p mut Option<Answer>,
+    place: &'p mut Option<Response>,
 ) -> Result<Opened<'p>, Next> {
     let routed = dialect::route(head.method.name().as_bytes(), head.path.of(client.inbox()));
     let asked = Asked::new(head, client.inbox(), routed.as_ref().ok().copied());
@@ -148,7 +148,7 @@ pub(super) async fn begin<'p>(
         Ok(api) => api,
         Err(fault) => {
             let bodiless = matches!(head.framing, framing::Request::None | framing::Request::Length(0));
-            let goes_on = bodiless && fault.kind != Kind::KeysExceeded;
+            let goes_on = bodiless && fault.kind != FaultKind::KeysExceeded;
             let next = respond::refuse(client, settle, &asked, &fault, goes_on).await;
             client.keep_request(head.len);
             client.forget_request();
@@ -157,7 +157,7 @@ pub(super) async fn begin<'p>(
     };
     let mut body = match read_body(client, head).await {
         Ok(body) => body,
-        Err(fault) if fault.kind == Kind::ClientGone => {
+        Err(fault) if fault.kind == FaultKind::ClientGone => {
             settle.failed(fault.kind, fault.kind.status());
             return Err(Next::Close);
         }
@@ -180,7 +180,7 @@ pub(super) async fn begin<'p>(
         _ => forward(client, settle, &asked, head, &body, api, place).await,
     };
     client.forget_request();
-    answered.map(|(choices, answer, begun)| Opened { asked, choices, answer, begun })
+    answered.map(|(choices, response, begun)| Opened { asked, choices, response, begun })
 }
 
 /// Whether a browser asks, before it sends what a page wants to send, and we are the one to say (Fetch section 4.8).
@@ -212,7 +212,7 @@ pub(super) async fn turn_away(client: &mut Client, head: &RequestHead) {
     settle.record.request_bytes = head.len as u64;
     let asked = Asked::new(head, client.inbox(), None);
     let note = "the gateway holds as many connections as it may ([shards] connections_max)";
-    let fault = Fault::new(Kind::Overloaded, note).retry_after(TURNED_AWAY_WAIT);
+    let fault = Fault::new(FaultKind::Overloaded, note).retry_after(TURNED_AWAY_WAIT);
     respond::refuse(client, &mut settle, &asked, &fault, false).await;
 }
 
@@ -274,7 +274,7 @@ async fn read_chunks(client: &mut Client, head: &RequestHead, started: Nanos) ->
         end = decoded;
         if (end - head.len) as u64 > most {
             let note = format!("the body has more than the limit of {most} bytes");
-            return Err(Fault::new(Kind::BodyTooLarge, note));
+            return Err(Fault::new(FaultKind::BodyTooLarge, note));
         }
         match read {
             Ok(Some(next)) => {
@@ -288,7 +288,7 @@ async fn read_chunks(client: &mut Client, head: &RequestHead, started: Nanos) ->
             }
             Err(bad) => {
                 let note = format!("chunked body: {}", bad.reason);
-                return Err(Fault::new(Kind::BodyMalformed, note));
+                return Err(Fault::new(FaultKind::BodyMalformed, note));
             }
         }
         // Half as much again: what framing there is beside the payload has no more than that.
@@ -301,7 +301,7 @@ async fn decode_body(client: &mut Client, head: &RequestHead, body: &mut Body) -
     let Some(coding) = phases::coding(head, client.inbox())? else { return Ok(()) };
     let most = client.shard.plan.limits.body_bytes;
     let bytes_max = usize::try_from(most).unwrap_or(usize::MAX);
-    let mut out = client.shard.blocks.large();
+    let mut out = client.shard.buffers.large();
     out.extend_from_slice(&client.inbox()[..head.len]);
     let mut decoding = Box::new(Decoding::new(coding, body.of(client.inbox()), bytes_max));
     while !decoding.step(&mut out).map_err(|bad| phases::undecoded(bad, most))? {
@@ -311,7 +311,7 @@ async fn decode_body(client: &mut Client, head: &RequestHead, body: &mut Body) -
     let end = out.len();
     out.extend_from_slice(&client.inbox()[body.end..]);
     std::mem::swap(client.inbox_mut(), &mut out);
-    client.shard.blocks.put(out);
+    client.shard.buffers.put(out);
     *body = Body { span: Span::new(head.len, end), end, received: body.received };
     Ok(())
 }
@@ -335,8 +335,8 @@ async fn fill(client: &mut Client, wanted: usize, started: Nanos, received: usiz
     client.deadline.set_at(started.plus(client.shard.plan.timeouts.body).plus(earned));
     match client.fill(wanted).await {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Fault::new(Kind::ClientGone, "the client left in the middle of its body")),
-        Err(_) => Err(Fault::new(Kind::BodyTimeout, "the request body did not arrive in time")),
+        Ok(false) => Err(Fault::new(FaultKind::ClientGone, "the client left in the middle of its body")),
+        Err(_) => Err(Fault::new(FaultKind::BodyTimeout, "the request body did not arrive in time")),
     }
 }
 
@@ -345,7 +345,7 @@ async fn list(client: &mut Client, settle: &mut Settle, asked: &Asked, head: &Re
     let shard = client.shard.clone();
     let plan = &shard.plan;
     let usable = |model: &ModelId| phases::may_use(&shard, settle.record.key, *model);
-    let mut out = shard.blocks.large();
+    let mut out = shard.buffers.large();
     if asked.api == Some(Api::Models) {
         let entries = plan.models.iter().filter(|model| usable(&model.id)).map(entry);
         models::list(asked.dialect, entries, &mut out);
@@ -375,15 +375,15 @@ fn entry(model: &Model) -> models::Entry<'_> {
 /// Answers a count of tokens by our own estimate: the backends of the model serve its messages, translated, and have no
 /// such endpoint. A client that is refused here asks the model itself for each count.
 async fn count_here(client: &mut Client, settle: &mut Settle, asked: &Asked) -> Next {
-    let mut out = client.shard.blocks.small();
+    let mut out = client.shard.buffers.small();
     out.extend_from_slice(b"{\"input_tokens\":");
     respond::number(&mut out, settle.prompt_tokens);
     out.push(b'}');
     respond::local(client, settle, asked, 200, out).await
 }
 
-/// Sends the request to a backend. The choices asked for, the answer's head, and the head that the client has already; or
-/// what becomes of the connection of a client without an answer.
+/// Sends the request to a backend. The choices asked for, the response's head, and the head that the client has already; or
+/// what becomes of the connection of a client without a response.
 async fn forward<'p>(
     client: &mut Client,
     settle: &mut Settle,
@@ -391,8 +391,8 @@ async fn forward<'p>(
     head: &RequestHead,
     body: &Body,
     api: Api,
-    place: &'p mut Option<Answer>,
-) -> Result<(u64, &'p mut Answer, Option<Begun>), Next> {
+    place: &'p mut Option<Response>,
+) -> Result<(u64, &'p mut Response, Option<Begun>), Next> {
     let decided = refer::decide(settle, api, head, client.inbox(), body.of(client.inbox()));
     let Decided { model, peek, bound, id } = match decided {
         Ok(decided) => decided,
@@ -404,9 +404,9 @@ async fn forward<'p>(
     client.watch();
     early::arm(client, settle, asked, &peek);
     let outgoing = Outgoing { head, body, api, peek: &peek, id: &id, bound };
-    let answer = match dispatch::run(client, settle, &outgoing, model, place).await {
-        Ok(answer) => answer,
-        Err(fault) if matches!(fault.kind, Kind::ClientGone | Kind::ClientStalled) => {
+    let response = match dispatch::run(client, settle, &outgoing, model, place).await {
+        Ok(response) => response,
+        Err(fault) if matches!(fault.kind, FaultKind::ClientGone | FaultKind::ClientStalled) => {
             early::abandon(client, settle, fault.kind);
             return Err(Next::Close);
         }
@@ -417,15 +417,15 @@ async fn forward<'p>(
             });
         }
     };
-    convert::apply(settle, answer, &peek);
-    let translated = translation::apply(&client.shard, answer);
+    convert::apply(settle, response, &peek);
+    let translated = translation::apply(&client.shard, response);
     let begun = early::end(client, settle).await?;
     match (&begun, translated) {
         (None, Err(fault)) => Err(respond::refuse(client, settle, asked, &fault, true).await),
         (Some(begun), Err(fault)) => Err(early::failed(client, settle, api, begun, &fault).await),
-        (Some(begun), Ok(())) if !early::is_fit(answer) => {
-            Err(early::told(client, settle, api, begun, answer).await)
+        (Some(begun), Ok(())) if !early::is_fit(response) => {
+            Err(early::told(client, settle, api, begun, response).await)
         }
-        (_, Ok(())) => Ok((peek.choices, answer, begun)),
+        (_, Ok(())) => Ok((peek.choices, response, begun)),
     }
 }

@@ -2,7 +2,7 @@
 //! addresses they take turns, and the last one kept of the address whose turn it is comes first.
 //!
 //! Each keeps its read armed. Taking one polls that read once: still pending means that the backend has neither closed
-//! nor sent anything; no system call, and the same read then waits for the answer.
+//! nor sent anything; no system call, and the same read then waits for the response.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::net::blocks::Block;
+use crate::net::buffers::Buffer;
 use crate::net::stream::{Reader, Writer};
-use crate::policy::addresses::Spread;
+use crate::policy::routing::addresses::Spread;
 use crate::units::{BackendId, Nanos};
 
 /// One connection to a backend.
@@ -160,13 +160,13 @@ impl Idle {
         (None, stale)
     }
 
-    /// Keeps a connection whose answer has been read to its end, with `block` armed for the next one. Full stacks
+    /// Keeps a connection whose response has been read to its end, with `buffer` armed for the next one. Full stacks
     /// close it instead, and so do those of a backend that has moved.
     pub(crate) fn put(
         &self,
         backend: BackendId,
         mut connection: Connection,
-        block: Block,
+        buffer: Buffer,
         since: Nanos,
         max: Nanos,
     ) {
@@ -176,7 +176,7 @@ impl Idle {
             return;
         }
         connection.reused = true;
-        connection.reader.arm(block);
+        connection.reader.arm(buffer);
         if connection.reader.submit().is_pending() {
             stack.kept.push(Kept { connection, since, max });
         }

@@ -1,10 +1,8 @@
-//! THE WALK. One shard: a pinned thread with its own ring, connections, kept backend connections and blocks.
+//! THE WALK. One shard: a pinned thread with its own ring, connections, kept backend connections and buffers.
 //!
-//! accept (`mod`) -> read head (`connection`) -> `exchange` -> `phases::on_head` -> body -> `phases::on_body` ->
-//! `dispatch` (`choose`, `queue`, `attempt`) -> `relay` -> `settle`. Control flow lives in exchange, dispatch and relay; what
-//! they call returns a value. A shard takes no lock, spawns no thread and never waits for the coordinator.
+//! accept (`mod`) -> head (`connection`) -> `exchange` -> `phases::on_head` -> body -> `phases::on_body` -> `dispatch`
+//! (`choose`, `queue`, `attempt`) -> `relay` -> `settle`. A shard takes no lock, spawns no thread, waits for no coordinator.
 
-mod answer;
 mod attempt;
 mod choose;
 mod connection;
@@ -16,9 +14,9 @@ mod early;
 mod encode;
 mod exchange;
 mod idle;
-mod look;
+mod inspect;
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
-mod model;
+mod interleavings;
 mod opening;
 mod patience;
 mod phases;
@@ -27,6 +25,7 @@ mod refer;
 mod relay;
 mod rename;
 mod respond;
+mod response;
 mod settle;
 #[cfg(test)]
 mod simulation;
@@ -46,7 +45,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::clock;
-use crate::net::blocks::Blocks;
+use crate::net::buffers::BufferPool;
 use crate::net::deadline::Deadlines;
 use crate::net::listen::{Accepted, Acceptor, Spill};
 use crate::net::stream::Socket;
@@ -54,9 +53,9 @@ use crate::net::ticker::Ticker;
 use crate::observe::ShardOutbox;
 use crate::observe::counters::{Counter, ShardNumbers};
 use crate::plan::control::Presence;
-use crate::plan::{Control, Hatch, Plan, ShardTuning};
-use crate::policy::failures::Failures;
-use crate::policy::retry::RetryBudget;
+use crate::plan::{Control, Mailbox, Plan, ShardTuning};
+use crate::policy::auth::failures::Failures;
+use crate::policy::routing::retry::RetryBudget;
 use crate::units::{Nanos, ShardId};
 use crate::wire::head::HeadLimits;
 
@@ -78,7 +77,7 @@ pub struct Seat {
     /// Numbers, histograms and records on their way to the coordinator.
     pub outbox: ShardOutbox,
     /// Where the plans after the first come from, each with an outbox of its own.
-    pub hatch: Arc<Hatch<(Arc<Plan>, ShardOutbox)>>,
+    pub mailbox: Arc<Mailbox<(Arc<Plan>, ShardOutbox)>>,
     /// When to stop.
     pub control: Arc<Control>,
 }
@@ -87,7 +86,7 @@ pub struct Seat {
 pub struct Seated {
     shard: Rc<Shard>,
     presence: Presence,
-    hatch: Arc<Hatch<(Arc<Plan>, ShardOutbox)>>,
+    mailbox: Arc<Mailbox<(Arc<Plan>, ShardOutbox)>>,
     ticker: Ticker,
 }
 
@@ -103,7 +102,7 @@ pub(crate) struct Shard {
 /// Everything the tasks of one shard share, whichever plan they serve by.
 pub(crate) struct Core {
     pub(crate) id: ShardId,
-    pub(crate) blocks: Blocks,
+    pub(crate) buffers: BufferPool,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) numbers: Arc<ShardNumbers>,
     pub(crate) control: Arc<Control>,
@@ -123,7 +122,7 @@ pub(crate) struct Core {
     spill: Arc<Spill>,
     random: Cell<u64>,
     connections: Cell<usize>,
-    /// Clients that are told that there is no room for them.
+    /// Clients that get a 503.
     turning_away: Cell<usize>,
     /// Listeners that may still bring a client.
     accepting: Cell<usize>,
@@ -146,11 +145,12 @@ impl Shard {
         control: Arc<Control>,
     ) -> Rc<Self> {
         let tuning = &plan.shards[id.index()];
+        let (small, large) = (tuning.small_buffer_bytes, tuning.large_buffer_bytes);
         let deadlines = Rc::new(Deadlines::default());
         deadlines.tick(clock::now());
         let core = Rc::new(Core {
             id,
-            blocks: Blocks::new(tuning.small_block_bytes, tuning.large_block_bytes, tuning.blocks_kept),
+            buffers: BufferPool::new(small, large, tuning.buffers_kept),
             deadlines,
             numbers: Arc::clone(outbox.numbers()),
             control,
@@ -269,7 +269,7 @@ impl Core {
         let unix_ms = clock::unix_ms();
         if unix_ms / 1000 != self.unix_ms.replace(unix_ms) / 1000 {
             *self.date.borrow_mut() = respond::date(unix_ms);
-            self.numbers.add(Counter::BlocksAllocated, self.blocks.take_allocated());
+            self.numbers.add(Counter::BuffersAllocated, self.buffers.take_allocated());
             each_second(now);
         }
     }
@@ -294,12 +294,12 @@ impl Seat {
     pub fn take(self) -> std::io::Result<Seated> {
         let presence = self.control.enter();
         let shard = Shard::new(self.id, self.plan, self.spill, self.outbox, self.control);
-        shard.blocks.stock();
+        shard.buffers.stock();
         for (row, listener) in self.listeners {
             monoio::spawn(accept(Accepting::new(&shard.core), Acceptor::new(listener)?, row));
         }
         monoio::spawn(receive(Rc::clone(&shard.core), Socket::from_std(self.bell)?));
-        Ok(Seated { shard, presence, hatch: self.hatch, ticker: Ticker::new(TICK)? })
+        Ok(Seated { shard, presence, mailbox: self.mailbox, ticker: Ticker::new(TICK)? })
     }
 }
 
@@ -308,7 +308,7 @@ impl Seated {
     ///
     /// Errors: the timer fails.
     pub async fn run(self) -> std::io::Result<()> {
-        let Self { mut shard, presence, hatch, ticker } = self;
+        let Self { mut shard, presence, mailbox, ticker } = self;
         while !shard.is_over() {
             if ticker.tick().await? > 1 {
                 shard.numbers.add(Counter::TicksLate, 1);
@@ -317,7 +317,7 @@ impl Seated {
             if shard.is_closing() {
                 presence.close();
             }
-            if let Some((plan, outbox)) = hatch.take() {
+            if let Some((plan, outbox)) = mailbox.take() {
                 shard = shard.next(plan, outbox);
             }
         }
@@ -359,8 +359,8 @@ async fn receive(core: Rc<Core>, bell: Socket) {
     let mut bell = bell;
     let mut rung: Vec<u8> = Vec::with_capacity(64);
     loop {
-        let (read, block) = bell.read(rung).await;
-        rung = block;
+        let (read, buffer) = bell.read(rung).await;
+        rung = buffer;
         let Some(shard) = core.newest() else { return };
         while let Some(client) = shard.spill.handed(shard.id.index()) {
             admit(&shard, client);

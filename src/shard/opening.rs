@@ -1,10 +1,10 @@
 //! Whether a 200 is a response: what its beginning says before anything of it has gone to the client.
 
-use super::answer::Answer;
+use super::response::Response;
 use crate::dialect::Api;
 use crate::dialect::opening::{self, Verdict};
 use crate::dialect::stream::Meter;
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::wire::sse;
 
 /// What the events that have come amount to, in the order in which they may come.
@@ -20,7 +20,7 @@ enum Opening {
     Failed(&'static str),
 }
 
-impl Answer {
+impl Response {
     /// How a 200 fails before its first content, if it does.
     pub(super) fn failure(&self, api: Api) -> Option<Fault> {
         let note = match self.head.event_stream {
@@ -34,7 +34,7 @@ impl Answer {
                 _ => return None,
             },
         };
-        Some(Fault::new(Kind::BackendFailed, note))
+        Some(Fault::new(FaultKind::BackendFailed, note))
     }
 
     /// Whether enough of a stream has come to begin with: the first event, with `holds` the first content.
@@ -55,7 +55,7 @@ impl Answer {
     /// Whether the beginning can be read, and is of an API whose responses have a known form.
     fn is_judged(&self, api: Api) -> bool {
         let is_binary = self.head.content_type.is_some_and(|span| {
-            let value = span.of(&self.block);
+            let value = span.of(&self.buffer);
             let starts =
                 |kind: &&[u8]| value.len() >= kind.len() && value[..kind.len()].eq_ignore_ascii_case(kind);
             BINARY.iter().any(starts)
@@ -64,7 +64,7 @@ impl Answer {
     }
 
     fn payload(&self) -> &[u8] {
-        &self.block[self.head.len..]
+        &self.buffer[self.head.len..]
     }
 
     fn opening(&self, api: Api) -> Opening {

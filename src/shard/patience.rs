@@ -5,7 +5,7 @@
 //! for all of it and `between_events` for each read, whatever was asked for. `first_byte` is for both, until the first
 //! byte of the final head; interim heads (1xx) do not count.
 
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::plan::Timeouts;
 use crate::units::Nanos;
 
@@ -25,7 +25,7 @@ pub(super) struct Patience<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
     pub(super) at: Nanos,
-    kind: Kind,
+    kind: FaultKind,
     note: &'static str,
 }
 
@@ -37,13 +37,13 @@ impl<'a> Patience<'a> {
 
     /// While the connection is being opened.
     pub(super) fn connect(&self) -> Limit {
-        self.within(self.timeouts.connect, Kind::ConnectTimeout, "the backend did not accept in time")
+        self.within(self.timeouts.connect, FaultKind::ConnectTimeout, "the backend did not accept in time")
     }
 
     /// Until the first byte of the head.
     pub(super) fn first_byte(&self) -> Limit {
         let late = "the backend did not begin to respond in time";
-        self.head().or(self.within(self.timeouts.first_byte, Kind::FirstTokenTimeout, late))
+        self.head().or(self.within(self.timeouts.first_byte, FaultKind::FirstTokenTimeout, late))
     }
 
     /// Until the end of the head, and where a stream was asked for and comes, to its first event or content.
@@ -51,7 +51,7 @@ impl<'a> Patience<'a> {
         match self.streams {
             true => self.within(
                 self.timeouts.first_token,
-                Kind::FirstTokenTimeout,
+                FaultKind::FirstTokenTimeout,
                 "the backend did not answer in time",
             ),
             false => self.response(),
@@ -62,7 +62,7 @@ impl<'a> Patience<'a> {
     pub(super) fn body(&self, event_stream: bool, now: Nanos) -> Option<Limit> {
         let read = Limit {
             at: now.plus(self.timeouts.between_events),
-            kind: Kind::EventTimeout,
+            kind: FaultKind::EventTimeout,
             note: "the backend went silent",
         };
         match event_stream {
@@ -74,15 +74,15 @@ impl<'a> Patience<'a> {
 
     /// The whole of a response that is no stream.
     fn response(&self) -> Limit {
-        self.within(self.timeouts.response, Kind::FirstTokenTimeout, RESPONSE_LATE)
+        self.within(self.timeouts.response, FaultKind::FirstTokenTimeout, RESPONSE_LATE)
     }
 
-    fn within(&self, after: Nanos, kind: Kind, note: &'static str) -> Limit {
+    fn within(&self, after: Nanos, kind: FaultKind, note: &'static str) -> Limit {
         Limit { at: self.sent.plus(after), kind, note }.or(self.exchange())
     }
 
     fn exchange(&self) -> Limit {
-        Limit { at: self.total, kind: Kind::TotalTimeout, note: "the exchange took too long" }
+        Limit { at: self.total, kind: FaultKind::TotalTimeout, note: "the exchange took too long" }
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
         compile(&written, &Process).unwrap_or_else(|bad| panic!("{bad}")).plan.timeouts
     }
 
-    fn seconds(limit: Limit) -> (u64, Kind) {
+    fn seconds(limit: Limit) -> (u64, FaultKind) {
         (limit.at.0 / SECOND, limit.kind)
     }
 
@@ -128,9 +128,9 @@ mod tests {
     #[test]
     fn only_who_asks_for_a_stream_is_bound_by_its_first_token() {
         let timeouts = timeouts("");
-        assert_eq!(seconds(patience(&timeouts, true).first_byte()), (103, Kind::FirstTokenTimeout));
-        assert_eq!(seconds(patience(&timeouts, false).first_byte()), (120, Kind::FirstTokenTimeout));
-        assert_eq!(seconds(patience(&timeouts, false).connect()), (101, Kind::ConnectTimeout));
+        assert_eq!(seconds(patience(&timeouts, true).first_byte()), (103, FaultKind::FirstTokenTimeout));
+        assert_eq!(seconds(patience(&timeouts, false).first_byte()), (120, FaultKind::FirstTokenTimeout));
+        assert_eq!(seconds(patience(&timeouts, false).connect()), (101, FaultKind::ConnectTimeout));
     }
 
     #[test]
@@ -150,11 +150,11 @@ mod tests {
             patience(&timeouts, streams).body(event_stream, Nanos(now * SECOND)).map(seconds)
         };
         for asked in [true, false] {
-            assert_eq!(at(asked, false, 110), Some((115, Kind::EventTimeout)));
-            assert_eq!(at(asked, false, 118), Some((120, Kind::FirstTokenTimeout)));
+            assert_eq!(at(asked, false, 110), Some((115, FaultKind::EventTimeout)));
+            assert_eq!(at(asked, false, 118), Some((120, FaultKind::FirstTokenTimeout)));
         }
         assert_eq!(at(true, true, 101), None, "the first token of a stream that was asked for");
-        assert_eq!(at(false, true, 118), Some((123, Kind::EventTimeout)));
-        assert_eq!(at(false, true, 127), Some((130, Kind::TotalTimeout)));
+        assert_eq!(at(false, true, 118), Some((123, FaultKind::EventTimeout)));
+        assert_eq!(at(false, true, 127), Some((130, FaultKind::TotalTimeout)));
     }
 }

@@ -7,12 +7,12 @@ use crate::clock;
 use crate::dialect::Api;
 use crate::dialect::estimate::{self, Prompt};
 use crate::dialect::request::{self, Peek};
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::plan::Member;
-use crate::policy::auth::Credentials;
-use crate::policy::bucket::Wait;
-use crate::policy::forwarded;
-use crate::policy::origin::{self, PageGrant};
+use crate::policy::auth::credential::Credentials;
+use crate::policy::auth::forwarded;
+use crate::policy::auth::origin::{self, PageGrant};
+use crate::policy::limits::bucket::Wait;
 use crate::units::{KeyId, ModelId, Nanos};
 use crate::wire::coding::{self, BadCoding, ContentCoding};
 use crate::wire::fields::{self, Field};
@@ -22,7 +22,9 @@ use crate::wire::head::RequestHead;
 /// Before the body: refusals here cost no body read.
 pub(super) fn on_head(settle: &mut Settle, head: &RequestHead, bytes: &[u8], api: Api) -> Result<(), Fault> {
     if settle.shard.control.is_shedding() {
-        return Err(Fault::new(Kind::Overloaded, "the gateway is short of memory").retry_after(RETRY_SOON));
+        return Err(
+            Fault::new(FaultKind::Overloaded, "the gateway is short of memory").retry_after(RETRY_SOON)
+        );
     }
     check_page(settle, head, bytes)?;
     authenticate(settle, head, bytes).map_err(|fault| count_failure(settle, fault))?;
@@ -95,7 +97,7 @@ fn check_page(settle: &Settle, head: &RequestHead, bytes: &[u8]) -> Result<(), F
 /// The refusal of a web page that is not listed.
 pub(super) fn foreign_page() -> Fault {
     Fault::new(
-        Kind::OriginForbidden,
+        FaultKind::OriginForbidden,
         "web pages of this Origin may not call the gateway: list it in [cors] origins",
     )
 }
@@ -113,7 +115,7 @@ fn authenticate(settle: &mut Settle, head: &RequestHead, bytes: &[u8]) -> Result
     Ok(())
 }
 
-/// The answer to a key that does not hold: after too many from one address, another one. Keys that hold never come
+/// The response to a key that does not hold: after too many from one address, another one. Keys that hold never come
 /// here, so those of its neighbours behind one address go on.
 #[cold]
 fn count_failure(settle: &Settle, fault: Fault) -> Fault {
@@ -122,8 +124,8 @@ fn count_failure(settle: &Settle, fault: Fault) -> Fault {
         return fault;
     };
     match shard.failures.borrow_mut().take(address, rate, settle.started) {
-        Some(wait) if fault.kind == Kind::KeyInvalid => {
-            Fault::new(Kind::KeysExceeded, "too many requests without a valid API key from this address")
+        Some(wait) if fault.kind == FaultKind::KeyInvalid => {
+            Fault::new(FaultKind::KeysExceeded, "too many requests without a valid API key from this address")
                 .retry_after(wait)
         }
         _ => fault,
@@ -135,10 +137,13 @@ fn check_body_head(shard: &Shard, head: &RequestHead, bytes: &[u8], api: Api) ->
     match head.framing {
         framing::Request::Length(length) if length > shard.plan.limits.body_bytes => {
             let most = shard.plan.limits.body_bytes;
-            Err(Fault::new(Kind::BodyTooLarge, format!("the body has {length} bytes, the limit is {most}")))
+            Err(Fault::new(
+                FaultKind::BodyTooLarge,
+                format!("the body has {length} bytes, the limit is {most}"),
+            ))
         }
         framing::Request::None if api.method() == "POST" && !api.has_id() => {
-            Err(Fault::new(Kind::BodyMalformed, "a JSON body is expected; the request has none"))
+            Err(Fault::new(FaultKind::BodyMalformed, "a JSON body is expected; the request has none"))
         }
         _ => Ok(()),
     }
@@ -154,18 +159,18 @@ pub(super) fn coding(head: &RequestHead, bytes: &[u8]) -> Result<Option<ContentC
 pub(super) fn undecoded(bad: BadCoding, bytes_max: u64) -> Fault {
     match bad {
         BadCoding::Corrupt(why) => {
-            Fault::new(Kind::BodyMalformed, format!("the body cannot be decoded: {why}"))
+            Fault::new(FaultKind::BodyMalformed, format!("the body cannot be decoded: {why}"))
         }
         BadCoding::TooLarge => Fault::new(
-            Kind::BodyTooLarge,
+            FaultKind::BodyTooLarge,
             format!("the decoded body has more than the limit of {bytes_max} bytes"),
         ),
         BadCoding::TooDense => Fault::new(
-            Kind::BodyTooLarge,
+            FaultKind::BodyTooLarge,
             format!("the body grows more than {} times when it is decoded", coding::RATIO_MAX),
         ),
         BadCoding::Unknown => Fault::new(
-            Kind::MediaUnsupported,
+            FaultKind::MediaUnsupported,
             "content-encoding: one of zstd, gzip and deflate is read, or no coding at all",
         ),
     }
@@ -179,7 +184,7 @@ fn enter(settle: &mut Settle) -> Result<(), Fault> {
         settle.hold_slot(key);
         return Ok(());
     }
-    Err(Fault::new(Kind::InFlightExceeded, format!("this key may have {most} requests in flight"))
+    Err(Fault::new(FaultKind::InFlightExceeded, format!("this key may have {most} requests in flight"))
         .retry_after(RETRY_SOON))
 }
 
@@ -192,7 +197,7 @@ fn take_request(settle: &mut Settle) -> Result<(), Fault> {
             settle.requests_room = Some(room);
             Ok(())
         }
-        Err(wait) => Err(exceeded(wait, Kind::RequestsExceeded, rate.per_minute, "requests")),
+        Err(wait) => Err(exceeded(wait, FaultKind::RequestsExceeded, rate.per_minute, "requests")),
     }
 }
 
@@ -205,12 +210,12 @@ fn find_model(settle: &mut Settle, name: &str) -> Result<ModelId, Fault> {
     if may_use(&settle.shard, settle.record.key, model) {
         return Ok(model);
     }
-    Err(Fault::new(Kind::ModelForbidden, format!("this key may not use the model '{}'", shown(name))))
+    Err(Fault::new(FaultKind::ModelForbidden, format!("this key may not use the model '{}'", shown(name))))
 }
 
 /// The refusal of a name that no model has.
 pub(super) fn unknown_model(name: &str) -> Fault {
-    Fault::new(Kind::ModelUnknown, format!("the model '{}' does not exist here", shown(name)))
+    Fault::new(FaultKind::ModelUnknown, format!("the model '{}' does not exist here", shown(name)))
 }
 
 /// A client's own words, short enough to be said back.
@@ -229,7 +234,7 @@ fn reserve_tokens(settle: &mut Settle, peek: &Peek, prompt: Prompt) -> Result<()
     let Some(rate) = plan.key(key).tokens else { return Ok(()) };
     if prompt.text > rate.burst {
         return Err(Fault::new(
-            Kind::TokensNeverFit,
+            FaultKind::TokensNeverFit,
             format!(
                 "the text of the request is about {} tokens, more than this key's limit of {}",
                 prompt.text, rate.burst
@@ -246,11 +251,11 @@ fn reserve_tokens(settle: &mut Settle, peek: &Peek, prompt: Prompt) -> Result<()
             settle.hold_tokens(cost);
             Ok(())
         }
-        Err(wait) => Err(exceeded(wait, Kind::TokensExceeded, rate.per_minute, "tokens")),
+        Err(wait) => Err(exceeded(wait, FaultKind::TokensExceeded, rate.per_minute, "tokens")),
     }
 }
 
-fn exceeded(wait: Wait, kind: Kind, per_minute: u64, what: &str) -> Fault {
+fn exceeded(wait: Wait, kind: FaultKind, per_minute: u64, what: &str) -> Fault {
     let fault = Fault::new(kind, format!("the limit of {per_minute} {what} per minute is used up"));
     match wait {
         Wait::For(wait) => fault.retry_after(wait),

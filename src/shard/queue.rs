@@ -12,7 +12,7 @@ use std::task::{Poll, Waker};
 
 use super::{Core, Shard};
 use crate::observe::Counter;
-use crate::policy::queue::FairQueue;
+use crate::policy::routing::queue::FairQueue;
 use crate::units::{KeyId, ModelId};
 
 /// The queues of one shard.

@@ -5,9 +5,9 @@ use super::phases;
 use super::settle::Settle;
 use crate::dialect::request::Peek;
 use crate::dialect::{Api, route};
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::plan::Model;
-use crate::policy::ids::Maker;
+use crate::policy::auth::ids::Maker;
 use crate::units::{BackendId, KeyId, ModelId};
 use crate::wire::head::RequestHead;
 use crate::wire::json;
@@ -109,7 +109,7 @@ fn made_by(shard: &Shard, model: &Model, api: Api, maker: Maker) -> Option<Backe
 fn unknown(id: &str) -> Fault {
     let shown = phases::shown(id);
     Fault::new(
-        Kind::ResponseUnknown,
+        FaultKind::ResponseUnknown,
         format!("the response '{shown}' is not known to a backend of this model"),
     )
 }

@@ -1,47 +1,47 @@
-//! From the opening of an answer to its last byte: read, decode in place, look, write, until both sides are done.
+//! From the opening of a response to its last byte: read, decode in place, inspect, write, until both sides are done.
 //!
-//! Per read there is one write. A read's payload is moved together in its block (no move for the usual paced event),
-//! looked into where it lies, and written from the same block under a chunk size of our own. That the client always
+//! Per read there is one write. A read's payload is moved together in its buffer (no move for the usual paced event),
+//! looked into where it lies, and written from the same buffer under a chunk size of our own. That the client always
 //! holds whole chunks, and of a stream whole events, is what makes an error record possible at any time: passing the
 //! backend's chunk framing through would leave us owing it bytes. The tail of an event that was cut by a read waits
 //! for its rest; it could not be used by the client before.
 
-mod blocks;
+mod buffers;
 
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
-use super::answer::Answer;
 use super::connection::Client;
 use super::decode::Decoded;
 use super::exchange::{Asked, Next, Opened};
-use super::look::Look;
+use super::inspect::Inspector;
 use super::patience::RESPONSE_LATE;
 use super::rename;
 use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
+use super::response::Response;
 use super::settle::Settle;
 use super::watch::Interrupt;
 use crate::clock;
 use crate::dialect::stream::{self, Meter};
 use crate::dialect::{Api, refusal};
-use crate::error::{Fault, Kind};
-use crate::net::blocks::Block;
+use crate::error::{Fault, FaultKind};
+use crate::net::buffers::Buffer;
 use crate::net::stream::Outcome;
 use crate::observe::counters::Counter;
-use crate::policy::failure_state::{Probes, Report};
+use crate::policy::routing::failure_state::{Probes, Report};
 use crate::units::{ModelId, Nanos};
 use crate::wire::framing;
 use crate::wire::head::Version;
-use blocks::{HEADROOM, LARGE_FROM, empty_block, held_block, ready};
+use buffers::{HEADROOM, LARGE_FROM, empty_buffer, held_buffer, ready};
 
-/// An answer on its way to the client. Polled by hand, and laid out in the order of heat: this is where a stream spends
-/// its life, and each event finds the caches cold. One takes the end of `look`, what follows it, and the answer's front.
+/// A response on its way to the client. Polled by hand, and laid out in the order of heat: this is where a stream spends
+/// its life, and each event finds the caches cold. One takes the end of `inspect`, what follows it, and the response's front.
 #[repr(C)]
 pub(super) struct Relay<'a> {
-    look: Look,
+    inspector: Inspector,
     turn: Turn,
-    /// After this write the answer is over.
+    /// After this write the response is over.
     last: bool,
     /// The chunked coding is broken, or a stream ended before its response: what was written is all there is.
     is_broken: bool,
@@ -53,8 +53,8 @@ pub(super) struct Relay<'a> {
     framing: Framing,
     /// Where the next read will append.
     from: usize,
-    /// The block of the next read, if it is not the one being written.
-    next: Option<Block>,
+    /// The buffer of the next read, if it is not the one being written.
+    next: Option<Buffer>,
     /// Bytes read from the backend, and written to the client, head and framing included.
     read_bytes: u64,
     written_bytes: u64,
@@ -65,7 +65,7 @@ pub(super) struct Relay<'a> {
     /// How long the backend may stay silent after the next heartbeat; zero if none comes before it is too long.
     patience: Nanos,
     write_stall: Nanos,
-    answer: &'a mut Answer,
+    response: &'a mut Response,
     settle: &'a mut Settle,
     asked: Asked,
 }
@@ -79,7 +79,7 @@ enum Turn {
     Heartbeat,
 }
 
-/// Why an answer did not get to its end.
+/// Why a response did not get to its end.
 enum Broken {
     Client(Interrupt),
     Backend(Fault),
@@ -87,7 +87,7 @@ enum Broken {
 
 impl<'a> Relay<'a> {
     pub(super) fn new(client: &Client, settle: &'a mut Settle, opened: Opened<'a>) -> Self {
-        let Opened { asked, choices, answer, begun } = opened;
+        let Opened { asked, choices, response, begun } = opened;
         let plan = &client.shard.plan;
         let timeouts =
             |model: Option<ModelId>| model.map_or(&plan.timeouts, |model| &plan.model(model).timeouts);
@@ -96,21 +96,21 @@ impl<'a> Relay<'a> {
         let own = timeouts(record.model);
         let between = own.between_events;
         let api = asked.api.unwrap_or(Api::Chat);
-        let is_stream = answer.head.event_stream;
+        let is_stream = response.head.event_stream;
         if is_stream {
             settle.streams();
         }
-        let whole = if is_stream { Nanos::NEVER } else { answer.sent.plus(own.response) };
-        let look = match answer.is_coded() {
-            true => Look::coded(api),
+        let whole = if is_stream { Nanos::NEVER } else { response.sent.plus(own.response) };
+        let inspector = match response.is_coded() {
+            true => Inspector::coded(api),
             false if is_stream => {
-                let meter = Meter::new(api, choices, answer.asks_usage);
-                let renames = settle.renames && answer.translation.is_none();
-                Look::events(api, meter, plan.limits.event_bytes, renames)
+                let meter = Meter::new(api, choices, response.asks_usage);
+                let renames = settle.renames && response.translation.is_none();
+                Inspector::events(api, meter, plan.limits.event_bytes, renames)
             }
-            false => Look::body(api),
+            false => Inspector::body(api),
         };
-        let framing = match (answer.head.framing, is_stream, asked.version) {
+        let framing = match (response.head.framing, is_stream, asked.version) {
             _ if let Some(begun) = begun => begun.framing,
             (framing::Response::None, ..) => Framing::None,
             (framing::Response::Length(length), false, _) => Framing::Length(length),
@@ -121,7 +121,7 @@ impl<'a> Relay<'a> {
             Some(begun) => begun.keep_alive,
             None => asked.keep_alive && framing != Framing::Close && !client.shard.is_draining(),
         };
-        settle.record.status = answer.head.status;
+        settle.record.status = response.head.status;
         Self {
             turn: Turn::Write,
             last: false,
@@ -142,14 +142,14 @@ impl<'a> Relay<'a> {
             read_bytes: 0,
             written_bytes: begun.map_or(0, |begun| begun.bytes),
             headless: begun.is_some(),
-            look,
-            answer,
+            inspector,
+            response,
             settle,
             asked,
         }
     }
 
-    /// Relays the answer to its last byte. `Err`: it did not get there, and this becomes of the client's connection.
+    /// Relays the response to its last byte. `Err`: it did not get there, and this becomes of the client's connection.
     pub(super) async fn run(&mut self, client: &mut Client) -> Result<(), Next> {
         self.open(client);
         match poll_fn(|context| self.poll(client, context)).await {
@@ -162,7 +162,7 @@ impl<'a> Relay<'a> {
     fn poll(&mut self, client: &mut Client, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
             match self.turn {
-                Turn::Read => match self.answer.connection.reader.poll_filled(context) {
+                Turn::Read => match self.response.connection.reader.poll_filled(context) {
                     Poll::Ready(filled) => {
                         if let Err(broken) = self.received(client, filled) {
                             return Poll::Ready(Err(broken));
@@ -177,19 +177,19 @@ impl<'a> Relay<'a> {
                     },
                 },
                 Turn::Write | Turn::Heartbeat => match client.writer.poll_sent(context) {
-                    Poll::Ready((Ok(()), block)) if self.turn == Turn::Heartbeat => {
-                        client.shard.blocks.put(block);
+                    Poll::Ready((Ok(()), buffer)) if self.turn == Turn::Heartbeat => {
+                        client.shard.buffers.put(buffer);
                         self.wait(client, self.patience);
                     }
-                    Poll::Ready((Ok(()), block)) => {
+                    Poll::Ready((Ok(()), buffer)) => {
                         if self.is_broken {
-                            return Poll::Ready(Err(cut(self.answer.decoded.broken_note())));
+                            return Poll::Ready(Err(cut(self.response.decoded.broken_note())));
                         }
                         if self.last {
-                            client.shard.blocks.put(block);
+                            client.shard.buffers.put(buffer);
                             return Poll::Ready(Ok(()));
                         }
-                        self.read_on(client, block);
+                        self.read_on(client, buffer);
                     }
                     Poll::Ready((Err(_), _)) => {
                         return Poll::Ready(Err(Broken::Client(Interrupt::ClientGone)));
@@ -205,49 +205,50 @@ impl<'a> Relay<'a> {
 
     /// Starts to write the head with whatever payload came with it.
     fn open(&mut self, client: &mut Client) {
-        let mut block = std::mem::take(&mut self.answer.block);
-        rename::events(self.settle, &self.look, self.answer, &mut block, self.answer.head.len);
-        let ended = self.answer.decoded.ended;
-        let found = self.look.take(&mut block, self.answer.head.len, ended);
-        self.is_broken = ended && self.look.is_cut();
+        let mut buffer = std::mem::take(&mut self.response.buffer);
+        rename::events(self.settle, &self.inspector, self.response, &mut buffer, self.response.head.len);
+        let ended = self.response.decoded.ended;
+        let found = self.inspector.take(&mut buffer, self.response.head.len, ended);
+        self.is_broken = ended && self.inspector.is_cut();
         let ended = ended && !self.is_broken;
         self.first(client, found.first_token);
         let now = clock::now();
         if ended {
             self.release(now);
         }
-        let ours = now.since(self.answer.answered);
+        let ours = now.since(self.response.answered);
         self.settle.record.overhead = self.settle.record.overhead.plus(ours);
 
-        let mut out = client.shard.blocks.with_room(HEAD_ROOM + block.len());
-        let (asked, head) = (&self.asked, &self.answer.head);
+        let mut out = client.shard.buffers.with_room(HEAD_ROOM + buffer.len());
+        let (asked, head) = (&self.asked, &self.response.head);
         if !self.headless {
-            respond::answer_head(&mut out, self.settle, asked, head, &block, self.framing, self.keep_alive);
+            let (framing, keep) = (self.framing, self.keep_alive);
+            respond::response_head(&mut out, self.settle, asked, head, &buffer, framing, keep);
         }
         let bytes: usize = found.pieces.iter().map(|piece| piece.len()).sum();
         if self.framing == Framing::Chunked && bytes > 0 {
             out.extend_from_slice(chunk_size(bytes, &mut [0; SIZE_BYTES]));
         }
         for piece in found.pieces {
-            out.extend_from_slice(piece.of(&block));
+            out.extend_from_slice(piece.of(&buffer));
         }
         self.close_chunk(&mut out, bytes > 0, ended);
         self.last = ended;
         if !ended {
-            let held = (!found.held.is_empty()).then(|| held_block(client, found.held.of(&block)));
-            self.next = Some(held.unwrap_or_else(|| empty_block(client, block.len())));
+            let held = (!found.held.is_empty()).then(|| held_buffer(client, found.held.of(&buffer)));
+            self.next = Some(held.unwrap_or_else(|| empty_buffer(client, buffer.len())));
         }
-        client.shard.blocks.put(block);
+        client.shard.buffers.put(buffer);
         self.write(client, out, 0);
     }
 
     /// Takes what a read brought, and starts to write what of it is for the client.
-    fn received(&mut self, client: &mut Client, (read, mut block): Outcome<usize>) -> Result<(), Broken> {
-        self.decode(read, &mut block)?;
-        rename::events(self.settle, &self.look, self.answer, &mut block, HEADROOM);
-        let ended = self.answer.decoded.ended;
-        let found = self.look.take(&mut block, HEADROOM, ended);
-        self.is_broken |= ended && self.look.is_cut();
+    fn received(&mut self, client: &mut Client, (read, mut buffer): Outcome<usize>) -> Result<(), Broken> {
+        self.decode(read, &mut buffer)?;
+        rename::events(self.settle, &self.inspector, self.response, &mut buffer, HEADROOM);
+        let ended = self.response.decoded.ended;
+        let found = self.inspector.take(&mut buffer, HEADROOM, ended);
+        self.is_broken |= ended && self.inspector.is_cut();
         let ended = ended && !self.is_broken;
         self.last = ended;
         self.first(client, found.first_token);
@@ -255,85 +256,85 @@ impl<'a> Relay<'a> {
             self.release(clock::now());
         }
         if !found.held.is_empty() {
-            self.next = Some(held_block(client, found.held.of(&block)));
+            self.next = Some(held_buffer(client, found.held.of(&buffer)));
         }
         let [first, second] = found.pieces;
         if !second.is_empty() {
-            block.copy_within(second.start..second.end, first.end); // closes the gap of a dropped event
+            buffer.copy_within(second.start..second.end, first.end); // closes the gap of a dropped event
         }
-        block.truncate(first.end + second.len());
-        let bytes = block.len() - HEADROOM;
+        buffer.truncate(first.end + second.len());
+        let bytes = buffer.len() - HEADROOM;
         let mut start = HEADROOM;
         if self.framing == Framing::Chunked && bytes > 0 {
             let mut digits = [0; SIZE_BYTES];
             let size = chunk_size(bytes, &mut digits);
             start -= size.len();
-            block[start..HEADROOM].copy_from_slice(size);
+            buffer[start..HEADROOM].copy_from_slice(size);
         }
-        self.close_chunk(&mut block, bytes > 0, ended);
-        self.write(client, block, start);
+        self.close_chunk(&mut buffer, bytes > 0, ended);
+        self.write(client, buffer, start);
         Ok(())
     }
 
-    /// Turns what a read brought into payload. What came before a broken chunk is the client's; then the answer ends
+    /// Turns what a read brought into payload. What came before a broken chunk is the client's; then the response ends
     /// as cut.
-    fn decode(&mut self, read: io::Result<usize>, block: &mut Block) -> Result<(), Broken> {
+    fn decode(&mut self, read: io::Result<usize>, buffer: &mut Buffer) -> Result<(), Broken> {
         let decoded = match read {
             Ok(bytes @ 1..) => {
                 self.read_bytes += bytes as u64;
-                self.answer.decode.step(block, self.from)
+                self.response.decode.step(buffer, self.from)
             }
-            Ok(0) if self.answer.decode.ends_by_close() && self.may_end(block) => {
+            Ok(0) if self.response.decode.ends_by_close() && self.may_end(buffer) => {
                 Ok(Decoded { ended: true, extra: true })
             }
-            _ => return Err(cut("the backend closed the connection in the middle of its answer")),
+            _ => return Err(cut("the backend closed the connection in the middle of its response")),
         };
         self.is_broken = decoded.is_err();
-        self.answer.decoded = decoded.unwrap_or(Decoded { ended: false, extra: true });
-        match &mut self.answer.translation {
+        self.response.decoded = decoded.unwrap_or(Decoded { ended: false, extra: true });
+        match &mut self.response.translation {
             Some(translation) => {
-                let ended = self.answer.decoded.ended;
-                translation.records(block, HEADROOM, ended).map_err(Broken::Backend)
+                let ended = self.response.decoded.ended;
+                translation.records(buffer, HEADROOM, ended).map_err(Broken::Backend)
             }
             None => Ok(()),
         }
     }
 
     /// Whether a body that ends by a close may end here.
-    fn may_end(&self, block: &[u8]) -> bool {
-        match &self.answer.translation {
+    fn may_end(&self, buffer: &[u8]) -> bool {
+        match &self.response.translation {
             Some(translation) => translation.may_end(),
-            None => self.look.may_end(&block[HEADROOM..]),
+            None => self.inspector.may_end(&buffer[HEADROOM..]),
         }
     }
 
-    /// Starts to write `block` from `start` on. An empty write is done at its first poll.
-    fn write(&mut self, client: &mut Client, block: Block, start: usize) {
-        let end = block.len();
+    /// Starts to write `buffer` from `start` on. An empty write is done at its first poll.
+    fn write(&mut self, client: &mut Client, buffer: Buffer, start: usize) {
+        let end = buffer.len();
         self.written_bytes += (end - start) as u64;
         client.deadline.set(self.write_stall);
-        client.writer.start(block, start..end);
+        client.writer.start(buffer, start..end);
         self.turn = Turn::Write;
     }
 
-    /// Arms the next read: with the tail of an event if one was held, else with the block that was written.
-    fn read_on(&mut self, client: &mut Client, written: Block) {
-        let blocks = &client.shard.blocks;
-        let block = match self.next.take() {
+    /// Arms the next read: with the tail of an event if one was held, else with the buffer that was written.
+    fn read_on(&mut self, client: &mut Client, written: Buffer) {
+        let buffers = &client.shard.buffers;
+        let buffer = match self.next.take() {
             Some(next) => {
-                blocks.put(written);
+                buffers.put(written);
                 next
             }
-            // A stream that comes in drops gives its large block back; one that comes in gulps gets one.
-            None if blocks.is_large(&written) == (written.len() > LARGE_FROM) => ready(written),
+            // A stream that comes in drops gives its large buffer back; one that comes in gulps gets one.
+            None if buffers.is_large(&written) == (written.len() > LARGE_FROM) => ready(written),
             None => {
-                let block = empty_block(client, written.len());
-                blocks.put(written);
-                block
+                let buffer = empty_buffer(client, written.len());
+                buffers.put(written);
+                buffer
             }
         };
-        self.from = block.len();
-        self.answer.connection.reader.arm(block);
+        self.from = buffer.len();
+        self.response.connection.reader.arm(buffer);
         self.wait(client, self.between);
     }
 
@@ -353,14 +354,14 @@ impl<'a> Relay<'a> {
         if self.patience == Nanos(0) {
             return false;
         }
-        if !self.look.is_between_events() {
+        if !self.inspector.is_between_events() {
             self.wait(client, self.patience);
             return true;
         }
-        let (mut beat, mut out) = (client.shard.blocks.small(), client.shard.blocks.small());
-        self.look.heartbeat(&mut beat);
+        let (mut beat, mut out) = (client.shard.buffers.small(), client.shard.buffers.small());
+        self.inspector.heartbeat(&mut beat);
         respond::piece(&mut out, self.framing, &beat);
-        client.shard.blocks.put(beat);
+        client.shard.buffers.put(beat);
         client.shard.numbers.inc(Counter::Heartbeats);
         self.write(client, out, 0);
         self.turn = Turn::Heartbeat;
@@ -369,14 +370,14 @@ impl<'a> Relay<'a> {
 
     /// Notes the first token: the prompt is prefilled, and this is how long it took.
     fn first(&mut self, client: &Client, first_token: bool) {
-        let answer = &mut self.answer;
-        if !first_token || !answer.lease.first_token() || !self.settle.record.stream {
+        let response = &mut self.response;
+        if !first_token || !response.lease.first_token() || !self.settle.record.stream {
             return;
         }
         let now = clock::now();
         self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
-        let ratio = now.since(answer.sent).seconds() / answer.expected_seconds;
-        client.shard.plan.cells.deployment(answer.deployment).ewma.observe(ratio as f32, now);
+        let ratio = now.since(response.sent).seconds() / response.expected_seconds;
+        client.shard.plan.cells.deployment(response.deployment).ewma.observe(ratio as f32, now);
     }
 
     /// The last bytes are about to go out: what the exchange held of the key's limits goes first.
@@ -386,14 +387,14 @@ impl<'a> Relay<'a> {
     }
 
     /// Ends a chunk, and after the last one the body. A finished stream whose server sends no `[DONE]` gets one.
-    fn close_chunk(&self, out: &mut Block, open: bool, ended: bool) {
+    fn close_chunk(&self, out: &mut Buffer, open: bool, ended: bool) {
         if self.framing == Framing::Chunked && open {
             out.extend_from_slice(b"\r\n");
         }
         if !ended {
             return;
         }
-        if let Some(event) = self.look.missing_end() {
+        if let Some(event) = self.inspector.missing_end() {
             if self.framing == Framing::Chunked {
                 out.extend_from_slice(chunk_size(event.len(), &mut [0; SIZE_BYTES]));
             }
@@ -412,25 +413,25 @@ impl<'a> Relay<'a> {
             return Broken::Client(interrupt);
         }
         Broken::Backend(interrupt.fault(|| match client.deadline.at() >= self.total {
-            true if self.is_response_late => Fault::new(Kind::FirstTokenTimeout, RESPONSE_LATE),
-            true => Fault::new(Kind::TotalTimeout, "the answer took too long"),
-            false => Fault::new(Kind::EventTimeout, "the backend went silent"),
+            true if self.is_response_late => Fault::new(FaultKind::FirstTokenTimeout, RESPONSE_LATE),
+            true => Fault::new(FaultKind::TotalTimeout, "the response took too long"),
+            false => Fault::new(FaultKind::EventTimeout, "the backend went silent"),
         }))
     }
 
     /// Both sides are done: the true usage is known.
     pub(super) fn ended(&mut self) -> Next {
         self.count();
-        self.answer.lease.first_token();
-        let status = self.answer.head.status;
-        match self.look.errored() {
-            true => self.settle.failed(Kind::BackendFailed, status),
+        self.response.lease.first_token();
+        let status = self.response.head.status;
+        match self.inspector.errored() {
+            true => self.settle.failed(FaultKind::BackendFailed, status),
             false => self.settle.done(status),
         }
         if self.keep_alive { Next::Head } else { Next::Finish }
     }
 
-    /// The answer does not get to its end: the client must be able to tell, and pays for what it got.
+    /// The response does not get to its end: the client must be able to tell, and pays for what it got.
     async fn broken(&mut self, client: &mut Client, broken: Broken) -> Next {
         self.count();
         self.see_usage();
@@ -444,19 +445,19 @@ impl<'a> Relay<'a> {
         };
         self.settle.failed(fault.kind, status);
         // A body that ended as its transport should, without saying why, is a habit of the server: it works.
-        if !self.answer.decoded.ended {
-            let state = client.shard.plan.failure_state(self.answer.deployment, self.answer.alone);
+        if !self.response.decoded.ended {
+            let state = client.shard.plan.failure_state(self.response.deployment, self.response.alone);
             let report = Report { kind: fault.kind, asked: None, connected: true };
             state.report(report, Probes::default(), clock::now(), client.shard.random());
         }
-        let Some(sequence) = self.look.next_sequence() else {
+        let Some(sequence) = self.inspector.next_sequence() else {
             // No proper end exists: leave the body short, or where only the close ends it, break the connection.
             client.writer.reset_on_close();
             return Next::Close;
         };
         let api = self.asked.api.unwrap_or(Api::Chat);
         let id = self.settle.record.request_id;
-        let mut record = client.shard.blocks.large();
+        let mut record = client.shard.buffers.large();
         refusal::in_stream(api, &fault, id.as_bytes(), sequence, &mut record);
         let next = if self.keep_alive { Next::Head } else { Next::Finish };
         respond::last_record(client, self.settle, self.framing, &record, next).await
@@ -464,31 +465,31 @@ impl<'a> Relay<'a> {
 
     /// Takes over what was counted on the way.
     fn count(&mut self) {
-        self.settle.record.answer_bytes = self.written_bytes;
+        self.settle.record.response_bytes = self.written_bytes;
         let numbers = &self.settle.shard.numbers;
         numbers.add(Counter::BytesFromBackends, self.read_bytes);
         numbers.add(Counter::BytesToClients, self.written_bytes);
-        numbers.add(Counter::EventsRelayed, self.look.event_count());
-        numbers.add(Counter::EventsInPieces, self.look.pieces_count());
+        numbers.add(Counter::EventsRelayed, self.inspector.event_count());
+        numbers.add(Counter::EventsInPieces, self.inspector.pieces_count());
     }
 
-    /// Hands what the answer has used so far to the settlement.
+    /// Hands what the response has used so far to the settlement.
     fn see_usage(&mut self) {
         // Who fetches a response is told what it has cost, and not charged once more for each look.
         if self.asked.api.is_some_and(Api::has_id) {
             return;
         }
-        if let Some(usage) = self.look.usage() {
+        if let Some(usage) = self.inspector.usage() {
             self.settle.usage = *usage;
         }
-        if self.answer.head.status < 300 {
-            self.settle.output_estimate = self.look.output_estimate();
+        if self.response.head.status < 300 {
+            self.settle.output_estimate = self.inspector.output_estimate();
         }
     }
 }
 
 fn cut(note: &'static str) -> Broken {
-    Broken::Backend(Fault::new(Kind::BackendCut, note))
+    Broken::Backend(Fault::new(FaultKind::BackendCut, note))
 }
 
 /// Our head fits beside the backend's.

@@ -1,20 +1,20 @@
-//! Ids of responses on their way to a client: the backend's own become those that lead back to it (`policy::ids`).
+//! Ids of responses on their way to a client: the backend's own become those that lead back to it (`policy::auth::ids`).
 //!
 //! Only where a model has several backends to make them. A stream is searched for the few events that say one; they are
 //! written anew, everything else stays as it is. Of an event that is too long to be held, the beginning is looked into.
 
-use super::answer::Answer;
-use super::look::Look;
+use super::inspect::Inspector;
 use super::refer;
+use super::response::Response;
 use super::settle::Settle;
 use crate::dialect::response_ids;
-use crate::net::blocks::Block;
+use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
 use crate::units::{BackendId, Span};
 use crate::wire::{json, sse};
 
 /// Appends a whole response with its ids renamed; `false`, and nothing, if there is none to rename.
-pub(super) fn body(settle: &Settle, backend: BackendId, body: &[u8], out: &mut Block) -> bool {
+pub(super) fn body(settle: &Settle, backend: BackendId, body: &[u8], out: &mut Buffer) -> bool {
     let found = response_ids::in_body(body);
     let renamed = found.as_slice().iter().filter_map(|span| rename(settle, backend, body, *span)).collect();
     splice(body, renamed, out)
@@ -22,36 +22,48 @@ pub(super) fn body(settle: &Settle, backend: BackendId, body: &[u8], out: &mut B
 
 /// Renames the ids in what has come of a stream, behind `start`: in whole events, and in what will be passed on of others.
 #[inline]
-pub(super) fn events(settle: &Settle, look: &Look, answer: &Answer, block: &mut Block, start: usize) {
-    if look.renames {
-        rename_events(settle, look, answer, block, start);
+pub(super) fn events(
+    settle: &Settle,
+    inspector: &Inspector,
+    response: &Response,
+    buffer: &mut Buffer,
+    start: usize,
+) {
+    if inspector.renames {
+        rename_events(settle, inspector, response, buffer, start);
     }
 }
 
-fn rename_events(settle: &Settle, look: &Look, answer: &Answer, block: &mut Block, start: usize) {
-    let payload = &block[start..];
+fn rename_events(
+    settle: &Settle,
+    inspector: &Inspector,
+    response: &Response,
+    buffer: &mut Buffer,
+    start: usize,
+) {
+    let payload = &buffer[start..];
     let mut at = 0;
-    if look.is_mid_event() {
+    if inspector.is_mid_event() {
         let Some(end) = sse::next_boundary(payload, 0) else { return };
         at = end;
     }
     let boundary = at + sse::last_boundary(&payload[at..]);
-    let is_passed = answer.decoded.ended || payload.len() - boundary > look.event_bytes_max();
+    let is_passed = response.decoded.ended || payload.len() - boundary > inspector.event_bytes_max();
     let payload = if is_passed { payload } else { &payload[..boundary] };
     let mut renamed = Vec::new();
     while let Some(event) = response_ids::next_event(payload, at) {
         for span in response_ids::in_event(event.of(payload)).as_slice() {
             let span = span.shifted(start + event.start);
-            renamed.extend(rename(settle, answer.lease.backend(), block, span));
+            renamed.extend(rename(settle, response.lease.backend(), buffer, span));
         }
         at = event.end;
     }
     if renamed.is_empty() {
         return;
     }
-    let mut out = settle.shard.blocks.with_room(block.len() + renamed.len() * 256);
-    splice(block, renamed, &mut out);
-    settle.shard.blocks.put(std::mem::replace(block, out));
+    let mut out = settle.shard.buffers.with_room(buffer.len() + renamed.len() * 256);
+    splice(buffer, renamed, &mut out);
+    settle.shard.buffers.put(std::mem::replace(buffer, out));
 }
 
 /// The string to stand in the place of an id.
@@ -68,7 +80,7 @@ fn rename(settle: &Settle, backend: BackendId, bytes: &[u8], span: Span) -> Opti
     Some((span, text))
 }
 
-fn splice(bytes: &[u8], renamed: Vec<(Span, Vec<u8>)>, out: &mut Block) -> bool {
+fn splice(bytes: &[u8], renamed: Vec<(Span, Vec<u8>)>, out: &mut Buffer) -> bool {
     let edits: Vec<(Span, &[u8])> = renamed.iter().map(|(span, text)| (*span, text.as_slice())).collect();
     if !edits.is_empty() {
         json::splice(out, bytes, &edits);

@@ -1,4 +1,4 @@
-//! What we say to a client in our own words: heads of answers, refusals, local answers.
+//! What we say to a client in our own words: heads of responses, refusals, local answers.
 
 use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,18 +10,18 @@ use super::settle::Settle;
 use super::watch::Interrupt;
 use crate::clock;
 use crate::dialect::{Dialect, refusal};
-use crate::error::{Fault, Kind};
-use crate::net::blocks::Block;
+use crate::error::{Fault, FaultKind};
+use crate::net::buffers::Buffer;
 use crate::observe::Counter;
-use crate::policy::bucket::{Rate, Room};
-use crate::policy::origin::{PageGrant, Pages};
+use crate::policy::auth::origin::{PageGrant, Pages};
+use crate::policy::limits::bucket::{Rate, Room};
 use crate::wire::fields::{self, Field};
 use crate::wire::head::{RequestHead, ResponseHead, Version};
 
 /// Length of an IMF-fixdate (RFC 9110 section 5.6.7).
 pub(super) const DATE_BYTES: usize = 29;
 
-/// How the body of an answer travels to the client.
+/// How the body of a response travels to the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Framing {
     /// Exactly this many bytes.
@@ -43,13 +43,13 @@ pub(super) fn date(unix_ms: u64) -> [u8; DATE_BYTES] {
 }
 
 /// Pushes a decimal number.
-pub(super) fn number(out: &mut Block, value: u64) {
+pub(super) fn number(out: &mut Buffer, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// Pushes the head of a backend's answer as the client gets it: the backend's end-to-end lines, then our own.
-pub(super) fn answer_head(
-    out: &mut Block,
+/// Pushes the head of a backend's response as the client gets it: the backend's end-to-end lines, then our own.
+pub(super) fn response_head(
+    out: &mut Buffer,
     settle: &Settle,
     asked: &Asked,
     head: &ResponseHead,
@@ -74,11 +74,11 @@ pub(super) fn answer_head(
     framing_lines(out, asked.version, framing, keep_alive);
 }
 
-/// The backend's own ids of the answer, under a name that is not ours.
-fn backend_ids(out: &mut Block, lines: &[u8]) {
+/// The backend's own ids of the response, under a name that is not ours.
+fn backend_ids(out: &mut Buffer, lines: &[u8]) {
     for line in fields::lines(lines) {
         if let Field::XRequestId | Field::RequestId = fields::classify(line.name) {
-            out.extend_from_slice(b"x-upstream-request-id: ");
+            out.extend_from_slice(b"x-backend-request-id: ");
             out.extend_from_slice(line.value);
             out.extend_from_slice(b"\r\n");
         }
@@ -87,7 +87,7 @@ fn backend_ids(out: &mut Block, lines: &[u8]) {
 
 /// Pushes the head of a stream that no backend has answered yet. `lines`: what [`identity_lines`] pushed.
 pub(super) fn early_head(
-    out: &mut Block,
+    out: &mut Buffer,
     shard: &Shard,
     lines: &[u8],
     version: Version,
@@ -102,7 +102,7 @@ pub(super) fn early_head(
 }
 
 /// Pushes whole records of our own into a stream.
-pub(super) fn piece(out: &mut Block, framing: Framing, records: &[u8]) {
+pub(super) fn piece(out: &mut Buffer, framing: Framing, records: &[u8]) {
     if framing == Framing::Chunked {
         out.extend_from_slice(chunk_size(records.len(), &mut [0; SIZE_BYTES]));
     }
@@ -121,17 +121,17 @@ pub(super) async fn last_record(
     record: &[u8],
     next: Next,
 ) -> Next {
-    let mut out = client.shard.blocks.large();
+    let mut out = client.shard.buffers.large();
     piece(&mut out, framing, record);
     if framing == Framing::Chunked {
         out.extend_from_slice(b"0\r\n\r\n");
     }
     let end = out.len();
     settle.release(clock::now());
-    settle.record.answer_bytes += end as u64;
+    settle.record.response_bytes += end as u64;
     match client.write(out, 0..end).await {
         Ok(out) => {
-            client.shard.blocks.put(out);
+            client.shard.buffers.put(out);
             next
         }
         Err(_) => Next::Close,
@@ -144,11 +144,11 @@ pub(super) async fn local(
     settle: &mut Settle,
     asked: &Asked,
     status: u16,
-    body: Block,
+    body: Buffer,
 ) -> Next {
     settle.done(status);
     let keep_alive = asked.keep_alive && !client.shard.is_draining();
-    let mut out = client.shard.blocks.with_room(HEAD_ROOM + body.len());
+    let mut out = client.shard.buffers.with_room(HEAD_ROOM + body.len());
     status_line(&mut out, status);
     out.extend_from_slice(b"content-type: application/json\r\n");
     date_line(&mut out, &settle.shard);
@@ -157,7 +157,7 @@ pub(super) async fn local(
     if !asked.head_only {
         out.extend_from_slice(&body);
     }
-    client.shard.blocks.put(body); // a slow reader holds one of them, not both
+    client.shard.buffers.put(body); // a slow reader holds one of them, not both
     send(client, settle, out, if keep_alive { Next::Head } else { Next::Finish }).await
 }
 
@@ -170,7 +170,7 @@ pub(super) async fn preflight(
 ) -> Next {
     settle.done(204);
     let keep_alive = asked.keep_alive && !client.shard.is_draining();
-    let mut out = client.shard.blocks.with_room(HEAD_ROOM);
+    let mut out = client.shard.buffers.with_room(HEAD_ROOM);
     status_line(&mut out, 204);
     date_line(&mut out, &settle.shard);
     own_lines(&mut out, settle, asked.dialect);
@@ -201,19 +201,19 @@ pub(super) async fn refuse(
     let status = refusal::status(dialect, fault);
     settle.failed(fault.kind, status);
     let keep_alive = asked.keep_alive && request_read && !client.shard.is_draining();
-    let mut out = client.shard.blocks.large();
+    let mut out = client.shard.buffers.large();
     status_line(&mut out, status);
     out.extend_from_slice(b"content-type: application/json\r\n");
     date_line(&mut out, &settle.shard);
     refusal::lines(fault, asked.allow, &mut out);
     own_lines(&mut out, settle, dialect);
-    let mut body = client.shard.blocks.large();
+    let mut body = client.shard.buffers.large();
     refusal::render(dialect, fault, settle.record.request_id.as_bytes(), &mut body);
     framing_lines(&mut out, asked.version, Framing::Length(body.len() as u64), keep_alive);
     if !asked.head_only {
         out.extend_from_slice(&body);
     }
-    client.shard.blocks.put(body);
+    client.shard.buffers.put(body);
     let next = match (keep_alive, request_read) {
         (true, _) => Next::Head,
         (false, true) => Next::Finish,
@@ -229,14 +229,14 @@ pub(super) async fn unread(client: &mut Client, fault: &Fault) {
     refuse(client, &mut settle, &asked, fault, false).await;
 }
 
-async fn send(client: &mut Client, settle: &mut Settle, out: Block, next: Next) -> Next {
+async fn send(client: &mut Client, settle: &mut Settle, out: Buffer, next: Next) -> Next {
     let end = out.len();
     settle.release(clock::now());
-    settle.record.answer_bytes += end as u64;
+    settle.record.response_bytes += end as u64;
     settle.shard.numbers.add(Counter::BytesToClients, end as u64);
     match client.write(out, 0..end).await {
         Ok(out) => {
-            client.shard.blocks.put(out);
+            client.shard.buffers.put(out);
             next
         }
         Err(interrupt) => {
@@ -247,16 +247,16 @@ async fn send(client: &mut Client, settle: &mut Settle, out: Block, next: Next) 
 }
 
 /// The fault of a write to, or a wait for, a client that was interrupted.
-pub(super) fn gone(interrupt: Interrupt) -> Kind {
+pub(super) fn gone(interrupt: Interrupt) -> FaultKind {
     match interrupt {
-        Interrupt::ClientGone => Kind::ClientGone,
-        Interrupt::Due | Interrupt::ClientStalled => Kind::ClientStalled,
-        Interrupt::Stopping => Kind::Draining,
-        Interrupt::KeyRevoked => Kind::KeyRevoked,
+        Interrupt::ClientGone => FaultKind::ClientGone,
+        Interrupt::Due | Interrupt::ClientStalled => FaultKind::ClientStalled,
+        Interrupt::Stopping => FaultKind::Draining,
+        Interrupt::KeyRevoked => FaultKind::KeyRevoked,
     }
 }
 
-fn status_line(out: &mut Block, status: u16) {
+fn status_line(out: &mut Buffer, status: u16) {
     if status == 200 {
         return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     }
@@ -268,14 +268,14 @@ fn status_line(out: &mut Block, status: u16) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn date_line(out: &mut Block, shard: &Shard) {
+fn date_line(out: &mut Buffer, shard: &Shard) {
     out.extend_from_slice(b"date: ");
     out.extend_from_slice(&*shard.date.borrow());
     out.extend_from_slice(b"\r\n");
 }
 
-/// The lines on every answer: its id, what is left of the key's limits, and how it was served.
-fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
+/// The lines on every response: its id, what is left of the key's limits, and how it was served.
+fn own_lines(out: &mut Buffer, settle: &Settle, dialect: Dialect) {
     identity_lines(out, settle, dialect);
     if let Some(dropped) = &settle.dropped {
         out.extend_from_slice(b"x-ringway-dropped: ");
@@ -288,7 +288,7 @@ fn own_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
 }
 
 /// Those of them that are known before a backend is: its id, and what is left of the key's limits.
-pub(super) fn identity_lines(out: &mut Block, settle: &Settle, dialect: Dialect) {
+pub(super) fn identity_lines(out: &mut Buffer, settle: &Settle, dialect: Dialect) {
     let id = settle.record.request_id.as_bytes();
     out.extend_from_slice(b"x-request-id: ");
     out.extend_from_slice(id);
@@ -314,7 +314,7 @@ pub(super) fn identity_lines(out: &mut Block, settle: &Settle, dialect: Dialect)
 }
 
 /// What the browser may show the page that asks: also of a refusal, or the page could not tell why.
-fn page_lines(out: &mut Block, pages: &Pages, page: PageGrant) {
+fn page_lines(out: &mut Buffer, pages: &Pages, page: PageGrant) {
     out.extend_from_slice(b"vary: Origin\r\n");
     match page {
         PageGrant::Listed(row) => {
@@ -329,7 +329,7 @@ fn page_lines(out: &mut Block, pages: &Pages, page: PageGrant) {
     out.extend_from_slice(EXPOSED_LINE);
 }
 
-fn limit_lines(out: &mut Block, names: &[&[u8]; 3], rate: &Rate, room: &Room) {
+fn limit_lines(out: &mut Buffer, names: &[&[u8]; 3], rate: &Rate, room: &Room) {
     let values = [rate.per_minute, room.remaining, room.reset.0.div_ceil(1_000_000)];
     for (name, value) in names.iter().zip(values) {
         out.extend_from_slice(name);
@@ -338,7 +338,7 @@ fn limit_lines(out: &mut Block, names: &[&[u8]; 3], rate: &Rate, room: &Room) {
     out.extend_from_slice(b"ms\r\n");
 }
 
-fn debug_lines(out: &mut Block, settle: &Settle) {
+fn debug_lines(out: &mut Buffer, settle: &Settle) {
     out.extend_from_slice(b"x-ringway-overhead-us: ");
     number(out, settle.record.overhead.micros());
     if let Some(backend) = settle.record.backend {
@@ -354,7 +354,7 @@ fn debug_lines(out: &mut Block, settle: &Settle) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn framing_lines(out: &mut Block, version: Version, framing: Framing, keep_alive: bool) {
+fn framing_lines(out: &mut Buffer, version: Version, framing: Framing, keep_alive: bool) {
     match framing {
         Framing::Length(length) => {
             out.extend_from_slice(b"content-length: ");
@@ -395,7 +395,7 @@ const REQUEST_LIMITS: [&[u8]; 3] = [
 const TOKEN_LIMITS: [&[u8]; 3] =
     [b"x-ratelimit-limit-tokens: ", b"\r\nx-ratelimit-remaining-tokens: ", b"\r\nx-ratelimit-reset-tokens: "];
 /// The names of our own lines, and of a backend's id, which a page may read.
-const EXPOSED_LINE: &[u8] = b"access-control-expose-headers: x-request-id, request-id, x-upstream-request-id, retry-after, \
+const EXPOSED_LINE: &[u8] = b"access-control-expose-headers: x-request-id, request-id, x-backend-request-id, retry-after, \
     retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ringway-backend, x-ringway-attempts, \
     x-ringway-fallback, x-ringway-overhead-us\r\n";
@@ -404,7 +404,7 @@ const PREFLIGHT_LINES: &[u8] = b"vary: Access-Control-Request-Method, Access-Con
     access-control-allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\naccess-control-max-age: 600\r\n";
 /// Names of header lines that a preflight may ask for, in bytes.
 const REQUESTED_BYTES_MAX: usize = 4 * 1024;
-/// The interim answer that asks for the body (RFC 9110 section 15.2.1).
+/// The interim response that asks for the body (RFC 9110 section 15.2.1).
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A head of ours fits.
 const HEAD_ROOM: usize = 2048;

@@ -1,17 +1,17 @@
 //! The end of every exchange, whichever way it ended: slots given back, the reserve replaced by the true usage, the
-//! record out. Runs exactly once, by `Drop`, so that a refusal, a client that leaves and a panic settle like an answer.
+//! record out. Runs exactly once, by `Drop`, so that a refusal, a client that leaves and a panic settle like a response.
 
 use std::rc::Rc;
 
 use super::Shard;
 use crate::clock;
 use crate::dialect::usage::Usage;
-use crate::error::Kind;
+use crate::error::FaultKind;
 use crate::observe::Counter;
 use crate::observe::record::{Record, RequestId};
 use crate::plan::cells::Share;
-use crate::policy::bucket::Room;
-use crate::policy::origin::PageGrant;
+use crate::policy::auth::origin::PageGrant;
+use crate::policy::limits::bucket::Room;
 use crate::units::{BackendId, KeyId, Nanos};
 
 /// One exchange in work.
@@ -38,7 +38,7 @@ pub(crate) struct Settle {
     pub(crate) renames: bool,
     /// Members of the request that the backend of the last attempt was not sent, since its dialect cannot say them.
     pub(crate) dropped: Option<Box<str>>,
-    /// The answer is a stream that is being relayed.
+    /// The response is a stream that is being relayed.
     streaming: bool,
     /// The key whose in-flight slot is held.
     slot: Option<KeyId>,
@@ -63,8 +63,8 @@ impl Settle {
             model: None,
             fallback_for: None,
             backend: None,
-            status: Kind::Internal.status(),
-            fault: Some(Kind::Internal),
+            status: FaultKind::Internal.status(),
+            fault: Some(FaultKind::Internal),
             stream: false,
             attempts: 0,
             input_tokens: 0,
@@ -74,7 +74,7 @@ impl Settle {
             usage_known: false,
             estimated: false,
             request_bytes: 0,
-            answer_bytes: 0,
+            response_bytes: 0,
             duration: Nanos(0),
             time_to_first_token: None,
             overhead: Nanos(0),
@@ -98,7 +98,7 @@ impl Settle {
         }
     }
 
-    /// The answer is a stream, and is being relayed from now on.
+    /// The response is a stream, and is being relayed from now on.
     pub(crate) fn streams(&mut self) {
         self.streaming = true;
         self.shard.numbers.inc(Counter::StreamsActive);
@@ -121,7 +121,7 @@ impl Settle {
     }
 
     /// The exchange ended by a fault; `status` is what the client was told, or would have been.
-    pub(crate) fn failed(&mut self, kind: Kind, status: u16) {
+    pub(crate) fn failed(&mut self, kind: FaultKind, status: u16) {
         self.record.status = status;
         self.record.fault = Some(kind);
     }

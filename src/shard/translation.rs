@@ -4,15 +4,15 @@
 //! everything after it (metering, limits, ends, heartbeats) sees a stream or a body of the client's own API.
 
 use super::Shard;
-use super::answer::Answer;
 use super::convert::{self, EVENT_STREAM, JSON, Retold};
+use super::response::Response;
 use super::settle::Settle;
 use crate::dialect::neutral::{Context, HeldTooMuch};
 use crate::dialect::request::Peek;
 use crate::dialect::translate::{self, Call, Translated, Translator};
 use crate::dialect::{Api, stream};
-use crate::error::{Fault, Kind};
-use crate::net::blocks::Block;
+use crate::error::{Fault, FaultKind};
+use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
 use crate::wire::sse;
 
@@ -62,22 +62,22 @@ impl Translation {
         matches!(call.client, Api::Chat | Api::Completions) && peek.stream && !peek.usage_asked
     }
 
-    /// Replaces a piece of the backend's stream, which is in `block` from `from` on, by whole records for the client.
+    /// Replaces a piece of the backend's stream, which is in `buffer` from `from` on, by whole records for the client.
     /// `ended`: the transport came to its proper end.
     ///
     /// # Errors
     /// A record, or what has to wait for another one, is longer than may be held.
-    pub(super) fn records(&mut self, block: &mut Block, from: usize, ended: bool) -> Result<(), Fault> {
+    pub(super) fn records(&mut self, buffer: &mut Buffer, from: usize, ended: bool) -> Result<(), Fault> {
         self.out.clear();
         let translated = match self.rest.is_empty() {
             true => {
-                let piece = &block[from..];
+                let piece = &buffer[from..];
                 let whole = if ended { piece.len() } else { sse::last_boundary(piece) };
                 self.rest.extend_from_slice(&piece[whole..]);
                 self.translator.records(&piece[..whole], &mut self.out)
             }
             false => {
-                self.rest.extend_from_slice(&block[from..]);
+                self.rest.extend_from_slice(&buffer[from..]);
                 let whole = if ended { self.rest.len() } else { sse::last_boundary(&self.rest) };
                 let translated = self.translator.records(&self.rest[..whole], &mut self.out);
                 self.rest.drain(..whole);
@@ -88,12 +88,12 @@ impl Translation {
             true => self.translator.end(&mut self.out),
             false => Ok(()),
         });
-        block.truncate(from);
-        block.extend_from_slice(&self.out);
+        buffer.truncate(from);
+        buffer.extend_from_slice(&self.out);
         let is_short = self.rest.len() <= self.rest_bytes_max;
         translated.and(if is_short { Ok(()) } else { Err(HeldTooMuch) }).map_err(|HeldTooMuch| {
             let note = "the backend's stream holds more than can be translated ([limits] held)";
-            Fault::new(Kind::BackendMalformed, note)
+            Fault::new(FaultKind::BackendMalformed, note)
         })
     }
 
@@ -109,19 +109,19 @@ impl Translation {
 ///
 /// # Errors
 /// The response is none that can be translated: it must not pass as it is.
-pub(super) fn apply(shard: &Shard, answer: &mut Answer) -> Result<(), Fault> {
-    let Some(mut translation) = answer.translation.take() else { return Ok(()) };
-    let is_error = answer.is_error();
-    if answer.head.event_stream && !is_error && !answer.is_coded() {
-        let (from, ended) = (answer.head.len, answer.decoded.ended);
-        translation.records(&mut answer.block, from, ended)?;
-        answer.translation = Some(translation);
+pub(super) fn apply(shard: &Shard, response: &mut Response) -> Result<(), Fault> {
+    let Some(mut translation) = response.translation.take() else { return Ok(()) };
+    let is_error = response.is_error();
+    if response.head.event_stream && !is_error && !response.is_coded() {
+        let (from, ended) = (response.head.len, response.decoded.ended);
+        translation.records(&mut response.buffer, from, ended)?;
+        response.translation = Some(translation);
         return Ok(());
     }
-    let payload = &answer.block[answer.head.len..];
-    let mut body = shard.blocks.with_room(2 * payload.len());
-    let status = answer.head.status;
-    let retold = match (is_error, answer.decoded.ended && !answer.is_coded()) {
+    let payload = &response.buffer[response.head.len..];
+    let mut body = shard.buffers.with_room(2 * payload.len());
+    let status = response.head.status;
+    let retold = match (is_error, response.decoded.ended && !response.is_coded()) {
         (true, is_readable) => {
             let said: &[u8] = if is_readable { payload } else { b"" };
             translate::fault(translation.call, status, said, &translation.request_id, &mut body);
@@ -137,9 +137,9 @@ pub(super) fn apply(shard: &Shard, answer: &mut Answer) -> Result<(), Fault> {
     let done = match retold {
         Ok((status, label)) => {
             let retold = Retold { status, label, length: Some(body.len() as u64), body: &body };
-            match convert::retell(shard, answer, &retold) {
+            match convert::retell(shard, response, &retold) {
                 true => {
-                    shard.numbers.inc(Counter::AnswersConverted);
+                    shard.numbers.inc(Counter::ResponsesConverted);
                     Ok(())
                 }
                 false => Err("its head is too long"),
@@ -147,10 +147,10 @@ pub(super) fn apply(shard: &Shard, answer: &mut Answer) -> Result<(), Fault> {
         }
         Err(reason) => Err(reason),
     };
-    shard.blocks.put(body);
+    shard.buffers.put(body);
     done.map_err(|reason| {
         let note = format!("the backend's response could not be translated: {reason}");
-        Fault::new(Kind::BackendMalformed, note)
+        Fault::new(FaultKind::BackendMalformed, note)
     })
 }
 

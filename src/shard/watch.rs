@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::connection::Client;
 use super::{Core, early};
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::net::deadline::Deadline;
 
 /// Why a wait ended early.
@@ -31,10 +31,12 @@ impl Interrupt {
     #[cold]
     pub(crate) fn fault(self, due: impl FnOnce() -> Fault) -> Fault {
         match self {
-            Self::ClientGone => Fault::new(Kind::ClientGone, "the client left before its answer"),
-            Self::ClientStalled => Fault::new(Kind::ClientStalled, "the client stopped reading"),
-            Self::Stopping => Fault::new(Kind::Draining, "the gateway is shutting down"),
-            Self::KeyRevoked => Fault::new(Kind::KeyRevoked, "the API key has been taken out of service"),
+            Self::ClientGone => Fault::new(FaultKind::ClientGone, "the client left before its response"),
+            Self::ClientStalled => Fault::new(FaultKind::ClientStalled, "the client stopped reading"),
+            Self::Stopping => Fault::new(FaultKind::Draining, "the gateway is shutting down"),
+            Self::KeyRevoked => {
+                Fault::new(FaultKind::KeyRevoked, "the API key has been taken out of service")
+            }
             Self::Due => due(),
         }
     }

@@ -14,10 +14,10 @@ pub enum Request {
     Chunked,
 }
 
-/// How an answer's body is delimited.
+/// How a response's body is delimited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Response {
-    /// No body, whatever the fields say: an answer to `HEAD`, 1xx, 204, 304.
+    /// No body, whatever the fields say: a response to `HEAD`, 1xx, 204, 304.
     None,
     /// This many bytes; may be 0.
     Length(u64),

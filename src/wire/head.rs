@@ -1,4 +1,4 @@
-//! Heads of requests and answers (RFC 9112): what they ask for, where they and their bodies end.
+//! Heads of requests and responses (RFC 9112): what they ask for, where they and their bodies end.
 //!
 //! Two passes. The first looks for the end of the head over the new bytes only, and refuses bare CR, bare LF and
 //! NUL on the way. The second runs once, over the complete head: first line and target by grammars of our own,
@@ -15,7 +15,7 @@ use httparse::Header;
 use memchr::memchr3;
 
 use super::fields::{self, Field};
-use crate::error::Kind;
+use crate::error::FaultKind;
 use crate::units::Span;
 pub use request::{RequestHead, request};
 pub use response::{ResponseHead, response};
@@ -79,19 +79,19 @@ pub enum Version {
 
 /// Why a head is refused; `response` makes every one of them the backend's fault.
 struct Flaw {
-    kind: Kind,
+    kind: FaultKind,
     note: &'static str,
 }
 
 /// The head breaks its grammar, or says two things at once.
 #[cold]
 fn malformed(note: &'static str) -> Flaw {
-    Flaw { kind: Kind::HeadMalformed, note }
+    Flaw { kind: FaultKind::HeadMalformed, note }
 }
 
 #[cold]
 fn too_large(note: &'static str) -> Flaw {
-    Flaw { kind: Kind::HeadTooLarge, note }
+    Flaw { kind: FaultKind::HeadTooLarge, note }
 }
 
 /// The end of a head within `bytes`, which hold no more than the limit.
@@ -144,9 +144,10 @@ fn version(text: &[u8]) -> Result<Version, Flaw> {
     match text {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
-            Err(Flaw { kind: Kind::VersionUnsupported, note: "the version is neither HTTP/1.0 nor HTTP/1.1" })
-        }
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(Flaw {
+            kind: FaultKind::VersionUnsupported,
+            note: "the version is neither HTTP/1.0 nor HTTP/1.1",
+        }),
         _ => Err(malformed("the version is not HTTP/1.0 or HTTP/1.1")),
     }
 }

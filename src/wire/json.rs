@@ -25,7 +25,7 @@ pub const DEPTH_MAX: usize = 512;
 
 /// What a value is, by its first byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     /// `{...}`.
     Object,
     /// `[...]`.
@@ -59,7 +59,7 @@ pub struct Member {
     /// The value, without blanks around it.
     pub value: Span,
     /// What the value is.
-    pub kind: Kind,
+    pub kind: ValueKind,
 }
 
 /// The members of the one object that `bytes` must hold, blanks around it allowed.
@@ -118,7 +118,7 @@ pub struct Elements<'a> {
 }
 
 impl Iterator for Elements<'_> {
-    type Item = Result<(Span, Kind), BadJson>;
+    type Item = Result<(Span, ValueKind), BadJson>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.walk.next()?;
@@ -224,10 +224,10 @@ impl<'a> Walk<'a> {
 }
 
 /// The value that starts at `at`, no blanks in front. Shared by everything here.
-fn value(bytes: &[u8], at: usize) -> Result<(Span, Kind), BadJson> {
+fn value(bytes: &[u8], at: usize) -> Result<(Span, ValueKind), BadJson> {
     let (end, kind) = match next_byte(bytes, at)? {
-        b'{' => (container(bytes, at)?, Kind::Object),
-        b'[' => (container(bytes, at)?, Kind::Array),
+        b'{' => (container(bytes, at)?, ValueKind::Object),
+        b'[' => (container(bytes, at)?, ValueKind::Array),
         _ => scalar(bytes, at)?,
     };
     Ok((Span::new(at, end), kind))
@@ -319,13 +319,13 @@ fn key(bytes: &[u8], at: usize) -> Result<(Span, usize), BadJson> {
 
 /// The end and kind of the string, number or literal at `at`.
 #[inline(always)] // into the two loops that have just looked at the first byte
-fn scalar(bytes: &[u8], at: usize) -> Result<(usize, Kind), BadJson> {
+fn scalar(bytes: &[u8], at: usize) -> Result<(usize, ValueKind), BadJson> {
     match next_byte(bytes, at)? {
-        b'"' => Ok((skip_string(bytes, at)?, Kind::String)),
-        b'-' | b'0'..=b'9' => Ok((number(bytes, at)?, Kind::Number)),
-        b't' => Ok((literal(bytes, at, b"true")?, Kind::True)),
-        b'f' => Ok((literal(bytes, at, b"false")?, Kind::False)),
-        b'n' => Ok((literal(bytes, at, b"null")?, Kind::Null)),
+        b'"' => Ok((skip_string(bytes, at)?, ValueKind::String)),
+        b'-' | b'0'..=b'9' => Ok((number(bytes, at)?, ValueKind::Number)),
+        b't' => Ok((literal(bytes, at, b"true")?, ValueKind::True)),
+        b'f' => Ok((literal(bytes, at, b"false")?, ValueKind::False)),
+        b'n' => Ok((literal(bytes, at, b"null")?, ValueKind::Null)),
         _ => bad(at, "this starts no value"),
     }
 }

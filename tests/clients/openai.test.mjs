@@ -218,7 +218,7 @@ test("a chat stream that is cut raises, one that has ended does not", async () =
     client.chat.completions.create({ model: "cuts", messages: [{ role: "user", content }], stream: true }));
   for (const error of errors) {
     assert.ok(error instanceof OpenAI.APIError, String(error));
-    assert.deepEqual([error.code, error.type], ["upstream_stream_truncated", "server_error"]);
+    assert.deepEqual([error.code, error.type], ["backend_stream_truncated", "server_error"]);
   }
 });
 

@@ -10,7 +10,7 @@ import pytest
 import cuts
 import harness
 
-CODE = "upstream_stream_truncated"
+CODE = "backend_stream_truncated"
 BEFORE = "the backend's answer ended before it could be passed on"  # no event yet: a 502
 AFTER = "the backend closed the connection in the middle of its answer"  # in the stream, behind its last whole event
 

@@ -351,7 +351,7 @@ def test_failing_backend(client, model, stream):
 def test_backends_doubt_about_our_credential_is_not_the_clients(client):
     with pytest.raises(openai.InternalServerError) as error:
         client.chat.completions.create(model="fault-denied", messages=HELLO)
-    assert error.value.code == "upstream_auth_failed"
+    assert error.value.code == "backend_auth_failed"
 
 
 # Broken and abandoned streams

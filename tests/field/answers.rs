@@ -142,7 +142,7 @@ fn a_failure_inside_a_200_is_a_502() {
         let error = message.json()["error"].clone();
         assert!(error["message"].is_string(), "{path} {case}: {message:?}");
         if !path.ends_with("messages") {
-            assert_eq!(error["code"], "upstream_error", "{path} {case}: {message:?}");
+            assert_eq!(error["code"], "backend_error", "{path} {case}: {message:?}");
         }
     }
 }

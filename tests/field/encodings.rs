@@ -206,7 +206,7 @@ fn a_body_that_is_not_what_it_says_is_refused() {
 /// An id that a client gives its request is the one by which it is found everywhere.
 #[test]
 fn a_clients_request_id_is_kept() {
-    let (origin, gateway) = start("[access_log]\nto = \"stdout\"");
+    let (origin, gateway) = start("[access_log]\npath = \"stdout\"");
     let longest = "x".repeat(128);
     let ids = ["550e8400-e29b-41d4-a716-446655440000", "a", "trace:01/2=3", &longest];
     for id in ids {

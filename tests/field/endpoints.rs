@@ -64,7 +64,7 @@ fn each_endpoint_passes_with_and_without_the_version_to_where_its_server_has_it(
         .backend("b1", origin.port, QUIET)
         .model("m", &["b1"], "")
         .key("one", K1, "")
-        .tables("[access_log]\nto = \"stdout\"");
+        .tables("[access_log]\npath = \"stdout\"");
     let gateway = Gateway::start(&config);
     let body = r#"{ "model":"m", "text":"x" , "text_1":["a"],"unknown":1.50}"#;
     for (path, target) in PATHS {

@@ -7,7 +7,7 @@ use crate::support::gateway::{Config, Gateway, K1};
 use crate::support::origin::Origin;
 use crate::support::{J, PATIENCE, chat_head, eventually};
 
-const LOG: &str = "[access_log]\nto = \"stdout\"";
+const LOG: &str = "[access_log]\npath = \"stdout\"";
 
 /// A chat request with that nonce and more header lines.
 fn request(key: &str, nonce: &str, lines: &str) -> Vec<u8> {

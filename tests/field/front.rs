@@ -10,7 +10,7 @@ const DUMMY: &str = "sk-not-known-here-4f1d";
 
 fn start() -> (Origin, Gateway) {
     let origin = Origin::start();
-    let log = "[access_log]\nto = \"stdout\"";
+    let log = "[access_log]\npath = \"stdout\"";
     let gateway = Gateway::start(&Config::simple(origin.port).top("debug_headers = true").tables(log));
     (origin, gateway)
 }

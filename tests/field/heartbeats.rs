@@ -248,8 +248,8 @@ fn who_waits_in_the_queue_is_told_so() {
     let origin = Origin::start();
     let release = Arc::new(AtomicBool::new(false));
     origin.case("slot", held(&release, &[&content("a"), &finish(), DONE]));
-    let gateway = gateway_for(&origin, &origin, "queue = \"5s\"");
-    let short = gateway_for(&origin, &origin, "queue = \"500ms\"");
+    let gateway = gateway_for(&origin, &origin, "queue_timeout = \"5s\"");
+    let short = gateway_for(&origin, &origin, "queue_timeout = \"500ms\"");
     let mut first: Vec<Client> = [&gateway, &short]
         .map(|gateway| {
             let mut client = gateway.connect();
@@ -284,10 +284,10 @@ fn what_fails_after_the_head_is_an_error_record() {
         ("422", JSON, r#"{"detail":"said by it"}"#, "request_rejected"),
         ("404", "Content-Type: text/html\r\n", "<html>", "backend_refused"),
         ("500", JSON, r#"{"error":{"message":"said by it","code":"its_code"}}"#, "its_code"),
-        ("401", JSON, r#"{"error":{"message":"your key"}}"#, "upstream_auth_failed"),
-        ("302", "Location: /x\r\n", "", "upstream_malformed"),
-        ("200", "Content-Type: text/plain\r\n", "no stream", "upstream_error"),
-        ("201", JSON, r#"{"id":"x"}"#, "upstream_malformed"),
+        ("401", JSON, r#"{"error":{"message":"your key"}}"#, "backend_auth_failed"),
+        ("302", "Location: /x\r\n", "", "backend_malformed"),
+        ("200", "Content-Type: text/plain\r\n", "no stream", "backend_error"),
+        ("201", JSON, r#"{"id":"x"}"#, "backend_malformed"),
     ];
     for (status, fields, body, _) in answers {
         origin.case(status, move |talk| {
@@ -314,7 +314,7 @@ fn what_fails_after_the_head_is_an_error_record() {
     for (case, ..) in answers {
         config = config.backend(case, origin.port, QUIET).model(case, &[case], "");
     }
-    let gateway = Gateway::start(&config.tables("[access_log]\nto = \"stdout\""));
+    let gateway = Gateway::start(&config.tables("[access_log]\npath = \"stdout\""));
     let mut client = gateway.connect();
     let mut one = |case: &str, model: &str, code: &str| {
         client.send(&chat(case, &of_model(model)));
@@ -334,9 +334,9 @@ fn what_fails_after_the_head_is_an_error_record() {
         assert_eq!(text.contains("said by it"), body.contains("said by it"), "{case}: {text}");
         assert!(!text.contains("your key"), "{text}");
     }
-    one("closes", "m", "upstream_closed");
-    one("never", "m", "upstream_timeout");
-    assert!(one("cut", "m", "upstream_stream_truncated").contains("\"content\":\"a\""));
+    one("closes", "m", "backend_closed");
+    one("never", "m", "backend_timeout");
+    assert!(one("cut", "m", "backend_stream_truncated").contains("\"content\":\"a\""));
     let lines = || -> Vec<serde_json::Value> {
         gateway.said().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     };
@@ -371,7 +371,7 @@ fn each_dialect_has_its_own_error_record() {
     assert!(text.contains("\"timeout_error\"") && text.ends_with("}\n\n"), "{text}");
     let text = ask(&gateway, responses, "never", responses_body);
     assert!(text.starts_with(KEEPALIVE) && text.contains("event: response.failed\n"), "{text}");
-    assert!(text.contains("upstream_timeout") && !text.contains("[DONE]"), "{text}");
+    assert!(text.contains("backend_timeout") && !text.contains("[DONE]"), "{text}");
     let text = ask(&patient, responses, "too long", responses_body);
     assert!(
         text.contains("event: response.failed\n") && text.contains("\"context_length_exceeded\""),
@@ -409,7 +409,7 @@ fn the_framing_is_what_the_client_reads() {
     let gateway = gateway_for(&origin, &origin, "");
     for (case, ending) in [
         ("slow", ("a-0 ".to_owned(), Ending::Finished)),
-        ("fails", (String::new(), Ending::Failed("upstream_closed".into()))),
+        ("fails", (String::new(), Ending::Failed("backend_closed".into()))),
     ] {
         let close = post("/v1/chat/completions", case, "Connection: close\r\n", STREAM);
         let old = String::from_utf8(chat(case, STREAM)).expect("text").replace("HTTP/1.1", "HTTP/1.0");

@@ -120,5 +120,5 @@ fn a_long_error_and_a_long_cut_are_told_apart() {
     case(&origin, "open", &open, 9_000, false);
     let text = ask(&gateway, PATHS[1], "open").text();
     let ours = text.strip_prefix(&open).expect("what came");
-    assert!(ours.contains("upstream_stream_truncated"), "{ours}");
+    assert!(ours.contains("backend_stream_truncated"), "{ours}");
 }

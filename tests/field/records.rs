@@ -102,7 +102,7 @@ fn a_stream_under_another_label_has_its_end() {
         talk.end()
     });
     let cut = ask(&gateway, CHAT, "cut", "m", true);
-    assert_eq!(judge(&cut.text()).1, Ending::Failed("upstream_stream_truncated".into()), "{cut:?}");
+    assert_eq!(judge(&cut.text()).1, Ending::Failed("backend_stream_truncated".into()), "{cut:?}");
     // Who asked for no stream has no use for one.
     assert_eq!(ask(&gateway, CHAT, "cut", "m", false).status(), 502);
     // An error at the front of it is one.

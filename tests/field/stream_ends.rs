@@ -88,12 +88,12 @@ fn a_stream_without_a_finish_reason_is_cut() {
         format!("{}data: {{\"choices\":[{{\"ind", content("a")),
     ];
     relayed(CHAT, &bodies, |text, body| {
-        assert_eq!(judge(text).1, Ending::Failed("upstream_stream_truncated".into()), "{body}: {text}");
+        assert_eq!(judge(text).1, Ending::Failed("backend_stream_truncated".into()), "{body}: {text}");
         let passed = &text[..text.rfind("data: {\"error\"").expect("an error record")];
         assert!(!passed.is_empty() && body.starts_with(passed), "{body}: {text}");
     });
     relayed(COMPLETIONS, &[choice(0, "null").replace("delta", "x")], |text, _| {
-        assert!(text.contains("upstream_stream_truncated") && !text.contains("[DONE]"), "{text}");
+        assert!(text.contains("backend_stream_truncated") && !text.contains("[DONE]"), "{text}");
     });
 }
 
@@ -163,7 +163,7 @@ fn a_responses_stream_needs_its_last_event() {
     relayed(RESPONSES, &cut, |text, body| {
         let ours = text.strip_prefix(body).unwrap_or_else(|| panic!("{text}"));
         assert!(ours.starts_with("event: error\n") && ours.contains("event: response.failed\n"), "{ours}");
-        assert!(ours.contains("upstream_stream_truncated"), "{ours}");
+        assert!(ours.contains("backend_stream_truncated"), "{ours}");
     });
     let whole: Vec<String> =
         ["response.completed", "response.incomplete", "response.failed", "response.cancelled"]
@@ -244,6 +244,6 @@ fn a_cut_stream_is_counted_as_one() {
     assert!(cut.text().contains("without a finish reason"), "{cut:?}");
     client.send(request(CHAT, "whole", "m", true).as_bytes());
     assert_eq!(judge(&client.answer().expect("a stream").text()).1, Ending::Finished);
-    let counted = || gateway.metric("ringway_faults_total", "upstream_stream_truncated");
+    let counted = || gateway.metric("ringway_faults_total", "backend_stream_truncated");
     assert!(crate::support::eventually(PATIENCE, || counted() == 1.0), "{}", counted());
 }

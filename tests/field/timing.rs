@@ -155,7 +155,7 @@ fn a_plain_response_has_a_deadline_of_its_own() {
     let started = Instant::now();
     let alone = chat(&gateway, "silent", &of_model(PLAIN, "alone"));
     assert_eq!(alone.status(), 504, "{alone:?}");
-    assert!(alone.text().contains("upstream_timeout"), "{alone:?}");
+    assert!(alone.text().contains("backend_timeout"), "{alone:?}");
     assert!(started.elapsed() >= Duration::from_millis(950), "too early: {:?}", started.elapsed());
     // Its head alone has not gone out.
     assert_eq!(chat(&gateway, "head", &of_model(PLAIN, "alone")).status(), 504);

@@ -18,8 +18,8 @@ use crate::config::tls::{self, Identity, Trust};
 use crate::config::url::{self, Url};
 use crate::dialect::{Api, ApiSet};
 use crate::plan::{Backend, BackendTls, HealthProbe, Target};
-use crate::policy::failure_state::LimitScope;
-use crate::policy::ids::Maker;
+use crate::policy::auth::ids::Maker;
+use crate::policy::routing::failure_state::LimitScope;
 use crate::provider::{Credential, Provider};
 use crate::units::BackendId;
 

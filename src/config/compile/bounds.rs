@@ -7,7 +7,7 @@ use crate::config::problem::{Report, written};
 use crate::config::quantity::{Size, Time};
 use crate::dialect::estimate::Rates;
 use crate::plan;
-use crate::policy::failures;
+use crate::policy::auth::failures;
 use crate::units::Nanos;
 
 /// A problem unless `min <= value <= max`.
@@ -58,7 +58,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         ("response", response),
         ("between_events", timeouts.between_events),
         ("total", timeouts.total),
-        ("queue", timeouts.queue),
+        ("queue_timeout", timeouts.queue_timeout),
         ("keep_alive", timeouts.keep_alive),
         ("backend_idle", timeouts.backend_idle),
         ("write_stall", timeouts.write_stall),
@@ -87,7 +87,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         heartbeat: or_never(timeouts.heartbeat),
         total: timeouts.total.0,
         retry_wait: timeouts.retry_wait.0,
-        queue: timeouts.queue.0,
+        queue_timeout: timeouts.queue_timeout.0,
         keep_alive: timeouts.keep_alive.0,
         backend_idle: timeouts.backend_idle.0,
         write_stall: timeouts.write_stall.0,
@@ -196,8 +196,8 @@ pub(super) fn estimate(estimate: &Estimate, report: &mut Report<'_>) -> Rates {
 
 /// Names; the time between two questions.
 pub(super) fn dns(dns: &Dns, report: &mut Report<'_>) -> Nanos {
-    within(&["dns", "every"], dns.every, Time(Nanos(100_000_000)), Time::minutes(60), report);
-    dns.every.0
+    within(&["dns", "interval"], dns.interval, Time(Nanos(100_000_000)), Time::minutes(60), report);
+    dns.interval.0
 }
 
 /// Probing: timeout <= interval.

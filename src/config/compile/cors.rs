@@ -4,7 +4,7 @@ use super::bounds::within;
 use super::listen::HOSTS_MAX;
 use crate::config::file::Cors;
 use crate::config::problem::Report;
-use crate::policy::origin::{self, Pages};
+use crate::policy::auth::origin::{self, Pages};
 
 /// `None` if there are none.
 pub(super) fn pages(cors: &Cors, report: &mut Report<'_>) -> Option<Pages> {

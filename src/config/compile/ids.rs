@@ -6,7 +6,7 @@ use super::{Source, file_bytes, secrets};
 use crate::config::problem::Report;
 use crate::config::secret::Secret;
 use crate::plan::{Backend, Model};
-use crate::policy::ids::Ids;
+use crate::policy::auth::ids::Ids;
 use crate::units::BackendId;
 
 /// The file in which the secret is kept that nobody has named.

@@ -10,7 +10,7 @@ use super::{NAME_SIGNS, check_name, file};
 use crate::config::glob;
 use crate::config::problem::Report;
 use crate::plan::Key;
-use crate::policy::bucket::Rate;
+use crate::policy::limits::bucket::Rate;
 use crate::units::KeyId;
 
 /// The largest limit per minute and burst: a unit is still regained in whole nanoseconds.
@@ -83,7 +83,7 @@ fn allowed(
 /// Limits per minute of one key.
 struct Rates<'a> {
     name: &'a str,
-    /// What is reserved for an answer without a cap.
+    /// What is reserved for a response without a cap.
     output_tokens: u64,
 }
 

@@ -9,7 +9,7 @@ use super::{Source, file_bytes};
 use crate::config::problem::Report;
 use crate::config::{file, tls};
 use crate::plan::Listener;
-use crate::policy::forwarded::Network;
+use crate::policy::auth::forwarded::Network;
 
 /// The largest certificate chain or key that is read, in bytes.
 pub(super) const PEM_BYTES_MAX: usize = 1 << 20;

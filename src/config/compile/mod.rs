@@ -24,7 +24,7 @@ use super::file::{self, Driver, File, LogLevel};
 use super::problem::{Problems, Report};
 use super::read::Written;
 use crate::plan::{Cells, Plan};
-use crate::policy::auth::{KeyTable, Token};
+use crate::policy::auth::credential::{KeyTable, Token};
 
 /// A configuration that holds.
 pub struct Compiled {
@@ -167,13 +167,13 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
 }
 
 fn access_log(source: &Source<'_>, report: &mut Report<'_>) -> Option<AccessLog> {
-    match source.file.access_log.to.as_str() {
+    match source.file.access_log.path.as_str() {
         "off" => Some(AccessLog::Off),
         "stdout" => Some(AccessLog::Stdout),
         path if path.contains('/') => Some(AccessLog::File(source.folder.join(path))),
         _ => {
             report.problem(
-                &["access_log", "to"],
+                &["access_log", "path"],
                 "expected \"off\", \"stdout\" or the path of a file, with a slash",
             );
             None

@@ -6,7 +6,7 @@ use super::{Source, file_bytes};
 use crate::config::problem::Report;
 use crate::config::secret::{Secret, SecretSource, TokenSource};
 use crate::plan::Key;
-use crate::policy::auth::{self, Digest, Token};
+use crate::policy::auth::credential::{self, Digest, Token};
 
 /// The fewest characters of a token of our own. Taste: 24 of hex are 96 bits.
 const TOKEN_BYTES_MIN: usize = 24;
@@ -39,7 +39,7 @@ impl Known {
             capital[..1].make_ascii_uppercase();
             [(*word).to_owned(), capital, word.to_uppercase()]
         };
-        Self(KNOWN.iter().flat_map(cases).map(|word| auth::digest(word.as_bytes())).collect())
+        Self(KNOWN.iter().flat_map(cases).map(|word| credential::digest(word.as_bytes())).collect())
     }
 
     /// Reads the 64 hex digits of a digest. What stands there instead may be the key itself and is not repeated.
@@ -66,12 +66,12 @@ impl Known {
     /// The digest of a token of our own that is hard to guess.
     fn token(&self, secret: &Secret) -> Result<Digest, &'static str> {
         let text = secret.expose().as_bytes();
-        let digest = auth::digest(text);
+        let digest = credential::digest(text);
         if self.0.contains(&digest) || text.iter().all(|byte| *byte == text[0]) {
             Err("is one that everybody tries; expected a random one: openssl rand -hex 24")
         } else if text.len() < TOKEN_BYTES_MIN {
             Err("is shorter than 24 characters; expected a random one: openssl rand -hex 24")
-        } else if text.len() > auth::KEY_BYTES_MAX {
+        } else if text.len() > credential::KEY_BYTES_MAX {
             Err("is longer than 512 characters")
         } else {
             Ok(digest)
@@ -150,7 +150,7 @@ mod tests {
     fn words_that_everybody_tries_are_known_in_every_case_and_by_their_digest() {
         let known = Known::new();
         let hex = |text: &str| {
-            auth::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            credential::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
         };
         for word in ["sk-1234", "changeme", "Changeme", "ADMIN", "password", "secret", "test", "EMPTY"] {
             assert!(known.digest(&hex(word)).unwrap_err().starts_with("is the digest of a word"), "{word}");

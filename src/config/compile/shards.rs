@@ -5,8 +5,9 @@ use crate::config::cores::{CORES_MAX, Cores, Machine};
 use crate::config::entry::CoreNumber;
 use crate::config::file::{CoreTuning, Shards};
 use crate::config::problem::Report;
-use crate::config::quantity::Size;
+use crate::config::quantity::{Size, Time};
 use crate::plan::ShardTuning;
+use crate::units::Nanos;
 
 /// One row per shard, in the order of the cores.
 pub(super) fn compile(shards: &Shards, machine: &Machine, report: &mut Report<'_>) -> Vec<ShardTuning> {
@@ -76,11 +77,11 @@ fn base(shards: &Shards) -> CoreTuning {
     CoreTuning {
         ring_entries: Some(shards.ring_entries),
         connections_max: Some(shards.connections_max),
-        small_block: Some(shards.small_block),
-        large_block: Some(shards.large_block),
-        blocks_kept: Some(shards.blocks_kept),
+        small_buffer: Some(shards.small_buffer),
+        large_buffer: Some(shards.large_buffer),
+        buffers_kept: Some(shards.buffers_kept),
         idle_max: Some(shards.idle_max),
-        busy_poll_us: Some(shards.busy_poll_us),
+        busy_poll: Some(shards.busy_poll),
     }
 }
 
@@ -88,15 +89,15 @@ fn merged(base: &CoreTuning, own: &CoreTuning) -> CoreTuning {
     CoreTuning {
         ring_entries: own.ring_entries.or(base.ring_entries),
         connections_max: own.connections_max.or(base.connections_max),
-        small_block: own.small_block.or(base.small_block),
-        large_block: own.large_block.or(base.large_block),
-        blocks_kept: own.blocks_kept.or(base.blocks_kept),
+        small_buffer: own.small_buffer.or(base.small_buffer),
+        large_buffer: own.large_buffer.or(base.large_buffer),
+        buffers_kept: own.buffers_kept.or(base.buffers_kept),
         idle_max: own.idle_max.or(base.idle_max),
-        busy_poll_us: own.busy_poll_us.or(base.busy_poll_us),
+        busy_poll: own.busy_poll.or(base.busy_poll),
     }
 }
 
-/// The bounds of what was written here, and small_block < large_block in what comes of it.
+/// The bounds of what was written here, and small_buffer < large_buffer in what comes of it.
 fn check(path: &[&str], own: &CoreTuning, all: &CoreTuning, report: &mut Report<'_>) {
     let at = |key| [path, &[key]].concat();
     if let Some(entries) =
@@ -108,28 +109,28 @@ fn check(path: &[&str], own: &CoreTuning, all: &CoreTuning, report: &mut Report<
     if let Some(count) = own.connections_max {
         within(&at("connections_max"), count, 1, 1_000_000, report);
     }
-    for (key, size) in [("small_block", own.small_block), ("large_block", own.large_block)] {
+    for (key, size) in [("small_buffer", own.small_buffer), ("large_buffer", own.large_buffer)] {
         if let Some(size) = size {
             within(&at(key), size, Size::kib(1), Size::mib(4), report);
         }
     }
-    if let Some(count) = own.blocks_kept {
-        within(&at("blocks_kept"), count, 0, 1 << 20, report);
+    if let Some(count) = own.buffers_kept {
+        within(&at("buffers_kept"), count, 0, 1 << 20, report);
     }
     if let Some(count) = own.idle_max {
         within(&at("idle_max"), count, 0, 1 << 16, report);
     }
-    if let Some(micros) = own.busy_poll_us {
-        within(&at("busy_poll_us"), micros, 0, 10_000, report);
+    if let Some(time) = own.busy_poll {
+        within(&at("busy_poll"), time, Time::seconds(0), Time(Nanos(10_000_000)), report);
     }
-    let (small, large) = (all.small_block, all.large_block);
+    let (small, large) = (all.small_buffer, all.large_buffer);
     if let (Some(small), Some(large)) = (small, large)
         && small >= large
-        && (own.small_block.or(own.large_block)).is_some()
+        && (own.small_buffer.or(own.large_buffer)).is_some()
     {
         report.problem(
-            &at("small_block"),
-            format!("is {small}; expected less than large_block, which is {large}"),
+            &at("small_buffer"),
+            format!("is {small}; expected less than large_buffer, which is {large}"),
         );
     }
 }
@@ -140,10 +141,10 @@ fn tuning(core: Option<usize>, all: &CoreTuning) -> ShardTuning {
         core,
         ring_entries: all.ring_entries.expect(WHOLE),
         connections_max: all.connections_max.expect(WHOLE),
-        small_block_bytes: all.small_block.expect(WHOLE).bytes(),
-        large_block_bytes: all.large_block.expect(WHOLE).bytes(),
-        blocks_kept: all.blocks_kept.expect(WHOLE),
+        small_buffer_bytes: all.small_buffer.expect(WHOLE).bytes(),
+        large_buffer_bytes: all.large_buffer.expect(WHOLE).bytes(),
+        buffers_kept: all.buffers_kept.expect(WHOLE),
         idle_max: all.idle_max.expect(WHOLE),
-        busy_poll_us: all.busy_poll_us.expect(WHOLE),
+        busy_poll_us: (all.busy_poll.expect(WHOLE).0.0 / 1_000) as u32,
     }
 }

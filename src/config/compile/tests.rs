@@ -11,8 +11,8 @@ use super::*;
 use crate::config::cores::{Core, Machine};
 use crate::config::read;
 use crate::plan::Target;
-use crate::policy::auth;
-use crate::policy::failure_state::LimitScope;
+use crate::policy::auth::credential;
+use crate::policy::routing::failure_state::LimitScope;
 use crate::provider::Base;
 use crate::units::{BackendId, Nanos};
 
@@ -108,7 +108,7 @@ fn an_admin_listener_beyond_loopback_has_a_token() {
         "f.toml:7: admin.listen: other machines can reach 0.0.0.0:9090 and there is no admin.token"
     ));
     let hex = |text: &str| {
-        auth::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        credential::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
     let digest = format!("{{ sha256 = \"{}\" }}", hex("rt-very-secret-0123456789abcdef"));
     for token in ["{ env = \"RINGWAY_ADMIN_TOKEN\" }", "{ file = \"token\" }", &digest] {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BackendHealth, LimitScope, ModelTimeouts};
-use crate::config::entry::{Entry, Kind, ProxyChoice};
+use crate::config::entry::{Entry, ProviderKind, ProxyChoice};
 use crate::config::secret::SecretSource;
 
 /// One server that answers.
@@ -23,7 +23,7 @@ pub struct Backend {
     pub api_base: Option<String>,
     /// What runs there.
     #[serde(default)]
-    pub kind: Kind,
+    pub kind: ProviderKind,
     /// Endpoints it serves (chat, completions, embeddings, responses, responses_compact, responses_input_tokens, rerank,
     /// score, classify, pooling, tokenize, detokenize, messages, count_tokens); those of its kind if left out. Who serves
     /// responses is also asked for them by their ids.
@@ -91,7 +91,7 @@ pub struct Model {
     /// Tokens that fit into it, prompt and output together: told to clients in /v1/models.
     #[serde(default)]
     pub context_length: Option<u64>,
-    /// Models that answer in its place, in this order, before the first content has gone out: names or aliases.
+    /// Models that response in its place, in this order, before the first content has gone out: names or aliases.
     #[serde(default)]
     pub fallbacks: Vec<String>,
     /// Deadlines that differ from `[timeouts]`.
@@ -128,7 +128,7 @@ pub struct Key {
     /// Requests that may come at once, a minute's worth if left out.
     #[serde(default)]
     pub requests_burst: Option<u64>,
-    /// Tokens per minute, of prompt and answer; no limit if left out.
+    /// Tokens per minute, of prompt and response; no limit if left out.
     #[serde(default)]
     pub tokens_per_minute: Option<u64>,
     /// Tokens that may be taken at once, a minute's worth if left out. A request with more text is refused for good.

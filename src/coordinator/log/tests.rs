@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::coordinator::fixture;
-use crate::error::Kind;
+use crate::error::FaultKind;
 use crate::observe::record::tests::sample;
 use crate::observe::{Counter, ShardOutbox};
 use crate::units::{BackendId, KeyId, ModelId};
@@ -32,14 +32,14 @@ fn text(record: &Record) -> String {
 #[test]
 fn a_line_names_what_the_record_numbers() {
     let line: Value =
-        serde_json::from_str(&text(&Record { fault: Some(Kind::BackendCut), ..sample() })).unwrap();
+        serde_json::from_str(&text(&Record { fault: Some(FaultKind::BackendCut), ..sample() })).unwrap();
     assert_eq!(line["time"], "2026-09-21T14:13:20.123Z");
     assert_eq!(line["request_id"], "00000000000000000000000000abcdef");
     assert_eq!(line["client"], "192.0.2.7");
     assert_eq!(line["key"], "team \"blue\"\n");
     assert_eq!(line["model"], "llama");
     assert_eq!(line["backend"], "gpu-0");
-    assert_eq!(line["error"], "upstream_stream_truncated");
+    assert_eq!(line["error"], "backend_stream_truncated");
     assert_eq!(line["input_tokens"], 100);
     assert_eq!(line["duration_ms"], 1100.0);
     assert_eq!(line["time_to_first_token_ms"], 100.0);
@@ -131,7 +131,7 @@ fn settle(outbox: &mut ShardOutbox, count: usize) {
 }
 
 #[test]
-fn a_blocked_sink_drops_and_counts_and_blocks_nobody() {
+fn a_blocked_sink_drops_and_counts_and_buffers_nobody() {
     let (mut outbox, inbox) = fixture::shard(Some(64));
     let (shards, plans) = (shards(inbox), plans());
     let (mut log, opener, written) = gated();

@@ -10,7 +10,7 @@ use crate::units::BackendId;
 
 /// Answers every connection with the current script, and keeps the requests.
 struct Scripted {
-    answer: Mutex<&'static [u8]>,
+    response: Mutex<&'static [u8]>,
     asked: AtomicUsize,
     last: Mutex<Vec<u8>>,
 }
@@ -19,12 +19,12 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const FAILING: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 
 impl Scripted {
-    fn new(answer: &'static [u8]) -> Arc<Self> {
-        Arc::new(Self { answer: Mutex::new(answer), asked: AtomicUsize::new(0), last: Mutex::default() })
+    fn new(response: &'static [u8]) -> Arc<Self> {
+        Arc::new(Self { response: Mutex::new(response), asked: AtomicUsize::new(0), last: Mutex::default() })
     }
 
-    fn set(&self, answer: &'static [u8]) {
-        *self.answer.lock().unwrap() = answer;
+    fn set(&self, response: &'static [u8]) {
+        *self.response.lock().unwrap() = response;
     }
 
     async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
@@ -39,8 +39,8 @@ impl Scripted {
         head.truncate(filled);
         *self.last.lock().unwrap() = head;
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let answer = *self.answer.lock().unwrap();
-        let _ = stream.write_all(answer).await;
+        let response = *self.response.lock().unwrap();
+        let _ = stream.write_all(response).await;
     }
 
     async fn listen(self: &Arc<Self>) -> u16 {
@@ -177,7 +177,7 @@ async fn answers_that_are_not_2xx_or_not_http_are_failures() {
     let server = Scripted::new(OK);
     let plan = fixture::plan(&[fixture::tcp("127.0.0.1", server.listen().await)]);
     resolve::initial(&plan, Duration::ZERO);
-    for answer in [
+    for response in [
         b"HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n".as_slice(),
         b"HTTP/1.1 401 Unauthorized\r\n\r\n",
         b"HTTP/1.1 500 Oh\r\n\r\n",
@@ -185,8 +185,8 @@ async fn answers_that_are_not_2xx_or_not_http_are_failures() {
         b"HTTP/1.1 20",
         b"",
     ] {
-        server.set(answer);
-        assert!(probe(&plan.backends[0], "/health").await.is_err(), "{answer:?}");
+        server.set(response);
+        assert!(probe(&plan.backends[0], "/health").await.is_err(), "{response:?}");
     }
 }
 

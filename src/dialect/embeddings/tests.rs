@@ -72,7 +72,7 @@ fn strings_are_left_alone() {
 }
 
 #[test]
-fn what_is_no_answer_with_vectors_is_refused() {
+fn what_is_no_response_with_vectors_is_refused() {
     for body in [
         "",
         "[]",

@@ -1,7 +1,7 @@
 //! An object whose members are asked for by name.
 
 use super::{Json, Text};
-use crate::wire::json::{self, BadJson, Kind, Member};
+use crate::wire::json::{self, BadJson, Member, ValueKind};
 
 /// Most members of an object that are looked at; requests and responses have far fewer. Chosen, not measured.
 const MEMBERS_MAX: usize = 4096;
@@ -36,13 +36,13 @@ impl<'a> Object<'a> {
     }
 
     /// The value of a member that is of this kind.
-    pub fn of_kind(&self, name: &str, kind: Kind) -> Option<Json<'a>> {
+    pub fn of_kind(&self, name: &str, kind: ValueKind) -> Option<Json<'a>> {
         self.find(name).filter(|member| member.kind == kind).map(|member| member.value.of(self.bytes))
     }
 
     /// The text of a member that is a string.
     pub fn text(&self, name: &str) -> Option<Text<'a>> {
-        Text::of(self.of_kind(name, Kind::String)?)
+        Text::of(self.of_kind(name, ValueKind::String)?)
     }
 
     /// Whether a member is this string.
@@ -53,15 +53,15 @@ impl<'a> Object<'a> {
     /// A member that is true or false.
     pub fn boolean(&self, name: &str) -> Option<bool> {
         match self.find(name)?.kind {
-            Kind::True => Some(true),
-            Kind::False => Some(false),
+            ValueKind::True => Some(true),
+            ValueKind::False => Some(false),
             _ => None,
         }
     }
 
     /// A member that is a whole number.
     pub fn unsigned(&self, name: &str) -> Option<u64> {
-        json::unsigned(self.of_kind(name, Kind::Number)?)
+        json::unsigned(self.of_kind(name, ValueKind::Number)?)
     }
 
     /// A member that is an object itself.
@@ -69,26 +69,29 @@ impl<'a> Object<'a> {
     /// # Errors
     /// It is not sound, or has too many members.
     pub fn object(&self, name: &str) -> Result<Option<Object<'a>>, BadJson> {
-        self.of_kind(name, Kind::Object).map(Object::read).transpose()
+        self.of_kind(name, ValueKind::Object).map(Object::read).transpose()
     }
 
     /// The elements of a member that is an array, each with its kind; none if it is absent or something else.
-    pub fn elements(&self, name: &str) -> impl Iterator<Item = Result<(Json<'a>, Kind), BadJson>> + use<'a> {
-        let array = self.of_kind(name, Kind::Array).unwrap_or(b"[]");
+    pub fn elements(
+        &self,
+        name: &str,
+    ) -> impl Iterator<Item = Result<(Json<'a>, ValueKind), BadJson>> + use<'a> {
+        let array = self.of_kind(name, ValueKind::Array).unwrap_or(b"[]");
         json::elements(array).map(move |element| element.map(|(span, kind)| (span.of(array), kind)))
     }
 
     /// Its members that are not null, each with its key in quotes.
-    pub fn iter(&self) -> impl Iterator<Item = (Json<'a>, Json<'a>, Kind)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (Json<'a>, Json<'a>, ValueKind)> + '_ {
         self.members
             .iter()
-            .filter(|member| member.kind != Kind::Null)
+            .filter(|member| member.kind != ValueKind::Null)
             .map(|member| (member.key.of(self.bytes), member.value.of(self.bytes), member.kind))
     }
 
     fn find(&self, name: &str) -> Option<&Member> {
         let last = self.members.iter().rev().find(|member| json::key_is(member.key.of(self.bytes), name));
-        last.filter(|member| member.kind != Kind::Null)
+        last.filter(|member| member.kind != ValueKind::Null)
     }
 }
 

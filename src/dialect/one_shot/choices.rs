@@ -10,7 +10,7 @@
 use super::super::request::CHOICES_MAX;
 use super::super::{Api, Unfit};
 use super::{Change, Events, Object, json};
-use crate::wire::json::Kind;
+use crate::wire::json::ValueKind;
 
 /// What every chunk carries, besides its `object`.
 const HEAD: [&str; 5] = ["id", "created", "model", "system_fingerprint", "service_tier"];
@@ -34,10 +34,10 @@ pub(super) fn stream(
     events: &mut Events<'_>,
 ) -> Result<(), Unfit> {
     let body = Object::read(body)?;
-    if body.get("error")?.is_some_and(|error| error.kind != Kind::Null) {
+    if body.get("error")?.is_some_and(|error| error.kind != ValueKind::Null) {
         return Err(Unfit("the body is an error"));
     }
-    let choices = body.of_kind("choices", Kind::Array)?.ok_or(Unfit("there are no 'choices'"))?;
+    let choices = body.of_kind("choices", ValueKind::Array)?.ok_or(Unfit("there are no 'choices'"))?;
     let chunks = Chunks { api, body: &body };
     let mut told = Vec::new();
     for (position, element) in json::elements(choices).enumerate() {
@@ -46,7 +46,7 @@ pub(super) fn stream(
         }
         let choice = Object::read(element?.0.of(choices))?;
         let index =
-            choice.of_kind("index", Kind::Number)?.and_then(json::unsigned).unwrap_or(position as u64);
+            choice.of_kind("index", ValueKind::Number)?.and_then(json::unsigned).unwrap_or(position as u64);
         told.push((index, choice));
     }
     if told.is_empty() {
@@ -57,7 +57,7 @@ pub(super) fn stream(
     for (position, (index, choice)) in told.iter().enumerate() {
         chunks.choice(choice, *index, position == 0, events)?;
     }
-    if include_usage && let Some(usage) = body.of_kind("usage", Kind::Object)? {
+    if include_usage && let Some(usage) = body.of_kind("usage", ValueKind::Object)? {
         chunks.open(events)?;
         events.text(",\"choices\":[]");
         events.member("usage", usage);
@@ -98,7 +98,7 @@ impl Chunks<'_> {
         is_first: bool,
         events: &mut Events<'_>,
     ) -> Result<(), Unfit> {
-        // Where a whole answer has its content, where a stream has it, and how that is empty.
+        // Where a whole response has its content, where a stream has it, and how that is empty.
         let (content, streamed, empty) = match self.api {
             Api::Chat => ("message", "delta", ",\"delta\":{}"),
             _ => ("text", "text", ",\"text\":\"\""),
@@ -112,10 +112,11 @@ impl Chunks<'_> {
         events.text(",\"choices\":[{");
         events.index("index", index);
         if self.api == Api::Chat {
-            let message = choice.of_kind(content, Kind::Object)?.ok_or(Unfit("a choice has no message"))?;
+            let message =
+                choice.of_kind(content, ValueKind::Object)?.ok_or(Unfit("a choice has no message"))?;
             delta(&Object::read(message)?, events)?;
         } else {
-            let text = choice.of_kind(content, Kind::String)?.ok_or(Unfit("a choice has no text"))?;
+            let text = choice.of_kind(content, ValueKind::String)?.ok_or(Unfit("a choice has no text"))?;
             events.member("text", text);
         }
         let said = ["index", content, streamed, "finish_reason", "stop_reason"].map(|name| (name, None));
@@ -139,7 +140,7 @@ impl Chunks<'_> {
 /// The message as it is, but for the calls of tools: in a stream each has to say which one it is. An index that a
 /// backend writes into a whole message is not believed: some write 0 for all, which would make one call of them.
 fn delta(message: &Object<'_>, events: &mut Events<'_>) -> Result<(), Unfit> {
-    let Some(calls) = message.of_kind("tool_calls", Kind::Array)? else {
+    let Some(calls) = message.of_kind("tool_calls", ValueKind::Array)? else {
         events.object("delta", message, &[]);
         return Ok(());
     };

@@ -6,16 +6,16 @@
 
 use super::super::Unfit;
 use super::{EMPTY_ARRAY, EMPTY_STRING, Events, NULL, Object, json};
-use crate::wire::json::Kind;
+use crate::wire::json::ValueKind;
 
 pub(super) fn stream(body: &[u8], events: &mut Events<'_>) -> Result<(), Unfit> {
     let message = Object::read(body)?;
     if !message.says("type", "message")? {
         return Err(Unfit("the body is not a message"));
     }
-    let content = message.of_kind("content", Kind::Array)?.ok_or(Unfit("there is no 'content'"))?;
+    let content = message.of_kind("content", ValueKind::Array)?.ok_or(Unfit("there is no 'content'"))?;
     // Clients break on a delta without usage, and a made-up one would be believed.
-    let usage = message.of_kind("usage", Kind::Object)?.ok_or(Unfit("there is no 'usage'"))?;
+    let usage = message.of_kind("usage", ValueKind::Object)?.ok_or(Unfit("there is no 'usage'"))?;
 
     start(&message, &Object::read(usage)?, events)?;
     for (index, element) in json::elements(content).enumerate() {
@@ -72,15 +72,15 @@ fn end(message: &Object<'_>, usage: &[u8], events: &mut Events<'_>) -> Result<()
 
 /// The events of one block.
 fn tell(block: &Object<'_>, index: u64, events: &mut Events<'_>) -> Result<(), Unfit> {
-    let kind = block.of_kind("type", Kind::String)?.ok_or(Unfit("a block has no type"))?;
-    let string = |name| block.of_kind(name, Kind::String);
+    let kind = block.of_kind("type", ValueKind::String)?.ok_or(Unfit("a block has no type"))?;
+    let string = |name| block.of_kind(name, ValueKind::String);
     let (text, thinking) = (string("text")?, string("thinking")?);
-    let input = block.of_kind("input", Kind::Object)?.filter(|_| kind.ends_with(b"tool_use\""));
+    let input = block.of_kind("input", ValueKind::Object)?.filter(|_| kind.ends_with(b"tool_use\""));
 
     events.open_named("content_block_start");
     events.index("index", index);
     if let Some(text) = text.filter(|_| json::key_is(kind, "text")) {
-        let citations = block.of_kind("citations", Kind::Array)?;
+        let citations = block.of_kind("citations", ValueKind::Array)?;
         let changes = [("text", EMPTY_STRING), ("citations", EMPTY_ARRAY)];
         events.object("content_block", block, if citations.is_some() { &changes } else { &changes[..1] });
         events.close()?;

@@ -7,13 +7,13 @@
 
 use super::super::Unfit;
 use super::{Change, EMPTY_ARRAY, EMPTY_STRING, Events, NULL, Object, json};
-use crate::wire::json::Kind;
+use crate::wire::json::ValueKind;
 
 const IN_PROGRESS: Change<'_> = ("status", Some(b"\"in_progress\""));
 
 pub(super) fn stream(body: &[u8], events: &mut Events<'_>) -> Result<(), Unfit> {
     let response = Object::read(body)?;
-    let status = response.of_kind("status", Kind::String)?.ok_or(Unfit("there is no 'status'"))?;
+    let status = response.of_kind("status", ValueKind::String)?.ok_or(Unfit("there is no 'status'"))?;
     let last = [
         ("completed", "response.completed"),
         ("incomplete", "response.incomplete"),
@@ -21,7 +21,7 @@ pub(super) fn stream(body: &[u8], events: &mut Events<'_>) -> Result<(), Unfit> 
     ];
     let last = last.iter().find(|(name, _)| json::key_is(status, name));
     let (_, last) = last.ok_or(Unfit("the response is not finished"))?;
-    let output = response.of_kind("output", Kind::Array)?.ok_or(Unfit("there is no 'output'"))?;
+    let output = response.of_kind("output", ValueKind::Array)?.ok_or(Unfit("there is no 'output'"))?;
 
     for name in ["response.created", "response.in_progress"] {
         events.open_numbered(name);
@@ -39,7 +39,7 @@ pub(super) fn stream(body: &[u8], events: &mut Events<'_>) -> Result<(), Unfit> 
     }
     for (index, element) in json::elements(output).enumerate() {
         let object = Object::read(element?.0.of(output))?;
-        let id = object.of_kind("id", Kind::String)?.filter(|id| id.len() > 2);
+        let id = object.of_kind("id", ValueKind::String)?.filter(|id| id.len() > 2);
         Item { object, id, index: index as u64 }.tell(events)?;
     }
     events.open_numbered(last);
@@ -122,12 +122,12 @@ static TOLD: [Told; 4] = [
 impl Item<'_> {
     fn tell(&self, events: &mut Events<'_>) -> Result<(), Unfit> {
         let is = |kind| self.object.says("type", kind);
-        if is("message")? && self.object.of_kind(CONTENT.member, Kind::Array)?.is_some() {
+        if is("message")? && self.object.of_kind(CONTENT.member, ValueKind::Array)?.is_some() {
             // Its text is told without an id too: most readers look at the text only.
             self.added(&[IN_PROGRESS, ("content", EMPTY_ARRAY)], events)?;
             self.parts(&CONTENT, events)?;
         } else if self.id.is_some() && is("reasoning")? {
-            let content = self.object.of_kind(CONTENT.member, Kind::Array)?;
+            let content = self.object.of_kind(CONTENT.member, ValueKind::Array)?;
             let changes = [IN_PROGRESS, ("summary", EMPTY_ARRAY), ("content", EMPTY_ARRAY)];
             self.added(if content.is_some() { &changes } else { &changes[..2] }, events)?;
             self.parts(&SUMMARY, events)?;
@@ -163,7 +163,7 @@ impl Item<'_> {
 
     /// A call, whose arguments are one string.
     fn call(&self, name: &str, told: [&str; 2], events: &mut Events<'_>) -> Result<(), Unfit> {
-        let Some(arguments) = self.object.of_kind(name, Kind::String)? else {
+        let Some(arguments) = self.object.of_kind(name, ValueKind::String)? else {
             return self.added(&[], events);
         };
         self.added(&[IN_PROGRESS, (name, EMPTY_STRING)], events)?;
@@ -180,13 +180,13 @@ impl Item<'_> {
 
     /// The parts of a list, if the item has it.
     fn parts(&self, parts: &Parts, events: &mut Events<'_>) -> Result<(), Unfit> {
-        let Some(list) = self.object.of_kind(parts.member, Kind::Array)? else {
+        let Some(list) = self.object.of_kind(parts.member, ValueKind::Array)? else {
             return Ok(());
         };
         for (index, element) in json::elements(list).enumerate() {
             let object = Object::read(element?.0.of(list))?;
             let told = parts.told_in(&object)?;
-            let annotations = object.of_kind("annotations", Kind::Array)?;
+            let annotations = object.of_kind("annotations", ValueKind::Array)?;
             let part = Part { object, told, annotations, index_name: parts.index, index: index as u64 };
             self.part(parts, &part, events)?;
         }
@@ -233,7 +233,7 @@ impl Item<'_> {
         self.open_in(part, name, events);
         events.member(text.0, text.1);
         if part.is_output() {
-            let logprobs = part.object.of_kind("logprobs", Kind::Array)?;
+            let logprobs = part.object.of_kind("logprobs", ValueKind::Array)?;
             events.member("logprobs", logprobs.unwrap_or(b"[]"));
         }
         events.close()
@@ -273,10 +273,10 @@ impl Part<'_> {
 impl Parts {
     /// How the text of a part is told, and the text.
     fn told_in<'b>(&self, part: &Object<'b>) -> Result<Option<(&'static Told, &'b [u8])>, Unfit> {
-        let kind = part.of_kind("type", Kind::String)?.unwrap_or_default();
+        let kind = part.of_kind("type", ValueKind::String)?.unwrap_or_default();
         let Some(told) = self.told.iter().find(|told| json::key_is(kind, told.part_type)) else {
             return Ok(None);
         };
-        Ok(part.of_kind(told.member, Kind::String)?.map(|text| (told, text)))
+        Ok(part.of_kind(told.member, ValueKind::String)?.map(|text| (told, text)))
     }
 }

@@ -234,7 +234,7 @@ fn the_meter_takes_every_stream_for_a_whole_one() {
 }
 
 #[test]
-fn what_is_not_the_answer_of_the_api_is_refused() {
+fn what_is_not_the_response_of_the_api_is_refused() {
     let cases = [
         (Api::Chat, ""),
         (Api::Chat, "[]"),
@@ -349,7 +349,7 @@ fn any_value(noise: &mut Noise, depth: usize) -> String {
     }
 }
 
-/// The texts of a random answer's members.
+/// The texts of a random response's members.
 struct Random {
     message: String,
     finish: &'static str,
@@ -392,9 +392,9 @@ fn whatever_a_message_holds_is_told_as_it_is_written() {
         for (index, choice) in choices.iter().enumerate() {
             let start = events[2 * index].as_bytes();
             let chunk = Object::read(&start["data: ".len()..]).unwrap();
-            let list = chunk.of_kind("choices", Kind::Array).unwrap().unwrap();
+            let list = chunk.of_kind("choices", ValueKind::Array).unwrap().unwrap();
             let only = Object::read(json::elements(list).next().unwrap().unwrap().0.of(list)).unwrap();
-            let delta = Object::read(only.of_kind("delta", Kind::Object).unwrap().unwrap()).unwrap();
+            let delta = Object::read(only.of_kind("delta", ValueKind::Object).unwrap().unwrap()).unwrap();
             let message = format!("{{{}}}", choice.message);
             let message = Object::read(message.as_bytes()).unwrap();
             assert_eq!(delta.members.len(), message.members.len(), "{case}");

@@ -6,7 +6,7 @@ fn peeked(api: Api, body: &str) -> Peek {
 
 fn fault(body: &str) -> String {
     let fault = peek(Api::Chat, body.as_bytes()).expect_err(body);
-    assert_eq!(fault.kind, Kind::BodyMalformed, "{body}");
+    assert_eq!(fault.kind, FaultKind::BodyMalformed, "{body}");
     fault.note.into_owned()
 }
 

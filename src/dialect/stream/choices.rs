@@ -1,6 +1,6 @@
 //! Which choices of a chat or completions stream have begun, and which have finished.
 
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, ValueKind};
 
 /// What is known of the choices of one stream. While there is only one, its events are not read for it.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl Choices {
                 let value = member.value.of(choice);
                 match member.key.of(choice) {
                     b"\"index\"" => index = json::unsigned(value).unwrap_or(0),
-                    b"\"finish_reason\"" => finishes = member.kind == Kind::String && is_reason(value),
+                    b"\"finish_reason\"" => finishes = member.kind == ValueKind::String && is_reason(value),
                     _ => {}
                 }
             }

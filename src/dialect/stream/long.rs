@@ -4,7 +4,7 @@ use memchr::{memchr, memchr2};
 
 use super::choices::{self, Choices};
 use crate::dialect::usage::{BodyMeter, Usage};
-use crate::wire::json::{self, Kind, Scan, Seen, Token};
+use crate::wire::json::{self, Scan, Seen, Token, ValueKind};
 
 /// Follows one event in pieces cut anywhere, and knows at its end what a reader of the whole event would.
 ///
@@ -226,7 +226,7 @@ impl Long {
             (2, Token::Scalar(text)) if seen.key(1) == b"\"stop_reason\"" => {
                 self.has_stop_reason |= is_reason(text);
             }
-            (2, Token::Opens(Kind::Object)) if in_choices => self.choice = (0, false),
+            (2, Token::Opens(ValueKind::Object)) if in_choices => self.choice = (0, false),
             (3, Token::Scalar(text)) if in_choices && seen.key(1).is_empty() => match seen.key(2) {
                 b"\"index\"" => self.choice.0 = json::unsigned(text).unwrap_or(0),
                 b"\"finish_reason\"" => self.choice.1 = is_reason(text),

@@ -187,7 +187,7 @@ fn the_first_token_is_the_first_delta_that_carries_something() {
         &["data: {\"choices\":[{\"text\":\"\"}]}\n\n", "data: {\"choices\":[{\"text\":\"a\"}]}\n\n"],
     );
     assert_eq!(firsts(&found), [false, true]);
-    // An answer without output has its first token at its end.
+    // A response without output has its first token at its end.
     assert!(chat().events(END.as_bytes()).first_token);
 }
 

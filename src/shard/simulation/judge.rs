@@ -1,9 +1,9 @@
 //! What may be done, told a second time and in another way.
 
-use crate::error::Kind;
-use crate::policy::breaker::{Admission, Breaker, PROBE_MAX};
-use crate::policy::bucket::Rate;
-use crate::policy::course::Failure;
+use crate::error::FaultKind;
+use crate::policy::limits::bucket::Rate;
+use crate::policy::routing::breaker::{Admission, Breaker, PROBE_MAX};
+use crate::policy::routing::retry_state::Failure;
 use crate::units::Nanos;
 
 /// About whom an attempt says something.
@@ -16,12 +16,12 @@ pub(super) enum About {
 /// Whom an attempt that failed is about, if anybody: what the transport says is about the backend.
 pub(super) fn about(failure: &Failure) -> Option<About> {
     let Failure { kind, sent, .. } = *failure;
-    let stale = kind == Kind::BackendClosed && sent.reused && !sent.answer_bytes;
+    let stale = kind == FaultKind::BackendClosed && sent.reused && !sent.response_bytes;
     match kind {
-        Kind::ClientGone | Kind::SocketsExhausted => None,
+        FaultKind::ClientGone | FaultKind::SocketsExhausted => None,
         _ if stale => None,
-        Kind::ConnectFailed | Kind::ConnectTimeout => Some(About::Backend),
-        Kind::TotalTimeout if !sent.request_bytes => Some(About::Backend),
+        FaultKind::ConnectFailed | FaultKind::ConnectTimeout => Some(About::Backend),
+        FaultKind::TotalTimeout if !sent.request_bytes => Some(About::Backend),
         _ => Some(About::Deployment),
     }
 }
@@ -60,7 +60,7 @@ impl Passive {
         self.probe = Some((attempt, now));
     }
 
-    /// An answer came.
+    /// A response came.
     pub(super) fn answered(&mut self, now: Nanos) {
         if !self.open || now >= self.not_before {
             *self = Self::default();
@@ -77,12 +77,12 @@ impl Passive {
         now: Nanos,
     ) {
         match (failure.kind, failure.asked) {
-            (Kind::BackendBusy | Kind::BackendOverloaded, None) if alone => self.gone(attempt),
-            (Kind::BackendBusy | Kind::BackendOverloaded, asked) => {
+            (FaultKind::BackendBusy | FaultKind::BackendOverloaded, None) if alone => self.gone(attempt),
+            (FaultKind::BackendBusy | FaultKind::BackendOverloaded, asked) => {
                 let pause = asked.unwrap_or(Nanos(1_000_000_000)).min(Nanos(300_000_000_000));
                 self.rests(breaker, now, pause);
             }
-            (Kind::ContextExceeded, _) => self.answered(now),
+            (FaultKind::ContextExceeded, _) => self.answered(now),
             _ => {
                 self.failures += 1;
                 let probing = self.open && self.probe.is_some();

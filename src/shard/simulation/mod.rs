@@ -1,6 +1,6 @@
 //! A gateway without sockets: clients, backends and two shards on a clock of their own, all of it from one seed.
 //!
-//! What decides is the gateway's own code: [`Course`](crate::policy::course::Course), `choose`, the queues, the cells of a
+//! What decides is the gateway's own code: [`RetryState`](crate::policy::routing::retry_state::RetryState), `choose`, the queues, the cells of a
 //! plan that was compiled from a configuration. What only moves bytes is played: a table of faults says what becomes of an
 //! attempt. After every event a [`judge`] that knows the rules by itself compares what was done with what may be done.
 //!
@@ -22,8 +22,8 @@ use world::{Totals, World};
 
 use super::choose::{self, Wanted};
 use crate::dialect::Api;
-use crate::policy::breaker::{Admission, Settings};
-use crate::policy::course::Tried;
+use crate::policy::routing::breaker::{Admission, Settings};
+use crate::policy::routing::retry_state::Tried;
 use crate::units::Nanos;
 
 /// What of a story is told.

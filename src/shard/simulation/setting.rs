@@ -32,7 +32,7 @@ impl Environment for Nowhere {
 pub(super) fn plan(chance: &mut Chance) -> Plan {
     let mut text = format!(
         "[limits]\nattempts = {}\nqueue = {}\n[timeouts]\nfirst_token = \"3s\"\nconnect = \"1s\"\nbody = \"20s\"\ntotal = \"20s\"\n\
-         between_events = \"2s\"\nqueue = \"2s\"\nretry_wait = \"{}s\"\n",
+         between_events = \"2s\"\nqueue_timeout = \"2s\"\nretry_wait = \"{}s\"\n",
         chance.within(1, 5),
         chance.within(1, 4),
         chance.within(0, 3),

@@ -11,12 +11,12 @@ use std::rc::Rc;
 use super::judge::{About, Passive, Taken, about};
 use super::setting::plan;
 use super::{Chance, Voice};
-use crate::error::Kind;
+use crate::error::FaultKind;
 use crate::plan::cells::{Health, Share};
 use crate::plan::{Member, Model, Plan};
-use crate::policy::course::{Course, Failure, Nobody, Reason, Rules, Tried};
-use crate::policy::failure_state::{Probes, Report};
-use crate::policy::retry::{self, RetryBudget, Sent};
+use crate::policy::routing::failure_state::{Probes, Report};
+use crate::policy::routing::retry::{self, RetryBudget, Sent};
+use crate::policy::routing::retry_state::{Failure, Nobody, Reason, RetryState, Rules, Tried};
 use crate::shard::choose::{self, Picked};
 use crate::shard::queue::{Queues, Ticket};
 use crate::units::{BackendId, DeploymentId, KeyId, Nanos, ShardId};
@@ -30,7 +30,7 @@ pub(super) struct Totals {
 
 const WHAT: [&str; 13] = [
     "a request",
-    "an answer",
+    "a response",
     "a failover",
     "a stale connection",
     "a wait",
@@ -130,7 +130,7 @@ struct Attempt {
 
 #[derive(Clone, Copy)]
 enum Outcome {
-    Answers { cut: bool },
+    Responses { cut: bool },
     Fails(Failure),
 }
 
@@ -138,7 +138,7 @@ struct Request {
     lane: usize,
     started: Nanos,
     model: usize,
-    course: Course,
+    retry_state: RetryState,
     /// Members of which model, since the last wait.
     asked: Vec<(usize, usize)>,
     attempts: u32,
@@ -414,7 +414,7 @@ impl World {
             started: self.now,
             model: plan.model_named("m").expect("a model").id.index(),
             asked: Vec::new(),
-            course: self.course(),
+            retry_state: self.retry_state(),
             attempts: 0,
             prompt,
             output,
@@ -434,9 +434,9 @@ impl World {
         self.go_on(id);
     }
 
-    fn course(&self) -> Course {
+    fn retry_state(&self) -> RetryState {
         let retry_wait = self.plan.models[0].timeouts.retry_wait;
-        Course::new(Rules { attempts_max: self.plan.limits.attempts, retry_wait })
+        RetryState::new(Rules { attempts_max: self.plan.limits.attempts, retry_wait })
     }
 
     fn limited(&mut self, lane: usize) {

@@ -7,7 +7,7 @@ use super::{
     Flaw, HeadLimits, Method, Version, end, field_of, malformed, once, scan, span_of, target, version,
     with_headers,
 };
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::units::Span;
 use crate::wire::Step;
 use crate::wire::fields::{self, Dropped, Field};
@@ -152,7 +152,7 @@ fn end_of_request(bytes: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Res
 const LINE_EXTRA: usize = 32;
 
 fn target_too_long() -> Flaw {
-    Flaw { kind: Kind::TargetTooLong, note: "the request target is longer than the limit" }
+    Flaw { kind: FaultKind::TargetTooLong, note: "the request target is longer than the limit" }
 }
 
 /// `method SP request-target SP HTTP-version`, split and not yet judged except for the version.
@@ -190,10 +190,13 @@ fn method(name: &[u8]) -> Result<Method, Flaw> {
         b"DELETE" => Method::Delete,
         b"OPTIONS" => Method::Options,
         b"TRACE" | b"CONNECT" => {
-            return Err(Flaw { kind: Kind::MethodNotAllowed, note: "TRACE and CONNECT are not allowed" });
+            return Err(Flaw {
+                kind: FaultKind::MethodNotAllowed,
+                note: "TRACE and CONNECT are not allowed",
+            });
         }
         _ if !name.is_empty() && name.iter().all(|&byte| fields::is_token(byte)) => {
-            return Err(Flaw { kind: Kind::NotImplemented, note: "the method is not implemented" });
+            return Err(Flaw { kind: FaultKind::NotImplemented, note: "the method is not implemented" });
         }
         _ => return Err(malformed("the method is not a token")),
     })
@@ -309,7 +312,7 @@ impl Seen {
             (Some(_), None) if version == Version::Http10 => Err(malformed("Transfer-Encoding in HTTP/1.0")),
             (Some(Coding::Chunked), None) => Ok(framing::Request::Chunked),
             (Some(Coding::Foreign | Coding::Wrapped), None) => Err(Flaw {
-                kind: Kind::NotImplemented,
+                kind: FaultKind::NotImplemented,
                 note: "the only transfer coding implemented is chunked",
             }),
             (Some(Coding::Misplaced), None) => Err(malformed("chunked is not the last transfer coding")),
@@ -324,7 +327,7 @@ impl Seen {
         match self.expect {
             _ if version == Version::Http10 => Ok(false),
             Some(false) => Err(Flaw {
-                kind: Kind::ExpectationFailed,
+                kind: FaultKind::ExpectationFailed,
                 note: "the only expectation known is one 100-continue",
             }),
             Some(true) => Ok(true),

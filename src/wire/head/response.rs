@@ -1,4 +1,4 @@
-//! Heads of answers from a backend, which is trusted half: the same strictness, and every flaw is its fault.
+//! Heads of responses from a backend, which is trusted half: the same strictness, and every flaw is its fault.
 
 use httparse::Header;
 use memchr::memchr;
@@ -6,13 +6,13 @@ use memchr::memchr;
 use super::{
     Flaw, HeadLimits, Method, Version, end, field_of, malformed, once, span_of, version, with_headers,
 };
-use crate::error::{Fault, Kind};
+use crate::error::{Fault, FaultKind};
 use crate::units::Span;
 use crate::wire::Step;
 use crate::wire::fields::{self, Dropped, Field};
 use crate::wire::framing::{self, Coding};
 
-/// An accepted head of an answer. All spans are of the buffer it was read from.
+/// An accepted head of a response. All spans are of the buffer it was read from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ResponseHead {
     /// Bytes up to and including the blank line.
@@ -45,16 +45,16 @@ pub struct ResponseHead {
     pub dropped: Dropped,
     /// The `Access-Control-*` lines, which travel unless the gateway speaks to web pages itself.
     pub access_control: Dropped,
-    /// Whether the backend gave the answer an id of its own (`X-Request-Id` or `request-id`).
+    /// Whether the backend gave the response an id of its own (`X-Request-Id` or `request-id`).
     pub has_id: bool,
 }
 
-/// Reads the head at the start of `bytes` of an answer to a request with method `to`.
+/// Reads the head at the start of `bytes` of a response to a request with method `to`.
 ///
 /// `scanned` as for [`super::request`]. Interim heads (status below 200) are returned too, with no body: the caller
 /// passes over them, a bounded number of times. `limits.target_bytes` is not used.
 ///
-/// Errors: always `Kind::BackendMalformed`; the connection must close.
+/// Errors: always `FaultKind::BackendMalformed`; the connection must close.
 pub fn response(
     bytes: &[u8],
     scanned: &mut usize,
@@ -67,7 +67,7 @@ pub fn response(
             *scanned = 0;
             Ok(Step::Done(head))
         }
-        Err(Flaw { note, .. }) => Err(Fault::new(Kind::BackendMalformed, note)),
+        Err(Flaw { note, .. }) => Err(Fault::new(FaultKind::BackendMalformed, note)),
     }
 }
 
@@ -96,7 +96,7 @@ fn read(
         Version::Http11 => !seen.close,
         Version::Http10 => seen.keep_alive && !seen.close,
     };
-    // Both fields at once: the coding decides, and the connection is spoilt (RFC 9112 section 6.3). An answer that
+    // Both fields at once: the coding decides, and the connection is spoilt (RFC 9112 section 6.3). A response that
     // must not have a coding (section 6.1) spoils it as well.
     let doubtful = seen.coding.is_some() && (seen.length.is_some() || (bodiless && to != Method::Head));
     let open_end = !bodiless && framing == framing::Response::Close;
@@ -123,7 +123,7 @@ fn read(
 /// `HTTP-version SP 3DIGIT [ SP reason ]`. The blank in front of an empty reason may be missing, as it often is.
 fn status_line(line: &[u8]) -> Result<(Version, u16), Flaw> {
     let (Some(name), Some(rest)) = (line.get(..8), line.get(8..)) else {
-        return Err(malformed("the answer does not start with an HTTP/1 status line"));
+        return Err(malformed("the response does not start with an HTTP/1 status line"));
     };
     let version = version(name)?;
     let (digits, reason) = match rest {
@@ -145,7 +145,7 @@ fn status_line(line: &[u8]) -> Result<(Version, u16), Flaw> {
     }
 }
 
-/// What the header lines of an answer said.
+/// What the header lines of a response said.
 #[derive(Default)]
 struct Seen {
     length: Option<u64>,
@@ -204,7 +204,7 @@ impl Seen {
         }
     }
 
-    /// RFC 9112 section 6.3, for an answer that may have a body. A coding we did not ask for is refused: its label
+    /// RFC 9112 section 6.3, for a response that may have a body. A coding we did not ask for is refused: its label
     /// goes from hop to hop only, so whoever got the body next would take it for plain.
     fn framing(&self, version: Version) -> Result<framing::Response, Flaw> {
         match (self.coding, self.length) {

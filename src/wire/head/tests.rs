@@ -3,9 +3,9 @@ use crate::error::Fault;
 use crate::wire::noise::Noise;
 use crate::wire::{Step, fields, framing};
 
-mod answers;
 mod meanings;
 mod requests;
+mod responses;
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 64 << 10, lines: 100, target_bytes: 16 << 10 };
 
@@ -21,7 +21,7 @@ const P: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: gw.test\r\nAuthoriz
 fn verdict<T: Copy + PartialEq + std::fmt::Debug>(
     bytes: &[u8],
     read: impl Fn(&[u8], &mut usize) -> Result<Step<T>, Fault>,
-) -> Result<Step<T>, Kind> {
+) -> Result<Step<T>, FaultKind> {
     let outcome = |cuts: &mut dyn Iterator<Item = usize>| {
         let mut scanned = 0;
         for cut in cuts {
@@ -43,12 +43,12 @@ fn verdict<T: Copy + PartialEq + std::fmt::Debug>(
 }
 
 #[track_caller]
-fn request_verdict(bytes: &[u8]) -> Result<Step<RequestHead>, Kind> {
+fn request_verdict(bytes: &[u8]) -> Result<Step<RequestHead>, FaultKind> {
     verdict(bytes, |bytes, scanned| request(bytes, scanned, &LIMITS))
 }
 
 #[track_caller]
-fn response_verdict(bytes: &[u8], to: Method) -> Result<Step<ResponseHead>, Kind> {
+fn response_verdict(bytes: &[u8], to: Method) -> Result<Step<ResponseHead>, FaultKind> {
     verdict(bytes, |bytes, scanned| response(bytes, scanned, &LIMITS, to))
 }
 
@@ -63,7 +63,7 @@ fn accepts(bytes: impl AsRef<[u8]>) -> RequestHead {
 }
 
 #[track_caller]
-fn refuses(kind: Kind, bytes: impl AsRef<[u8]>) {
+fn refuses(kind: FaultKind, bytes: impl AsRef<[u8]>) {
     let bytes = bytes.as_ref();
     assert_eq!(request_verdict(bytes), Err(kind), "{}", bytes.escape_ascii());
 }

@@ -1,4 +1,4 @@
-//! An object by its key, without reading what is around it: the usage at the end of an answer.
+//! An object by its key, without reading what is around it: the usage at the end of a response.
 
 use memchr::memmem;
 

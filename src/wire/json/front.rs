@@ -1,6 +1,6 @@
 //! The first members of an object of which only the beginning may have come.
 
-use super::{BadJson, Kind, bad, blanks, key, next_byte, scalar};
+use super::{BadJson, ValueKind, bad, blanks, key, next_byte, scalar};
 use crate::units::Span;
 
 /// The members at the front of the object that `bytes` begin with, up to the first object or array with something in it
@@ -30,7 +30,7 @@ pub struct Begun {
     /// that has come.
     pub value: Span,
     /// What the value is; `None` if it is cut.
-    pub kind: Option<Kind>,
+    pub kind: Option<ValueKind>,
 }
 
 impl Iterator for Front<'_> {
@@ -76,7 +76,7 @@ impl Front<'_> {
                 let inside = blanks(bytes, start + 1);
                 let is_empty = bytes.get(inside) == Some(&(opener + 2)); // in ASCII, for both
                 self.over = !is_empty;
-                let kind = if opener == b'{' { Kind::Object } else { Kind::Array };
+                let kind = if opener == b'{' { ValueKind::Object } else { ValueKind::Array };
                 (if is_empty { inside + 1 } else { start + 1 }, Some(kind))
             }
             _ => match scalar(bytes, start) {
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     /// Key, value and kind of a member.
-    type Seen<'a> = (&'a str, &'a str, Option<Kind>);
+    type Seen<'a> = (&'a str, &'a str, Option<ValueKind>);
 
     fn read(text: &str) -> (Vec<Seen<'_>>, Option<usize>) {
         let (mut members, mut error) = (Vec::new(), None);
@@ -118,10 +118,10 @@ mod tests {
         let text = r#" {"a" : 1, "b":[ ],"c":null,"d":{"x":1},"e":2}"#;
         let (members, error) = read(text);
         let expected = [
-            ("\"a\"", "1", Some(Kind::Number)),
-            ("\"b\"", "[ ]", Some(Kind::Array)),
-            ("\"c\"", "null", Some(Kind::Null)),
-            ("\"d\"", "{", Some(Kind::Object)),
+            ("\"a\"", "1", Some(ValueKind::Number)),
+            ("\"b\"", "[ ]", Some(ValueKind::Array)),
+            ("\"c\"", "null", Some(ValueKind::Null)),
+            ("\"d\"", "{", Some(ValueKind::Object)),
         ];
         assert_eq!((&members[..], error), (&expected[..], None));
         assert_eq!(read("{}"), (vec![], None));

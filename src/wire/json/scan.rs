@@ -2,7 +2,7 @@
 
 use memchr::memchr2;
 
-use super::{Kind, Nest};
+use super::{Nest, ValueKind};
 
 /// Follows one JSON text, cut anywhere, and reports what stands in its outer [`DEPTH_SEEN`] levels.
 ///
@@ -82,7 +82,7 @@ pub struct Seen<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Token<'a> {
     /// An object or array begins.
-    Opens(Kind),
+    Opens(ValueKind),
     /// An object or array ends.
     Closes,
     /// A string with its quotes, a number or a literal; what is long is cut off at its end.
@@ -148,7 +148,7 @@ impl Scan {
         match byte {
             b' ' | b'\t' | b'\n' | b'\r' => {}
             b'{' | b'[' => {
-                let kind = if byte == b'{' { Kind::Object } else { Kind::Array };
+                let kind = if byte == b'{' { ValueKind::Object } else { ValueKind::Array };
                 self.report(Token::Opens(kind), seen);
                 if !self.nest.push(byte == b'{') {
                     self.state = State::Broken;

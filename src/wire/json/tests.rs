@@ -2,7 +2,7 @@ use super::*;
 use crate::wire::noise::Noise;
 
 /// Key, value and kind of every member, or the error.
-fn read(text: &str) -> Result<Vec<(&str, &str, Kind)>, BadJson> {
+fn read(text: &str) -> Result<Vec<(&str, &str, ValueKind)>, BadJson> {
     members(text.as_bytes())
         .map(|member| {
             member.map(|member| {
@@ -22,13 +22,13 @@ fn members_come_with_their_spans() {
     assert_eq!(
         read(text),
         Ok(vec![
-            ("\"model\"", "\"m\"", Kind::String),
-            ("\"a b\"", "[1,{\"x\":[]}]", Kind::Array),
-            ("\"n\"", "-1.5e+3", Kind::Number),
-            ("\"t\"", "true", Kind::True),
-            ("\"f\"", "false", Kind::False),
-            ("\"z\"", "null", Kind::Null),
-            ("\"o\"", "{}", Kind::Object),
+            ("\"model\"", "\"m\"", ValueKind::String),
+            ("\"a b\"", "[1,{\"x\":[]}]", ValueKind::Array),
+            ("\"n\"", "-1.5e+3", ValueKind::Number),
+            ("\"t\"", "true", ValueKind::True),
+            ("\"f\"", "false", ValueKind::False),
+            ("\"z\"", "null", ValueKind::Null),
+            ("\"o\"", "{}", ValueKind::Object),
         ])
     );
 }
@@ -385,8 +385,8 @@ fn mutated_texts_never_panic_and_never_look_sound_when_cut() {
             for member in members(&bytes).flatten() {
                 let raw = member.value.of(&bytes);
                 match member.kind {
-                    Kind::Object => assert!(is_object(raw), "seed {seed:#x} round {round}: {text}"),
-                    Kind::String => _ = string(raw),
+                    ValueKind::Object => assert!(is_object(raw), "seed {seed:#x} round {round}: {text}"),
+                    ValueKind::String => _ = string(raw),
                     _ => {}
                 }
             }

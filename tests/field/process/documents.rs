@@ -111,7 +111,7 @@ fn the_access_log_is_what_the_readme_says() {
         talk.pause(Duration::from_millis(1_500));
         echo(talk)
     });
-    let config = Config::simple(origin.port).tables("[access_log]\nto = \"./access.log\"");
+    let config = Config::simple(origin.port).tables("[access_log]\npath = \"./access.log\"");
     let gateway = Gateway::start(&config);
 
     // A head that takes its time, a body that does, too, and a backend.
@@ -137,7 +137,7 @@ fn the_access_log_is_what_the_readme_says() {
     assert_eq!(answer.status(), 200);
     let line = last_line(&gateway, 1);
     assert_eq!(line["request_bytes"], request.len(), "head and body");
-    assert_eq!(line["answer_bytes"], answered, "head and body");
+    assert_eq!(line["response_bytes"], answered, "head and body");
     let duration = line["duration_ms"].as_f64().expect("a number");
     assert!((2_150.0..3_100.0).contains(&duration), "{duration} ms: without the head, with the body");
     let late =

@@ -11,7 +11,7 @@ use crate::support::origin::Origin;
 use crate::support::{J, PATIENCE, ask, chat, eventually};
 
 fn logging(origin: &Origin) -> Gateway {
-    Gateway::start(&Config::simple(origin.port).tables("[access_log]\nto = \"./access.log\""))
+    Gateway::start(&Config::simple(origin.port).tables("[access_log]\npath = \"./access.log\""))
 }
 
 fn read(path: &Path) -> String {
@@ -105,7 +105,7 @@ fn rotations_under_load_lose_and_double_nothing() {
 fn a_file_that_cannot_be_opened_anew_is_told_and_the_old_one_written_on() {
     let origin = Origin::start();
     let gateway = Gateway::start(
-        &Config::simple(origin.port).file("logs", "").tables("[access_log]\nto = \"./access.log\""),
+        &Config::simple(origin.port).file("logs", "").tables("[access_log]\npath = \"./access.log\""),
     );
     let (log, old) = (gateway.folder().join("access.log"), gateway.folder().join("old.log"));
     std::fs::rename(&log, &old).expect("renamed");

@@ -3,7 +3,7 @@
 //! Stricter than the RFC, in the reader too: one line of each field, a length without sign, list or leading zero, and of
 //! the codings `chunked` alone; a coding in HTTP/1.0 and both fields in one request are refused.
 
-use ringway::error::Kind;
+use ringway::error::FaultKind;
 use ringway::wire::Step;
 use ringway::wire::framing::{Request, Response};
 use ringway::wire::head::{HeadLimits, Method, request, response};
@@ -115,12 +115,12 @@ fn check_request(bytes: &[u8], said: Option<&Said>, minor: u8) {
         return;
     }
     let expected = match (length(said), coding(said)) {
-        _ if said.disguised => Err(Kind::HeadMalformed),
-        (Err(()), _) => Err(Kind::HeadMalformed),
-        (_, Err(false)) => Err(Kind::HeadMalformed),
-        (Ok(Some(_)), Ok(true) | Err(_)) => Err(Kind::HeadMalformed),
-        (_, Ok(true) | Err(true)) if minor == 0 => Err(Kind::HeadMalformed),
-        (_, Err(true)) => Err(Kind::NotImplemented),
+        _ if said.disguised => Err(FaultKind::HeadMalformed),
+        (Err(()), _) => Err(FaultKind::HeadMalformed),
+        (_, Err(false)) => Err(FaultKind::HeadMalformed),
+        (Ok(Some(_)), Ok(true) | Err(_)) => Err(FaultKind::HeadMalformed),
+        (_, Ok(true) | Err(true)) if minor == 0 => Err(FaultKind::HeadMalformed),
+        (_, Err(true)) => Err(FaultKind::NotImplemented),
         (_, Ok(true)) => Ok(Request::Chunked),
         (Ok(Some(length)), _) => Ok(Request::Length(length)),
         (Ok(None), _) => Ok(Request::None),
@@ -137,7 +137,7 @@ fn check_response(bytes: &[u8], said: Option<&Said>, minor: u8, status: u16, to:
         Ok(Step::Done(head)) => Some(head),
         Ok(Step::More) => panic!("a whole head is not seen"),
         Err(fault) => {
-            assert_eq!(fault.kind, Kind::BackendMalformed, "a backend's flaw is its own");
+            assert_eq!(fault.kind, FaultKind::BackendMalformed, "a backend's flaw is its own");
             None
         }
     };

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use ringway::wire::json::{self, Found, Kind};
+use ringway::wire::json::{self, Found, ValueKind};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -86,25 +86,25 @@ fn check_object(data: &[u8]) {
     assert_eq!(leading.close(), Some(close));
 
     let mut keys = Vec::new();
-    usages(data, 0, Kind::Object, &mut keys);
+    usages(data, 0, ValueKind::Object, &mut keys);
     let expected = keys.into_iter().max_by_key(|&(key, _)| key);
     let expected = expected.map_or(Found::Absent, |(key, object)| Found::Opens { key, object });
     assert_eq!(json::find_object(data, &json::Finder::new("usage")), expected);
 }
 
 /// Where the members called `usage` are that have objects for values, and these objects.
-fn usages(text: &[u8], base: usize, kind: Kind, found: &mut Vec<(usize, usize)>) {
+fn usages(text: &[u8], base: usize, kind: ValueKind, found: &mut Vec<(usize, usize)>) {
     match kind {
-        Kind::Object => {
+        ValueKind::Object => {
             for member in json::members(text).map(Result::unwrap) {
                 let value = member.value.start + base;
-                if member.key.of(text) == b"\"usage\"" && member.kind == Kind::Object {
+                if member.key.of(text) == b"\"usage\"" && member.kind == ValueKind::Object {
                     found.push((member.key.start + base, value));
                 }
                 usages(member.value.of(text), value, member.kind, found);
             }
         }
-        Kind::Array => {
+        ValueKind::Array => {
             for (span, kind) in json::elements(text).map(Result::unwrap) {
                 usages(span.of(text), span.start + base, kind, found);
             }
@@ -113,24 +113,24 @@ fn usages(text: &[u8], base: usize, kind: Kind, found: &mut Vec<(usize, usize)>)
     }
 }
 
-fn check_value(raw: &[u8], kind: Kind) {
+fn check_value(raw: &[u8], kind: ValueKind) {
     assert!(serde_json::from_slice::<IgnoredAny>(raw).is_ok(), "a value by itself is sound");
     let expected = match super::value(raw) {
-        Some(Value::Object(_)) => Kind::Object,
-        Some(Value::Array(_)) => Kind::Array,
-        Some(Value::String(_)) => Kind::String,
-        Some(Value::Number(_)) => Kind::Number,
-        Some(Value::Bool(true)) => Kind::True,
-        Some(Value::Bool(false)) => Kind::False,
-        Some(Value::Null) => Kind::Null,
+        Some(Value::Object(_)) => ValueKind::Object,
+        Some(Value::Array(_)) => ValueKind::Array,
+        Some(Value::String(_)) => ValueKind::String,
+        Some(Value::Number(_)) => ValueKind::Number,
+        Some(Value::Bool(true)) => ValueKind::True,
+        Some(Value::Bool(false)) => ValueKind::False,
+        Some(Value::Null) => ValueKind::Null,
         // Not UTF-8, a lone surrogate, a number out of range, or nested deeper than it follows.
         None => kind,
     };
     assert_eq!(kind, expected);
-    if kind == Kind::String {
+    if kind == ValueKind::String {
         check_string(raw);
     }
-    if kind == Kind::Number {
+    if kind == ValueKind::Number {
         let text = std::str::from_utf8(raw).unwrap();
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         assert_eq!(json::unsigned(raw), text.parse().ok().filter(|_| digits));

@@ -5,7 +5,7 @@ use std::fmt;
 
 use ringway::dialect::Api;
 use ringway::dialect::request::{CHOICES_MAX, OUTPUT_CAP_MAX, Peek, peek};
-use ringway::error::Kind;
+use ringway::error::FaultKind;
 use ringway::wire::json;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -173,7 +173,7 @@ pub(crate) fn run(data: &[u8]) {
         }
         match read {
             Ok(peek) => edited(data, &peek),
-            Err(fault) => assert_eq!(fault.kind, Kind::BodyMalformed, "a body is the client's"),
+            Err(fault) => assert_eq!(fault.kind, FaultKind::BodyMalformed, "a body is the client's"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::schema;
-use crate::policy::auth;
+use crate::policy::auth::credential;
 
 fn sample(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)).unwrap()
@@ -45,7 +45,8 @@ fn the_benchmark_is_what_was_published() {
     assert_eq!(plan.shards.iter().map(|shard| shard.core).collect::<Vec<_>>(), [Some(1)]);
     assert_eq!(plan.backends[0].target, Target::Tcp { host: "127.0.0.1".into(), port: 9001 });
     assert!(plan.backends[0].health.path.is_some());
-    let key = plan.key_table.find(&auth::digest(b"sk-rw-bench-0123456789abcdef0123456789abcdef")).unwrap();
+    let key =
+        plan.key_table.find(&credential::digest(b"sk-rw-bench-0123456789abcdef0123456789abcdef")).unwrap();
     let key = plan.key(key);
     assert!(key.models[plan.names["mock-model"].index()] && key.requests.is_some() && key.tokens.is_some());
 }
@@ -53,7 +54,7 @@ fn the_benchmark_is_what_was_published() {
 #[test]
 fn the_quickstart_key_is_the_one_in_its_comment() {
     let plan = with(&Fake::new(), &sample("quickstart.toml")).unwrap().plan;
-    assert!(plan.key_table.find(&auth::digest(b"sk-rw-demo-7d1f0c9a5b3e48629f4e")).is_some());
+    assert!(plan.key_table.find(&credential::digest(b"sk-rw-demo-7d1f0c9a5b3e48629f4e")).is_some());
     assert_eq!(plan.model(plan.names["demo"]).pool.len(), 2);
 }
 

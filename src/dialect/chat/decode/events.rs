@@ -2,7 +2,7 @@
 
 use crate::dialect::neutral::{Context, Event, FaultRecord, FinishReason, Json, PartKind, Text};
 use crate::dialect::usage::Usage;
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, ValueKind};
 
 /// Decoder of one stream. Only the choice of index 0 counts: nobody asks for more across dialects.
 ///
@@ -139,7 +139,7 @@ impl Events {
         for member in json::members(choice).map_while(Result::ok) {
             let value = member.value.of(choice);
             match member.key.of(choice) {
-                b"\"delta\"" | b"\"message\"" if member.kind == Kind::Object => delta = Some(value),
+                b"\"delta\"" | b"\"message\"" if member.kind == ValueKind::Object => delta = Some(value),
                 b"\"finish_reason\"" => finish = Text::of(value).filter(|reason| !reason.is_empty()),
                 b"\"stop_reason\"" => stop = Text::of(value), // vLLM: the sequence that was hit
                 _ => {}
@@ -167,7 +167,7 @@ impl Events {
         let Some(calls) = delta.calls else { return };
         for (position, element) in json::elements(calls).map_while(Result::ok).enumerate() {
             let call = element.0.of(calls);
-            if element.1 == Kind::Object && !self.ended {
+            if element.1 == ValueKind::Object && !self.ended {
                 self.call(call, position as u64, sink);
             }
         }
@@ -298,7 +298,7 @@ impl<'a> Chunk<'a> {
         let mut chunk = Self::default();
         for member in json::members(data) {
             let member = member.ok()?;
-            let value = Some(member.value.of(data)).filter(|_| member.kind != Kind::Null);
+            let value = Some(member.value.of(data)).filter(|_| member.kind != ValueKind::Null);
             match member.key.of(data) {
                 b"\"id\"" => chunk.id = value.and_then(Text::of).unwrap_or_default(),
                 b"\"model\"" => chunk.model = value.and_then(Text::of).unwrap_or_default(),
@@ -324,7 +324,7 @@ impl<'a> Delta<'a> {
                 }
                 b"\"content\"" => read.text = Text::of(value),
                 b"\"refusal\"" => read.refusal = Text::of(value),
-                b"\"tool_calls\"" if member.kind == Kind::Array => read.calls = Some(value),
+                b"\"tool_calls\"" if member.kind == ValueKind::Array => read.calls = Some(value),
                 _ => {}
             }
         }
@@ -355,8 +355,8 @@ impl<'a> CallPiece<'a> {
             match member.key.of(piece) {
                 b"\"index\"" => read.index = json::unsigned(value).unwrap_or(position),
                 b"\"id\"" => read.id = Text::of(value).unwrap_or_default(),
-                b"\"function\"" if member.kind == Kind::Object => read.function(value),
-                b"\"custom\"" if member.kind == Kind::Object => {
+                b"\"function\"" if member.kind == ValueKind::Object => read.function(value),
+                b"\"custom\"" if member.kind == ValueKind::Object => {
                     read.is_custom = true;
                     read.function(value);
                 }
@@ -373,7 +373,7 @@ impl<'a> CallPiece<'a> {
                 b"\"name\"" => self.name = Text::of(value).unwrap_or_default(),
                 b"\"arguments\"" | b"\"input\"" => {
                     self.arguments = Text::of(value).unwrap_or_else(|| match member.kind {
-                        Kind::Object => value_as_text(value),
+                        ValueKind::Object => value_as_text(value),
                         _ => Text::default(),
                     });
                 }
@@ -392,7 +392,8 @@ fn value_as_text(value: Json<'_>) -> Text<'static> {
 
 /// The choice of index 0, which is also one without an index.
 fn first_choice(choices: Json<'_>) -> Option<Json<'_>> {
-    let objects = json::elements(choices).map_while(Result::ok).filter(|(_, kind)| *kind == Kind::Object);
+    let objects =
+        json::elements(choices).map_while(Result::ok).filter(|(_, kind)| *kind == ValueKind::Object);
     let mut objects = objects.map(|(span, _)| span.of(choices));
     objects.find(|choice| {
         let index =

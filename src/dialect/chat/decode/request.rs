@@ -5,7 +5,7 @@ use crate::dialect::neutral::{
     ToolKind, Turn, malformed, unsupported,
 };
 use crate::error::Fault;
-use crate::wire::json::{self, BadJson, Kind};
+use crate::wire::json::{self, BadJson, ValueKind};
 
 /// Decodes the body of a request.
 ///
@@ -18,7 +18,7 @@ pub fn request(body: &[u8]) -> Result<Request<'_>, Fault> {
     for (key, value, kind) in object.iter() {
         member(&object, key, value, kind, &mut request)?;
     }
-    if object.of_kind("messages", Kind::Array).is_none() {
+    if object.of_kind("messages", ValueKind::Array).is_none() {
         return Err(malformed("'messages' has to be an array"));
     }
     Ok(request)
@@ -28,7 +28,7 @@ fn member<'a>(
     object: &Object<'a>,
     key: Json<'a>,
     value: Json<'a>,
-    kind: Kind,
+    kind: ValueKind,
     request: &mut Request<'a>,
 ) -> Result<(), Fault> {
     let params = &mut request.params;
@@ -58,7 +58,7 @@ fn member<'a>(
         b"\"n\"" if value != b"1" => {
             return Err(unsupported("n", "above 1 is not available from the backends of this model"));
         }
-        b"\"logprobs\"" if kind == Kind::True => {
+        b"\"logprobs\"" if kind == ValueKind::True => {
             return Err(unsupported("logprobs", "are not available from the backends of this model"));
         }
         b"\"modalities\""
@@ -177,7 +177,7 @@ fn content<'a>(message: &Object<'a>, at: &str) -> Result<Vec<Part<'a>>, Fault> {
         let at = format!("{at}[{index}]");
         let (value, kind) = element.map_err(|bad| broken(&at, bad))?;
         match kind {
-            Kind::String => parts.extend(Text::of(value).map(Part::Text)),
+            ValueKind::String => parts.extend(Text::of(value).map(Part::Text)),
             _ => parts.push(part(&read(value, &at)?, &at)?),
         }
     }
@@ -252,7 +252,7 @@ fn tools<'a>(object: &Object<'a>) -> Result<Vec<Tool<'a>>, Fault> {
         let kind = match member {
             "custom" => ToolKind::Custom { format: inner.get("format") },
             _ => ToolKind::Function {
-                schema: inner.of_kind("parameters", Kind::Object),
+                schema: inner.of_kind("parameters", ValueKind::Object),
                 strict: inner.boolean("strict"),
             },
         };
@@ -261,8 +261,8 @@ fn tools<'a>(object: &Object<'a>) -> Result<Vec<Tool<'a>>, Fault> {
     Ok(tools)
 }
 
-fn tool_choice(value: Json<'_>, kind: Kind) -> Result<ToolChoice<'_>, Fault> {
-    if kind == Kind::String {
+fn tool_choice(value: Json<'_>, kind: ValueKind) -> Result<ToolChoice<'_>, Fault> {
+    if kind == ValueKind::String {
         return match Text::of(value).unwrap_or_default().to_plain().as_deref() {
             Some("auto") => Ok(ToolChoice::Auto),
             Some("none") => Ok(ToolChoice::None),
@@ -299,7 +299,7 @@ fn format(value: Json<'_>) -> Result<Option<Format<'_>>, Fault> {
         Some("json_schema") => {
             let inner = format.object("json_schema").map_err(|bad| broken("response_format", bad))?;
             let inner = inner.ok_or_else(|| missing("response_format", "json_schema", "an object"))?;
-            let schema = inner.of_kind("schema", Kind::Object).unwrap_or(b"{}");
+            let schema = inner.of_kind("schema", ValueKind::Object).unwrap_or(b"{}");
             Ok(Some(Format::JsonSchema { name: inner.text("name"), schema, strict: inner.boolean("strict") }))
         }
         _ => Err(unsupported("response_format.type", "is no form of output that can be translated")),

@@ -3,7 +3,7 @@
 use super::events::Events;
 use crate::dialect::Unfit;
 use crate::dialect::neutral::{Context, Event, FaultRecord, Json, Object, Text};
-use crate::wire::json::Kind;
+use crate::wire::json::ValueKind;
 
 /// Decodes a whole response into the events of its stream.
 ///
@@ -16,7 +16,7 @@ pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> 
     }
     let has_message = object.elements("choices").next().is_some_and(|choice| {
         let choice = choice.ok().and_then(|(choice, _)| Object::read(choice).ok());
-        choice.is_some_and(|choice| choice.of_kind("message", Kind::Object).is_some())
+        choice.is_some_and(|choice| choice.of_kind("message", ValueKind::Object).is_some())
     });
     if !has_message {
         return Err(Unfit("there is no choice with a message"));

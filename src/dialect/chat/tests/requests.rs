@@ -3,7 +3,7 @@
 use super::super::{decode, encode};
 use super::TARGET;
 use crate::dialect::neutral::{Part, Role, Source, Text, Turn};
-use crate::error::Kind;
+use crate::error::FaultKind;
 
 fn to_backend(body: &str) -> serde_json::Value {
     let request = decode::request(body.as_bytes()).unwrap();
@@ -66,7 +66,7 @@ fn what_would_change_the_meaning_is_refused_by_name() {
         (r#""tool_choice":{"type":"allowed_tools"}"#, "'tool_choice'"),
     ] {
         let fault = decode::request(with(member).as_bytes()).unwrap_err();
-        assert_eq!(fault.kind, Kind::MemberUnsupported, "{member}");
+        assert_eq!(fault.kind, FaultKind::MemberUnsupported, "{member}");
         assert!(fault.note.starts_with(name), "{member}: {}", fault.note);
     }
     for (body, name) in [
@@ -78,7 +78,7 @@ fn what_would_change_the_meaning_is_refused_by_name() {
         (r#"{"messages":[],"stop":[1]}"#, "'stop'"),
     ] {
         let fault = decode::request(body.as_bytes()).unwrap_err();
-        assert_eq!(fault.kind, Kind::BodyMalformed, "{body}");
+        assert_eq!(fault.kind, FaultKind::BodyMalformed, "{body}");
         assert!(fault.note.starts_with(name), "{body}: {}", fault.note);
     }
 }

@@ -3,7 +3,7 @@
 use super::{finish_reason, whole};
 use crate::dialect::neutral::{Context, Event, FaultRecord, Json, PartKind, Text};
 use crate::dialect::usage::Usage;
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, ValueKind};
 
 /// Decoder of one stream.
 ///
@@ -113,7 +113,7 @@ impl<'a> Piece<'a> {
                 b"\"signature\"" => piece.signature = text.unwrap_or_default(),
                 b"\"data\"" => piece.data = text.unwrap_or_default(),
                 b"\"partial_json\"" => piece.partial_json = text.unwrap_or_default(),
-                b"\"input\"" if member.kind == Kind::Object => piece.input = value,
+                b"\"input\"" if member.kind == ValueKind::Object => piece.input = value,
                 b"\"stop_reason\"" => piece.stop_reason = text,
                 b"\"stop_sequence\"" => piece.stop_sequence = text,
                 _ => {}

@@ -6,7 +6,7 @@ use crate::dialect::neutral::{
     malformed, unsupported,
 };
 use crate::error::Fault;
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, ValueKind};
 
 /// Decodes the body of a request.
 ///
@@ -19,7 +19,7 @@ pub fn request(body: &[u8]) -> Result<Request<'_>, Fault> {
     for (key, value, kind) in object.iter() {
         member(&object, key, value, kind, &mut request)?;
     }
-    if object.of_kind("messages", Kind::Array).is_none() {
+    if object.of_kind("messages", ValueKind::Array).is_none() {
         return Err(malformed("'messages' has to be a list"));
     }
     Ok(request)
@@ -29,17 +29,17 @@ fn member<'a>(
     object: &Object<'a>,
     key: Json<'a>,
     value: Json<'a>,
-    kind: Kind,
+    kind: ValueKind,
     request: &mut Request<'a>,
 ) -> Result<(), Fault> {
     let params = &mut request.params;
     match key {
         b"\"model\"" => {}
-        b"\"messages\"" | b"\"tools\"" | b"\"stop_sequences\"" if kind != Kind::Array => {
+        b"\"messages\"" | b"\"tools\"" | b"\"stop_sequences\"" if kind != ValueKind::Array => {
             let name = std::str::from_utf8(&key[1..key.len() - 1]).unwrap_or_default();
             return Err(malformed(format!("'{name}' has to be a list")));
         }
-        b"\"stream\"" => request.stream = kind == Kind::True,
+        b"\"stream\"" => request.stream = kind == ValueKind::True,
         b"\"max_tokens\"" => {
             let most = json::unsigned(value);
             params.output_max = Some(most.ok_or_else(|| malformed("'max_tokens' has to be a whole number"))?);
@@ -72,9 +72,9 @@ fn member<'a>(
     Ok(())
 }
 
-fn number<'a>(value: Json<'a>, kind: Kind, name: &str) -> Result<Json<'a>, Fault> {
+fn number<'a>(value: Json<'a>, kind: ValueKind, name: &str) -> Result<Json<'a>, Fault> {
     match kind {
-        Kind::Number => Ok(value),
+        ValueKind::Number => Ok(value),
         _ => Err(malformed(format!("'{name}' has to be a number"))),
     }
 }
@@ -125,7 +125,7 @@ fn tools<'a>(object: &Object<'a>, losses: &mut Losses) -> Result<Vec<Tool<'a>>, 
     for (index, element) in object.elements("tools").enumerate() {
         let at = format!("tools[{index}]");
         let tool = read(element.map_err(|bad| broken(&at, bad))?.0, &at)?;
-        let schema = tool.of_kind("input_schema", Kind::Object);
+        let schema = tool.of_kind("input_schema", ValueKind::Object);
         let kind = kind_of(&tool, "type");
         // What has a schema of its own is the client's, whatever its type says: clients write 'custom', 'function' and nothing.
         let is_hosted = schema.is_none() && !matches!(kind.as_deref(), None | Some("custom" | "function"));
@@ -211,7 +211,7 @@ fn format<'a>(value: Json<'a>, at: &str) -> Result<Option<Format<'a>>, Fault> {
     let format = read(value, at)?;
     match kind_of(&format, "type").as_deref() {
         Some("json_schema") => {
-            let schema = format.of_kind("schema", Kind::Object);
+            let schema = format.of_kind("schema", ValueKind::Object);
             let schema = schema.ok_or_else(|| missing(at, "schema", "an object"))?;
             Ok(Some(Format::JsonSchema { name: format.text("name"), schema, strict: Some(true) }))
         }

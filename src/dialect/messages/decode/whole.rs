@@ -5,7 +5,7 @@ use super::finish_reason;
 use crate::dialect::Unfit;
 use crate::dialect::neutral::{Context, Event, FaultRecord, Json, Object, PartKind, Text};
 use crate::dialect::usage::Usage;
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, ValueKind};
 
 /// Decodes a whole response into the events of its stream.
 ///
@@ -16,7 +16,7 @@ pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> 
     if message.get("error").is_some() || message.says("type", "error") {
         return Err(Unfit("the body is an error"));
     }
-    let content = message.of_kind("content", Kind::Array).ok_or(Unfit("there is no list 'content'"))?;
+    let content = message.of_kind("content", ValueKind::Array).ok_or(Unfit("there is no list 'content'"))?;
     let mut blocks = Vec::new();
     for element in json::elements(content) {
         blocks.push(Object::read(element?.0.of(content))?);
@@ -27,7 +27,7 @@ pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> 
     blocks.iter().for_each(|block| teller.tell(block, sink));
     let reason = finish_reason(&text("stop_reason"), teller.calls > 0);
     sink(Event::Finish { reason, stop_sequence: message.text("stop_sequence") });
-    if let Some(Ok(Some(usage))) = message.of_kind("usage", Kind::Object).map(Usage::read) {
+    if let Some(Ok(Some(usage))) = message.of_kind("usage", ValueKind::Object).map(Usage::read) {
         sink(Event::Usage(usage));
     }
     sink(Event::End);

@@ -7,7 +7,7 @@ use crate::dialect::neutral::{
     Arguments, Json, Object, Part, Request, Role, Source, Text, Turn, malformed, unsupported,
 };
 use crate::error::Fault;
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, ValueKind};
 
 /// Reads the list `input`.
 ///
@@ -130,13 +130,14 @@ fn part<'a>(part: &Object<'a>, at: &str) -> Result<Part<'a>, Fault> {
     match word(part, "type").as_deref() {
         Some("input_text" | "output_text" | "text") => Ok(Part::Text(text("text")?)),
         Some("refusal") => Ok(Part::Refusal(text("refusal")?)),
-        Some("input_image") => match (part.of_kind("image_url", Kind::String), part.text("file_id")) {
+        Some("input_image") => match (part.of_kind("image_url", ValueKind::String), part.text("file_id")) {
             (Some(url), _) => Ok(Part::Image(located(url))),
             (None, Some(id)) => Ok(Part::Image(Source::File(id))),
             (None, None) => Err(missing(at, "image_url", "a string")),
         },
         Some("input_file") => {
-            let found = part.of_kind("file_data", Kind::String).or(part.of_kind("file_url", Kind::String));
+            let found =
+                part.of_kind("file_data", ValueKind::String).or(part.of_kind("file_url", ValueKind::String));
             let source = match (found, part.text("file_id")) {
                 (Some(url), _) => located(url),
                 (None, Some(id)) => Source::File(id),
@@ -177,7 +178,7 @@ fn reasoning<'a>(item: &Object<'a>) -> Option<Part<'a>> {
     if item.text("id").is_some_and(|id| id.inside().starts_with(super::super::encode::REDACTED)) {
         return signature.map(Part::Redacted);
     }
-    let list = |name| item.of_kind(name, Kind::Array).map(joined).filter(|text| !text.is_empty());
+    let list = |name| item.of_kind(name, ValueKind::Array).map(joined).filter(|text| !text.is_empty());
     let text = list("content").or_else(|| list("summary")).unwrap_or_default();
     let is_empty = text.is_empty() && signature.is_none();
     (!is_empty).then_some(Part::Thinking { text, signature })

@@ -1,7 +1,7 @@
 //! The members of records, items and responses that are looked at, read in one pass each.
 
 use crate::dialect::neutral::{FaultRecord, FinishReason, Json, Object, Text};
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, ValueKind};
 
 /// One record of a stream.
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl<'a> Record<'a> {
                 b"\"message\"" => record.fault.message = text().unwrap_or_default(),
                 b"\"code\"" => record.fault.code = text(),
                 b"\"param\"" => record.fault.param = text(),
-                b"\"error\"" if member.kind == Kind::Object => record.fault = fault(value),
+                b"\"error\"" if member.kind == ValueKind::Object => record.fault = fault(value),
                 _ => {}
             }
         }
@@ -138,7 +138,7 @@ impl<'a> Response<'a> {
                 b"\"status\"" => response.status = inside(value),
                 b"\"usage\"" => response.usage = value,
                 b"\"output\"" => response.output = value,
-                b"\"error\"" if member.kind == Kind::Object => response.fault = Some(fault(value)),
+                b"\"error\"" if member.kind == ValueKind::Object => response.fault = Some(fault(value)),
                 b"\"incomplete_details\"" => {
                     let details = json::members(value).map_while(Result::ok);
                     let reason = details.filter(|member| member.key.of(value) == b"\"reason\"").last();

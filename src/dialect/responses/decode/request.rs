@@ -5,7 +5,7 @@ use crate::dialect::neutral::{
     Format, Json, Object, Part, Reasoning, Request, Role, Text, Turn, malformed, unsupported,
 };
 use crate::error::Fault;
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, ValueKind};
 
 /// Decodes the body of a request.
 ///
@@ -20,7 +20,7 @@ pub fn request(body: &[u8]) -> Result<Request<'_>, Fault> {
     for (key, value, kind) in object.iter() {
         member(&object, key, value, kind, &mut request, &mut hosted)?;
     }
-    match (object.text("input"), object.of_kind("input", Kind::Array)) {
+    match (object.text("input"), object.of_kind("input", ValueKind::Array)) {
         (Some(text), _) => request.turns.push(Turn { role: Role::User, parts: vec![Part::Text(text)] }),
         (None, Some(_)) => items::read_all(&object, &mut request, &mut hosted)?,
         (None, None) => return Err(malformed("'input' has to be a string or a list of items")),
@@ -36,14 +36,14 @@ fn member<'a>(
     object: &Object<'a>,
     key: Json<'a>,
     value: Json<'a>,
-    kind: Kind,
+    kind: ValueKind,
     request: &mut Request<'a>,
     hosted: &mut tools::Hosted,
 ) -> Result<(), Fault> {
     let params = &mut request.params;
     match key {
         b"\"model\"" | b"\"input\"" | b"\"instructions\"" | b"\"tool_choice\"" => {}
-        b"\"stream\"" => request.stream = kind == Kind::True,
+        b"\"stream\"" => request.stream = kind == ValueKind::True,
         b"\"tools\"" => tools::read_all(object, "tools", request, hosted)?,
         b"\"parallel_tool_calls\"" => request.parallel_calls = object.boolean("parallel_tool_calls"),
         b"\"max_output_tokens\"" => {
@@ -61,7 +61,7 @@ fn member<'a>(
         }
         b"\"include\"" => include(object, request)?,
         b"\"stream_options\"" => {}
-        b"\"store\"" | b"\"background\"" if kind == Kind::False => {}
+        b"\"store\"" | b"\"background\"" if kind == ValueKind::False => {}
         b"\"truncation\"" if value == b"\"disabled\"" => {}
         b"\"top_logprobs\"" if value == b"0" => {}
         b"\"previous_response_id\"" | b"\"conversation\"" | b"\"prompt\"" | b"\"background\"" => {
@@ -79,9 +79,9 @@ fn member<'a>(
     Ok(())
 }
 
-fn number<'a>(value: Json<'a>, kind: Kind, name: &str) -> Result<Json<'a>, Fault> {
+fn number<'a>(value: Json<'a>, kind: ValueKind, name: &str) -> Result<Json<'a>, Fault> {
     match kind {
-        Kind::Number => Ok(value),
+        ValueKind::Number => Ok(value),
         _ => Err(malformed(format!("'{name}' has to be a number"))),
     }
 }
@@ -132,7 +132,7 @@ fn format(value: Json<'_>) -> Result<Option<Format<'_>>, Fault> {
         Some("text") => Ok(None),
         Some("json_object") => Ok(Some(Format::JsonObject)),
         Some("json_schema") => {
-            let schema = format.of_kind("schema", Kind::Object);
+            let schema = format.of_kind("schema", ValueKind::Object);
             let schema = schema.ok_or_else(|| missing("text.format", "schema", "an object"))?;
             let strict = format.boolean("strict");
             Ok(Some(Format::JsonSchema { name: format.text("name"), schema, strict }))

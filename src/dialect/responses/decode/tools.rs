@@ -5,7 +5,7 @@ use crate::dialect::neutral::{
     Json, Object, Request, Text, Tool, ToolChoice, ToolKind, malformed, unsupported,
 };
 use crate::error::Fault;
-use crate::wire::json::Kind;
+use crate::wire::json::ValueKind;
 
 /// The provider's own tools that agents offer with every request, whether the model needs them or not. They are left out,
 /// and the client hears of it, as long as it has tools of its own.
@@ -41,7 +41,7 @@ pub(super) fn read_all<'a>(
     request: &mut Request<'a>,
     dropped: &mut Hosted,
 ) -> Result<(), Fault> {
-    if object.of_kind("tools", Kind::Array).is_none() {
+    if object.of_kind("tools", ValueKind::Array).is_none() {
         return Err(malformed(format!("'{at}' has to be a list")));
     }
     for (index, element) in object.elements("tools").enumerate() {
@@ -71,7 +71,7 @@ fn declare<'a>(
     let kind = word(tool, "type").unwrap_or_default();
     let kind = match kind.as_str() {
         "function" | "" => ToolKind::Function {
-            schema: tool.of_kind("parameters", Kind::Object),
+            schema: tool.of_kind("parameters", ValueKind::Object),
             strict: tool.boolean("strict"),
         },
         "custom" => ToolKind::Custom { format: tool.get("format") },

@@ -8,16 +8,16 @@ impl World {
     pub(super) fn go_on(&mut self, id: u64) {
         let shard = self.shard(id);
         let request = self.requests.get_mut(&id).expect("it runs");
-        if let Err(kind) = request.course.draw(&mut self.sides[shard].budget) {
+        if let Err(kind) = request.retry_state.draw(&mut self.sides[shard].budget) {
             self.count("a retry over budget");
             return self.over(id, kind);
         }
         let line = (self.plan.generation, self.model(id).id);
-        let waits = self.requests[&id].course.may_queue() && !self.holds(id);
+        let waits = self.requests[&id].retry_state.may_queue() && !self.holds(id);
         if waits && self.sides[shard].queues.is_waiting(line) {
             return self.queue(id);
         }
-        let tried = *self.requests[&id].course.tried();
+        let tried = *self.requests[&id].retry_state.tried();
         if self.choose(id, &tried) {
             return;
         }
@@ -29,15 +29,15 @@ impl World {
 
     pub(super) fn nobody(&mut self, id: u64) {
         let shard = self.shard(id);
-        let tried = *self.requests[&id].course.tried();
+        let tried = *self.requests[&id].retry_state.tried();
         for (index, member) in self.model(id).pool.iter().enumerate() {
             let free = self.is_free(member) && !tried.contains(index);
             assert!(!free, "{id} is refused although backend {index} is well and free");
         }
         let random = self.random.borrow_mut().next();
         let request = self.requests.get_mut(&id).expect("it runs");
-        match request.course.nobody(&mut self.sides[shard].budget, random) {
-            Nobody::Unasked => self.over(id, Kind::NoBackend),
+        match request.retry_state.nobody(&mut self.sides[shard].budget, random) {
+            Nobody::Unasked => self.over(id, FaultKind::NoBackend),
             Nobody::Over(kind) => self.over(id, kind),
             Nobody::Wait(wait) => {
                 self.tell(("wait", id, wait));
@@ -91,8 +91,8 @@ impl World {
         assert!(request.attempts <= self.plan.limits.attempts, "more attempts than there may be");
         assert!(!request.given, "asked again although the client has content");
         assert!(!request.worked, "asked again although the work may have been done");
-        let fresh = request.course.is_fresh();
-        let reason = request.course.begin(probes);
+        let fresh = request.retry_state.is_fresh();
+        let reason = request.retry_state.begin(probes);
         match reason {
             Reason::Waited => request.asked.clear(),
             Reason::Stale => drop(request.asked.pop()), // it was a connection that had its try
@@ -135,13 +135,14 @@ impl World {
         fresh: bool,
     ) -> (u64, Outcome, bool) {
         let kept = if fresh { None } else { self.sides[shard].kept[backend].pop() };
-        let sent = Sent { reused: kept.is_some(), request_bytes: true, answer_bytes: false, body_held: true };
-        let answered = Sent { answer_bytes: true, ..sent };
+        let sent =
+            Sent { reused: kept.is_some(), request_bytes: true, response_bytes: false, body_held: true };
+        let answered = Sent { response_bytes: true, ..sent };
         let unsent = Sent { request_bytes: false, reused: false, ..sent };
         let fails = |kind, asked, sent| Outcome::Fails(Failure { kind, asked, sent });
         let quick = self.chance.within(MILLI, 30 * MILLI);
         if kept == Some(false) {
-            return (quick, fails(Kind::BackendClosed, None, sent), false);
+            return (quick, fails(FaultKind::BackendClosed, None, sent), false);
         }
         let mood = self.servers[backend].mood.unwrap_or(Mood::Well);
         let late = self.plan.timeouts.first_token.0.next_multiple_of(TICK);
@@ -150,28 +151,34 @@ impl World {
         match mood {
             _ if self.chance.once_in(5) => {}
             Mood::Refuses if kept.is_none() => {
-                return (quick, fails(Kind::ConnectFailed, None, unsent), false);
+                return (quick, fails(FaultKind::ConnectFailed, None, unsent), false);
             }
             Mood::NoSockets if kept.is_none() => {
-                return (quick, fails(Kind::SocketsExhausted, Some(Nanos(SECOND)), unsent), false);
+                return (quick, fails(FaultKind::SocketsExhausted, Some(Nanos(SECOND)), unsent), false);
             }
             Mood::Busy => {
-                let kind = if pause.is_multiple_of(2) { Kind::BackendBusy } else { Kind::BackendOverloaded };
+                let kind = if pause.is_multiple_of(2) {
+                    FaultKind::BackendBusy
+                } else {
+                    FaultKind::BackendOverloaded
+                };
                 return (quick, fails(kind, asked, answered), false);
             }
-            Mood::Fails => return (quick, fails(Kind::BackendFailed, None, answered), false),
-            Mood::Denies => return (quick, fails(Kind::BackendDenied, None, answered), false),
+            Mood::Fails => return (quick, fails(FaultKind::BackendFailed, None, answered), false),
+            Mood::Denies => return (quick, fails(FaultKind::BackendDenied, None, answered), false),
             Mood::TooLong if self.holds(id) => {
-                return (quick, fails(Kind::ContextExceeded, None, answered), true);
+                return (quick, fails(FaultKind::ContextExceeded, None, answered), true);
             }
-            Mood::Slow => return (late, fails(Kind::FirstTokenTimeout, None, sent), true),
-            Mood::Closes if kept.is_none() => return (quick, fails(Kind::BackendClosed, None, sent), true),
+            Mood::Slow => return (late, fails(FaultKind::FirstTokenTimeout, None, sent), true),
+            Mood::Closes if kept.is_none() => {
+                return (quick, fails(FaultKind::BackendClosed, None, sent), true);
+            }
             Mood::Cuts if self.chance.once_in(2) => {
-                return (quick, fails(Kind::BackendCut, None, answered), true);
+                return (quick, fails(FaultKind::BackendCut, None, answered), true);
             }
             _ => {}
         }
-        (quick * 4, Outcome::Answers { cut: mood == Mood::Cuts }, true)
+        (quick * 4, Outcome::Responses { cut: mood == Mood::Cuts }, true)
     }
 
     pub(super) fn next(&mut self, id: u64, stage: u32) {
@@ -181,7 +188,7 @@ impl World {
         let total = self.requests[&id].started.plus(self.plan.timeouts.total);
         match self.set(id, Stage::Deciding) {
             Stage::Deciding => unreachable!("nothing was to come"),
-            Stage::Waiting if self.now >= total => self.over_at_once(id, Kind::TotalTimeout),
+            Stage::Waiting if self.now >= total => self.over_at_once(id, FaultKind::TotalTimeout),
             Stage::Waiting => self.go_on(id),
             Stage::Queued { ticket, until, .. } => {
                 assert!(self.now.since(until).0 <= 2 * TICK, "waited beyond its time");
@@ -191,7 +198,7 @@ impl World {
                     assert!(!idle, "{id} waited although {:?} is well and free", member.backend);
                 }
                 self.unqueue(id, &ticket);
-                self.over_at_once(id, Kind::QueueTimeout);
+                self.over_at_once(id, FaultKind::QueueTimeout);
             }
             Stage::Asking { share, index, attempt, outcome, expected } => {
                 self.answered(id, share, index, attempt, outcome, expected);
@@ -215,7 +222,7 @@ impl World {
         let plan = Rc::clone(&self.plan);
         let state = plan.failure_state(attempt.deployment, attempt.alone);
         let mut failure = match outcome {
-            Outcome::Answers { cut } => {
+            Outcome::Responses { cut } => {
                 let now = self.tick(shard);
                 state.success(now);
                 self.hear(attempt, |transport, responses| {
@@ -235,12 +242,12 @@ impl World {
             Outcome::Fails(failure) => failure,
         };
         if self.now >= self.requests[&id].started.plus(plan.timeouts.total) {
-            failure.kind = Kind::TotalTimeout;
+            failure.kind = FaultKind::TotalTimeout;
         }
         self.free(id, share);
         let random = self.random.borrow_mut().next();
         let request = self.requests.get_mut(&id).expect("it runs");
-        let again = request.course.failed(index, failure, &state, self.now, random);
+        let again = request.retry_state.failed(index, failure, &state, self.now, random);
         self.tell(("failed", id, attempt.number, failure.kind as u8, again));
         self.failed(attempt, &failure);
         match again {
@@ -318,12 +325,12 @@ impl World {
         if cut {
             self.count("a cut answer");
             let random = self.random.borrow_mut().next();
-            let failure = Failure { kind: Kind::BackendCut, asked: None, sent: Sent::default() };
+            let failure = Failure { kind: FaultKind::BackendCut, asked: None, sent: Sent::default() };
             let report = Report { kind: failure.kind, asked: None, connected: true };
             plan.failure_state(deployment, alone).report(report, Probes::default(), self.now, random);
             self.failed(attempt, &failure);
         } else if left == 1 {
-            self.count("an answer");
+            self.count("a response");
             self.sides[shard].kept[backend.index()].push(true);
         }
         self.end(id);
@@ -333,7 +340,7 @@ impl World {
         let (shard, model) = (self.shard(id), self.model(id).id);
         let (line, lane) = ((self.plan.generation, model), self.requests[&id].lane);
         if !self.plan.cells.model(model).waiting.try_enter(self.plan.limits.queue) {
-            return self.over_at_once(id, Kind::BackendBusy);
+            return self.over_at_once(id, FaultKind::BackendBusy);
         }
         self.count("a place in a queue");
         let key = KeyId::new(lane % 3);
@@ -344,7 +351,7 @@ impl World {
         };
         let ahead = self.requests.values().filter(same).count() as u64;
         let ticket = self.sides[shard].queues.enter(line, Some(key));
-        let until = self.now.plus(self.plan.timeouts.queue);
+        let until = self.now.plus(self.plan.timeouts.queue_timeout);
         let until = until.min(self.requests[&id].started.plus(self.plan.timeouts.total));
         let served = self.sides[shard].served;
         self.set(id, Stage::Queued { ticket, ahead, served, until });
@@ -409,9 +416,9 @@ impl World {
                 let plan = Rc::clone(&self.plan);
                 let state = plan.failure_state(attempt.deployment, attempt.alone);
                 self.free(id, share);
-                let failure = Failure { kind: Kind::ClientGone, asked: None, sent: Sent::default() };
+                let failure = Failure { kind: FaultKind::ClientGone, asked: None, sent: Sent::default() };
                 let request = self.requests.get_mut(&id).expect("it runs");
-                assert!(!request.course.failed(index, failure, &state, self.now, 0), "asked for nobody");
+                assert!(!request.retry_state.failed(index, failure, &state, self.now, 0), "asked for nobody");
                 self.failed(attempt, &failure);
             }
             Stage::Relaying { share, attempt, prefilled, expected, since, .. } => {
@@ -424,18 +431,19 @@ impl World {
         self.end(id);
     }
 
-    /// The model has no answer: its fallback is asked.
-    pub(super) fn over(&mut self, id: u64, kind: Kind) {
+    /// The model has no response: its fallback is asked.
+    pub(super) fn over(&mut self, id: u64, kind: FaultKind) {
         let next = self.model(id).fallbacks.first().copied().filter(|_| retry::falls_back(kind));
         let Some(next) = next else { return self.over_at_once(id, kind) };
         self.count("a fallback");
-        let course = self.course();
+        let retry_state = self.retry_state();
         let request = self.requests.get_mut(&id).expect("it runs");
-        (request.model, request.course, request.attempts, request.worked) = (next.index(), course, 0, false);
+        (request.model, request.retry_state, request.attempts, request.worked) =
+            (next.index(), retry_state, 0, false);
         self.go_on(id);
     }
 
-    pub(super) fn over_at_once(&mut self, id: u64, kind: Kind) {
+    pub(super) fn over_at_once(&mut self, id: u64, kind: FaultKind) {
         self.count("a refusal");
         self.tell(("over", id, kind as u8));
         self.end(id);

@@ -1,7 +1,7 @@
 //! Sections of the byte-level tables: lengths (D), codings (E), expectations and credentials (H), limits (K).
 
 use super::*;
-use Kind::{ExpectationFailed, HeadMalformed, HeadTooLarge, NotImplemented, TargetTooLong};
+use FaultKind::{ExpectationFailed, HeadMalformed, HeadTooLarge, NotImplemented, TargetTooLong};
 
 #[test]
 fn lengths_are_one_plain_number() {

@@ -1,7 +1,7 @@
 //! Sections of the byte-level tables: line structure (A), target, method and Host (B, C).
 
 use super::*;
-use Kind::{HeadMalformed, MethodNotAllowed, NotImplemented, TargetTooLong, VersionUnsupported};
+use FaultKind::{HeadMalformed, MethodNotAllowed, NotImplemented, TargetTooLong, VersionUnsupported};
 
 #[test]
 fn lines_end_in_crlf_and_nothing_else() {

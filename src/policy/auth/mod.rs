@@ -1,0 +1,13 @@
+//! WHO CALLS, AND MAY THEY COME IN?
+//!
+//! - [`credential`]: which key a request presents.
+//! - [`failures`]: which addresses sent too many invalid keys.
+//! - [`forwarded`]: which client stands behind a trusted proxy.
+//! - [`origin`]: which web page sent a request.
+//! - [`ids`]: which key and deployment a response id belongs to.
+
+pub mod credential;
+pub mod failures;
+pub mod forwarded;
+pub mod ids;
+pub mod origin;

@@ -1,0 +1,17 @@
+//! WHICH BACKEND SERVES A REQUEST, AND WHAT FOLLOWS A FAILURE?
+//!
+//! - [`balance`] scores the deployments of a pool from their [`load`]; [`addresses`] picks an address of a backend.
+//! - [`failure_state`] decides which deployment or backend a failure takes out of service, with two [`breaker`]s each.
+//! - [`queue`] orders the requests that wait while every backend of a pool is full.
+//! - [`status`] says what a backend's status means, [`retry`] whether a failed attempt may be repeated, and
+//!   [`retry_state`] which attempt comes next.
+
+pub mod addresses;
+pub mod balance;
+pub mod breaker;
+pub mod failure_state;
+pub mod load;
+pub mod queue;
+pub mod retry;
+pub mod retry_state;
+pub mod status;

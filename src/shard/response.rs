@@ -1,0 +1,182 @@
+//! The opening of a backend's response: what it is, and whether it is one to pass on.
+
+use memchr::memmem;
+
+use super::choose::{self, RETRY_SOON};
+use super::decode::{Decode, Decoded};
+use super::idle::Connection;
+use super::settle::Lease;
+use super::translation::Translation;
+use crate::dialect::request::Peek;
+use crate::dialect::stream::{self, Meter};
+use crate::dialect::{Api, overflow};
+use crate::error::{Fault, FaultKind};
+use crate::net::buffers::Buffer;
+use crate::plan::Limits;
+use crate::policy::routing::failure_state::HOLD_MAX;
+use crate::policy::routing::status::Row;
+use crate::units::{DeploymentId, Nanos};
+use crate::wire::head::ResponseHead;
+use crate::wire::{json, pause, sse};
+
+/// The opening of a backend's response, and the connection on which the rest comes. What each event needs comes first.
+#[repr(C)]
+pub(super) struct Response {
+    pub(super) connection: Connection,
+    /// How the rest of the body is framed, and whether the buffer holds all of it.
+    pub(super) decode: Decode,
+    pub(super) decoded: Decoded,
+    pub(super) lease: Lease,
+    pub(super) deployment: DeploymentId,
+    /// There is nobody else to ask.
+    pub(super) alone: bool,
+    pub(super) head: ResponseHead,
+    /// The head, then payload: what came with it, of a stream at least the first event.
+    pub(super) buffer: Buffer,
+    /// Usage was asked for on our own behalf.
+    pub(super) asks_usage: bool,
+    /// The backend speaks another dialect than the client.
+    pub(super) translation: Option<Box<Translation>>,
+    /// When the request was sent, and when the response's first byte came.
+    pub(super) sent: Nanos,
+    pub(super) answered: Nanos,
+    /// Expected seconds to the first token, for the backend's slowness.
+    pub(super) expected_seconds: f64,
+}
+
+impl Response {
+    /// Whether the response is a refusal or a failure that another backend may not share; with `holds`, or another model.
+    pub(super) fn refusal(&self, api: Api, holds: bool) -> Option<Fault> {
+        match self.head.status {
+            300..=399 => {
+                Some(Fault::new(FaultKind::BackendMalformed, "the backend redirects, which is not followed"))
+            }
+            400 | 413 if holds && overflow::is_context_overflow(&self.buffer[self.head.len..]) => {
+                Some(Fault::new(FaultKind::ContextExceeded, "the prompt does not fit the model"))
+            }
+            200..=203 => self.failure(api),
+            status @ 400.. => self.error(status, Row::of(status)),
+            _ => None,
+        }
+    }
+
+    /// What an error means; `None`: it is the client's, in words that it can read.
+    fn error(&self, status: u16, row: &Row) -> Option<Fault> {
+        if row.is_clients() && self.speaks_for_itself() {
+            return None;
+        }
+        let fault = match row.kind {
+            FaultKind::BackendBusy => choose::busy().retry_after(RETRY_SOON),
+            FaultKind::BackendOverloaded => {
+                Fault::new(row.kind, "the backend takes no work for now").retry_after(RETRY_SOON)
+            }
+            FaultKind::BackendDenied => {
+                Fault::new(row.kind, "the backend refused the gateway's own credential; tell the operator")
+            }
+            kind => Fault::new(kind, format!("the backend answered {status}")),
+        };
+        Some(fault.with_status(row.ours.unwrap_or(status)))
+    }
+
+    /// The API that the backend was called by, where the client called `client`.
+    pub(super) fn api(&self, client: Api) -> Api {
+        self.translation.as_ref().map_or(client, |translation| translation.call.backend)
+    }
+
+    /// The pause that the backend asks for before it is called again.
+    pub(super) fn asked_pause(&self, unix_ms: u64) -> Option<Nanos> {
+        pause::asked(self.head.fields.of(&self.buffer), self.head.status == 429, unix_ms, HOLD_MAX)
+    }
+
+    /// Whether a response whose connection closes now has come to its proper end. A stream says so itself.
+    pub(super) fn may_end(&self, peek: &Peek) -> bool {
+        let payload = &self.buffer[self.head.len..];
+        let is_whole = || {
+            let mut meter = Meter::new(self.api(peek.api), peek.choices, false);
+            meter.events(payload);
+            let rest = &payload[sse::last_boundary(payload)..];
+            meter.done() || meter.finished() && stream::is_whole_event(rest)
+        };
+        self.decode.ends_by_close() && (!self.head.event_stream || self.is_coded() || is_whole())
+    }
+
+    /// The response has been read to its end: how long its connection may wait for another exchange, if it may.
+    pub(super) fn idle_max(&self, most: Nanos) -> Option<Nanos> {
+        if !self.head.keep_alive || self.decoded.extra || self.decode.ends_by_close() {
+            return None;
+        }
+        let theirs = self.head.keep_alive_timeout;
+        let theirs = theirs.map(|seconds| Nanos(seconds.saturating_sub(1) * 1_000_000_000));
+        Some(theirs.map_or(most, |theirs| theirs.min(most)))
+    }
+
+    /// Whether the client learns more from the backend's own words than from ours.
+    pub(super) fn speaks_for_itself(&self) -> bool {
+        self.head.status >= 400 && Row::of(self.head.status).shows_theirs && self.has_json()
+    }
+
+    /// Whether the body is JSON: by what it says, not by its label, which many a page has as well. One that is too long to
+    /// be held, or in a coding, is taken by its beginning or its label.
+    fn has_json(&self) -> bool {
+        let body = self.buffer[self.head.len..].trim_ascii_start();
+        match body.first() {
+            _ if self.is_coded() => self.is_json(),
+            Some(b'{' | b'[') if !self.decoded.ended && body.len() > HOLD_BYTES_MAX => true,
+            Some(b'{') => json::is_object(body),
+            Some(b'[') => json::elements(body).all(|element| element.is_ok()),
+            _ => false,
+        }
+    }
+
+    /// Whether its status is that of an error.
+    pub(super) fn is_error(&self) -> bool {
+        self.head.status >= 400
+    }
+
+    /// Stars in the place of the gateway's own credential: a backend may repeat in an error what it was sent.
+    pub(super) fn mask(&mut self, credential: &[u8]) {
+        if credential.len() < CREDENTIAL_BYTES_MIN {
+            return;
+        }
+        let told = &mut self.buffer[self.head.fields.start..];
+        let found: Vec<usize> = memmem::find_iter(told, credential).collect();
+        for at in found {
+            told[at..at + credential.len()].fill(b'*');
+        }
+    }
+
+    /// Whether the body is JSON by its label.
+    pub(super) fn is_json(&self) -> bool {
+        self.head.content_type.is_some_and(|span| {
+            let value = span.of(&self.buffer);
+            value.len() >= 16 && value[..16].eq_ignore_ascii_case(b"application/json")
+        })
+    }
+
+    /// Whether the body is in a content coding, which nobody asked for: it cannot be looked into.
+    pub(super) fn is_coded(&self) -> bool {
+        let coding = self.head.content_encoding.map(|span| span.of(&self.buffer));
+        coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+    }
+
+    /// Whether what has come is enough to begin with: of a stream the first event, and of a body the first member, either of
+    /// which may be an error; of an error, or a body that will be converted, all of it. With `holds` of a stream the first content, and of a body all of it: while
+    /// the client has nothing, another model can still answer. What is longer than the limits is passed as it is.
+    pub(super) fn is_open(&self, api: Api, converts: bool, holds: bool, limits: &Limits) -> bool {
+        let payload = &self.buffer[self.head.len..];
+        match self.head.event_stream {
+            _ if self.decoded.ended || self.is_coded() => true,
+            _ if self.is_error() => payload.len() > HOLD_BYTES_MAX,
+            true if payload.len() > limits.event_bytes => true,
+            true => self.has_opened(api, holds),
+            false if converts => payload.len() as u64 > limits.body_bytes,
+            false => payload.len() > HOLD_BYTES_MAX || !holds && !self.is_unclear(api),
+        }
+    }
+}
+
+/// Bytes of a body, or of an error, that is held. One that is longer is on its way. Taste.
+const HOLD_BYTES_MAX: usize = 256 * 1024;
+
+/// What is shorter may be a word of any error; it keeps no secret.
+const CREDENTIAL_BYTES_MIN: usize = 8;
