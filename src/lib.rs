@@ -14,7 +14,8 @@
 //! | [`net`] | sockets: the only room that knows the runtime's I/O | units, error |
 //! | [`observe`] | numbers go up: counters, histograms, records | units, error |
 //! | [`shard`] | the walk of a request, one copy per core | plan, net, observe |
-//! | [`coordinator`] | the control plane: health, names, metrics, log, reload, drain | config, observe |
+//! | [`coordinator`] | the control plane: health, names, log, reload, drain | config, observe |
+//! | [`admin`] | the operator's door: metrics, status, the admin API | coordinator |
 //! | [`cli`] | the commands | all |
 //! | [`alloc`] | where memory comes from | nothing |
 //!
@@ -41,6 +42,7 @@
 //! - Every queue, buffer, loop and retry has a bound and a counter.
 #![deny(unsafe_code)] // `net::busy_poll` and `alloc` are the exceptions, each with its reason; `tidy` holds them
 
+pub mod admin;
 pub mod alloc;
 pub mod cli;
 pub mod clock;

@@ -50,6 +50,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
         Arc::clone(&plan),
         coordinator::Settings {
             admin: Some(admin),
+            door: crate::admin::door,
             admin_token,
             admin_hosts,
             access_log,

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Settings;
-use super::gate::Gate;
+use super::access::Access;
 use super::log::{Log, LogNumbers};
 use super::reload::ReloadNumbers;
 use crate::clock;
@@ -20,27 +20,27 @@ use crate::plan::{Control, Model, Plan, Target};
 use crate::units::{Nanos, ShardId};
 
 /// What is watched now. A reload replaces it whole; whoever looks loads it anew each time.
-pub(super) type Current = Arc<ArcSwap<Watch>>;
+pub type Current = Arc<ArcSwap<Watch>>;
 
 /// Everything the duties share, under one plan. One thread uses it, so its locks are never waited for.
-pub(super) struct Watch {
-    pub(super) plan: Arc<Plan>,
-    pub(super) settings: Arc<Settings>,
+pub struct Watch {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) settings: Arc<Settings>,
     /// By position, not by `ShardId`: tests may leave some out.
-    pub(super) shards: Vec<Arc<ShardInbox>>,
+    pub(crate) shards: Vec<Arc<ShardInbox>>,
     /// What shards may still say under plans before this one.
     older: Mutex<Vec<Older>>,
-    pub(super) control: Arc<Control>,
+    pub(crate) control: Arc<Control>,
     /// `None` with the access log off.
-    pub(super) log: Option<Arc<LogNumbers>>,
+    pub(crate) log: Option<Arc<LogNumbers>>,
     /// By `BackendId`.
-    pub(super) probes: Box<[Arc<ProbeReport>]>,
+    pub(crate) probes: Box<[Arc<ProbeReport>]>,
     /// Lookups of backend names that failed; the last good response was kept.
-    pub(super) resolve_failures: Arc<AtomicU64>,
-    pub(super) reloads: Arc<ReloadNumbers>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) started: Nanos,
-    pub(super) started_unix_ms: u64,
+    pub(crate) resolve_failures: Arc<AtomicU64>,
+    pub(crate) reloads: Arc<ReloadNumbers>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) started: Nanos,
+    pub(crate) started_unix_ms: u64,
     /// The least serious that is said.
     level: LogLevel,
     totals: Mutex<Totals>,
@@ -54,11 +54,11 @@ struct Older {
 
 /// What probing a backend has shown.
 #[derive(Default)]
-pub(super) struct ProbeReport {
-    pub(super) successes: AtomicU64,
-    pub(super) failures: AtomicU64,
+pub(crate) struct ProbeReport {
+    pub(crate) successes: AtomicU64,
+    pub(crate) failures: AtomicU64,
     /// Why the last failed probe failed.
-    pub(super) last_failure: Mutex<Option<String>>,
+    pub(crate) last_failure: Mutex<Option<String>>,
 }
 
 /// Time between two readings of the log queues: with room for 8,192 records a shard may settle 400,000 a second.
@@ -68,7 +68,7 @@ const LOG_TICK: Duration = Duration::from_millis(20);
 const MERGE_TICK: Duration = Duration::from_secs(1);
 
 impl Watch {
-    pub(super) fn new(
+    pub(crate) fn new(
         plan: Arc<Plan>,
         settings: Settings,
         shards: Vec<ShardInbox>,
@@ -84,7 +84,7 @@ impl Watch {
             probes: plan.backends.iter().map(|_| Arc::default()).collect(),
             resolve_failures: Arc::default(),
             reloads: Arc::default(),
-            gate: Arc::new(Gate::new(settings.admin_token, &settings.admin_hosts)),
+            access: Arc::new(Access::new(settings.admin_token, &settings.admin_hosts)),
             started: clock::now(),
             started_unix_ms,
             level: settings.log,
@@ -98,7 +98,7 @@ impl Watch {
 
     /// What is watched once `plan` is in force, and each shard's end of it, in the order of `shards`. `level`: the least
     /// serious that is said from then on.
-    pub(super) fn next(&self, plan: Arc<Plan>, level: LogLevel) -> (Self, Vec<ShardOutbox>) {
+    pub(crate) fn next(&self, plan: Arc<Plan>, level: LogLevel) -> (Self, Vec<ShardOutbox>) {
         let before = before(&self.plan, &plan);
         let (outboxes, shards) =
             self.shards.iter().map(|inbox| inbox.next(&before)).unzip::<_, _, Vec<_>, Vec<_>>();
@@ -116,7 +116,7 @@ impl Watch {
             probes: probes.collect(),
             resolve_failures: self.resolve_failures.clone(),
             reloads: self.reloads.clone(),
-            gate: self.gate.clone(),
+            access: self.access.clone(),
             started: self.started,
             started_unix_ms: self.started_unix_ms,
             level,
@@ -130,7 +130,7 @@ impl Watch {
     }
 
     /// Tells an operator, if that is serious enough.
-    pub(super) fn say(&self, level: LogLevel, words: &str) {
+    pub(crate) fn say(&self, level: LogLevel, words: &str) {
         if level <= self.level {
             (self.settings.say)(words);
         }
@@ -154,7 +154,7 @@ impl Watch {
     }
 
     /// Takes in the histograms that shards have handed over.
-    pub(super) fn merge(&self) {
+    pub(crate) fn merge(&self) {
         let mut totals = self.totals();
         for shard in &self.shards {
             shard.merge_into(&mut totals, Some);
@@ -165,7 +165,7 @@ impl Watch {
     }
 
     /// The plans that something is still served by, or that a record still names rows of; the one in force comes first.
-    pub(super) fn plans(&self) -> Vec<Arc<Plan>> {
+    pub(crate) fn plans(&self) -> Vec<Arc<Plan>> {
         let mut plans = vec![self.plan.clone()];
         plans.extend(lock(&self.older).iter().rev().map(|older| older.plan.clone()));
         plans.dedup_by_key(|plan| plan.generation);
@@ -178,12 +178,12 @@ impl Watch {
     }
 
     /// Everything measured so far, as of the last merge.
-    pub(super) fn totals(&self) -> MutexGuard<'_, Totals> {
+    pub(crate) fn totals(&self) -> MutexGuard<'_, Totals> {
         lock(&self.totals)
     }
 
     /// A row of usage, summed over the shards.
-    pub(super) fn usage(&self, row: impl Fn(&ShardInbox) -> Usage) -> Usage {
+    pub(crate) fn usage(&self, row: impl Fn(&ShardInbox) -> Usage) -> Usage {
         let mut sum = Usage::default();
         for shard in &self.shards {
             sum += row(shard);
@@ -192,12 +192,12 @@ impl Watch {
     }
 
     /// The numbers of one shard.
-    pub(super) fn shard(&self, shard: ShardId) -> Option<&ShardInbox> {
+    pub(crate) fn shard(&self, shard: ShardId) -> Option<&ShardInbox> {
         self.shards.iter().map(|inbox| &**inbox).find(|inbox| inbox.shard == shard)
     }
 
     /// Whether a request for this model could be sent to some backend now, as far as is known.
-    pub(super) fn usable(&self, model: &Model, now: Nanos) -> bool {
+    pub(crate) fn usable(&self, model: &Model, now: Nanos) -> bool {
         let alone = model.pool.len() == 1 && model.fallbacks.is_empty();
         model.pool.iter().any(|member| {
             let row = self.plan.backend(member.backend);
@@ -209,7 +209,7 @@ impl Watch {
     }
 
     /// Whether clients should be sent here, or why not.
-    pub(super) fn ready(&self) -> Result<(), &'static str> {
+    pub(crate) fn ready(&self) -> Result<(), &'static str> {
         if self.control.is_draining() {
             return Err("draining");
         }
@@ -228,7 +228,7 @@ impl Watch {
 }
 
 /// A lock whose data stays sound if its holder panicked: every critical section leaves plain numbers or text.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

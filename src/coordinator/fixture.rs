@@ -1,16 +1,18 @@
 //! A small plan for tests: one key, one model, and the given backends, all in its pool.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::{Settings, Watch};
+use super::{Coordinator, Ended, Settings, Watch};
 use crate::config::{AccessLog, LogLevel};
 use crate::observe::{Rows, ShardInbox, ShardOutbox, channel};
+use crate::plan::control::Presence;
 use crate::plan::{
     Backend, Cells, Control, Deployment, HealthProbe, Key, Limits, Member, Model, Plan, ShardTuning, Target,
     Timeouts,
@@ -21,23 +23,23 @@ use crate::policy::routing::failure_state::LimitScope;
 use crate::provider::{Base, Provider, ProviderKind};
 use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos, ShardId};
 
-pub(super) const ROWS: Rows = Rows { keys: 1, models: 1, backends: 1 };
+pub(crate) const ROWS: Rows = Rows { keys: 1, models: 1, backends: 1 };
 
 /// The digest of the only key: must never be seen.
-pub(super) const DIGEST: [u8; 32] = [0x5a; 32];
+pub(crate) const DIGEST: [u8; 32] = [0x5a; 32];
 
 /// The credential of every backend: must never be seen.
-pub(super) const CREDENTIAL: &[u8] = b"authorization: Bearer s3cret\r\n";
+pub(crate) const CREDENTIAL: &[u8] = b"authorization: Bearer s3cret\r\n";
 
-pub(super) const fn millis(count: u64) -> Nanos {
+pub(crate) const fn millis(count: u64) -> Nanos {
     Nanos(count * 1_000_000)
 }
 
-pub(super) fn tcp(host: &str, port: u16) -> Target {
+pub(crate) fn tcp(host: &str, port: u16) -> Target {
     Target::Tcp { host: host.into(), port }
 }
 
-pub(super) fn plan(targets: &[Target]) -> Plan {
+pub(crate) fn plan(targets: &[Target]) -> Plan {
     let timeouts = Timeouts {
         head: millis(1_000),
         body: millis(1_000),
@@ -157,9 +159,10 @@ fn backend(row: usize, target: &Target) -> Backend {
 }
 
 /// Loopback, any port, everything else quick.
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         admin: Some(admin()),
+        door: crate::admin::door,
         admin_token: None,
         admin_hosts: Box::default(),
         access_log: AccessLog::Off,
@@ -179,18 +182,18 @@ fn admin() -> TcpListener {
 }
 
 /// Both ends of shard 0.
-pub(super) fn shard(records_max: Option<usize>) -> (ShardOutbox, ShardInbox) {
+pub(crate) fn shard(records_max: Option<usize>) -> (ShardOutbox, ShardInbox) {
     channel(ShardId::new(0), ROWS, records_max)
 }
 
 /// What the duties of a coordinator share, without its thread.
-pub(super) fn watch(plan: Plan, shards: Vec<ShardInbox>) -> Arc<Watch> {
+pub(crate) fn watch(plan: Plan, shards: Vec<ShardInbox>) -> Arc<Watch> {
     let control = Arc::new(Control::new(1));
     Arc::new(Watch::new(Arc::new(plan), settings(), shards, control, None))
 }
 
 /// Waits until `done`, five seconds at most.
-pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..1_000 {
         if done() {
             return;
@@ -201,7 +204,7 @@ pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// The same for threads.
-pub(super) fn until_blocking(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until_blocking(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..1_000 {
         if done() {
             return;
@@ -212,6 +215,55 @@ pub(super) fn until_blocking(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// A path under the system's folder for temporary files that no other test uses.
-pub(super) fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("ringway-{}-{name}", std::process::id()))
+}
+
+/// A coordinator that runs, and the shard's side of it.
+pub(crate) struct House {
+    pub(crate) coordinator: Coordinator,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) outbox: ShardOutbox,
+}
+
+/// A coordinator with one shard (that has not started) and one backend that nobody probes.
+pub(crate) fn house(change: impl FnOnce(&mut Plan, &mut Settings)) -> House {
+    let mut plan = self::plan(&[tcp("192.0.2.1", 8000)]);
+    plan.backends[0].health.path = None;
+    let mut settings = self::settings();
+    change(&mut plan, &mut settings);
+    super::resolve::initial(&plan, Duration::ZERO);
+    let plan = Arc::new(plan);
+    let (outbox, inbox) = self::shard(Some(16));
+    let control = Arc::new(Control::new(1));
+    let coordinator = super::start(plan.clone(), settings, vec![inbox], control.clone()).unwrap();
+    House { coordinator, plan, control, outbox }
+}
+
+impl House {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let (status, _, body) = self.get_all(path);
+        (status, body)
+    }
+
+    pub(crate) fn get_all(&self, path: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.coordinator.admin().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_owned())
+    }
+
+    pub(crate) fn enter(&self) -> Presence {
+        self.control.enter()
+    }
+
+    pub(crate) fn end(self, presence: Presence) -> Ended {
+        self.coordinator.stop();
+        drop(presence);
+        self.coordinator.join()
+    }
 }

@@ -46,17 +46,17 @@ pub fn records_max(access_log: &AccessLog) -> Option<usize> {
 
 /// How the log fares.
 #[derive(Default)]
-pub(super) struct LogNumbers {
+pub(crate) struct LogNumbers {
     /// Lines the sink has taken.
-    pub(super) lines: AtomicU64,
+    pub(crate) lines: AtomicU64,
     /// Lines the sink refused.
-    pub(super) lines_lost: AtomicU64,
-    pub(super) reopening: Reopening,
+    pub(crate) lines_lost: AtomicU64,
+    pub(crate) reopening: Reopening,
 }
 
 /// Opening the file anew: asked for by a reload, done by the writer.
 #[derive(Default)]
-pub(super) struct Reopening {
+pub(crate) struct Reopening {
     /// How often it was asked for, told to the writer, and done or tried in vain.
     asked: AtomicU64,
     told: AtomicU64,

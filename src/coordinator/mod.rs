@@ -1,27 +1,24 @@
 //! CONTROL PLANE: one thread that may block, beside the shards and never in their way.
 //!
 //! It keeps backend addresses fresh (`resolve`), asks backends whether they are up (`probe`), gathers what shards
-//! hand up (`aggregate`), writes the access log (`log`), answers operators (`admin`, `gate`, `metrics`, `status`), puts
-//! new plans in force (`reload`), watches shards and memory (`watchdog`) and ends the process in order (`drain`). One
+//! hand up (`aggregate`), writes the access log (`log`), puts new plans in force (`reload`), watches shards and memory (`watchdog`) and ends the process in order (`drain`). One
 //! tokio current-thread runtime; each duty is a task of its own, so
 //! none waits for another. Shards are reached only through the plan's cells, its [`Control`] and their mailboxes; if this
 //! thread hung for good, they would go on serving with what they last knew.
 
-mod admin;
+mod access;
 mod aggregate;
 mod drain;
-mod gate;
 pub mod log;
-mod metrics;
 mod probe;
-mod process;
+pub(crate) mod process;
 pub mod reload;
 pub mod resolve;
-mod status;
 mod watchdog;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -34,15 +31,19 @@ use crate::config::{AccessLog, LogLevel};
 use crate::observe::ShardInbox;
 use crate::plan::{Control, Plan};
 use crate::policy::auth::credential::Token;
-use aggregate::{Current, Watch};
+pub(crate) use access::Access;
+pub(crate) use aggregate::lock;
+pub use aggregate::{Current, Watch};
 pub use drain::Ended;
 use log::Log;
-use reload::{Reloader, Replaced, Signals};
+use reload::{Reloader, Replaced, Request, Signals};
 
 /// What the coordinator needs to know beyond the plan.
 pub struct Settings {
     /// Where operators connect, not blocking; `None` opens no admin listener.
     pub admin: Option<TcpListener>,
+    /// Serves operators there; `admin::door`.
+    pub door: Door,
     /// What they have to present. Without one the listener is on loopback: `config` sees to it.
     pub admin_token: Option<Token>,
     /// The names under which they may reach it without one.
@@ -62,6 +63,10 @@ pub struct Settings {
     /// Where a new configuration comes from; `None` if there is none to be had.
     pub source: Option<reload::Source>,
 }
+
+/// Serves the admin listener for as long as the process runs: the room `admin`, which this one does not know.
+pub type Door =
+    fn(tokio::net::TcpListener, Current, mpsc::Sender<Request>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The end of this process that the next one takes over.
 pub trait Handover: Send + Sync {
@@ -111,6 +116,7 @@ pub fn start(
 ) -> io::Result<Coordinator> {
     let source = settings.source.take();
     let listener = settings.admin.take();
+    let door = settings.door;
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let log = Log::open(&settings.access_log)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
@@ -126,9 +132,8 @@ pub fn start(
     let thread = thread::Builder::new().name("coordinator".to_owned()).spawn(move || {
         let ended = runtime.block_on(async {
             let (request, requests) = mpsc::channel(reload::REQUESTS_MAX);
-            let admin = listener.map(|listener| {
-                tokio::spawn(admin::serve(listener, admin::router(current.clone(), request))).abort_handle()
-            });
+            let admin = listener
+                .map(|listener| tokio::spawn(door(listener, current.clone(), request)).abort_handle());
             let reloader = Reloader::new(&current, source, Replaced { stop: told, admin });
             tokio::spawn(reloader.run(signals, requests));
             tokio::spawn(watchdog::run(current.clone()));
@@ -177,7 +182,7 @@ async fn run(current: Current, mut log: Option<Log>, stops: mpsc::Receiver<Stop>
 }
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
 mod interleavings;
 #[cfg(test)]

@@ -4,20 +4,20 @@ use std::fs;
 
 /// What dashboards expect under `process_*`; a number the kernel does not tell is `None`.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub(super) struct Process {
-    pub(super) resident_bytes: Option<u64>,
-    pub(super) virtual_bytes: Option<u64>,
-    pub(super) cpu_seconds: Option<f64>,
-    pub(super) threads: Option<u64>,
-    pub(super) open_fds: Option<u64>,
-    pub(super) max_fds: Option<u64>,
+pub(crate) struct Process {
+    pub(crate) resident_bytes: Option<u64>,
+    pub(crate) virtual_bytes: Option<u64>,
+    pub(crate) cpu_seconds: Option<f64>,
+    pub(crate) threads: Option<u64>,
+    pub(crate) open_fds: Option<u64>,
+    pub(crate) max_fds: Option<u64>,
 }
 
 /// Clock ticks per second in `/proc/PID/stat`: USER_HZ, 100 on every architecture we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Reads it. A few system calls, unless the kernel is older than 6.2: then open descriptors are counted one by one.
-pub(super) fn read() -> Process {
+pub(crate) fn read() -> Process {
     let text = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
     let status = text("status");
     Process {
@@ -31,12 +31,12 @@ pub(super) fn read() -> Process {
 }
 
 /// Memory in use.
-pub(super) fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").unwrap_or_default(), "VmRSS:")
 }
 
 /// The memory that this process's control group may use (cgroup v2, `memory.max`), if that is bounded.
-pub(super) fn memory_max() -> Option<u64> {
+pub(crate) fn memory_max() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max")).ok()?.trim().parse().ok()

@@ -38,7 +38,7 @@ pub struct Source {
 }
 
 /// What operators may ask for; who asked hears what came of it, or why nothing has changed.
-pub(super) enum Request {
+pub enum Request {
     /// Take up the configuration as it is now.
     Reload(oneshot::Sender<Result<Told, String>>),
     /// Give way to the program as it is now; its process number.
@@ -67,20 +67,22 @@ impl Signals {
 
 /// A reload that came into force.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Told {
-    pub(super) generation: u64,
-    pub(super) notes: Vec<String>,
+pub struct Told {
+    /// The number of the plan.
+    pub generation: u64,
+    /// What is worth a look.
+    pub notes: Vec<String>,
 }
 
 /// How reloads have fared.
 #[derive(Default)]
-pub(super) struct ReloadNumbers {
-    pub(super) done: AtomicU64,
-    pub(super) refused: AtomicU64,
+pub(crate) struct ReloadNumbers {
+    pub(crate) done: AtomicU64,
+    pub(crate) refused: AtomicU64,
     /// Unix milliseconds of the last one, whatever became of it; 0 before the first.
-    pub(super) last_unix_ms: AtomicU64,
+    pub(crate) last_unix_ms: AtomicU64,
     /// Why the last one was refused; `None` after one that was not.
-    pub(super) last_error: Mutex<Option<String>>,
+    pub(crate) last_error: Mutex<Option<String>>,
 }
 
 /// Time between two looks at the files. A change is taken up once it has rested for one.
@@ -262,7 +264,7 @@ impl Reloader {
         let plan = Arc::new(plan);
         let (next, outboxes) = old.next(plan.clone(), settings.log);
         let next = Arc::new(next);
-        next.gate.change(settings.admin_token, &settings.admin_hosts);
+        next.access.change(settings.admin_token, &settings.admin_hosts);
         self.current.store(next.clone());
         for (mailbox, outbox) in source.mailboxes.iter().zip(outboxes) {
             mailbox.put((plan.clone(), outbox)); // one that was not taken has served nobody

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::aggregate::{Watch, lock};
-use super::reload::ReloadNumbers;
 use crate::clock;
+use crate::coordinator::reload::ReloadNumbers;
+use crate::coordinator::{Watch, lock};
 use crate::observe::histogram::Timing;
 use crate::observe::{Counter, Usage};
 use crate::plan::cells::Health;
@@ -23,7 +23,7 @@ const DEPLOYMENTS_MAX: usize = 1_000;
 
 /// The whole page.
 #[derive(Serialize)]
-pub(super) struct Status<'a> {
+pub(crate) struct Status<'a> {
     version: &'static str,
     driver: &'a str,
     uptime_seconds: f64,
@@ -160,7 +160,7 @@ struct Times {
 }
 
 /// Reads everything now.
-pub(super) fn read(watch: &Watch) -> Status<'_> {
+pub(crate) fn read(watch: &Watch) -> Status<'_> {
     let plan = &*watch.plan;
     let now = clock::now();
     let ready = watch.ready();

@@ -1,17 +1,16 @@
-//! Who may ask: whoever has the admin token, if there is one. Without one the listener is on loopback, and every program of
-//! this machine may; a web page that is open in a browser here may not.
+//! Who may ask: a caller with the admin token, if there is one. Without one the listener is on loopback, and every program of
+//! this machine may; a web page of another site that is open in a browser here may not.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName};
 
-use super::aggregate::lock;
-use crate::policy::auth::credential::{self, Token};
+use crate::coordinator::{Access, lock};
+use crate::policy::auth::credential;
 use crate::policy::auth::failures::{self, Failures};
 use crate::policy::auth::origin;
 use crate::units::Nanos;
@@ -19,23 +18,21 @@ use crate::units::Nanos;
 /// Wrong or missing tokens per minute and source address that are answered 401; a sixth of them may come at once. Taste.
 const FAILURES_PER_MINUTE: u64 = 60;
 
-/// The door of the admin listener. It lives as long as the process; a reload may change the token.
-pub(super) struct Gate {
-    token: ArcSwapOption<Token>,
-    /// The names under which operators reach the listener, in lower case: `[admin] hosts`.
-    hosts: ArcSwap<Box<[Box<str>]>>,
+/// Decides who is admitted to the admin listener. It lives as long as the process; a reload may change the token.
+pub(crate) struct Gate {
+    access: Arc<Access>,
     failures: Mutex<Failures>,
     /// Requests without the token.
-    pub(super) unauthorized: AtomicU64,
+    pub(crate) unauthorized: AtomicU64,
     /// The same, from a source that had too many of them.
-    pub(super) limited: AtomicU64,
+    pub(crate) limited: AtomicU64,
     /// Requests without a token that a web page of somebody else may have made.
-    pub(super) foreign: AtomicU64,
+    pub(crate) foreign: AtomicU64,
 }
 
 /// Why a request gets no response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// The token is wrong or missing.
     Unauthorized,
     /// The same, too often from this source; the next one is looked at after this wait.
@@ -47,10 +44,9 @@ pub(super) enum Refused {
 }
 
 impl Gate {
-    pub(super) fn new(token: Option<Token>, hosts: &[Box<str>]) -> Self {
+    pub(crate) fn new(access: Arc<Access>) -> Self {
         Self {
-            token: ArcSwapOption::from_pointee(token),
-            hosts: ArcSwap::from_pointee(hosts.into()),
+            access,
             failures: Mutex::new(Failures::new(RandomState::new().hash_one(0))),
             unauthorized: AtomicU64::new(0),
             limited: AtomicU64::new(0),
@@ -58,22 +54,16 @@ impl Gate {
         }
     }
 
-    /// Asks for this token from now on, or may be reached under these names without one.
-    pub(super) fn change(&self, token: Option<Token>, hosts: &[Box<str>]) {
-        self.hosts.store(Arc::new(hosts.into()));
-        self.token.store(token.map(Arc::new));
-    }
-
     /// Whether a request with these headers may be answered. The right token always may, whatever else came from the
     /// same address. `authority` is that of an absolute request target.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         source: IpAddr,
         authority: Option<&str>,
         headers: &HeaderMap,
         now: Nanos,
     ) -> Result<(), Refused> {
-        let token = self.token.load();
+        let token = self.access.token.load();
         let Some(token) = &*token else {
             return self.check_page(authority, headers).inspect_err(|_| {
                 self.foreign.fetch_add(1, Ordering::Relaxed);
@@ -103,7 +93,7 @@ impl Gate {
     /// is all the credential there is, a page must not borrow it. Every browser sends `Host`; so a request without one (HTTP/1.0)
     /// is no page's.
     fn check_page(&self, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Refused> {
-        let hosts = self.hosts.load();
+        let hosts = self.access.hosts.load();
         let is_ours = |host: &[u8]| origin::is_literal(host) || origin::is_listed(host, &hosts);
         let mut lines = headers.get_all(HOST).iter().map(|line| line.as_bytes());
         if !lines.by_ref().all(is_ours) || !authority.is_none_or(|authority| is_ours(authority.as_bytes())) {
@@ -129,6 +119,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+    use crate::policy::auth::credential::Token;
 
     const NEAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -137,7 +128,7 @@ mod tests {
     }
 
     fn gate() -> Gate {
-        Gate::new(Some(Token::new(credential::digest(b"right"))), &[])
+        Gate::new(Arc::new(Access::new(Some(Token::new(credential::digest(b"right"))), &[])))
     }
 
     #[test]
@@ -177,10 +168,10 @@ mod tests {
     #[test]
     fn a_changed_token_counts_at_once_and_none_asks_for_nothing() {
         let gate = gate();
-        gate.change(Some(Token::new(credential::digest(b"other"))), &[]);
+        gate.access.change(Some(Token::new(credential::digest(b"other"))), &[]);
         assert!(gate.admit(NEAR, None, &headers(&["Bearer right"]), Nanos(0)).is_err());
         assert!(gate.admit(NEAR, None, &headers(&["Bearer other"]), Nanos(0)).is_ok());
-        gate.change(None, &[]);
+        gate.access.change(None, &[]);
         assert!(gate.admit(NEAR, None, &HeaderMap::new(), Nanos(0)).is_ok());
     }
 
@@ -193,7 +184,7 @@ mod tests {
 
     #[test]
     fn without_a_token_a_page_of_somebody_else_is_refused() {
-        let gate = Gate::new(None, &["ops.example".into()]);
+        let gate = Gate::new(Arc::new(Access::new(None, &["ops.example".into()])));
         let own = "127.0.0.1:9090";
         for lines in [
             &[][..],

@@ -1,10 +1,6 @@
-//! What operators ask for, on a listener of its own: `/healthz`, `/readyz`, `/metrics`, `/status`, `POST /reload`,
-//! `POST /upgrade`.
+//! The listener: routes, the check of every request before them, and the accept loop.
 //!
-//! With a token in the configuration every path but the first two asks for it ([`Gate`]); also those that do not exist.
-//! Without one, they are closed to web pages instead.
-//! No response holds a secret. Every connection gets one response and a few seconds; a slow or hostile scraper costs one of
-//! a few slots and no more.
+//! Every connection gets one response and a few seconds; a slow or hostile scraper costs one of a few slots and no more.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,11 +21,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::aggregate::Current;
 use super::gate::{Gate, Refused};
-use super::reload::{Request, Told};
 use super::{metrics, status};
 use crate::clock;
+use crate::coordinator::Current;
+use crate::coordinator::reload::{Request, Told};
 use crate::observe::prometheus;
 
 /// Connections served at once; more wait in the kernel's backlog.
@@ -45,18 +41,19 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The routes. A new one is closed unless it is put among the open ones on purpose.
-pub(super) fn router(current: Current, reloads: mpsc::Sender<Request>) -> Router {
-    let upgrades = reloads.clone();
+pub(crate) fn router(current: Current, reloads: mpsc::Sender<Request>) -> Router {
+    let gate = Arc::new(Gate::new(current.load().access.clone()));
+    let (upgrades, counted) = (reloads.clone(), gate.clone());
     let open = Router::new()
         .route("/healthz", get(async || response(StatusCode::OK, TEXT, "ok\n".to_owned())))
         .route("/readyz", get(readyz));
     let closed = Router::new()
-        .route("/metrics", get(metrics_page))
+        .route("/metrics", get(async move |State(current): State<Current>| metrics_page(&current, &counted)))
         .route("/status", get(status_page))
         .route("/reload", post(move || reload(reloads)))
         .route("/upgrade", post(move || upgrade(upgrades)))
         .fallback(async || response(StatusCode::NOT_FOUND, TEXT, "no such path\n".to_owned()))
-        .layer(middleware::from_fn_with_state(current.load().gate.clone(), authorised));
+        .layer(middleware::from_fn_with_state(gate, authorised));
     open.merge(closed).with_state(current)
 }
 
@@ -64,7 +61,7 @@ pub(super) fn router(current: Current, reloads: mpsc::Sender<Request>) -> Router
 #[derive(Clone, Copy)]
 struct Source(IpAddr);
 
-/// Lets a request through that may be answered.
+/// Lets a request through that the gate admits.
 async fn authorised(
     State(gate): State<Arc<Gate>>,
     Extension(Source(source)): Extension<Source>,
@@ -97,7 +94,7 @@ async fn authorised(
 }
 
 /// Accepts for as long as the process runs.
-pub(super) async fn serve(listener: tokio::net::TcpListener, router: Router) {
+pub(crate) async fn run(listener: tokio::net::TcpListener, router: Router) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -139,10 +136,10 @@ async fn readyz(State(current): State<Current>) -> impl IntoResponse {
     }
 }
 
-async fn metrics_page(State(current): State<Current>) -> impl IntoResponse {
+fn metrics_page(current: &Current, gate: &Gate) -> Page {
     let watch = current.load();
     watch.merge();
-    response(StatusCode::OK, prometheus::CONTENT_TYPE, metrics::page(&watch))
+    response(StatusCode::OK, prometheus::CONTENT_TYPE, metrics::page(&watch, gate))
 }
 
 async fn status_page(State(current): State<Current>) -> impl IntoResponse {
@@ -154,13 +151,13 @@ async fn status_page(State(current): State<Current>) -> impl IntoResponse {
     }
 }
 
-/// Answers once the reload has been done or refused.
+/// Responds once the reload has been done or refused.
 async fn reload(requests: mpsc::Sender<Request>) -> Page {
     let done = |Told { generation, notes }| serde_json::json!({ "generation": generation, "notes": notes });
     ask(&requests, Request::Reload, done).await
 }
 
-/// Answers once the next process serves, or has failed to.
+/// Responds once the next process serves, or has failed to.
 async fn upgrade(requests: mpsc::Sender<Request>) -> Page {
     ask(&requests, Request::Upgrade, |pid: u32| serde_json::json!({ "pid": pid })).await
 }

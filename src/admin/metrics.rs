@@ -3,18 +3,21 @@
 //! One dimension per family (model, backend, key, shard, or deployment: a backend with its name for a model; never a
 //! product of tables), so the page grows with the sum of the plan's tables. `gen_ai_*` are the OpenTelemetry GenAI metrics in Prometheus form; the rest is ours.
 
+mod rows;
+
 use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
 
-use super::aggregate::{Watch, lock};
-use super::process;
+use self::rows::rows;
+use super::gate::Gate;
 use crate::clock;
+use crate::coordinator::{Watch, lock, process};
 use crate::error::{FaultKind, Side, Unreachable};
 use crate::observe::counters::Form;
 use crate::observe::histogram::{
     DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, ModelTimes, OVERHEAD_BOUNDS, PER_TOKEN_BOUNDS, TOKEN_BOUNDS, Timing,
 };
-use crate::observe::prometheus::{Family, OTHER, Page, SERIES_MAX, shown};
+use crate::observe::prometheus::{Family, Page, SERIES_MAX};
 use crate::observe::usage::{CLASSES, TOKEN_TYPES};
 use crate::observe::{Counter, Usage};
 use crate::plan::cells::Health;
@@ -25,9 +28,10 @@ use crate::units::{DeploymentId, Nanos};
 const PAGE_BYTES: usize = 64 * 1024;
 
 /// Writes the whole page from what has been merged so far.
-pub(super) fn page(watch: &Watch) -> String {
+pub(crate) fn page(watch: &Watch, gate: &Gate) -> String {
     let mut page = Page::with_capacity(PAGE_BYTES);
     build(&mut page, watch);
+    refused(&mut page, gate);
     counters(&mut page, watch);
     faults(&mut page, watch);
     usage(&mut page, watch);
@@ -63,13 +67,14 @@ fn build(page: &mut Page, watch: &Watch) {
     let refused = lock(&reloads.last_error).is_some();
     page.gauge("ringway_reload_refused", "Whether the last reload was refused: the file does not hold.")
         .count(&[], refused.into());
+}
+
+fn refused(page: &mut Page, gate: &Gate) {
     let mut family = page.counter(
         "ringway_admin_refused_total",
         "Requests refused on the admin listener: without its token (401, 429), or made by a web page (403).",
     );
-    for (status, count) in
-        [("401", &watch.gate.unauthorized), ("403", &watch.gate.foreign), ("429", &watch.gate.limited)]
-    {
+    for (status, count) in [("401", &gate.unauthorized), ("403", &gate.foreign), ("429", &gate.limited)] {
         family.count(&[("status", status)], count.load(Ordering::Relaxed));
     }
 }
@@ -432,69 +437,6 @@ fn process_numbers(page: &mut Page, watch: &Watch) {
     ] {
         if let Some(value) = value {
             page.gauge(name, help).count(&[], value);
-        }
-    }
-}
-
-/// Emits every row under its name, `sets` label sets each; rows beyond the cap of series are summed as `other`.
-fn rows<'a, T: AddAssign + Default>(
-    count: usize,
-    sets: usize,
-    name: impl Fn(usize) -> &'a str,
-    value: impl Fn(usize) -> T,
-    mut emit: impl FnMut(&str, T),
-) {
-    let kept = shown(count, sets);
-    let mut rest = T::default();
-    for row in 0..count {
-        // Once there is a sum of others, a row of that very name belongs to it.
-        if row >= kept || (kept < count && name(row) == OTHER) {
-            rest += value(row);
-        } else {
-            emit(name(row), value(row));
-        }
-    }
-    if kept < count {
-        emit(OTHER, rest);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    fn emitted(names: &[String], sets: usize) -> Vec<(String, u64)> {
-        let mut out = Vec::new();
-        rows(
-            names.len(),
-            sets,
-            |row| &names[row],
-            |_| 1_u64,
-            |name, value| out.push((name.to_owned(), value)),
-        );
-        out
-    }
-
-    #[test]
-    fn rows_below_the_cap_keep_their_names() {
-        let names: Vec<String> = (0..200).map(|row| format!("m{row}")).collect();
-        let out = emitted(&names, 5);
-        assert_eq!(out.len(), 200);
-        assert!(out.iter().all(|(_, value)| *value == 1));
-    }
-
-    #[test]
-    fn rows_beyond_the_cap_are_summed_and_none_is_lost() {
-        let mut names: Vec<String> = (0..5_000).map(|row| format!("m{row}")).collect();
-        names[3] = OTHER.to_owned();
-        for sets in [1, 5] {
-            let out = emitted(&names, sets);
-            assert!(out.len() * sets <= 1_000);
-            assert_eq!(out.iter().map(|(_, value)| value).sum::<u64>(), 5_000);
-            let unique: HashSet<_> = out.iter().map(|(name, _)| name).collect();
-            assert_eq!(unique.len(), out.len());
         }
     }
 }
