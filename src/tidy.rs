@@ -109,6 +109,10 @@ const LINES_MAX: usize = 500;
 /// The files that may have unsafe code, and this one, which names it.
 const ONLY_UNSAFE: [&str; 3] = ["alloc.rs", "net/busy_poll.rs", "tidy.rs"];
 
+/// Where endpoints may be told apart by their names: in their table and what reads it, and in what each kind of backend serves.
+/// Everybody else asks a column of the table.
+const ONLY_ENDPOINTS: [&str; 2] = ["dialect/", "provider/"];
+
 /// One file of a room.
 struct File<'a> {
     path: &'a str,
@@ -155,6 +159,9 @@ impl File<'_> {
             let imports =
                 imports(line).into_iter().filter(|to| to != room && !allowed.contains(&to.as_str()));
             faults.extend(imports.map(|to| at(format!("{room} must not import {to}"))));
+            if !ONLY_ENDPOINTS.iter().any(|place| self.path.starts_with(place)) {
+                faults.extend(endpoint(line).map(|name| at(format!("only the table asks for Api::{name}"))));
+            }
             let words = words(line).filter(|word| banned.contains(word));
             faults.extend(words.map(|word| at(format!("{room} must not name {word}"))));
         }
@@ -221,6 +228,15 @@ fn imports(line: &str) -> Vec<String> {
         }
     }
     rooms
+}
+
+/// The endpoint that a line of code names.
+fn endpoint(line: &str) -> Option<&str> {
+    let names = line.split("Api::").skip(1).filter_map(|rest| words(rest).next());
+    let is_endpoint = |name: &&str| {
+        name.starts_with(|first: char| first.is_ascii_uppercase()) && name.contains(char::is_lowercase)
+    };
+    names.into_iter().find(is_endpoint)
 }
 
 fn first_word(text: &str) -> Option<String> {
@@ -327,6 +343,8 @@ fn what_breaks_a_rule_is_found() {
         ("shard/mod.rs", "std::thread::spawn(run)", "shard must not name thread"),
         ("shard/mod.rs", "use crate::coordinator::Log;", "shard must not import coordinator"),
         ("coordinator/mod.rs", "use crate::admin;", "coordinator must not import admin"),
+        ("shard/relay.rs", "if api == Api::Chat {", "shard/relay.rs:1: only the table asks for Api::Chat"),
+        ("shard/relay.rs", "let (Api::ALL, Api::CountTokens)", "only the table asks for Api::CountTokens"),
         ("coordinator/mod.rs", "use crate::shard;", "coordinator must not import shard"),
         ("coordinator/mod.rs", "monoio::spawn(a);", "coordinator must not name monoio"),
         ("cellar/mod.rs", "", "cellar/mod.rs: no such room"),
@@ -351,6 +369,9 @@ fn what_keeps_the_rules_is_left_alone() {
         ("shard/mod.rs", "use crate::{net, plan::Plan};"),
         ("cli/serve.rs", "use crate::coordinator; std::thread::spawn(crate::shard::Seat::take);"),
         ("error.rs", "use crate::units::Nanos;"),
+        ("shard/relay.rs", "Api::ALL.iter().map(Api::name)"),
+        ("dialect/table.rs", "let api = Api::Chat;"),
+        ("provider/list.rs", "&[Api::Chat]"),
         ("wire/mod.rs", "crate::Thing"),
     ] {
         assert_eq!(File { path, text }.faults(), Vec::<String>::new());

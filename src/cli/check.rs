@@ -102,7 +102,7 @@ fn endpoints(backend: &Backend) -> Vec<String> {
         let gap = if matches!(backend.target, Target::Unix(_)) { " " } else { "" };
         format!("  {}: POST {}{gap}{target}", api.name(), place(backend))
     };
-    Api::ALL.into_iter().filter(|api| backend.provider.speaks(*api) && !api.has_id()).map(line).collect()
+    backend.provider.serves.iter().map(line).collect()
 }
 
 fn masked(parameter: &str, secret: &[&[u8]]) -> String {

@@ -141,7 +141,7 @@ fn check_bytes(text: &str) -> Result<(), &'static str> {
 /// Whether a path goes on to an endpoint, as what is copied from a provider's page may. One word alone is not taken for
 /// one: `/embeddings` may be where an ingress keeps a server.
 fn names_endpoint(path: &str) -> bool {
-    Api::ALL.into_iter().filter_map(|api| api.path().strip_prefix("/v1")).any(|end| {
+    Api::ALL.iter().filter_map(|api| api.path().strip_prefix("/v1")).any(|end| {
         let before = path.strip_suffix(end).map(|before| before.rsplit('/').next().unwrap_or_default());
         before.is_some_and(|segment| end[1..].contains('/') || is_version(segment))
     })

@@ -1,7 +1,8 @@
 //! A backend's own error as the record that ends a stream: its words, for a client that has the head already.
 
 use super::refusal::{anthropic_type, openai_type};
-use super::{Api, Dialect, number};
+use super::stream::form::ErrorRecord;
+use super::{Api, number};
 use crate::error::Fault;
 use crate::wire::json::{self, ValueKind, quote};
 
@@ -20,12 +21,13 @@ struct Words<'a> {
 pub fn in_stream(api: Api, fault: &Fault, body: &[u8], request_id: &[u8], out: &mut Vec<u8>) -> bool {
     let Some(words) = Words::of(body) else { return false };
     let Some(message) = words.message else { return false };
+    let form = api.stream().error;
     let code = |out: &mut Vec<u8>| match words.code {
-        Some(code) if api != Api::Responses || code.starts_with(b"\"") => out.extend_from_slice(code),
+        Some(code) if form != ErrorRecord::Failed || code.starts_with(b"\"") => out.extend_from_slice(code),
         _ => quote(out, fault.kind.code()), // in Responses it is a string
     };
-    match (api, api.dialect()) {
-        (Api::Responses, _) => {
+    match form {
+        ErrorRecord::Failed => {
             out.extend_from_slice(b"event: error\ndata: {\"type\":\"error\",\"code\":");
             code(out);
             out.extend_from_slice(b",\"message\":");
@@ -44,7 +46,7 @@ pub fn in_stream(api: Api, fault: &Fault, body: &[u8], request_id: &[u8], out: &
             out.extend_from_slice(message);
             out.extend_from_slice(b"}}}");
         }
-        (_, Dialect::OpenAi) => {
+        ErrorRecord::Data => {
             out.extend_from_slice(b"data: {\"error\":{\"message\":");
             out.extend_from_slice(message);
             out.extend_from_slice(b",\"type\":");
@@ -55,7 +57,7 @@ pub fn in_stream(api: Api, fault: &Fault, body: &[u8], request_id: &[u8], out: &
             code(out);
             out.extend_from_slice(b"}}");
         }
-        (_, Dialect::Anthropic) => {
+        ErrorRecord::Event => {
             out.extend_from_slice(b"event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":");
             words.name_or(anthropic_type(fault), out);
             out.extend_from_slice(b",\"message\":");

@@ -7,7 +7,7 @@
 mod media;
 mod parts;
 
-use super::Api;
+use super::{Api, Dialect, number};
 
 /// What is assumed about all prompts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +49,16 @@ pub fn prompt(api: Api, body: &[u8], rates: &Rates) -> Prompt {
         });
     }
     Prompt { text: bytes / rates.bytes_per_token.max(1) + 1, media }
+}
+
+/// Appends the response to a request for the tokens of a prompt, where the gateway counts itself.
+pub fn count(api: Api, tokens: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(match api.dialect() {
+        Dialect::Anthropic => b"{\"input_tokens\":".as_slice(),
+        Dialect::OpenAi => b"{\"object\":\"response.input_tokens\",\"input_tokens\":",
+    });
+    number(out, tokens);
+    out.push(b'}');
 }
 
 /// A body shorter than this is text as a whole: an image that fits is not worth the search. Chosen, not measured.

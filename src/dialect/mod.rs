@@ -4,7 +4,7 @@
 //! end or an error, and how the gateway itself speaks to a client in the client's own dialect. Everything else in a
 //! body passes byte for byte: what is converted keeps its values as they were written.
 //!
-//! - [`route`]: path and method to [`Api`].
+//! - `table`: every endpoint with all that differs between them; [`route`]: path and method to [`Api`].
 //! - [`estimate`]: how many tokens a prompt is, before a backend has counted it.
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`response_ids`]: where a response says its own id.
@@ -32,10 +32,13 @@ pub mod response_ids;
 pub mod responses;
 pub mod route;
 pub mod stream;
+mod table;
 pub mod translate;
 pub mod usage;
 
-pub use route::{Api, ApiSet, route};
+pub use route::route;
+pub use table::{Api, ApiSet, Task};
+pub use translate::Call;
 
 use crate::wire::json;
 

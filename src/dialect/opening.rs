@@ -21,11 +21,8 @@ pub enum Verdict {
 }
 
 /// Whether successful responses of this API are JSON objects, or events with one in each.
-pub const fn is_judged(api: Api) -> bool {
-    matches!(
-        api,
-        Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings | Api::Rerank
-    )
+pub fn is_judged(api: Api) -> bool {
+    api.endpoint().is_object
 }
 
 /// Judges a body by its first members. `ended`: nothing follows `body`.
@@ -72,7 +69,7 @@ pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
             }
             Err(_) => break,
         }
-        if api == Api::Responses {
+        if api.endpoint().holds_errors {
             break;
         }
         is_first = false;

@@ -3,6 +3,7 @@
 //! Clients branch on these words, so each dialect gets its own: OpenAI's `{"error":{..}}` with a `type` out of its
 //! list, Anthropic's `{"type":"error",..}` likewise. The `code` is the fault's and the same in metrics.
 
+use super::stream::form::ErrorRecord;
 use super::{Api, Dialect, number};
 use crate::error::{Fault, FaultKind, Side};
 use crate::wire::coding;
@@ -96,13 +97,13 @@ fn should_retry(kind: FaultKind) -> Option<bool> {
 /// No finish reason, no stop event and no `[DONE]` follow: a cut answer must not look finished.
 /// `sequence`: the next `sequence_number` of a Responses stream, unused otherwise (`stream::Meter::sequence`).
 pub fn in_stream(api: Api, fault: &Fault, request_id: &[u8], sequence: u64, out: &mut Vec<u8>) {
-    match (api.streams_as(), api.dialect()) {
-        (Api::Responses, _) => responses(fault, sequence, out),
-        (_, Dialect::OpenAi) => {
+    match api.stream().error {
+        ErrorRecord::Failed => responses(fault, sequence, out),
+        ErrorRecord::Data => {
             out.extend_from_slice(b"data: ");
             openai(fault, out);
         }
-        (_, Dialect::Anthropic) => {
+        ErrorRecord::Event => {
             out.extend_from_slice(b"event: error\ndata: ");
             anthropic(fault, request_id, out);
         }

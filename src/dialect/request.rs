@@ -62,7 +62,9 @@ pub const CHOICES_MAX: u64 = 128;
 /// Largest output cap. Engines hold it in 32 bits.
 pub const OUTPUT_CAP_MAX: u64 = u32::MAX as u64;
 
-/// The members that are routed, billed or converted by. The last two are read of their own endpoints only.
+/// How many of the names are read of every endpoint; the others of their own endpoints only (`OwnMember`).
+const COMMON: usize = 8;
+/// The members that are routed, billed or converted by.
 const NAMES: [&str; 10] = [
     "model",
     "stream",
@@ -84,11 +86,8 @@ const NAMES: [&str; 10] = [
 ///
 /// Cost: one pass over the body, no allocation.
 pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
-    let (names, own) = match api {
-        Api::Embeddings => (&NAMES[..9], None),
-        Api::Responses | Api::ResponsesCompact | Api::ResponsesInputTokens => (&NAMES[..8], Some(9)),
-        _ => (&NAMES[..8], None),
-    };
+    let endpoint = api.endpoint();
+    let (names, own) = (&NAMES[..COMMON], endpoint.own_member.map(|member| member as usize));
     let mut members = json::members(body);
     let mut values = [None; NAMES.len()];
     for member in &mut members {
@@ -96,7 +95,7 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
             member.map_err(|bad| refused(format!("invalid JSON at byte {}: {}", bad.at, bad.reason)))?;
         let key = member.key.of(body);
         let index = match own {
-            Some(own) if watched(key, &NAMES[own..])?.is_some() => Some(own),
+            Some(own) if watched(key, &NAMES[own..=own])?.is_some() => Some(own),
             _ => watched(key, names)?,
         };
         if let Some(index) = index
@@ -122,6 +121,7 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
     let max_tokens = integer(max_tokens, "max_tokens", body, 0..=OUTPUT_CAP_MAX)?;
     let max_completion = integer(max_completion, "max_completion_tokens", body, 0..=OUTPUT_CAP_MAX)?;
     let max_output = integer(max_output, "max_output_tokens", body, 0..=OUTPUT_CAP_MAX)?;
+    let given_caps = [max_tokens, max_completion, max_output]; // by `CapMember`
     let choices = integer(n, "n", body, 1..=CHOICES_MAX)?.unwrap_or(1);
     let best_of = integer(best_of, "best_of", body, 1..=CHOICES_MAX)?.unwrap_or(1);
     Ok(Peek {
@@ -131,11 +131,9 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
         usage_asked,
         stream_options,
         object_end,
-        output_cap: match api {
-            Api::Chat => max_tokens.max(max_completion),
-            Api::Completions | Api::Messages => max_tokens,
-            Api::Responses | Api::ResponsesCompact => max_output,
-            _ => Some(0),
+        output_cap: match endpoint.caps {
+            [] => Some(0),
+            caps => caps.iter().filter_map(|cap| given_caps[*cap as usize]).max(),
         },
         choices,
         generations: choices.max(best_of),
@@ -169,6 +167,11 @@ impl Peek {
         json::string(self.model.of(body)).unwrap_or_default()
     }
 
+    /// Whether the stream has no usage unless the gateway asks for it on the client's behalf.
+    pub fn needs_usage(&self) -> bool {
+        self.stream && !self.usage_asked && self.api.stream().usage_on_request()
+    }
+
     /// What to change for a backend that calls the model `model_json` and the response before this one `previous_json`
     /// (JSON strings with their quotes; `None` leaves the client's) and that takes `stream_options` or not.
     ///
@@ -189,8 +192,7 @@ impl Peek {
         {
             edits.push(self.model, name);
         }
-        let asks = matches!(self.api, Api::Chat | Api::Completions);
-        if self.stream && !self.usage_asked && asks && takes_stream_options {
+        if self.needs_usage() && takes_stream_options {
             let (span, text) = match self.stream_options {
                 StreamOptions::Absent => (
                     Span::new(self.object_end, self.object_end),

@@ -2,195 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::Dialect;
+use super::{Api, Task};
 use crate::error::{Fault, FaultKind};
-
-/// One endpoint. The numbers index [`ApiSet`] and per-endpoint counters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Api {
-    /// `POST /v1/chat/completions`
-    Chat,
-    /// `POST /v1/completions`
-    Completions,
-    /// `POST /v1/embeddings`
-    Embeddings,
-    /// `POST /v1/responses`
-    Responses,
-    /// `POST /v1/responses/compact`
-    ResponsesCompact,
-    /// `POST /v1/responses/input_tokens`
-    ResponsesInputTokens,
-    /// `GET /v1/responses/{id}`; see [`response_id`]
-    ResponseById,
-    /// `DELETE /v1/responses/{id}`
-    ResponseDelete,
-    /// `POST /v1/responses/{id}/cancel`
-    ResponseCancel,
-    /// `GET /v1/responses/{id}/input_items`
-    ResponseInputItems,
-    /// `POST /v1/rerank`, also `/v2/rerank`
-    Rerank,
-    /// `POST /score`
-    Score,
-    /// `POST /classify`
-    Classify,
-    /// `POST /pooling`
-    Pooling,
-    /// `POST /tokenize`
-    Tokenize,
-    /// `POST /detokenize`
-    Detokenize,
-    /// `POST /v1/messages`
-    Messages,
-    /// `POST /v1/messages/count_tokens`
-    CountTokens,
-    /// `GET /v1/models`: answered by the gateway
-    Models,
-    /// `GET /v1/models/{id}`: answered by the gateway; see [`model_id`]
-    ModelById,
-}
-
-impl Api {
-    /// Every endpoint, in the order of the numbers.
-    pub const ALL: [Api; 20] = [
-        Api::Chat,
-        Api::Completions,
-        Api::Embeddings,
-        Api::Responses,
-        Api::ResponsesCompact,
-        Api::ResponsesInputTokens,
-        Api::ResponseById,
-        Api::ResponseDelete,
-        Api::ResponseCancel,
-        Api::ResponseInputItems,
-        Api::Rerank,
-        Api::Score,
-        Api::Classify,
-        Api::Pooling,
-        Api::Tokenize,
-        Api::Detokenize,
-        Api::Messages,
-        Api::CountTokens,
-        Api::Models,
-        Api::ModelById,
-    ];
-
-    /// Its name as a metric label and in the configuration, its one method, and its path at a backend in front of and
-    /// behind an id.
-    const fn row(self) -> (&'static str, &'static str, &'static str, &'static str) {
-        match self {
-            Api::Chat => ("chat", "POST", "/v1/chat/completions", ""),
-            Api::Completions => ("completions", "POST", "/v1/completions", ""),
-            Api::Embeddings => ("embeddings", "POST", "/v1/embeddings", ""),
-            Api::Responses => ("responses", "POST", "/v1/responses", ""),
-            Api::ResponsesCompact => ("responses_compact", "POST", "/v1/responses/compact", ""),
-            Api::ResponsesInputTokens => ("responses_input_tokens", "POST", "/v1/responses/input_tokens", ""),
-            Api::ResponseById => ("response", "GET", "/v1/responses/", ""),
-            Api::ResponseDelete => ("response_delete", "DELETE", "/v1/responses/", ""),
-            Api::ResponseCancel => ("response_cancel", "POST", "/v1/responses/", "/cancel"),
-            Api::ResponseInputItems => ("response_input_items", "GET", "/v1/responses/", "/input_items"),
-            Api::Rerank => ("rerank", "POST", "/v1/rerank", ""),
-            Api::Score => ("score", "POST", "/v1/score", ""),
-            Api::Classify => ("classify", "POST", "/classify", ""),
-            Api::Pooling => ("pooling", "POST", "/pooling", ""),
-            Api::Tokenize => ("tokenize", "POST", "/tokenize", ""),
-            Api::Detokenize => ("detokenize", "POST", "/detokenize", ""),
-            Api::Messages => ("messages", "POST", "/v1/messages", ""),
-            Api::CountTokens => ("count_tokens", "POST", "/v1/messages/count_tokens", ""),
-            Api::Models => ("models", "GET", "/v1/models", ""),
-            Api::ModelById => ("model", "GET", "/v1/models", ""),
-        }
-    }
-
-    /// The dialect of its errors. The model lists are OpenAI's unless `anthropic-version` is present.
-    pub const fn dialect(self) -> Dialect {
-        match self {
-            Api::Messages | Api::CountTokens => Dialect::Anthropic,
-            _ => Dialect::OpenAi,
-        }
-    }
-
-    /// Its name as a metric label.
-    pub const fn name(self) -> &'static str {
-        self.row().0
-    }
-
-    /// Its path at a backend, up to the id if it has one. Those under `/v1` are under the URL's own `/v1`, if it ends in
-    /// one; the others beside it. For the model endpoints, which are never forwarded, the path of the list.
-    pub const fn path(self) -> &'static str {
-        self.row().2
-    }
-
-    /// What follows the id in its path.
-    pub const fn path_end(self) -> &'static str {
-        self.row().3
-    }
-
-    /// The one method it takes.
-    pub const fn method(self) -> &'static str {
-        self.row().1
-    }
-
-    /// Whether its path holds the id of a response, which says all: it has no body that has to be read.
-    pub const fn has_id(self) -> bool {
-        matches!(
-            self,
-            Api::ResponseById | Api::ResponseDelete | Api::ResponseCancel | Api::ResponseInputItems
-        )
-    }
-
-    /// Whether the gateway answers itself.
-    pub const fn is_local(self) -> bool {
-        matches!(self, Api::Models | Api::ModelById)
-    }
-
-    /// The endpoint that a backend has to serve for this one: whoever makes responses is asked for them, too.
-    pub const fn served_as(self) -> Self {
-        if self.has_id() { Api::Responses } else { self }
-    }
-
-    /// Whether a response may be an event stream.
-    pub const fn streams(self) -> bool {
-        matches!(self, Api::Chat | Api::Completions | Api::Responses | Api::ResponseById | Api::Messages)
-    }
-
-    /// The endpoint whose events its stream has.
-    pub const fn streams_as(self) -> Self {
-        if self.has_id() { Api::Responses } else { self }
-    }
-}
-
-/// A set of endpoints: what a backend serves, what a key may use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ApiSet(u32);
-
-impl ApiSet {
-    /// The set of these endpoints.
-    pub const fn of(apis: &[Api]) -> Self {
-        let (mut set, mut index) = (Self(0), 0);
-        while index < apis.len() {
-            set = set.with(apis[index]);
-            index += 1;
-        }
-        set
-    }
-
-    /// This set and one more.
-    pub const fn with(self, api: Api) -> Self {
-        Self(self.0 | 1 << api as u8)
-    }
-
-    /// This set without one.
-    pub const fn without(self, api: Api) -> Self {
-        Self(self.0 & !(1 << api as u8))
-    }
-
-    /// Whether it is in.
-    pub const fn contains(self, api: Api) -> bool {
-        self.0 & 1 << api as u8 != 0
-    }
-}
 
 /// The endpoint that a method and a path (without its query) name.
 ///
@@ -201,14 +14,15 @@ impl ApiSet {
 /// # Errors
 /// `PathUnknown`; `MethodNotAllowed` for a known path ([`allow`] says what it takes).
 pub fn route(method: &[u8], path: &[u8]) -> Result<Api, Fault> {
-    let apis = named(path).ok_or_else(|| {
+    let unknown = || {
         Fault::new(FaultKind::PathUnknown, "no such endpoint: see the list of supported paths, all under /v1")
-    })?;
+    };
+    let place = Place::of(path).ok_or_else(unknown)?;
     let takes = |api: &Api| api.method().as_bytes() == method || method == b"HEAD" && api.is_local();
-    apis.iter().copied().find(takes).ok_or_else(|| {
+    place.endpoints().find(takes).ok_or_else(|| {
         Fault::new(
             FaultKind::MethodNotAllowed,
-            match methods(apis) {
+            match place.methods() {
                 "GET" => "this endpoint takes GET",
                 "POST" => "this endpoint takes POST",
                 _ => "this endpoint takes GET and DELETE",
@@ -219,11 +33,52 @@ pub fn route(method: &[u8], path: &[u8]) -> Result<Api, Fault> {
 
 /// The value of the `allow` line for a known path.
 pub fn allow(path: &[u8]) -> Option<&'static str> {
-    named(path).map(methods)
+    Place::of(path).map(|place| place.methods())
 }
 
-fn methods(apis: &[Api]) -> &'static str {
-    if apis.len() > 1 { "GET, DELETE" } else { apis[0].method() }
+/// What a known path names.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// Endpoints by their own path; for each method one.
+    Own(&'a [u8]),
+    /// Endpoints of a stored response, by what follows its id.
+    Stored(&'a [u8]),
+    /// One model.
+    Model,
+}
+
+impl<'a> Place<'a> {
+    fn of(path: &'a [u8]) -> Option<Self> {
+        let is_known = |place: &Self| place.endpoints().next().is_some();
+        Some(Self::Own(trimmed(path)))
+            .filter(is_known)
+            .or_else(|| model_id(path).map(|_| Self::Model))
+            .or_else(|| response(path).map(|(_, end)| Self::Stored(end)).filter(is_known))
+    }
+
+    fn endpoints(self) -> impl Iterator<Item = Api> {
+        Api::ALL.iter().copied().filter(move |api| {
+            let endpoint = api.endpoint();
+            match self {
+                Self::Own(path) => {
+                    let own = endpoint.path.strip_prefix("/v1").unwrap_or(endpoint.path);
+                    let has_own = !matches!(endpoint.task, Task::Stored | Task::ShowModel);
+                    has_own && own.as_bytes() == path || !path.is_empty() && endpoint.also.as_bytes() == path
+                }
+                Self::Stored(end) => endpoint.task == Task::Stored && endpoint.path_end.as_bytes() == end,
+                Self::Model => endpoint.task == Task::ShowModel,
+            }
+        })
+    }
+
+    fn methods(self) -> &'static str {
+        let mut methods = self.endpoints().map(Api::method);
+        match (methods.next(), methods.next()) {
+            (Some(_), Some(_)) => "GET, DELETE",
+            (Some(method), None) => method,
+            (None, _) => "",
+        }
+    }
 }
 
 /// The model that a `ModelById` path asks for, percent-decoded: ids may contain `/` and `:`.
@@ -298,53 +153,21 @@ fn trimmed(path: &[u8]) -> &[u8] {
     }
 }
 
-/// The endpoints of a path: one for each method that it takes.
-fn named(path: &[u8]) -> Option<&'static [Api]> {
-    if path == b"/v2/rerank" {
-        return Some(&[Api::Rerank]);
-    }
-    Some(match trimmed(path) {
-        b"/chat/completions" => &[Api::Chat],
-        b"/completions" => &[Api::Completions],
-        b"/embeddings" => &[Api::Embeddings],
-        b"/responses" => &[Api::Responses],
-        b"/responses/compact" => &[Api::ResponsesCompact],
-        b"/responses/input_tokens" => &[Api::ResponsesInputTokens],
-        b"/rerank" => &[Api::Rerank],
-        b"/score" => &[Api::Score],
-        b"/classify" => &[Api::Classify],
-        b"/pooling" => &[Api::Pooling],
-        b"/tokenize" => &[Api::Tokenize],
-        b"/detokenize" => &[Api::Detokenize],
-        b"/messages" => &[Api::Messages],
-        b"/messages/count_tokens" => &[Api::CountTokens],
-        b"/models" => &[Api::Models],
-        _ if model_id(path).is_some() => &[Api::ModelById],
-        _ => match response(path)?.1 {
-            b"" => &[Api::ResponseById, Api::ResponseDelete],
-            b"/cancel" => &[Api::ResponseCancel],
-            b"/input_items" => &[Api::ResponseInputItems],
-            _ => return None,
-        },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Dialect;
 
     fn kind(method: &str, path: &str) -> Result<Api, FaultKind> {
         route(method.as_bytes(), path.as_bytes()).map_err(|fault| fault.kind)
     }
 
     #[test]
-    fn the_numbers_of_the_endpoints_index_their_list() {
-        for (index, api) in Api::ALL.into_iter().enumerate() {
-            assert_eq!(api as usize, index);
+    fn every_endpoint_is_found_by_its_own_path() {
+        for api in Api::ALL {
             let id = if api.has_id() { "resp_1" } else { "" };
             let path = format!("{}{id}{}", api.path(), api.path_end());
             assert_eq!(kind(api.method(), &path).unwrap().path(), api.path());
-            assert!(ApiSet::default().with(api).contains(api));
         }
     }
 
@@ -475,13 +298,6 @@ mod tests {
             encode_id(found.as_deref().unwrap_or_default().as_bytes(), &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), told);
         }
-    }
-
-    #[test]
-    fn a_set_holds_what_was_put_in() {
-        let set = ApiSet::of(&[Api::Chat, Api::ModelById]).without(Api::Chat).with(Api::Rerank);
-        let held: Vec<_> = Api::ALL.into_iter().filter(|api| set.contains(*api)).collect();
-        assert_eq!(held, [Api::Rerank, Api::ModelById]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! read. Inside JSON strings the quotes of those words are escaped, so generated text does not match.
 
 mod choices;
+pub mod form;
 mod long;
 mod records;
 mod words;
@@ -12,6 +13,7 @@ mod words;
 use std::borrow::Cow;
 
 use self::choices::Choices;
+use self::form::{Heartbeat, StreamEnd, StreamForm};
 use self::long::Long;
 pub use self::records::Records;
 use self::words::{WORDS, Word};
@@ -25,7 +27,7 @@ use crate::wire::{json, sse};
 ///
 /// Cost: `bench/dialect.rs`. Events are not counted: finding each boundary would cost as much as everything else.
 pub struct Meter {
-    api: Api,
+    form: &'static StreamForm,
     /// Usage was asked for by the gateway, not by the client.
     asks_usage: bool,
     /// The dialect's last event came (Responses, Messages).
@@ -55,28 +57,19 @@ pub struct Found {
     pub first_token: bool,
 }
 
-/// Whether the streams of this API have a form for [`heartbeat`].
-pub const fn has_heartbeat(api: Api) -> bool {
-    matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages)
-}
-
-/// Appends a whole record that tells a client nothing but that somebody is there.
-///
-/// A comment, which SDKs skip (the HTML standard's event streams, section 9.2.6), where the API has no event for it.
-/// Anthropic's has one (its streaming page: "ping" may come at any time, before `message_start` too). So have Responses,
-/// whose clients may wait for events rather than bytes: Codex's idle timer is not reset by comments.
+/// Appends a whole record that tells a client only that the gateway is there.
 ///
 /// `sequence`: the next `sequence_number` of a Responses stream. It stays the next one: the backend's events pass as they
 /// are, with their own numbers, which may not go down and by which a client may ask for the rest of its stream.
 pub fn heartbeat(api: Api, sequence: u64, out: &mut Vec<u8>) {
-    match api {
-        Api::Messages => out.extend_from_slice(b"event: ping\ndata: {\"type\": \"ping\"}\n\n"),
-        Api::Responses => {
+    match api.stream().heartbeat {
+        Heartbeat::Ping => out.extend_from_slice(b"event: ping\ndata: {\"type\": \"ping\"}\n\n"),
+        Heartbeat::Keepalive => {
             out.extend_from_slice(b"event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":");
             number(out, sequence);
             out.extend_from_slice(b"}\n\n");
         }
-        _ => out.extend_from_slice(b": ping\n\n"),
+        Heartbeat::Comment => out.extend_from_slice(b": ping\n\n"),
     }
 }
 
@@ -86,9 +79,8 @@ const FIRST_TOKEN_BYTES_MAX: usize = 64 * 1024;
 impl Meter {
     /// The meter of a stream. `choices`: answers asked for (`Peek::choices`). `asks_usage`: `Edits::asks_usage`.
     pub fn new(api: Api, choices: u64, asks_usage: bool) -> Self {
-        let api = api.streams_as();
         Self {
-            api,
+            form: api.stream(),
             asks_usage,
             ended: false,
             choices: Choices::new(choices),
@@ -108,7 +100,7 @@ impl Meter {
         let mut seen_to = [0; Word::COUNT];
         // From here on every event is read for its choices.
         let mut several_from = self.choices.are_several().then_some(0);
-        for (word, span) in WORDS.of(self.api).find_iter(events) {
+        for (word, span) in self.form.words.find_iter(events) {
             if span.start < seen_to[word as usize] || !self.is_worth_reading(word, events, span) {
                 continue;
             }
@@ -121,7 +113,7 @@ impl Meter {
                 Word::MessageStop => {
                     self.ended |= Said::of(event.of(events)).is_any_of(&[b"message_stop"]);
                 }
-                Word::Finish if self.api == Api::Messages => self.choices.mark(0, true),
+                Word::Finish if self.form.end == StreamEnd::Message => self.choices.mark(0, true),
                 Word::Finish if several_from.is_none() && is_first_choice(event.of(events)) => {
                     self.choices.mark(0, true);
                 }
@@ -142,7 +134,7 @@ impl Meter {
         if let Some(from) = several_from {
             self.see_choices(&events[from..found.end.unwrap_or(events.len())]);
         }
-        if self.api == Api::Responses {
+        if self.form.is_numbered {
             self.see_sequence(events);
         }
         found.first_token = self.see_first_token(events);
@@ -165,18 +157,18 @@ impl Meter {
             self.usage.merge(usage);
         }
         self.errored |= long.has_error() || long.is_any_of(&[b"error", b"response.failed"]);
-        match self.api {
-            Api::Responses => {
+        match self.form.end {
+            StreamEnd::Response => {
                 self.ended |= long.is_any_of(&LAST) || long.is_any_of(&[b"response.failed"]);
                 self.sequence = long.sequence().map_or(self.sequence, |number| number.saturating_add(1));
             }
-            Api::Messages => {
+            StreamEnd::Message => {
                 self.ended |= long.is_any_of(&[b"message_stop"]);
                 if long.has_stop_reason() {
                     self.choices.mark(0, true);
                 }
             }
-            _ => self.done |= long.is_done(),
+            StreamEnd::Choices | StreamEnd::Body => self.done |= long.is_done(),
         }
     }
 
@@ -187,9 +179,9 @@ impl Meter {
 
     /// Whether the response came to a proper end: a finish reason for each choice, or the dialect's last event.
     pub fn finished(&self) -> bool {
-        match self.api {
-            Api::Chat | Api::Completions => self.choices.all_finished(),
-            _ => self.ended,
+        match self.form.end {
+            StreamEnd::Choices => self.choices.all_finished(),
+            StreamEnd::Message | StreamEnd::Response | StreamEnd::Body => self.ended,
         }
     }
 
@@ -197,11 +189,11 @@ impl Meter {
     /// reason, or the dialect's last event has not come. `[DONE]` is an end where it belongs to the dialect, and an error
     /// is one of its own. Fewer choices than were asked for are for the backend to answer for.
     pub fn is_cut(&self) -> bool {
-        let is_complete = match self.api {
-            Api::Chat | Api::Completions => self.done || self.choices.none_is_open(),
-            Api::Messages => self.ended || self.choices.none_is_open(),
-            Api::Responses => self.ended,
-            _ => true,
+        let is_complete = match self.form.end {
+            StreamEnd::Choices => self.done || self.choices.none_is_open(),
+            StreamEnd::Message => self.ended || self.choices.none_is_open(),
+            StreamEnd::Response => self.ended,
+            StreamEnd::Body => true,
         };
         !is_complete && !self.errored
     }
@@ -219,10 +211,6 @@ impl Meter {
     /// The next `sequence_number` of a Responses stream, for an event of our own.
     pub fn sequence(&self) -> u64 {
         self.sequence
-    }
-
-    fn takes_choices(&self) -> bool {
-        matches!(self.api, Api::Chat | Api::Completions)
     }
 
     fn see_usage(&mut self, event: Span, events: &[u8], found: &mut Found) {
@@ -249,7 +237,9 @@ impl Meter {
     fn is_worth_reading(&self, word: Word, events: &[u8], span: Span) -> bool {
         match word {
             Word::Error => may_be_error(events, span),
-            Word::Finish if self.api == Api::Messages => ends_a_choice(events, span, b"\"stop_reaso"),
+            Word::Finish if self.form.end == StreamEnd::Message => {
+                ends_a_choice(events, span, b"\"stop_reaso")
+            }
             Word::Finish => ends_a_choice(events, span, b"\"finish_reaso"),
             Word::Index => events[..span.start].ends_with(b"\"inde"),
             _ => true,
@@ -286,13 +276,13 @@ impl Meter {
             return false;
         }
         let words = &*WORDS;
-        let at = match self.api {
-            Api::Responses => words.response_delta.find(events),
-            Api::Messages => words.message_delta.find(events),
-            _ => first_text(events),
+        let at = match self.form.end {
+            StreamEnd::Response => words.response_delta.find(events),
+            StreamEnd::Message => words.message_delta.find(events),
+            StreamEnd::Choices | StreamEnd::Body => first_text(events),
         };
         if let Some(at) = at
-            && self.takes_choices()
+            && self.form.end == StreamEnd::Choices
         {
             // Should another choice come, this one has begun.
             let event = around(events, at).of(events);

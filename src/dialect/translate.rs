@@ -3,7 +3,7 @@
 //! Everything here goes through the neutral form; which dialect decodes and which encodes is looked up once per call.
 //! Where both sides speak the same API nothing of this runs: bytes pass.
 
-use super::neutral::{Context, Event, FaultRecord, HeldTooMuch, Losses, Target, Text, ToolKind};
+use super::neutral::{Context, Event, FaultRecord, HeldTooMuch, Losses, Request, Target, Text, ToolKind};
 use super::usage::Usage;
 use super::{Api, ApiSet, Unfit, chat, messages, responses};
 use crate::error::Fault;
@@ -18,19 +18,13 @@ pub struct Call {
     pub backend: Api,
 }
 
-/// APIs that a request can be translated to, in the order in which they are tried.
-const BACKENDS: [Api; 3] = [Api::Chat, Api::Responses, Api::Messages];
-/// APIs that a request can be translated from.
-const CLIENTS: [Api; 3] = [Api::Chat, Api::Responses, Api::Messages];
-
 impl Call {
     /// How a client of this API can be served by a backend that does not serve it, but these: in the first of them that says
     /// the same. `None`: not at all.
     pub fn translated(client: Api, serves: ApiSet) -> Option<Self> {
-        if !CLIENTS.contains(&client) {
-            return None;
-        }
-        let backend = BACKENDS.into_iter().find(|api| serves.contains(*api))?;
+        let says_the_same = |api: &Api| api.task() == client.task() && serves.contains(*api);
+        Verbs::of(client)?;
+        let backend = GENERATING.iter().copied().find(says_the_same)?;
         Some(Self { client, backend })
     }
 
@@ -38,6 +32,105 @@ impl Call {
     pub fn is_plain(self) -> bool {
         self.client == self.backend
     }
+}
+
+/// Writes the dialects that can be translated, each from its folder, as a look-up and as the types that hold their state.
+/// The order is the one in which a backend's APIs are tried.
+macro_rules! dialects {
+    ($($(#[cfg($when:meta)])? $api:ident: $folder:ident;)*) => {
+        const GENERATING: &[Api] = &[$($(#[cfg($when)])? Api::$api,)*];
+
+        /// Which dialect's verbs are meant.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        enum Verbs { $($(#[cfg($when)])? $api,)* }
+
+        #[derive(Debug)]
+        enum Decoder { $($(#[cfg($when)])? $api($folder::decode::Events),)* }
+
+        #[derive(Debug)]
+        enum Encoder { $($(#[cfg($when)])? $api($folder::encode::Events),)* }
+
+        #[derive(Debug)]
+        enum Fold { $($(#[cfg($when)])? $api($folder::encode::Body),)* }
+
+        impl Verbs {
+            fn of(api: Api) -> Option<Self> {
+                match api {
+                    $($(#[cfg($when)])? Api::$api => Some(Self::$api),)*
+                    _ => None,
+                }
+            }
+
+            fn decode_request(self, body: &[u8]) -> Result<Request<'_>, Fault> {
+                match self { $($(#[cfg($when)])? Self::$api => $folder::decode::request(body),)* }
+            }
+
+            fn encode_request(self, request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) -> Result<Losses, Fault> {
+                match self { $($(#[cfg($when)])? Self::$api => $folder::encode::request(request, target, out),)* }
+            }
+
+            fn decode_fault(self, status: u16, body: &[u8]) -> FaultRecord<'_> {
+                match self { $($(#[cfg($when)])? Self::$api => $folder::decode::fault(status, body),)* }
+            }
+
+            fn encode_fault(self, record: &FaultRecord<'_>, status: u16, request_id: &str, out: &mut Vec<u8>) {
+                match self { $($(#[cfg($when)])? Self::$api => $folder::encode::fault(record, status, request_id, out),)* }
+            }
+
+            fn decode_whole(self, context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Unfit> {
+                match self { $($(#[cfg($when)])? Self::$api => $folder::decode::body(context, body, sink),)* }
+            }
+
+            fn decoder(self, context: &Context) -> Decoder {
+                match self { $($(#[cfg($when)])? Self::$api => Decoder::$api($folder::decode::Events::new(context)),)* }
+            }
+
+            fn encoder(self, context: Context) -> Encoder {
+                match self { $($(#[cfg($when)])? Self::$api => Encoder::$api($folder::encode::Events::new(context)),)* }
+            }
+
+            fn fold(self, context: Context) -> Fold {
+                match self { $($(#[cfg($when)])? Self::$api => Fold::$api($folder::encode::Body::new(context)),)* }
+            }
+        }
+
+        impl Decoder {
+            fn record(&mut self, name: Option<&[u8]>, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+                match self { $($(#[cfg($when)])? Self::$api(decoder) => decoder.record(name, data, sink),)* }
+            }
+
+            fn end(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+                match self { $($(#[cfg($when)])? Self::$api(decoder) => decoder.end(sink),)* }
+            }
+
+            /// Whether the sign of the end has come, or the finish reason where the sign may be missing.
+            fn is_finished(&self) -> bool {
+                match self { $($(#[cfg($when)])? Self::$api(decoder) => decoder.is_finished(),)* }
+            }
+        }
+
+        impl Encoder {
+            fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), HeldTooMuch> {
+                match self { $($(#[cfg($when)])? Self::$api(encoder) => encoder.event(event, out),)* }
+            }
+        }
+
+        impl Fold {
+            fn event(&mut self, event: &Event<'_>) -> Result<(), HeldTooMuch> {
+                match self { $($(#[cfg($when)])? Self::$api(fold) => fold.event(event),)* }
+            }
+
+            fn finish(self, out: &mut Vec<u8>) -> bool {
+                match self { $($(#[cfg($when)])? Self::$api(fold) => fold.finish(out),)* }
+            }
+        }
+    };
+}
+
+dialects! {
+    Chat: chat;
+    Responses: responses;
+    Messages: messages;
 }
 
 /// What a translated request leaves for its response.
@@ -54,36 +147,21 @@ pub struct Translated {
 /// # Errors
 /// `BodyMalformed`, `MemberUnsupported`: the client's to mend.
 pub fn request(call: Call, body: &[u8], target: &Target<'_>, out: &mut Vec<u8>) -> Result<Translated, Fault> {
-    let request = match call.client {
-        Api::Messages => messages::decode::request(body)?,
-        Api::Responses => responses::decode::request(body)?,
-        _ => chat::decode::request(body)?,
-    };
-    let losses = match call.backend {
-        Api::Messages => messages::encode::request(&request, target, out)?,
-        Api::Responses => responses::encode::request(&request, target, out)?,
-        _ => chat::encode::request(&request, target, out)?,
-    };
+    let request = verbs(call.client).decode_request(body)?;
+    let losses = verbs(call.backend).encode_request(&request, target, out)?;
     let custom = request.tools.into_iter().filter(|tool| matches!(tool.kind, ToolKind::Custom { .. }));
     Ok(Translated { losses, custom_tools: custom.map(|tool| tool.name.into_owned()).collect() })
 }
 
 /// Appends the backend's error in the client's dialect, under this status.
 pub fn fault(call: Call, status: u16, body: &[u8], request_id: &str, out: &mut Vec<u8>) {
-    let record = match call.backend {
-        Api::Messages => messages::decode::fault(status, body),
-        Api::Responses => responses::decode::fault(status, body),
-        _ => chat::decode::fault(status, body),
-    };
-    told(call, &record, status, request_id, out);
+    let record = verbs(call.backend).decode_fault(status, body);
+    verbs(call.client).encode_fault(&record, status, request_id, out);
 }
 
-fn told(call: Call, record: &FaultRecord<'_>, status: u16, request_id: &str, out: &mut Vec<u8>) {
-    match call.client {
-        Api::Messages => messages::encode::fault(record, status, request_id, out),
-        Api::Responses => responses::encode::fault(record, status, request_id, out),
-        _ => chat::encode::fault(record, status, request_id, out),
-    }
+/// The verbs of one side of a call: both sides of a call that is not plain have them.
+fn verbs(api: Api) -> Verbs {
+    Verbs::of(api).unwrap_or(Verbs::Chat)
 }
 
 /// The response of one call on its way from the backend's dialect into the client's.
@@ -116,40 +194,11 @@ pub struct Seen {
     pub pieces: u64,
 }
 
-#[derive(Debug)]
-enum Decoder {
-    Chat(chat::decode::Events),
-    Messages(messages::decode::Events),
-    Responses(responses::decode::Events),
-}
-
-#[derive(Debug)]
-enum Encoder {
-    Chat(chat::encode::Events),
-    Messages(messages::encode::Events),
-    Responses(responses::encode::Events),
-}
-
-#[derive(Debug)]
-enum Fold {
-    Chat(chat::encode::Body),
-    Messages(messages::encode::Body),
-    Responses(responses::encode::Body),
-}
-
 impl Translator {
     /// The translator of a response that begins.
     pub fn new(call: Call, context: Context) -> Self {
-        let decoder = match call.backend {
-            Api::Messages => Decoder::Messages(messages::decode::Events::new(&context)),
-            Api::Responses => Decoder::Responses(responses::decode::Events::new(&context)),
-            _ => Decoder::Chat(chat::decode::Events::new(&context)),
-        };
-        let encoder = match call.client {
-            Api::Messages => Encoder::Messages(messages::encode::Events::new(context.clone())),
-            Api::Responses => Encoder::Responses(responses::encode::Events::new(context.clone())),
-            _ => Encoder::Chat(chat::encode::Events::new(context.clone())),
-        };
+        let decoder = verbs(call.backend).decoder(&context);
+        let encoder = verbs(call.client).encoder(context.clone());
         Self { call, context, decoder, encoder, joined: Vec::new(), seen: Seen::default() }
     }
 
@@ -160,11 +209,7 @@ impl Translator {
 
     /// Whether the response may end here: its sign of an end has come, or its finish reason where `[DONE]` may be missing.
     pub fn may_end(&self) -> bool {
-        match &self.decoder {
-            Decoder::Chat(decoder) => decoder.is_finished(),
-            Decoder::Messages(decoder) => decoder.is_whole(),
-            Decoder::Responses(decoder) => decoder.is_whole(),
-        }
+        self.decoder.is_finished()
     }
 
     /// Appends what whole records of the backend's stream say in the client's.
@@ -192,11 +237,7 @@ impl Translator {
                     held = encoder.event(&event, out);
                 }
             };
-            match &mut self.decoder {
-                Decoder::Chat(decoder) => decoder.record(lines.name, data, &mut sink),
-                Decoder::Messages(decoder) => decoder.record(lines.name, data, &mut sink),
-                Decoder::Responses(decoder) => decoder.record(lines.name, data, &mut sink),
-            }
+            self.decoder.record(lines.name, data, &mut sink);
         }
         held
     }
@@ -215,11 +256,7 @@ impl Translator {
                 held = encoder.event(&event, out);
             }
         };
-        match &mut self.decoder {
-            Decoder::Chat(decoder) => decoder.end(&mut sink),
-            Decoder::Messages(decoder) => decoder.end(&mut sink),
-            Decoder::Responses(decoder) => decoder.end(&mut sink),
-        }
+        self.decoder.end(&mut sink);
         held
     }
 
@@ -248,63 +285,27 @@ impl Translator {
                 held = encoder.event(&event, out);
             }
         };
-        decode_whole(self.call.backend, &self.context, body, &mut sink)?;
+        verbs(self.call.backend).decode_whole(&self.context, body, &mut sink)?;
         held.map_err(|_| TOO_LONG)
     }
 
     fn whole_as_body(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
-        let mut fold = match self.call.client {
-            Api::Messages => Fold::Messages(messages::encode::Body::new(self.context.clone())),
-            Api::Responses => Fold::Responses(responses::encode::Body::new(self.context.clone())),
-            _ => Fold::Chat(chat::encode::Body::new(self.context.clone())),
-        };
+        let mut fold = verbs(self.call.client).fold(self.context.clone());
         let (mut held, seen) = (Ok(()), &mut self.seen);
         let mut sink = |event: Event<'_>| {
             seen.note(&event);
             if held.is_ok() {
-                held = match &mut fold {
-                    Fold::Chat(fold) => fold.event(&event),
-                    Fold::Messages(fold) => fold.event(&event),
-                    Fold::Responses(fold) => fold.event(&event),
-                };
+                held = fold.event(&event);
             }
         };
-        decode_whole(self.call.backend, &self.context, body, &mut sink)?;
+        verbs(self.call.backend).decode_whole(&self.context, body, &mut sink)?;
         held.map_err(|_| TOO_LONG)?;
-        let is_whole = match fold {
-            Fold::Chat(fold) => fold.finish(out),
-            Fold::Messages(fold) => fold.finish(out),
-            Fold::Responses(fold) => fold.finish(out),
-        };
-        if is_whole { Ok(()) } else { Err(Unfit("the response has no end")) }
+        if fold.finish(out) { Ok(()) } else { Err(Unfit("the response has no end")) }
     }
 }
 
 /// The response holds more than may be held.
 const TOO_LONG: Unfit = Unfit("the response is too long to be translated whole");
-
-fn decode_whole(
-    backend: Api,
-    context: &Context,
-    body: &[u8],
-    sink: &mut dyn FnMut(Event<'_>),
-) -> Result<(), Unfit> {
-    match backend {
-        Api::Messages => messages::decode::body(context, body, sink),
-        Api::Responses => responses::decode::body(context, body, sink),
-        _ => chat::decode::body(context, body, sink),
-    }
-}
-
-impl Encoder {
-    fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), HeldTooMuch> {
-        match self {
-            Self::Chat(encoder) => encoder.event(event, out),
-            Self::Messages(encoder) => encoder.event(event, out),
-            Self::Responses(encoder) => encoder.event(event, out),
-        }
-    }
-}
 
 impl Seen {
     fn note(&mut self, event: &Event<'_>) {

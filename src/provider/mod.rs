@@ -128,8 +128,13 @@ impl Provider {
         }
     }
 
+    /// Whether its responses have ids under which they can be asked for again.
+    pub fn makes_ids(&self) -> bool {
+        self.serves.iter().any(Api::makes_ids)
+    }
+
     /// Whether requests to this endpoint can be sent to it.
-    pub const fn speaks(&self, api: Api) -> bool {
+    pub fn speaks(&self, api: Api) -> bool {
         self.serves.contains(api.served_as())
     }
 
@@ -166,7 +171,7 @@ impl Provider {
     }
 
     /// The endpoint's path at this kind of backend, up to its id if it has one.
-    pub const fn path(&self, api: Api) -> &'static str {
+    pub fn path(&self, api: Api) -> &'static str {
         match (self.kind, api) {
             // Beside it there is another one with a body of its own.
             (ProviderKind::Sglang, Api::Classify) => "/v1/classify",

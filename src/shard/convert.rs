@@ -6,7 +6,7 @@ use super::response::Response;
 use super::settle::Settle;
 use super::{Shard, rename};
 use crate::dialect::request::Peek;
-use crate::dialect::{Api, embeddings, one_shot, opening};
+use crate::dialect::{embeddings, one_shot, opening};
 use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
 use crate::wire::Step;
@@ -34,10 +34,8 @@ pub(super) fn wanted(settle: &Settle, response: &Response, peek: &Peek) -> Optio
         && !response.is_coded()
         && response.is_json();
     match peek.api {
-        Api::Embeddings if is_plain && peek.base64 => Some(Conversion::ToBase64),
-        Api::Chat | Api::Completions | Api::Responses | Api::Messages if is_plain && peek.stream => {
-            Some(Conversion::ToStream)
-        }
+        _ if is_plain && peek.base64 => Some(Conversion::ToBase64),
+        api if is_plain && peek.stream && api.makes_streams() => Some(Conversion::ToStream),
         _ if is_plain && settle.renames => Some(Conversion::ToOurIds),
         _ => None,
     }

@@ -55,7 +55,7 @@ pub(super) struct Begun {
 /// form for one; nor for one that fetches a stored response, whose next sequence number only the backend knows.
 pub(super) fn arm(client: &mut Client, settle: &Settle, asked: &Asked, peek: &Peek) {
     let every = client.shard.plan.timeouts.heartbeat;
-    if every == Nanos::NEVER || !peek.stream || !stream::has_heartbeat(peek.api) {
+    if every == Nanos::NEVER || !peek.stream || !peek.api.makes_streams() {
         return;
     }
     let due = client.shard.deadlines.row();

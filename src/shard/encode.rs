@@ -7,7 +7,7 @@ use super::connection::Client;
 use super::dispatch::Outgoing;
 use super::respond::number;
 use super::settle::Settle;
-use super::translation::{Translation, is_of_dialect};
+use super::translation::is_of_dialect;
 use crate::dialect::Api;
 use crate::dialect::translate::{self, Call, Translated};
 use crate::error::{Fault, FaultKind};
@@ -137,7 +137,7 @@ fn translated(
     out.extend_from_slice(&body);
     settle.shard.buffers.put(lines);
     settle.shard.buffers.put(body);
-    let asks_usage = Translation::adds_usage(call, outgoing.peek);
+    let asks_usage = outgoing.peek.needs_usage();
     Ok(Encoded { first: out.len(), buffer: out, rest: Vec::new(), asks_usage, translated: Some(translated) })
 }
 

@@ -15,7 +15,7 @@ use super::respond;
 use super::response::Response;
 use super::settle::Settle;
 use super::translation;
-use crate::dialect::{self, Api, Dialect, models};
+use crate::dialect::{self, Api, Dialect, Task, estimate, models};
 use crate::error::{Fault, FaultKind};
 use crate::observe::record::RequestId;
 use crate::plan::Model;
@@ -61,10 +61,8 @@ impl Asked {
             version: head.version,
             keep_alive: head.keep_alive,
             head_only: head.method == Method::Head,
-            dialect: match api {
-                Some(Api::Models | Api::ModelById) | None => {
-                    Dialect::of_request(head.path.of(bytes), has_anthropic_version(head, bytes))
-                }
+            dialect: match api.filter(|api| !api.is_local()) {
+                None => Dialect::of_request(head.path.of(bytes), has_anthropic_version(head, bytes)),
                 Some(api) => api.dialect(),
             },
             allow: dialect::route::allow(head.path.of(bytes)),
@@ -175,9 +173,9 @@ pub(super) async fn begin<'p>(
         return Err(next);
     }
     client.keep_request(body.end);
-    let answered = match api {
-        Api::Models | Api::ModelById => Err(list(client, settle, &asked, head).await),
-        _ => forward(client, settle, &asked, head, &body, api, place).await,
+    let answered = match api.is_local() {
+        true => Err(list(client, settle, &asked, head).await),
+        false => forward(client, settle, &asked, head, &body, api, place).await,
     };
     client.forget_request();
     answered.map(|(choices, response, begun)| Opened { asked, choices, response, begun })
@@ -346,7 +344,7 @@ async fn list(client: &mut Client, settle: &mut Settle, asked: &Asked, head: &Re
     let plan = &shard.plan;
     let usable = |model: &ModelId| phases::may_use(&shard, settle.record.key, *model);
     let mut out = shard.buffers.large();
-    if asked.api == Some(Api::Models) {
+    if asked.api.map(Api::task) == Some(Task::ListModels) {
         let entries = plan.models.iter().filter(|model| usable(&model.id)).map(entry);
         models::list(asked.dialect, entries, &mut out);
     } else {
@@ -374,11 +372,9 @@ fn entry(model: &Model) -> models::Entry<'_> {
 
 /// Answers a count of tokens by our own estimate: the backends of the model serve its messages, translated, and have no
 /// such endpoint. A client that is refused here asks the model itself for each count.
-async fn count_here(client: &mut Client, settle: &mut Settle, asked: &Asked) -> Next {
+async fn count_here(client: &mut Client, settle: &mut Settle, asked: &Asked, api: Api) -> Next {
     let mut out = client.shard.buffers.small();
-    out.extend_from_slice(b"{\"input_tokens\":");
-    respond::number(&mut out, settle.prompt_tokens);
-    out.push(b'}');
+    estimate::count(api, settle.prompt_tokens, &mut out);
     respond::local(client, settle, asked, 200, out).await
 }
 
@@ -398,8 +394,8 @@ async fn forward<'p>(
         Ok(decided) => decided,
         Err(fault) => return Err(respond::refuse(client, settle, asked, &fault, true).await),
     };
-    if api == Api::CountTokens && !phases::counts_tokens(settle, model) {
-        return Err(count_here(client, settle, asked).await);
+    if api.task() == Task::CountTokens && !phases::counts_tokens(settle, api, model) {
+        return Err(count_here(client, settle, asked, api).await);
     }
     client.watch();
     early::arm(client, settle, asked, &peek);

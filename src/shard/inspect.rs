@@ -36,12 +36,12 @@ impl Inspector {
         Self {
             mid_event: false,
             renames,
-            api: api.streams_as(),
+            api,
             event_bytes_max,
             events: 0,
             in_pieces: 0,
             meter: Metered::Events(meter),
-            records: Records::new(api.streams_as()),
+            records: Records::new(api),
             has_begun: false,
         }
     }
@@ -121,7 +121,7 @@ impl Inspector {
         }
         self.mid_event = boundary < whole;
         let regular = self.records.count_regular(&buffer[start..whole]);
-        self.events += regular.unwrap_or_else(|| count_events(self.api, &buffer[start..whole]));
+        self.events += regular.unwrap_or_else(|| self.api.stream().count(&buffer[start..whole]));
         let is_regular = regular.is_some() || self.records.take_all();
         let (whole, held_from) = match events.end {
             Some(end) => (start + end, payload.end),
@@ -171,16 +171,11 @@ impl Inspector {
     /// first, or the two would be read as one.
     pub(super) fn missing_end(&self) -> Option<&'static [u8]> {
         let Metered::Events(meter) = &self.meter else { return None };
-        match !meter.is_cut() && !meter.errored() && !meter.done() && self.takes_done() {
+        match !meter.is_cut() && !meter.errored() && !meter.done() && self.api.stream().takes_done() {
             true if self.mid_event => Some(b"\n\ndata: [DONE]\n\n"),
             true => Some(b"data: [DONE]\n\n"),
             false => None,
         }
-    }
-
-    /// Whether a stream of this API ends with `[DONE]`.
-    fn takes_done(&self) -> bool {
-        matches!(self.api, Api::Chat | Api::Completions)
     }
 
     /// Whether the response said itself that it failed.
@@ -191,9 +186,9 @@ impl Inspector {
     /// Appends a record that tells the client nothing but that somebody is there. Where a blank line of its own would be taken
     /// for an event, it is a comment in front of the next one.
     pub(super) fn heartbeat(&self, out: &mut Vec<u8>) {
-        match self.records.has_id() && !matches!(self.api.streams_as(), Api::Responses) {
+        match self.records.has_id() && self.api.stream().beats_by_comment() {
             true => out.extend_from_slice(b": ping\n"),
-            false => stream::heartbeat(self.api.streams_as(), self.next_sequence().unwrap_or_default(), out),
+            false => stream::heartbeat(self.api, self.next_sequence().unwrap_or_default(), out),
         }
     }
 
@@ -209,7 +204,7 @@ impl Inspector {
     /// than the stream's end.
     pub(super) fn is_between_events(&self) -> bool {
         let Metered::Events(meter) = &self.meter else { return false };
-        let is_over = if self.takes_done() { meter.done() } else { meter.finished() };
+        let is_over = if self.api.stream().takes_done() { meter.done() } else { meter.finished() };
         !self.mid_event && !is_over
     }
 
@@ -284,14 +279,6 @@ fn tidied(records: &mut Records, buffer: &mut [u8], part: Span, drop: Option<Spa
         at = next;
     }
     kept
-}
-
-/// Events in `bytes`, whole ones, from their line ends alone: an event is a line and a blank one, with its name on a
-/// line of its own in the dialects that name events. Engines send about one token per event, so this is what a stream
-/// without usage is taken to have cost.
-fn count_events(api: Api, bytes: &[u8]) -> u64 {
-    let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
-    lines / if matches!(api, Api::Responses | Api::Messages) { 3 } else { 2 }
 }
 
 /// Of a stream whose writer flushes every event: about what one takes compressed. Taste, to the charged one's good.

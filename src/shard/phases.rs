@@ -44,13 +44,14 @@ pub(super) fn on_body(settle: &mut Settle, api: Api, body: &[u8]) -> Result<(Mod
     Ok((model, peek))
 }
 
-/// Whether a count of tokens is for the backends of this model: one of them serves it, or none serves messages at all.
-pub(super) fn counts_tokens(settle: &Settle, model: ModelId) -> bool {
+/// Whether a count of tokens is for the backends of this model: one of them serves it, or none serves the requests that are
+/// counted at all.
+pub(super) fn counts_tokens(settle: &Settle, api: Api, model: ModelId) -> bool {
     let plan = &settle.shard.plan;
     let call = |member: &Member, api| plan.backend(member.backend).provider.call(api);
     let pool = &plan.model(model).pool;
-    pool.iter().any(|member| call(member, Api::CountTokens).is_some())
-        || !pool.iter().any(|member| call(member, Api::Messages).is_some())
+    pool.iter().any(|member| call(member, api).is_some())
+        || !api.counts().is_some_and(|counted| pool.iter().any(|member| call(member, counted).is_some()))
 }
 
 /// What a key may see of a model.

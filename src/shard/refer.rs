@@ -44,7 +44,7 @@ pub(super) fn decide(
 fn by_body(settle: &mut Settle, api: Api, body: &[u8]) -> Result<Decided, Fault> {
     let (model, peek) = phases::on_body(settle, api, body)?;
     let mut decided = Decided { model, peek, bound: None, id: Vec::new() };
-    if !matches!(api, Api::Responses | Api::ResponsesCompact | Api::ResponsesInputTokens) {
+    if !api.refers() {
         return Ok(decided);
     }
     let shard = settle.shard.clone();
@@ -80,8 +80,7 @@ fn by_path(settle: &mut Settle, peek: Peek, id: &str) -> Result<Decided, Fault> 
         return Ok(Decided { model, peek, bound: Some(backend), id: own });
     }
     let serving = usable.flat_map(|model| model.pool.iter().map(|member| (model.id, member.backend)));
-    let mut serving =
-        serving.filter(|(_, backend)| shard.plan.backend(*backend).provider.speaks(Api::Responses));
+    let mut serving = serving.filter(|(_, backend)| shard.plan.backend(*backend).provider.speaks(peek.api));
     let (model, backend) = serving.next().ok_or_else(|| unknown(id))?;
     match serving.any(|(_, other)| other != backend) {
         true => Err(unknown(id)),

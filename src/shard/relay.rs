@@ -23,7 +23,7 @@ use super::response::Response;
 use super::settle::Settle;
 use super::watch::Interrupt;
 use crate::clock;
-use crate::dialect::stream::{self, Meter};
+use crate::dialect::stream::Meter;
 use crate::dialect::{Api, refusal};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
@@ -95,7 +95,7 @@ impl<'a> Relay<'a> {
         let total = settle.started.plus(timeouts(record.fallback_for.or(record.model)).total);
         let own = timeouts(record.model);
         let between = own.between_events;
-        let api = asked.api.unwrap_or(Api::Chat);
+        let api = asked.api.unwrap_or_default();
         let is_stream = response.head.event_stream;
         if is_stream {
             settle.streams();
@@ -133,7 +133,7 @@ impl<'a> Relay<'a> {
             total: total.min(whole),
             is_response_late: whole < total,
             between,
-            heartbeat: match is_stream && stream::has_heartbeat(api.streams_as()) {
+            heartbeat: match is_stream && api.streams() {
                 true => plan.timeouts.heartbeat,
                 false => Nanos::NEVER,
             },
@@ -455,7 +455,7 @@ impl<'a> Relay<'a> {
             client.writer.reset_on_close();
             return Next::Close;
         };
-        let api = self.asked.api.unwrap_or(Api::Chat);
+        let api = self.asked.api.unwrap_or_default();
         let id = self.settle.record.request_id;
         let mut record = client.shard.buffers.large();
         refusal::in_stream(api, &fault, id.as_bytes(), sequence, &mut record);

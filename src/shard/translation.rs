@@ -9,8 +9,8 @@ use super::response::Response;
 use super::settle::Settle;
 use crate::dialect::neutral::{Context, HeldTooMuch};
 use crate::dialect::request::Peek;
+use crate::dialect::stream;
 use crate::dialect::translate::{self, Call, Translated, Translator};
-use crate::dialect::{Api, stream};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
@@ -55,11 +55,6 @@ impl Translation {
             out: Vec::new(),
             rest_bytes_max: held_bytes_max,
         }
-    }
-
-    /// Whether the client did not ask for the usage that its stream will have.
-    pub(super) fn adds_usage(call: Call, peek: &Peek) -> bool {
-        matches!(call.client, Api::Chat | Api::Completions) && peek.stream && !peek.usage_asked
     }
 
     /// Replaces a piece of the backend's stream, which is in `buffer` from `from` on, by whole records for the client.

@@ -163,7 +163,7 @@ impl One<'_> {
     }
 
     fn serves(&self, names: &[String], report: &mut Report<'_>) -> ApiSet {
-        let apis = Api::ALL.into_iter().filter(|api| !api.is_local() && !api.has_id());
+        let apis = Api::ALL.iter().copied().filter(|api| !api.is_local() && !api.has_id());
         if names.is_empty() {
             report.problem(&self.at("serves"), "is empty; leave it out for the endpoints of its kind");
         }

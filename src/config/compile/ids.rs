@@ -42,7 +42,7 @@ fn makers(model: &Model, models: &[Model], backends: &[Backend]) -> usize {
     let fallbacks = model.fallbacks.iter().map(|id| &models[id.index()]);
     let pools = std::iter::once(model).chain(fallbacks).flat_map(|model| model.pool.iter());
     let mut makers: Vec<BackendId> = pools.map(|member| member.backend).collect();
-    makers.retain(|id| backends[id.index()].provider.speaks(crate::dialect::Api::Responses));
+    makers.retain(|id| backends[id.index()].provider.makes_ids());
     makers.sort_unstable_by_key(|id| id.index());
     makers.dedup();
     makers.len()

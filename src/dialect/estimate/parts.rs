@@ -11,7 +11,8 @@
 
 use memchr::memchr2;
 
-use super::super::Api;
+use crate::dialect::Api;
+use crate::dialect::table::MediaMembers;
 use crate::units::Span;
 
 /// What a part is.
@@ -205,15 +206,15 @@ fn member_kind(api: Api, name: &[u8], key: &[u8]) -> Option<PartKind> {
         (b"audio_url", b"url") | (_, b"audio_url") | (b"input_audio", b"data") => PartKind::Audio,
         (b"video_url", b"url") | (_, b"video_url") => PartKind::Video,
         (_, b"file_data") | (b"source", b"data") => PartKind::Document,
-        (_, b"result") if api == Api::Responses => PartKind::Image,
-        (_, b"image") if matches!(api, Api::Embeddings | Api::Rerank) => PartKind::Image,
+        (_, b"result") if api.endpoint().media == MediaMembers::Results => PartKind::Image,
+        (_, b"image") if api.endpoint().media == MediaMembers::Loose => PartKind::Image,
         _ => return None,
     })
 }
 
 /// A part that stands in a list, or as a whole `input`: models of vectors take images so.
 fn loose<'a>(api: Api, name: &[u8], text: &'a [u8]) -> Option<Part<'a>> {
-    if !matches!(api, Api::Embeddings | Api::Rerank) {
+    if api.endpoint().media != MediaMembers::Loose {
         return None;
     }
     let part = |kind, payload| Some(Part { kind, payload, coarse: false });
@@ -231,7 +232,7 @@ fn is_opaque(api: Api, name: &[u8]) -> bool {
     match name {
         b"tools" | b"functions" | b"arguments" | b"parameters" | b"input_schema" | b"metadata"
         | b"response_format" => true,
-        b"input" => matches!(api, Api::Messages | Api::CountTokens),
+        b"input" => api.endpoint().media == MediaMembers::Blocks,
         _ => false,
     }
 }

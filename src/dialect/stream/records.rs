@@ -4,13 +4,14 @@
 //! `data`), and reads its data as JSON; once an `id` has come it does so for every blank line, comments or not. openai-node
 //! does it for `event`. Anthropic's SDKs pass over what has no data.
 
+use super::form::StreamForm;
 use crate::dialect::Api;
 use crate::wire::sse;
 
 /// Which records of a stream its clients cannot take.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Records {
-    api: Api,
+    form: &'static StreamForm,
     /// A record with an `id` has been passed on.
     has_id: bool,
 }
@@ -18,12 +19,12 @@ pub struct Records {
 impl Records {
     /// Of a stream of this API.
     pub fn new(api: Api) -> Self {
-        Self { api, has_id: false }
+        Self { form: api.stream(), has_id: false }
     }
 
     /// Whether every record is for the client, whatever it is.
     pub fn take_all(&self) -> bool {
-        !matches!(self.api, Api::Chat | Api::Completions | Api::Responses)
+        !self.form.drops_silent
     }
 
     /// How many whole events there are, if none of them needs a look: each is of the lines that this API writes, with data
@@ -31,18 +32,13 @@ impl Records {
     ///
     /// Cost: one search for a line end per line with data; `bench/dialect.rs`.
     pub fn count_regular(&self, events: &[u8]) -> Option<u64> {
-        let is_named = match self.api {
-            Api::Chat | Api::Completions => false,
-            Api::Responses => true,
-            _ => return None,
-        };
-        if self.has_id {
+        if self.has_id || self.take_all() {
             return None;
         }
         let mut rest = events;
         let mut count = 0;
         while !rest.is_empty() {
-            if is_named {
+            if self.form.is_named {
                 let end = memchr::memchr(b'\n', rest).filter(|_| rest[0] == b'e')?;
                 rest = &rest[end + 1..];
             }
@@ -60,7 +56,7 @@ impl Records {
 
     /// Whether this event must not reach a client.
     pub fn drops(&mut self, event: &[u8]) -> bool {
-        if !matches!(self.api, Api::Chat | Api::Completions | Api::Responses) {
+        if self.take_all() {
             return false;
         }
         let mut has_id = false;

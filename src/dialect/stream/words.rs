@@ -6,7 +6,6 @@ use aho_corasick::packed::Searcher;
 use aho_corasick::{AhoCorasick, MatchKind};
 use memchr::memmem::Finder;
 
-use crate::dialect::Api;
 use crate::units::Span;
 
 /// A word that stands in almost no event. None is part of another.
@@ -32,9 +31,9 @@ impl Word {
 
 /// The patterns of an API. Their first four bytes are what the search stops at: a finish reason is looked for by its
 /// end, since every event has its beginning, before a null.
-type Patterns = &'static [(Word, &'static str)];
+pub(super) type Patterns = &'static [(Word, &'static str)];
 
-const OPENAI: Patterns = &[
+pub(super) const CHOICES: Patterns = &[
     (Word::Count, "_tokens\""),
     (Word::Finish, "n\":\""),
     (Word::Finish, "n\": \""),
@@ -44,7 +43,7 @@ const OPENAI: Patterns = &[
     (Word::Done, "[DONE]"),
     (Word::Error, "error"),
 ];
-const RESPONSES: Patterns = &[
+pub(super) const RESPONSE: Patterns = &[
     (Word::Count, "_tokens\""),
     (Word::Last, ".completed"),
     (Word::Last, ".incomplete"),
@@ -52,7 +51,7 @@ const RESPONSES: Patterns = &[
     (Word::Last, ".cancelled"),
     (Word::Error, "error"),
 ];
-const MESSAGES: Patterns = &[
+pub(super) const MESSAGE: Patterns = &[
     (Word::Count, "_tokens\""),
     (Word::Finish, "n\":\""),
     (Word::Finish, "n\": \""),
@@ -75,7 +74,7 @@ enum Engine {
 }
 
 impl Search {
-    fn new(patterns: Patterns) -> Self {
+    pub(super) fn new(patterns: Patterns) -> Self {
         let texts = patterns.iter().map(|(_, text)| text);
         let engine = match Searcher::new(texts.clone()) {
             Some(searcher) => Engine::Vector(searcher),
@@ -104,11 +103,8 @@ impl Search {
     }
 }
 
-/// Everything that is searched for, prepared once per process.
+/// What else is searched for, prepared once per process.
 pub(super) struct Words {
-    openai: Search,
-    responses: Search,
-    messages: Search,
     pub(super) sequence: Finder<'static>,
     /// The name of the index of a choice, or of a tool call.
     pub(super) index: Finder<'static>,
@@ -118,21 +114,7 @@ pub(super) struct Words {
     pub(super) text: [Finder<'static>; 7],
 }
 
-impl Words {
-    /// The words of the API's streams.
-    pub(super) fn of(&self, api: Api) -> &Search {
-        match api {
-            Api::Responses => &self.responses,
-            Api::Messages => &self.messages,
-            _ => &self.openai,
-        }
-    }
-}
-
 pub(super) static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
-    openai: Search::new(OPENAI),
-    responses: Search::new(RESPONSES),
-    messages: Search::new(MESSAGES),
     sequence: Finder::new("\"sequence_number\":"),
     index: Finder::new("\"index\":"),
     response_delta: Finder::new(".delta"),
@@ -147,7 +129,7 @@ mod tests {
 
     #[test]
     fn both_engines_find_every_word_at_every_place() {
-        for patterns in [OPENAI, RESPONSES, MESSAGES] {
+        for patterns in [CHOICES, RESPONSE, MESSAGE] {
             let vector = Search::new(patterns);
             assert!(cfg!(not(target_arch = "x86_64")) || matches!(vector.engine, Engine::Vector(_)));
             let texts = patterns.iter().map(|(_, text)| text);
@@ -170,6 +152,6 @@ mod tests {
     fn an_event_of_text_holds_no_word() {
         let event = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\
                      \"delta\":{\"content\":\"hi\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n";
-        assert_eq!(WORDS.of(Api::Chat).find_iter(event.as_bytes()).count(), 0);
+        assert_eq!(Search::new(CHOICES).find_iter(event.as_bytes()).count(), 0);
     }
 }

@@ -182,6 +182,11 @@ impl Events {
         self.whole
     }
 
+    /// Whether the body may end here: this API's own sign of an end is never missing.
+    pub fn is_finished(&self) -> bool {
+        self.whole
+    }
+
     fn fault(&mut self, message: &'static str, sink: &mut dyn FnMut(Event<'_>)) {
         self.over = true;
         let message = Text::escaped(message.as_bytes());

@@ -1,0 +1,135 @@
+//! What the event streams of an API look like: what each of its endpoints' rows refers to.
+
+use std::sync::LazyLock;
+
+use super::words::{self, Search};
+
+/// The form of a stream.
+pub struct StreamForm {
+    pub(super) end: StreamEnd,
+    /// Every record names its event in a line of its own.
+    pub(super) is_named: bool,
+    /// Its SDKs take records without data for events and raise on them: such records are dropped.
+    pub(super) drops_silent: bool,
+    /// Events carry a `sequence_number`.
+    pub(super) is_numbered: bool,
+    /// Usage comes only if it is asked for (`stream_options`).
+    pub(super) usage_on_request: bool,
+    pub(super) heartbeat: Heartbeat,
+    pub(in crate::dialect) error: ErrorRecord,
+    /// The words that give away the few events worth reading.
+    pub(super) words: LazyLock<Search>,
+}
+
+/// How a stream comes to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum StreamEnd {
+    /// A finish reason for each choice, then `[DONE]`, which may be missing.
+    Choices,
+    /// `message_stop`, after a stop reason.
+    Message,
+    /// `response.completed` or one of its kind.
+    Response,
+    /// With its body: nothing else is known.
+    Body,
+}
+
+/// A record of our own that tells a client only that the gateway is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Heartbeat {
+    /// A comment, which SDKs skip (the HTML standard's event streams, section 9.2.6).
+    Comment,
+    /// Anthropic's `ping` (its streaming page: it may come at any time, before `message_start` too).
+    Ping,
+    /// An event that Responses clients wait for: Codex's idle timer is not reset by comments.
+    Keepalive,
+}
+
+/// The record that ends a stream which failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::dialect) enum ErrorRecord {
+    /// OpenAI's error object as data.
+    Data,
+    /// An event `error` with Anthropic's error object.
+    Event,
+    /// An event `error`, then `response.failed`: some clients read the one, some the other.
+    Failed,
+}
+
+/// Chat and completions.
+pub(in crate::dialect) static CHOICES: StreamForm = StreamForm {
+    end: StreamEnd::Choices,
+    is_named: false,
+    drops_silent: true,
+    is_numbered: false,
+    usage_on_request: true,
+    heartbeat: Heartbeat::Comment,
+    error: ErrorRecord::Data,
+    words: LazyLock::new(|| Search::new(words::CHOICES)),
+};
+
+/// Responses.
+pub(in crate::dialect) static RESPONSE: StreamForm = StreamForm {
+    end: StreamEnd::Response,
+    is_named: true,
+    drops_silent: true,
+    is_numbered: true,
+    usage_on_request: false,
+    heartbeat: Heartbeat::Keepalive,
+    error: ErrorRecord::Failed,
+    words: LazyLock::new(|| Search::new(words::RESPONSE)),
+};
+
+/// Messages. Anthropic's SDKs skip records without data.
+pub(in crate::dialect) static MESSAGE: StreamForm = StreamForm {
+    end: StreamEnd::Message,
+    is_named: true,
+    drops_silent: false,
+    is_numbered: false,
+    usage_on_request: false,
+    heartbeat: Heartbeat::Ping,
+    error: ErrorRecord::Event,
+    words: LazyLock::new(|| Search::new(words::MESSAGE)),
+};
+
+/// A stream that came where the API has none.
+pub(in crate::dialect) static OTHER: StreamForm = StreamForm {
+    end: StreamEnd::Body,
+    is_named: false,
+    drops_silent: false,
+    is_numbered: false,
+    usage_on_request: false,
+    heartbeat: Heartbeat::Comment,
+    error: ErrorRecord::Data,
+    words: LazyLock::new(|| Search::new(words::CHOICES)),
+};
+
+impl StreamForm {
+    /// Whether the API has streams.
+    pub fn is_known(&self) -> bool {
+        self.end != StreamEnd::Body
+    }
+
+    /// Whether it ends with `[DONE]`.
+    pub fn takes_done(&self) -> bool {
+        self.end == StreamEnd::Choices
+    }
+
+    /// Whether usage comes only if it is asked for (`stream_options`).
+    pub fn usage_on_request(&self) -> bool {
+        self.usage_on_request
+    }
+
+    /// Whether its heartbeat is a comment, which a client that has seen an `id` takes for an event without data.
+    pub fn beats_by_comment(&self) -> bool {
+        self.heartbeat == Heartbeat::Comment
+    }
+
+    /// Events in `bytes`, whole ones, from their line ends alone: an event is a line and a blank one, with its name on a
+    /// line of its own where events are named. Engines send about one token per event, so this is what a stream without
+    /// usage is taken to have cost.
+    pub fn count(&self, bytes: &[u8]) -> u64 {
+        let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
+        lines / if self.is_named { 3 } else { 2 }
+    }
+}
