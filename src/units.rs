@@ -6,6 +6,15 @@
 use std::fmt;
 use std::time::Duration;
 
+/// An id: the number of a row.
+pub trait RowId: Copy {
+    /// The id of row `index`. Panics at load time if the table is larger than the id can name.
+    fn new(index: usize) -> Self;
+
+    /// The row this id names.
+    fn index(self) -> usize;
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($repr:ty)) => {
         $(#[$doc])*
@@ -20,6 +29,16 @@ macro_rules! id {
 
             /// The row this id names.
             pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+
+        impl RowId for $name {
+            fn new(index: usize) -> Self {
+                Self::new(index)
+            }
+
+            fn index(self) -> usize {
                 self.0 as usize
             }
         }

@@ -304,7 +304,7 @@ fn backends(page: &mut Page, watch: &Watch) {
         let label = |row: usize| &*plan.backends[row].name;
         rows(plan.backends.len(), 1, label, value, |name, value| family.count(&[("backend", name)], value));
     };
-    let cells = |row: usize| plan.cells.backend(plan.backends[row].id);
+    let cells = |row: usize| plan.backends.cells(plan.backends[row].id);
     gauge(
         "ringway_backend_up",
         "0 if the backend fails its health probe; 1 also if it is not probed.",
@@ -321,7 +321,7 @@ fn backends(page: &mut Page, watch: &Watch) {
     gauge(
         "ringway_backend_pending_tokens",
         "Prompt tokens sent whose first output has not come back.",
-        &|row| plan.cells.loads(plan.backends[row].id).map(|load| load.pending_tokens()).sum(),
+        &|row| plan.backends.cells(plan.backends[row].id).loads().map(|load| load.pending_tokens()).sum(),
     );
     gauge("ringway_backend_addresses", "Addresses the backend's name has.", &|row| {
         plan.backends[row].addresses.load().len() as u64
@@ -358,7 +358,7 @@ fn deployments(page: &mut Page, watch: &Watch) {
     emit(
         "ringway_deployment_breaker",
         "By responses: 0 closed, 1 half open, 2 open. The model is the backend's own name for it.",
-        &|id| state(&plan.cells.deployment(id).breaker, now) as f64,
+        &|id| state(&plan.deployments.cells(id).breaker, now) as f64,
     );
     emit(
         "ringway_deployment_pause_seconds",
@@ -397,7 +397,7 @@ impl AddAssign for Reasons {
 fn unreached(page: &mut Page, watch: &Watch) {
     let plan = &watch.plan;
     let counts = |row: usize| {
-        let cells = plan.cells.backend(plan.backends[row].id);
+        let cells = plan.backends.cells(plan.backends[row].id);
         Reasons(std::array::from_fn(|index| cells.unreached.count(Unreachable::ALL[index])))
     };
     let mut family = page.counter(

@@ -236,7 +236,7 @@ fn model<'a>(watch: &'a Watch, row: &'a plan::Model, now: Nanos) -> Model<'a> {
 }
 
 fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a> {
-    let cells = watch.plan.cells.backend(row.id);
+    let cells = watch.plan.backends.cells(row.id);
     Backend {
         name: &row.name,
         provider: row.provider.kind.name(),
@@ -263,7 +263,7 @@ fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a>
         breaker: breaker(&cells.breaker, now),
         in_flight: cells.in_flight.count(),
         in_flight_max: bounded(row.in_flight_max),
-        pending_tokens: watch.plan.cells.loads(row.id).map(|load| load.pending_tokens()).sum(),
+        pending_tokens: watch.plan.backends.cells(row.id).loads().map(|load| load.pending_tokens()).sum(),
         requests: requests(&watch.usage(|inbox| inbox.tables.backend(row.id))),
     }
 }
@@ -274,7 +274,7 @@ fn deployment<'a>(watch: &'a Watch, row: usize, now: Nanos) -> Deployment<'a> {
     Deployment {
         backend: &plan.backend(plan.deployment(id).backend).name,
         model: &plan.deployment(id).model,
-        breaker: breaker(&plan.cells.deployment(id).breaker, now),
+        breaker: breaker(&plan.deployments.cells(id).breaker, now),
         blocked_by: blocked.map(|(cause, _)| cause.name()),
         blocked_seconds: blocked.map(|(_, until)| until.since(now).seconds()),
     }
@@ -289,14 +289,14 @@ fn breaker(breaker: &Breaker, now: Nanos) -> &'static str {
 }
 
 fn key<'a>(watch: &Watch, row: &'a plan::Key, now: Nanos) -> Key<'a> {
-    let cells = watch.plan.cells.key(row.id);
+    let (limits, cells) = (&row.grant.limits, watch.plan.keys.cells(row.id));
     let usage = watch.usage(|inbox| inbox.tables.key(row.id));
     Key {
         name: &row.name,
         in_flight: cells.in_flight.count(),
-        in_flight_max: bounded(row.in_flight_max),
-        requests: room(row.requests, &cells.requests, now),
-        tokens: room(row.tokens, &cells.tokens, now),
+        in_flight_max: bounded(limits.in_flight_max),
+        requests: room(limits.requests, &cells.requests, now),
+        tokens: room(limits.tokens, &cells.tokens, now),
         input_tokens_used: usage.tokens[0],
         output_tokens_used: usage.tokens[2],
     }

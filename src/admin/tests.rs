@@ -22,11 +22,11 @@ fn readiness_follows_shards_backends_and_the_end() {
     let presence = house.enter();
     assert_eq!(house.get("/readyz"), (200, "ready\n".to_owned()));
 
-    let backend = house.plan.cells.backend(BackendId::new(0));
+    let backend = house.plan.backends.cells(BackendId::new(0));
     backend.set_health(Health::Down);
     assert_eq!(house.get("/readyz"), (503, "no model has a usable backend\n".to_owned()));
     backend.set_health(Health::Up);
-    let deployment = house.plan.cells.deployment(DeploymentId::new(0));
+    let deployment = house.plan.deployments.cells(DeploymentId::new(0));
     deployment.breaker.hold(Nanos::NEVER, Cause::Limit);
     assert_eq!(house.get("/readyz").0, 503);
     assert_eq!(house.get("/healthz"), (200, "ok\n".to_owned()));

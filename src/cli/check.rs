@@ -129,14 +129,14 @@ fn model(plan: &Plan, model: &Model) -> String {
 }
 
 fn key(plan: &Plan, key: &Key) -> String {
-    let allowed = key.models.iter().filter(|allowed| **allowed).count();
+    let allowed = key.grant.models.iter().filter(|allowed| **allowed).count();
     let mut line = format!("key {} for {allowed} of {} models", key.name, plan.models.len());
-    for (rate, what) in [(key.requests, "requests"), (key.tokens, "tokens")] {
+    for (rate, what) in [(key.grant.limits.requests, "requests"), (key.grant.limits.tokens, "tokens")] {
         if let Some(Rate { per_minute, burst }) = rate {
             line.push_str(&format!(", {per_minute} {what}/min (burst {burst})"));
         }
     }
-    bound(&mut line, key.in_flight_max);
+    bound(&mut line, key.grant.limits.in_flight_max);
     line
 }
 

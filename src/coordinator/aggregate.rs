@@ -140,7 +140,7 @@ impl Watch {
     fn say_unreached(&self) {
         let now = clock::now();
         for backend in &self.plan.backends {
-            let unreached = &self.plan.cells.backend(backend.id).unreached;
+            let unreached = &self.plan.backends.cells(backend.id).unreached;
             if let Some((reason, count)) = unreached.untold(now) {
                 let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
                 let name = &backend.name;
@@ -203,7 +203,7 @@ impl Watch {
             let row = self.plan.backend(member.backend);
             let reachable = matches!(row.target, Target::Unix(_)) || !row.addresses.load().is_empty();
             reachable
-                && self.plan.cells.backend(member.backend).health() != Health::Down
+                && self.plan.backends.cells(member.backend).health() != Health::Down
                 && self.plan.failure_state(member.deployment, alone).blocked(now).is_none()
         })
     }

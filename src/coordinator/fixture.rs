@@ -12,16 +12,18 @@ use arc_swap::ArcSwap;
 use super::{Coordinator, Ended, Settings, Watch};
 use crate::config::{AccessLog, LogLevel};
 use crate::observe::{Rows, ShardInbox, ShardOutbox, channel};
+use crate::plan::cells::{BackendCells, DeploymentCells};
 use crate::plan::control::Presence;
 use crate::plan::{
-    Backend, Cells, Control, Deployment, HealthProbe, Key, Limits, Member, Model, Plan, ShardTuning, Target,
-    Timeouts,
+    Backend, Control, Credential, Deployment, Grant, HealthProbe, Key, Limits, Member, Model, Plan, Row,
+    ShardTuning, Table, Target, Timeouts,
 };
 use crate::policy::auth::credential::KeyTable;
 use crate::policy::limits::bucket::Rate;
+use crate::policy::limits::caller::CallerLimits;
 use crate::policy::routing::failure_state::LimitScope;
 use crate::provider::{Base, Provider, ProviderKind};
-use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos, ShardId};
+use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos, RowId, ShardId};
 
 pub(crate) const ROWS: Rows = Rows { keys: 1, models: 1, backends: 1 };
 
@@ -86,11 +88,17 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             queue: 8,
             auth_failures: None,
         },
-        backends: targets.iter().enumerate().map(|(row, target)| backend(row, target)).collect(),
-        deployments: (0..targets.len())
-            .map(|row| Deployment { backend: BackendId::new(row), model: "llama".into() })
-            .collect(),
-        models: Box::new([Model {
+        backends: Table::new(
+            targets.iter().enumerate().map(|(row, target)| backend(row, target)).collect(),
+            |_| BackendCells::new(1),
+        ),
+        deployments: Table::new(
+            (0..targets.len())
+                .map(|row| Deployment { backend: BackendId::new(row), model: "llama".into() })
+                .collect(),
+            |_| DeploymentCells::default(),
+        ),
+        models: table(Model {
             id: ModelId::new(0),
             name: "llama".into(),
             aliases: Box::new(["gpt-4o".into()]),
@@ -107,18 +115,21 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             renames_ids: false,
             timeouts,
             created: 1,
-        }]),
+        }),
         names: BTreeMap::from([("llama".into(), ModelId::new(0))]),
-        keys: Box::new([Key {
+        keys: table(Key {
             id: KeyId::new(0),
             name: "team \"blue\"\n".into(),
-            digest: DIGEST,
-            models: Box::new([true]),
-            requests: Some(Rate { per_minute: 60, burst: 10 }),
-            tokens: None,
-            in_flight_max: u32::MAX,
+            credential: Credential { digest: DIGEST },
+            grant: Grant {
+                models: Box::new([true]),
+                limits: CallerLimits {
+                    requests: Some(Rate { per_minute: 60, burst: 10 }),
+                    ..CallerLimits::default()
+                },
+            },
             revoked: Arc::default(),
-        }]),
+        }),
         key_table: KeyTable::default(),
         keys_required: true,
         trusted_proxies: Box::default(),
@@ -128,8 +139,12 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
         output_tokens_default: 256,
         estimate: crate::dialect::estimate::Rates { bytes_per_token: 4, image_tokens: 1_105 },
         ids: None,
-        cells: Cells::new(1, targets.len(), targets.len(), 1, 1),
     }
+}
+
+/// The table of one row.
+fn table<Id: RowId, R: Row<Cells: Default>>(row: R) -> Table<Id, R> {
+    Table::new(vec![row], |_| Default::default())
 }
 
 fn backend(row: usize, target: &Target) -> Backend {

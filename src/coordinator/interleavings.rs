@@ -10,7 +10,7 @@ use crate::sync::interleavings::{check, spawn};
 fn next(old: &Plan, knows_the_key: bool) -> Plan {
     let mut plan = fixture::plan(&[]);
     if !knows_the_key {
-        plan.keys[0].digest = [7; 32];
+        plan.keys[0].credential.digest = [7; 32];
     }
     plan.follow(old);
     plan

@@ -56,10 +56,10 @@ pub(super) fn spawn(watch: &Arc<Watch>, duties: &mut JoinSet<()>) {
         let (watch, id) = (watch.clone(), backend.id);
         duties.spawn(async move {
             let backend = watch.plan.backend(id);
-            let mut verdict = Verdict { health: watch.plan.cells.backend(id).health(), contrary: 0 };
+            let mut verdict = Verdict { health: watch.plan.backends.cells(id).health(), contrary: 0 };
             let mut random = RandomState::new().hash_one(id) | 1;
             loop {
-                let unreached = &watch.plan.cells.backend(id).unreached;
+                let unreached = &watch.plan.backends.cells(id).unreached;
                 let result = probe(backend, &path).await.map_err(|failure| {
                     if let Some(reason) = failure.reason {
                         unreached.note(reason, clock::now());
@@ -68,7 +68,7 @@ pub(super) fn spawn(watch: &Arc<Watch>, duties: &mut JoinSet<()>) {
                 });
                 let before = verdict.health;
                 let health = verdict.after(result.is_ok(), &backend.health);
-                watch.plan.cells.backend(id).set_health(health);
+                watch.plan.backends.cells(id).set_health(health);
                 if let Some((level, words)) = told(&backend.name, &result, before, health) {
                     watch.say(level, &words);
                 }

@@ -9,6 +9,7 @@ pub mod cells;
 pub mod control;
 pub mod mailbox;
 mod proxy;
+mod table;
 pub mod unreached;
 
 use std::collections::BTreeMap;
@@ -19,19 +20,21 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::dialect::estimate;
-use crate::policy::auth::credential::KeyTable;
+use crate::policy::auth::credential::{Digest, KeyTable};
 use crate::policy::auth::forwarded::Network;
 use crate::policy::auth::ids::{Ids, Maker};
 use crate::policy::auth::origin::Pages;
 use crate::policy::limits::bucket::Rate;
+use crate::policy::limits::caller::{CallerCells, CallerLimits};
 use crate::policy::routing::failure_state::{FailureState, LimitScope};
 use crate::provider;
 use crate::sync::{AtomicBool, Ordering};
 use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos};
-pub use cells::Cells;
+use cells::{BackendCells, DeploymentCells, ModelCells};
 pub use control::Control;
 pub use mailbox::Mailbox;
 pub use proxy::Proxy;
+pub use table::{Row, Table};
 
 /// Everything a shard needs to know, and nothing that can fail.
 pub struct Plan {
@@ -48,15 +51,15 @@ pub struct Plan {
     /// Sizes beyond which a message is refused.
     pub limits: Limits,
     /// By `BackendId`, in the order of their names.
-    pub backends: Box<[Backend]>,
+    pub backends: Table<BackendId, Backend>,
     /// By `DeploymentId`, in the order of their backends and of those' names for the model.
-    pub deployments: Box<[Deployment]>,
+    pub deployments: Table<DeploymentId, Deployment>,
     /// By `ModelId`, in the order of their names.
-    pub models: Box<[Model]>,
+    pub models: Table<ModelId, Model>,
     /// Public names and aliases. Sorted: of the few that there are, a search costs less than a hash does.
     pub names: BTreeMap<Box<str>, ModelId>,
     /// By `KeyId`, in the order of their names. Empty with `keys_required = false`: an open gateway on a trusted network.
-    pub keys: Box<[Key]>,
+    pub keys: Table<KeyId, Key>,
     /// Digest to `KeyId`, in constant time.
     pub key_table: KeyTable,
     /// Whether a request needs a key. False only if the configuration has no keys.
@@ -75,8 +78,6 @@ pub struct Plan {
     pub estimate: estimate::Rates,
     /// Makes ids of responses lead back to their backend, and reads those; `None` if no model needs it.
     pub ids: Option<Ids>,
-    /// The cells shared by all shards and the coordinator.
-    pub cells: Cells,
 }
 
 /// One data listener; every shard opens it with SO_REUSEPORT.
@@ -318,19 +319,28 @@ pub struct Key {
     pub id: KeyId,
     /// The operator's name for it; the key itself is known by its digest only.
     pub name: Box<str>,
-    /// SHA-256 of the key.
-    pub digest: [u8; 32],
-    /// By `ModelId`: may it be used.
-    pub models: Box<[bool]>,
-    /// Requests per minute.
-    pub requests: Option<Rate>,
-    /// Tokens per minute.
-    pub tokens: Option<Rate>,
-    /// Requests in flight at once over all shards, `u32::MAX` for no bound.
-    pub in_flight_max: u32,
+    /// How its callers are recognised.
+    pub credential: Credential,
+    /// What they may do.
+    pub grant: Grant,
     /// Set when a plan comes into force that does not know this digest under this name any more. Shared by all plans
     /// that did, so that what runs under an older one hears of it too.
     pub revoked: Arc<AtomicBool>,
+}
+
+/// How a caller is recognised.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// SHA-256 of the key that it presents.
+    pub digest: Digest,
+}
+
+/// What a caller may do, however it was recognised.
+pub struct Grant {
+    /// By `ModelId`: may it be used.
+    pub models: Box<[bool]>,
+    /// How much it may use.
+    pub limits: CallerLimits,
 }
 
 impl Key {
@@ -357,8 +367,8 @@ impl Plan {
     pub fn failure_state(&self, id: DeploymentId, alone: bool) -> FailureState<'_> {
         let backend = self.deployment(id).backend;
         FailureState {
-            backend: &self.cells.backend(backend).breaker,
-            deployment: &self.cells.deployment(id).breaker,
+            backend: &self.backends.cells(backend).breaker,
+            deployment: &self.deployments.cells(id).breaker,
             limit_scope: self.backend(backend).limit_scope,
             alone,
         }
@@ -375,43 +385,25 @@ impl Plan {
             self.backends.iter_mut().for_each(|backend| backend.maker = before.maker(&backend.name));
             self.ids = Some(before.clone());
         }
-        for backend in &self.backends {
-            if let Some(before) = old.backend_named(&backend.name).filter(|before| backend.is_where(before)) {
-                self.cells.carry_backend(backend.id, &old.cells, before.id);
-                backend.addresses.store(before.addresses.load_full());
-            }
+        for (id, before) in self.backends.carry(&old.backends) {
+            self.backend(id).addresses.store(old.backend(before).addresses.load_full());
         }
-        for (index, deployment) in self.deployments.iter().enumerate() {
-            if let Some(before) = self.before(deployment, old) {
-                self.cells.carry_deployment(DeploymentId::new(index), &old.cells, before);
-            }
-        }
-        for model in &self.models {
-            if let Some(before) = old.model_named(&model.name) {
-                self.cells.carry_model(model.id, &old.cells, before.id);
-            }
-        }
-        for key in &mut self.keys {
-            let Some(before) = old.key_named(&key.name) else { continue };
-            self.cells.carry_key(key.id, &old.cells, before.id);
-            if key.digest == before.digest {
+        let backends = &self.backends;
+        self.deployments.carry_from(&old.deployments, |row| row.before(backends, old));
+        self.models.carry(&old.models);
+        for (id, before) in self.keys.carry(&old.keys) {
+            let before = old.key(before);
+            let key = &mut self.keys[id.index()];
+            if key.credential == before.credential {
                 key.revoked = Arc::clone(&before.revoked);
             }
         }
     }
 
-    /// The same deployment of an older plan: the backend of the same name and place, by the same name for the model.
-    fn before(&self, deployment: &Deployment, old: &Self) -> Option<DeploymentId> {
-        let backend = self.backend(deployment.backend);
-        let before = old.backend_named(&backend.name).filter(|before| backend.is_where(before))?;
-        let same = Deployment { backend: before.id, model: deployment.model.clone() };
-        old.deployments.binary_search(&same).ok().map(DeploymentId::new)
-    }
-
     /// Tells what still runs under `old` which of its keys are out of service now that this plan is in force.
     pub fn revoke_missing(&self, old: &Self) {
         for key in &old.keys {
-            if self.key_named(&key.name).is_none_or(|now| now.digest != key.digest) {
+            if self.key_named(&key.name).is_none_or(|now| now.credential != key.credential) {
                 key.revoked.store(true, Ordering::Release);
             }
         }
@@ -419,41 +411,85 @@ impl Plan {
 
     /// The backend of this name.
     pub fn backend_named(&self, name: &str) -> Option<&Backend> {
-        named(&self.backends, name, |row| &row.name)
+        self.backends.named(name)
     }
 
     /// The model of this public name; aliases are not looked at.
     pub fn model_named(&self, name: &str) -> Option<&Model> {
-        named(&self.models, name, |row| &row.name)
+        self.models.named(name)
     }
 
     /// The key of this name.
     pub fn key_named(&self, name: &str) -> Option<&Key> {
-        named(&self.keys, name, |row| &row.name)
+        self.keys.named(name)
     }
 
     /// The row of a backend.
     pub fn backend(&self, id: BackendId) -> &Backend {
-        &self.backends[id.index()]
+        self.backends.row(id)
     }
 
     /// The row of a deployment.
     pub fn deployment(&self, id: DeploymentId) -> &Deployment {
-        &self.deployments[id.index()]
+        self.deployments.row(id)
     }
 
     /// The row of a model.
     pub fn model(&self, id: ModelId) -> &Model {
-        &self.models[id.index()]
+        self.models.row(id)
     }
 
     /// The row of a key.
     pub fn key(&self, id: KeyId) -> &Key {
-        &self.keys[id.index()]
+        self.keys.row(id)
     }
 }
 
-/// Rows are in the order of their names.
-fn named<'a, T>(rows: &'a [T], name: &str, name_of: impl Fn(&T) -> &str) -> Option<&'a T> {
-    rows.binary_search_by(|row| name_of(row).cmp(name)).ok().map(|index| &rows[index])
+impl Row for Backend {
+    type Name = str;
+    type Cells = BackendCells;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn continues(&self, before: &Self) -> bool {
+        self.is_where(before)
+    }
+}
+
+impl Row for Deployment {
+    type Name = Self;
+    type Cells = DeploymentCells;
+
+    fn name(&self) -> &Self {
+        self
+    }
+}
+
+impl Deployment {
+    /// The same deployment of an older plan: the backend of the same name and place, by the same name for the model.
+    fn before(&self, backends: &Table<BackendId, Backend>, old: &Plan) -> Option<DeploymentId> {
+        let backend = backends.row(self.backend);
+        let before = old.backends.named(&*backend.name).filter(|before| backend.continues(before))?;
+        old.deployments.find(&Self { backend: before.id, model: self.model.clone() })
+    }
+}
+
+impl Row for Model {
+    type Name = str;
+    type Cells = ModelCells;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Row for Key {
+    type Name = str;
+    type Cells = CallerCells;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
 }

@@ -67,7 +67,7 @@ impl<'a> Attempt<'a> {
         self.sent.body_held = true;
         let mut connection = self.connect(&shard, backend).await?;
         if picked.probes.backend && !connection.reused {
-            shard.plan.cells.backend(backend.id).breaker.connected();
+            shard.plan.backends.cells(backend.id).breaker.connected();
         }
         self.sent.reused = connection.reused;
         let sent = clock::now();
@@ -178,7 +178,7 @@ impl<'a> Attempt<'a> {
             Ok(Err(fault)) => fault,
             Err(interrupt) => {
                 if interrupt == Interrupt::Due {
-                    let unreached = &shard.plan.cells.backend(backend.id).unreached;
+                    let unreached = &shard.plan.backends.cells(backend.id).unreached;
                     unreached.note(Unreachable::TimedOut, shard.deadlines.now());
                 }
                 self.interrupted(interrupt)

@@ -100,7 +100,7 @@ pub(super) fn is_full(plan: &Plan, wanted: &Wanted, model: &Model, now: Nanos) -
     let alone = is_alone(plan, model, wanted);
     let mut well = model.pool.iter().filter(|member| may_ask(plan, member, wanted, alone, now)).peekable();
     let full = |member: &Member| {
-        plan.cells.backend(member.backend).in_flight.count() >= plan.backend(member.backend).in_flight_max
+        plan.backends.cells(member.backend).in_flight.count() >= plan.backend(member.backend).in_flight_max
     };
     well.peek().is_some() && well.all(full)
 }
@@ -114,12 +114,12 @@ fn is_alone(plan: &Plan, model: &Model, wanted: &Wanted) -> bool {
 /// Whether a backend serves this API and is well.
 fn may_ask(plan: &Plan, member: &Member, wanted: &Wanted, alone: bool, now: Nanos) -> bool {
     wanted.fits(plan, member)
-        && plan.cells.backend(member.backend).health() != Health::Down
+        && plan.backends.cells(member.backend).health() != Health::Down
         && plan.failure_state(member.deployment, alone).blocked(now).is_none()
 }
 
 fn look(plan: &Plan, member: &Member, eligible: bool, now: Nanos) -> View {
-    let ewma = plan.cells.deployment(member.deployment).ewma.get(now);
+    let ewma = plan.deployments.cells(member.deployment).ewma.get(now);
     let mut view = View {
         eligible,
         weight: member.weight,
@@ -128,7 +128,7 @@ fn look(plan: &Plan, member: &Member, eligible: bool, now: Nanos) -> View {
         samples: ewma.samples,
         ..View::default()
     };
-    for load in plan.cells.loads(member.backend) {
+    for load in plan.backends.cells(member.backend).loads() {
         view.in_flight += load.in_flight();
         view.pending_tokens += load.pending_tokens();
         view.kv_tokens += load.kv_tokens();

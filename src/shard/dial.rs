@@ -155,7 +155,7 @@ impl<'a> Dial<'a> {
     }
 
     fn note(&self, reason: Unreachable) {
-        let cells = self.shard.plan.cells.backend(self.backend.id);
+        let cells = self.shard.plan.backends.cells(self.backend.id);
         cells.unreached.note(reason, self.shard.deadlines.now());
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn counts_tokens(settle: &Settle, api: Api, model: ModelId) -> bool {
 
 /// What a key may see of a model.
 pub(super) fn may_use(shard: &Shard, key: Option<KeyId>, model: ModelId) -> bool {
-    key.is_none_or(|key| shard.plan.key(key).models[model.index()])
+    key.is_none_or(|key| shard.plan.key(key).grant.models[model.index()])
 }
 
 /// Who made the request, if a trusted proxy brought it: what others write about themselves says nothing.
@@ -180,8 +180,8 @@ pub(super) fn undecoded(bad: BadCoding, bytes_max: u64) -> Fault {
 fn enter(settle: &mut Settle) -> Result<(), Fault> {
     let Some(key) = settle.record.key else { return Ok(()) };
     let plan = &settle.shard.plan;
-    let most = plan.key(key).in_flight_max;
-    if plan.cells.key(key).in_flight.try_enter(most) {
+    let most = plan.key(key).grant.limits.in_flight_max;
+    if plan.keys.cells(key).in_flight.try_enter(most) {
         settle.hold_slot(key);
         return Ok(());
     }
@@ -192,8 +192,8 @@ fn enter(settle: &mut Settle) -> Result<(), Fault> {
 fn take_request(settle: &mut Settle) -> Result<(), Fault> {
     let Some(key) = settle.record.key else { return Ok(()) };
     let plan = &settle.shard.plan;
-    let Some(rate) = &plan.key(key).requests else { return Ok(()) };
-    match plan.cells.key(key).requests.take(rate, 1, settle.started) {
+    let Some(rate) = &plan.key(key).grant.limits.requests else { return Ok(()) };
+    match plan.keys.cells(key).requests.take(rate, 1, settle.started) {
         Ok(room) => {
             settle.requests_room = Some(room);
             Ok(())
@@ -232,7 +232,7 @@ pub(super) fn shown(name: &str) -> &str {
 fn reserve_tokens(settle: &mut Settle, peek: &Peek, prompt: Prompt) -> Result<(), Fault> {
     let Some(key) = settle.record.key else { return Ok(()) };
     let plan = &settle.shard.plan;
-    let Some(rate) = plan.key(key).tokens else { return Ok(()) };
+    let Some(rate) = plan.key(key).grant.limits.tokens else { return Ok(()) };
     if prompt.text > rate.burst {
         return Err(Fault::new(
             FaultKind::TokensNeverFit,
@@ -246,7 +246,7 @@ fn reserve_tokens(settle: &mut Settle, peek: &Peek, prompt: Prompt) -> Result<()
     let most = peek.output_cap.map(with).filter(|most| *most <= rate.burst);
     let slice = peek.output_cap.unwrap_or(u64::MAX).min(plan.output_tokens_default);
     let cost = most.unwrap_or_else(|| with(slice).min(rate.burst));
-    match plan.cells.key(key).tokens.take(&rate, cost, clock::now()) {
+    match plan.keys.cells(key).tokens.take(&rate, cost, clock::now()) {
         Ok(room) => {
             settle.tokens_room = Some(room);
             settle.hold_tokens(cost);

@@ -98,7 +98,7 @@ impl Place {
     /// The last place of the key's; `None` if as many wait as may, over all shards.
     pub(super) fn take(shard: &Rc<Shard>, model: ModelId, key: Option<KeyId>) -> Option<Self> {
         let plan = &shard.plan;
-        if !plan.cells.model(model).waiting.try_enter(plan.limits.queue) {
+        if !plan.models.cells(model).waiting.try_enter(plan.limits.queue) {
             return None;
         }
         shard.numbers.inc(Counter::QueueWaiting);
@@ -128,7 +128,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let core: &Core = &self.shard;
         core.numbers.dec(Counter::QueueWaiting);
-        self.shard.plan.cells.model(self.model).waiting.leave();
+        self.shard.plan.models.cells(self.model).waiting.leave();
         core.queues.leave(self.line(), &self.ticket);
     }
 }

@@ -377,7 +377,7 @@ impl<'a> Relay<'a> {
         let now = clock::now();
         self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
         let ratio = now.since(response.sent).seconds() / response.expected_seconds;
-        client.shard.plan.cells.deployment(response.deployment).ewma.observe(ratio as f32, now);
+        client.shard.plan.deployments.cells(response.deployment).ewma.observe(ratio as f32, now);
     }
 
     /// The last bytes are about to go out: what the exchange held of the key's limits goes first.

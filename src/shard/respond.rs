@@ -303,11 +303,11 @@ pub(super) fn identity_lines(out: &mut Buffer, settle: &Settle, dialect: Dialect
         page_lines(out, pages, settle.page);
     }
     if let Some(key) = settle.record.key {
-        let key = plan.key(key);
-        if let (Some(rate), Some(room)) = (&key.requests, &settle.requests_room) {
+        let limits = &plan.key(key).grant.limits;
+        if let (Some(rate), Some(room)) = (&limits.requests, &settle.requests_room) {
             limit_lines(out, &REQUEST_LIMITS, rate, room);
         }
-        if let (Some(rate), Some(room)) = (&key.tokens, &settle.tokens_room) {
+        if let (Some(rate), Some(room)) = (&limits.tokens, &settle.tokens_room) {
             limit_lines(out, &TOKEN_LIMITS, rate, room);
         }
     }

@@ -150,12 +150,12 @@ impl Settle {
         let charged = self.count();
         let plan = &self.shard.plan;
         if let Some(key) = self.slot.take() {
-            plan.cells.key(key).in_flight.leave();
+            plan.keys.cells(key).in_flight.leave();
         }
         if let (Some(reserved), Some(key)) = (self.reserved.take(), self.record.key)
-            && let Some(rate) = &plan.key(key).tokens
+            && let Some(rate) = &plan.key(key).grant.limits.tokens
         {
-            plan.cells.key(key).tokens.settle(rate, reserved, charged, now);
+            plan.keys.cells(key).tokens.settle(rate, reserved, charged, now);
         }
     }
 }
@@ -189,8 +189,7 @@ impl Lease {
         kv_tokens: u64,
     ) -> Option<Self> {
         let plan = &shard.plan;
-        let most = plan.backend(backend).in_flight_max;
-        let share = plan.cells.take(shard.id, backend, most, prompt_tokens, kv_tokens)?;
+        let share = plan.backends.take(shard.id, backend, prompt_tokens, kv_tokens)?;
         Some(Self { shard: Rc::clone(shard), backend, share: Some(share) })
     }
 
@@ -202,13 +201,13 @@ impl Lease {
     /// The prompt is prefilled: its first output has come. True the first time.
     pub(crate) fn first_token(&mut self) -> bool {
         let (plan, shard) = (&self.shard.plan, self.shard.id);
-        self.share.as_mut().is_some_and(|share| plan.cells.first_token(shard, share))
+        self.share.as_mut().is_some_and(|share| plan.backends.first_token(shard, share))
     }
 
     /// The backend has no more work with the attempt. Who waits for a slot of it may have this one.
     pub(crate) fn give_back(&mut self) {
         if let Some(share) = self.share.take() {
-            self.shard.plan.cells.give_back(self.shard.id, share);
+            self.shard.plan.backends.give_back(self.shard.id, share);
             self.shard.queues.call();
         }
     }

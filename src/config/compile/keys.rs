@@ -9,8 +9,9 @@ use super::secrets::Known;
 use super::{NAME_SIGNS, check_name, file};
 use crate::config::glob;
 use crate::config::problem::Report;
-use crate::plan::Key;
+use crate::plan::{Credential, Grant, Key};
 use crate::policy::limits::bucket::Rate;
+use crate::policy::limits::caller::CallerLimits;
 use crate::units::KeyId;
 
 /// The largest limit per minute and burst: a unit is still regained in whole nanoseconds.
@@ -37,11 +38,15 @@ pub(super) fn compile(file: &file::File, names: &Names, models: usize, report: &
         keys.push(Key {
             id: KeyId::new(index),
             name: name.as_str().into(),
-            digest: digest.unwrap_or_default(),
-            models: allowed(name, key, names, models, report),
-            requests,
-            tokens,
-            in_flight_max: key.in_flight_max.unwrap_or(u32::MAX),
+            credential: Credential { digest: digest.unwrap_or_default() },
+            grant: Grant {
+                models: allowed(name, key, names, models, report),
+                limits: CallerLimits {
+                    requests,
+                    tokens,
+                    in_flight_max: key.in_flight_max.unwrap_or(u32::MAX),
+                },
+            },
             revoked: Arc::default(),
         });
     }

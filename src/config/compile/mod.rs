@@ -23,7 +23,8 @@ use super::environment::Environment;
 use super::file::{self, Driver, File, LogLevel};
 use super::problem::{Problems, Report};
 use super::read::Written;
-use crate::plan::{Cells, Plan};
+use crate::plan::cells::BackendCells;
+use crate::plan::{Plan, Table};
 use crate::policy::auth::credential::{KeyTable, Token};
 
 /// A configuration that holds.
@@ -127,8 +128,8 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     if !report.problems.is_empty() {
         return None;
     }
-    let digests: Vec<_> = keys.iter().map(|key| key.digest).collect();
-    let cells = Cells::new(shards.len(), backends.len(), deployments.len(), models.len(), keys.len());
+    let digests: Vec<_> = keys.iter().map(|key| key.credential.digest).collect();
+    let shard_count = shards.len();
     let plan = Plan {
         generation: 1,
         listeners: listeners.into(),
@@ -136,12 +137,12 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         timeouts,
         resolve_every,
         limits,
-        backends: backends.into(),
-        deployments: deployments.into(),
-        models: models.into(),
+        backends: Table::new(backends, |_| BackendCells::new(shard_count)),
+        deployments: Table::new(deployments, |_| Default::default()),
+        models: Table::new(models, |_| Default::default()),
         names,
         keys_required: !keys.is_empty(),
-        keys: keys.into(),
+        keys: Table::new(keys, |_| Default::default()),
         key_table: KeyTable::new(&digests),
         trusted_proxies,
         pages,
@@ -150,7 +151,6 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         output_tokens_default: file.estimate.output_tokens,
         estimate,
         ids,
-        cells,
     };
     Some((
         plan,

@@ -136,7 +136,7 @@ pub(super) fn admin_token(source: &Source<'_>, keys: &[Key], report: &mut Report
         TokenSource::Sha256(hex) => report.take(&path, known.digest(hex)),
     };
     let token = Token::new(digest?);
-    if let Some(key) = keys.iter().find(|key| token.is_key(&key.digest)) {
+    if let Some(key) = keys.iter().find(|key| token.is_key(&key.credential.digest)) {
         report.problem(&path, format!("is the same secret as [key.{}]; expected one of its own", key.name));
     }
     Some(token)

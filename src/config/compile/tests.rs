@@ -270,11 +270,11 @@ fn a_key_may_use_what_its_patterns_fit() {
     );
     let plan = based("", &after).unwrap().plan;
     let key = &plan.keys[0];
-    assert_eq!(&*key.models, [false, true]);
-    assert_eq!(key.requests.map(|rate| (rate.per_minute, rate.burst)), Some((60, 60)));
-    assert_eq!(key.tokens.map(|rate| (rate.per_minute, rate.burst)), Some((6000, 1000)));
-    assert_eq!(key.in_flight_max, u32::MAX);
-    assert_eq!(plan.key_table.find(&key.digest), Some(key.id));
+    assert_eq!(&*key.grant.models, [false, true]);
+    assert_eq!(key.grant.limits.requests.map(|rate| (rate.per_minute, rate.burst)), Some((60, 60)));
+    assert_eq!(key.grant.limits.tokens.map(|rate| (rate.per_minute, rate.burst)), Some((6000, 1000)));
+    assert_eq!(key.grant.limits.in_flight_max, u32::MAX);
+    assert_eq!(plan.key_table.find(&key.credential.digest), Some(key.id));
 }
 
 #[test]

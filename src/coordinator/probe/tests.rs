@@ -57,7 +57,7 @@ impl Scripted {
 }
 
 fn health(watch: &Watch) -> Health {
-    watch.plan.cells.backend(BackendId::new(0)).health()
+    watch.plan.backends.cells(BackendId::new(0)).health()
 }
 
 fn rule() -> HealthProbe {
@@ -221,7 +221,7 @@ async fn a_silent_backend_does_not_delay_the_others() {
     let mut duties = JoinSet::new();
     spawn(&watch, &mut duties);
     fixture::until("probed five times", || server.asked.load(Ordering::Relaxed) >= 5).await;
-    assert_eq!(watch.plan.cells.backend(BackendId::new(1)).health(), Health::Up);
+    assert_eq!(watch.plan.backends.cells(BackendId::new(1)).health(), Health::Up);
     assert_eq!(health(&watch), Health::Unknown);
 }
 

@@ -109,7 +109,7 @@ fn a_probe_without_a_slot_is_there_for_the_next() {
     let plan = setting::plan(&mut Chance(1));
     let model = &plan.models[1]; // one backend
     let (backend, deployment) = (model.pool[0].backend, model.pool[0].deployment);
-    let breakers = [&plan.cells.backend(backend).breaker, &plan.cells.deployment(deployment).breaker];
+    let breakers = [&plan.backends.cells(backend).breaker, &plan.deployments.cells(deployment).breaker];
     let wanted = chat(1, 2);
     let mut now = Nanos(1_000_000_000);
     let settings = Settings { threshold: 5, open_for: Nanos(1_000_000_000), open_max: Nanos(1_000_000_000) };

@@ -315,18 +315,18 @@ impl World {
         let now = self.now;
         for (index, server) in self.servers.iter().enumerate() {
             let id = BackendId::new(index);
-            let cells = self.plan.cells.backend(id);
+            let cells = self.plan.backends.cells(id);
             server.transport.check(&cells.breaker, now);
-            let loads = || self.plan.cells.loads(id);
+            let loads = || self.plan.backends.cells(id).loads();
             assert_eq!(loads().map(|load| load.in_flight()).sum::<u64>(), server.in_flight);
             assert_eq!(loads().map(|load| load.pending_tokens()).sum::<u64>(), server.pending);
             assert_eq!(u64::from(cells.in_flight.count()), server.in_flight);
             assert!(server.in_flight <= u64::from(self.plan.backend(id).in_flight_max), "too many in flight");
         }
         for (index, passive) in self.responses.iter().enumerate() {
-            passive.check(&self.plan.cells.deployment(DeploymentId::new(index)).breaker, now);
+            passive.check(&self.plan.deployments.cells(DeploymentId::new(index)).breaker, now);
         }
-        assert_eq!(self.plan.cells.key(KeyId::new(2)).in_flight.count(), self.entered);
+        assert_eq!(self.plan.keys.cells(KeyId::new(2)).in_flight.count(), self.entered);
         assert!(self.entered <= 2);
         for side in &self.sides {
             let free = 20 * (side.requests / 100 + 1); // first failovers
@@ -352,7 +352,7 @@ impl World {
     }
 
     fn probe(&mut self, backend: usize) {
-        let cells = self.plan.cells.backend(BackendId::new(backend));
+        let cells = self.plan.backends.cells(BackendId::new(backend));
         let server = &mut self.servers[backend];
         let (good, bad) = match server.mood {
             Some(Mood::Refuses | Mood::Closes) => (0, server.probes.1 + 1),
@@ -380,19 +380,19 @@ impl World {
         let (key, shard) = (KeyId::new(lane % 3), lane % 2);
         let (prompt, output) = (self.chance.within(1, 2_000), self.chance.within(1, 1_000));
         let plan = Rc::clone(&self.plan);
-        let row = plan.key(key);
+        let row = &plan.key(key).grant.limits;
         self.tell(("send", id, lane, prompt));
-        if !plan.cells.key(key).in_flight.try_enter(row.in_flight_max) {
+        if !plan.keys.cells(key).in_flight.try_enter(row.in_flight_max) {
             assert_eq!((key.index(), self.entered), (2, 2), "refused although it may have more in flight");
             return self.limited(lane);
         }
         self.entered += u32::from(key.index() == 2);
         if let Some(rate) = &row.requests {
             let used_up = self.taken[0].is_used_up(rate, self.now);
-            let took = plan.cells.key(key).requests.take(rate, 1, self.now).is_ok();
+            let took = plan.keys.cells(key).requests.take(rate, 1, self.now).is_ok();
             assert!(took || used_up, "refused although there was one left");
             if !took {
-                plan.cells.key(key).in_flight.leave();
+                plan.keys.cells(key).in_flight.leave();
                 return self.limited(lane);
             }
             self.taken[0].add(1, self.now);
@@ -400,8 +400,8 @@ impl World {
         }
         let mut reserved = None;
         if let Some(rate) = &row.tokens {
-            if plan.cells.key(key).tokens.take(rate, prompt + output, self.now).is_err() {
-                plan.cells.key(key).in_flight.leave();
+            if plan.keys.cells(key).tokens.take(rate, prompt + output, self.now).is_err() {
+                plan.keys.cells(key).in_flight.leave();
                 self.entered -= 1;
                 return self.limited(lane);
             }

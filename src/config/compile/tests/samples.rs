@@ -48,7 +48,11 @@ fn the_benchmark_is_what_was_published() {
     let key =
         plan.key_table.find(&credential::digest(b"sk-rw-bench-0123456789abcdef0123456789abcdef")).unwrap();
     let key = plan.key(key);
-    assert!(key.models[plan.names["mock-model"].index()] && key.requests.is_some() && key.tokens.is_some());
+    assert!(
+        key.grant.models[plan.names["mock-model"].index()]
+            && key.grant.limits.requests.is_some()
+            && key.grant.limits.tokens.is_some()
+    );
 }
 
 #[test]

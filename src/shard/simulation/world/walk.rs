@@ -52,7 +52,7 @@ impl World {
     pub(super) fn is_free(&self, member: &Member) -> bool {
         let backend = member.backend;
         let server = &self.servers[backend.index()];
-        self.plan.cells.backend(backend).health() != Health::Down
+        self.plan.backends.cells(backend).health() != Health::Down
             && server.transport.is_well()
             && self.responses[member.deployment.index()].is_well()
             && server.in_flight < u64::from(self.plan.backend(backend).in_flight_max)
@@ -65,17 +65,14 @@ impl World {
         let (prompt_tokens, kv_tokens) = (request.prompt, request.prompt + request.output);
         let wanted = Wanted { last: !self.holds(id), ..chat(prompt_tokens, kv_tokens) };
         let now = self.tick(shard);
-        let lease = |backend| {
-            let most = plan.backend(backend).in_flight_max;
-            plan.cells.take(ShardId::new(shard), backend, most, prompt_tokens, kv_tokens)
-        };
+        let lease = |backend| plan.backends.take(ShardId::new(shard), backend, prompt_tokens, kv_tokens);
         let random = || self.random.borrow_mut().next();
         let model = &plan.models[request.model];
         let Some(picked) = choose::pick(&plan, &wanted, model, tried, now, random, lease) else {
             return false;
         };
         assert!(!tried.contains(picked.index), "it had its try");
-        assert!(plan.cells.backend(picked.backend).health() != Health::Down, "asked although it is down");
+        assert!(plan.backends.cells(picked.backend).health() != Health::Down, "asked although it is down");
         self.begin(id, picked);
         true
     }
@@ -297,7 +294,7 @@ impl World {
         server.in_flight -= 1;
         server.pending -= if pending { prompt } else { 0 };
         server.freed = self.now;
-        self.plan.cells.give_back(ShardId::new(shard), share);
+        self.plan.backends.give_back(ShardId::new(shard), share);
         self.sides[shard].queues.call();
     }
 
@@ -309,10 +306,10 @@ impl World {
         let plan = Rc::clone(&self.plan);
         let Attempt { deployment, alone, .. } = attempt;
         if !prefilled {
-            assert!(plan.cells.first_token(ShardId::new(shard), &mut share));
+            assert!(plan.backends.first_token(ShardId::new(shard), &mut share));
             self.servers[backend.index()].pending -= self.requests[&id].prompt;
             let ratio = (self.now.since(since).seconds() / expected) as f32;
-            plan.cells.deployment(deployment).ewma.observe(ratio, self.now);
+            plan.deployments.cells(deployment).ewma.observe(ratio, self.now);
         }
         self.requests.get_mut(&id).expect("it runs").given = true;
         if left > 1 {
@@ -339,7 +336,7 @@ impl World {
     pub(super) fn queue(&mut self, id: u64) {
         let (shard, model) = (self.shard(id), self.model(id).id);
         let (line, lane) = ((self.plan.generation, model), self.requests[&id].lane);
-        if !self.plan.cells.model(model).waiting.try_enter(self.plan.limits.queue) {
+        if !self.plan.models.cells(model).waiting.try_enter(self.plan.limits.queue) {
             return self.over_at_once(id, FaultKind::BackendBusy);
         }
         self.count("a place in a queue");
@@ -365,7 +362,7 @@ impl World {
 
     pub(super) fn unqueue(&mut self, id: u64, ticket: &Rc<Ticket>) {
         let (shard, model) = (self.shard(id), self.model(id).id);
-        self.plan.cells.model(model).waiting.leave();
+        self.plan.models.cells(model).waiting.leave();
         self.sides[shard].queues.leave((self.plan.generation, model), ticket);
     }
 
@@ -454,10 +451,10 @@ impl World {
         let lasted = self.now.since(request.started).0;
         assert!(lasted <= self.plan.timeouts.total.0 + 3 * SECOND, "it lasted {lasted} ns");
         let key = KeyId::new(request.lane % 3);
-        let cells = self.plan.cells.key(key);
+        let cells = self.plan.keys.cells(key);
         cells.in_flight.leave();
         self.entered -= u32::from(key.index() == 2);
-        if let (Some(rate), Some(reserved)) = (&self.plan.key(key).tokens, request.reserved) {
+        if let (Some(rate), Some(reserved)) = (&self.plan.key(key).grant.limits.tokens, request.reserved) {
             let actual = if request.given { request.prompt + request.output / 2 } else { 0 };
             cells.tokens.settle(rate, reserved, actual, self.now);
             self.taken[1].add(i128::from(actual) - i128::from(reserved), self.now);

@@ -1,0 +1,32 @@
+//! The limits of one caller: a key, or a team of keys.
+
+use super::bucket::{Bucket, Rate};
+use super::inflight::Gauge;
+
+/// How much a caller may use.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CallerLimits {
+    /// Requests per minute.
+    pub requests: Option<Rate>,
+    /// Tokens per minute, of prompts and responses.
+    pub tokens: Option<Rate>,
+    /// Requests in flight at once over all shards, `u32::MAX` for no bound.
+    pub in_flight_max: u32,
+}
+
+impl Default for CallerLimits {
+    fn default() -> Self {
+        Self { requests: None, tokens: None, in_flight_max: u32::MAX }
+    }
+}
+
+/// How much it uses now: one atomic cell per limit, shared by all shards.
+#[derive(Default)]
+pub struct CallerCells {
+    /// Requests per minute.
+    pub requests: Bucket,
+    /// Tokens per minute.
+    pub tokens: Bucket,
+    /// Requests in flight.
+    pub in_flight: Gauge,
+}
