@@ -87,8 +87,11 @@ fn check_plan(compiled: &Compiled) {
         assert!(model.fallbacks.iter().all(|id| id.index() < plan.models.len() && *id != model.id));
     }
     for key in &plan.keys {
-        assert_eq!(key.models.len(), plan.models.len());
-        assert_eq!(plan.key_table.find(&key.digest).map(|id| plan.key(id).digest), Some(key.digest));
+        assert_eq!(key.grant.models.len(), plan.models.len());
+        assert_eq!(
+            plan.key_table.find(&key.credential.digest).map(|id| plan.key(id).digest),
+            Some(key.credential.digest)
+        );
     }
     assert!(compiled.notes.iter().all(|note| !note.contains(SECRET)));
 }
