@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
-use super::support::client::Client;
-use super::support::gateway::{Config, Gateway, K1};
-use super::support::origin::{Next, Origin, Talk};
-use super::support::strict::Message;
-use super::support::tls::{Authority, Tunnel};
-use super::support::{J, PATIENCE, chat, eventually};
+use support::client::Client;
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{Next, Origin, Talk};
+use support::strict::Message;
+use support::tls::{Authority, Tunnel};
+use support::{J, PATIENCE, chat, eventually};
 
 const QUIET: &str = "health = { enabled = false }";
 

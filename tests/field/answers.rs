@@ -1,10 +1,10 @@
 //! What a backend calls a success and is none: errors inside a 200.
 
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::{self, Next, Origin, Talk};
-use crate::support::sse::{self, Ending, judge};
-use crate::support::strict::Message;
-use crate::support::{self, PATIENCE};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{self, Next, Origin, Talk};
+use support::sse::{self, Ending, judge};
+use support::strict::Message;
+use support::{self, PATIENCE};
 
 /// Every endpoint whose responses are known.
 pub(crate) const EVERYTHING: &str = "serves = [\"chat\", \"completions\", \"embeddings\", \"responses\", \"rerank\", \"messages\"]\n\

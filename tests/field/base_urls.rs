@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use super::support::client::Client;
-use super::support::gateway::{Config, Gateway, K1, Wrapper};
-use super::support::origin::Origin;
-use super::support::{J, chat};
+use support::client::Client;
+use support::gateway::{Config, Gateway, K1, Wrapper};
+use support::origin::Origin;
+use support::{J, chat};
 
 const QUIET: &str = "health = { enabled = false }";
 
@@ -23,7 +23,7 @@ fn config(origin: &Origin, key: &str, base: &str, more: &str) -> Config {
 /// What `ringway check` says of the file that a gateway was started with.
 pub(crate) fn check(gateway: &Gateway) -> (Option<i32>, String) {
     let file = gateway.folder().join("ringway.toml");
-    let output = Command::new(env!("CARGO_BIN_EXE_ringway")).arg("check").arg(file).output();
+    let output = Command::new(support::binary()).arg("check").arg(file).output();
     let output = output.expect("the binary runs");
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())

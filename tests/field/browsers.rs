@@ -3,10 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::Origin;
-use crate::support::strict::{self, Message, Step};
-use crate::support::{J, PATIENCE, sse};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::Origin;
+use support::strict::{self, Message, Step};
+use support::{J, PATIENCE, sse};
 
 const PAGE: &str = "https://app.example";
 const EVIL: &str = "https://evil.example";

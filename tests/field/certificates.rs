@@ -8,10 +8,10 @@ use std::time::Duration;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::base_urls::check;
-use super::support::gateway::{Config, Gateway, K1, Wrapper};
-use super::support::origin::Origin;
-use super::support::tls::{Authority, Certified, Tunnel};
-use super::support::{J, PATIENCE, ask, eventually};
+use support::gateway::{Config, Gateway, K1, Wrapper};
+use support::origin::Origin;
+use support::tls::{Authority, Certified, Tunnel};
+use support::{J, PATIENCE, ask, eventually};
 
 const QUIET: &str = "health = { enabled = false }";
 

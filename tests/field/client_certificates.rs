@@ -1,10 +1,10 @@
 //! Backends that ask the gateway for a certificate of its own.
 
 use super::base_urls::check;
-use super::support::gateway::{Config, Gateway, K1, Wrapper};
-use super::support::origin::Origin;
-use super::support::tls::{Authority, Certified, Tunnel, demanding};
-use super::support::{J, PATIENCE, ask, eventually};
+use support::gateway::{Config, Gateway, K1, Wrapper};
+use support::origin::Origin;
+use support::tls::{Authority, Certified, Tunnel, demanding};
+use support::{J, PATIENCE, ask, eventually};
 
 const SHOWN: &str = "cert_file = \"client.pem\"\nkey_file = \"client-key.pem\"";
 

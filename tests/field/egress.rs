@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use nix::sched::CloneFlags;
 
 use super::addresses::{bound, listen, with_name};
-use super::support::gateway::{Config, Gateway, K1};
-use super::support::origin::{Next, Origin, completion};
-use super::support::tls::{Authority, Tunnel};
-use super::support::{J, PATIENCE, ask, case_request, chat, check_answers_and_streams, eventually, sse};
 use relay::{Relay, says};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{Next, Origin, completion};
+use support::tls::{Authority, Tunnel};
+use support::{J, PATIENCE, ask, case_request, chat, check_answers_and_streams, eventually, sse};
 
 const QUIET: &str = "health = { enabled = false }";
 const OPEN: &str = "HTTP/1.1 200 Connection established\r\n\r\n";

@@ -6,10 +6,10 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::Origin;
-use crate::support::strict::Message;
-use crate::support::{J, PATIENCE, eventually};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::Origin;
+use support::strict::Message;
+use support::{J, PATIENCE, eventually};
 
 fn start(tables: &str) -> (Origin, Gateway) {
     let origin = Origin::start();

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::support::gateway::{Config, Gateway, K1, K2};
-use super::support::origin::{Next, Origin, Talk};
-use super::support::strict::Message;
-use super::support::{PATIENCE, eventually};
+use support::gateway::{Config, Gateway, K1, K2};
+use support::origin::{Next, Origin, Talk};
+use support::strict::Message;
+use support::{PATIENCE, eventually};
 
 /// Path as clients write it, with and without the version, and as a backend of the default kind is asked.
 const PATHS: [(&str, &str); 14] = [

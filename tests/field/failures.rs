@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::support::gateway::{Config, Gateway, K1, free_port};
-use super::support::origin::{Next, Origin, Talk, completion};
-use super::support::strict::Message;
-use super::support::{PATIENCE, ask, chat_head, eventually};
+use support::gateway::{Config, Gateway, K1, free_port};
+use support::origin::{Next, Origin, Talk, completion};
+use support::strict::Message;
+use support::{PATIENCE, ask, chat_head, eventually};
 
 pub(super) const QUIET: &str = "health = { enabled = false }";
 pub(super) const JSON: &str = "Content-Type: application/json\r\n";

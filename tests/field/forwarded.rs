@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::client::{Client, End};
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::Origin;
-use crate::support::{J, PATIENCE, chat_head, eventually};
+use support::client::{Client, End};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::Origin;
+use support::{J, PATIENCE, chat_head, eventually};
 
 const LOG: &str = "[access_log]\npath = \"stdout\"";
 
@@ -83,7 +83,7 @@ fn wrong_keys_are_counted_by_the_real_address() {
 }
 
 fn proxied(origin: &Origin, trusted: &str) -> Gateway {
-    let port = crate::support::gateway::free_port();
+    let port = support::gateway::free_port();
     let config = Config::simple(origin.port).top(&format!("trusted_proxies = [\"{trusted}\"]")).tables(LOG);
     let mut gateway = Gateway::start(
         &config.listener(&format!("{{ address = \"127.0.0.1:{port}\", proxy_protocol = true }}")),

@@ -1,9 +1,9 @@
 //! Requests at the front: which of several credentials counts, and that none of them goes further.
 
-use crate::support::gateway::{Config, Gateway, K1, K2};
-use crate::support::origin::Origin;
-use crate::support::strict::Message;
-use crate::support::{J, PATIENCE, eventually};
+use support::gateway::{Config, Gateway, K1, K2};
+use support::origin::Origin;
+use support::strict::Message;
+use support::{J, PATIENCE, eventually};
 
 /// What SDKs and proxies send beside the key that counts.
 const DUMMY: &str = "sk-not-known-here-4f1d";

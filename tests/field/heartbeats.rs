@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::support::client::{Client, End};
-use super::support::gateway::{Config, Gateway, K1};
-use super::support::origin::{Next, Origin, Talk, completion};
-use super::support::sse::{self, DONE, Ending, content, finish, judge};
-use super::support::{PATIENCE, eventually};
+use support::client::{Client, End};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{Next, Origin, Talk, completion};
+use support::sse::{self, DONE, Ending, content, finish, judge};
+use support::{PATIENCE, eventually};
 
 const STREAM: &str = r#"{"model":"m","messages":[],"stream":true}"#;
 const JSON: &str = "Content-Type: application/json\r\n";

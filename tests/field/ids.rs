@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use super::endpoints::ask;
-use super::support::gateway::{Config, Gateway, K1, K2};
-use super::support::origin::{Next, Origin, Talk};
-use super::support::strict::Message;
-use super::support::{PATIENCE, eventually};
+use support::gateway::{Config, Gateway, K1, K2};
+use support::origin::{Next, Origin, Talk};
+use support::strict::Message;
+use support::{PATIENCE, eventually};
 
 const QUIET: &str = "health = { enabled = false }";
 const PATH: &str = "/v1/responses";
@@ -359,7 +359,7 @@ fn ids_hold_through_reloads_upgrades_restarts_and_a_new_key() {
     holds(&gateway, K1);
     // The key named one is replaced by another of that name; its ids stay its own.
     let text = std::fs::read_to_string(gateway.folder().join("ringway.toml")).expect("a configuration");
-    let digest = super::support::config::digest_hex;
+    let digest = support::config::digest_hex;
     gateway.rewrite_text(&text.replace(&digest(K1), &digest("rw-the-next-key-0123456789abcdef")));
     assert_eq!(gateway.reload().0, 200);
     holds(&gateway, "rw-the-next-key-0123456789abcdef");

@@ -1,11 +1,11 @@
 //! Events that are longer than what is held: what they say counts all the same.
 
 use crate::answers::EVERYTHING;
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::{Next, Origin};
-use crate::support::sse::DONE;
-use crate::support::strict::Message;
-use crate::support::{self, PATIENCE};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{Next, Origin};
+use support::sse::DONE;
+use support::strict::Message;
+use support::{self, PATIENCE};
 
 const PATHS: [&str; 4] = ["/v1/responses", "/v1/chat/completions", "/v1/completions", "/v1/messages"];
 

@@ -1,9 +1,6 @@
 //! Faults that users of comparable gateways report in public, tried on this one: one small input of a kind, and others
 //! of the same kind beside it.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod addresses;
 mod answers;
 mod base_urls;

@@ -1,10 +1,10 @@
 //! Streams under another label, and records in them that SDKs cannot take.
 
 use crate::answers::{EVERYTHING, ask, request};
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::{Next, Origin};
-use crate::support::sse::{DONE, Ending, content, finish, judge};
-use crate::support::{self, PATIENCE};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{Next, Origin};
+use support::sse::{DONE, Ending, content, finish, judge};
+use support::{self, PATIENCE};
 
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";

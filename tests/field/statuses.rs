@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::failures::{JSON, QUIET, body, messages, model_of};
-use super::support::gateway::{Config, Gateway, K1};
-use super::support::origin::{Origin, completion};
-use super::support::{PATIENCE, ask, eventually};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{Origin, completion};
+use support::{PATIENCE, ask, eventually};
 
 const PAGE: &str = "<!DOCTYPE html><html><body><h1>Error</h1></body></html>";
 

@@ -1,10 +1,10 @@
 //! Streams whose body ends as it should: whether the response in it did.
 
 use crate::answers::{EVERYTHING, ask, request};
-use crate::support::PATIENCE;
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::{Next, Origin, Talk};
-use crate::support::sse::{DONE, Ending, content, finish, judge, usage};
+use support::PATIENCE;
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{Next, Origin, Talk};
+use support::sse::{DONE, Ending, content, finish, judge, usage};
 
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";
@@ -245,5 +245,5 @@ fn a_cut_stream_is_counted_as_one() {
     client.send(request(CHAT, "whole", "m", true).as_bytes());
     assert_eq!(judge(&client.answer().expect("a stream").text()).1, Ending::Finished);
     let counted = || gateway.metric("ringway_faults_total", "backend_stream_truncated");
-    assert!(crate::support::eventually(PATIENCE, || counted() == 1.0), "{}", counted());
+    assert!(support::eventually(PATIENCE, || counted() == 1.0), "{}", counted());
 }

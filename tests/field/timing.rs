@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::gateway::{Config, Gateway, K1};
-use super::support::origin::{Next, Origin, Talk, completion};
-use super::support::sse::{self, DONE, Ending, content, finish, judge};
-use super::support::strict::Message;
-use super::support::{PATIENCE, eventually};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{Next, Origin, Talk, completion};
+use support::sse::{self, DONE, Ending, content, finish, judge};
+use support::strict::Message;
+use support::{PATIENCE, eventually};
 
 const PLAIN: &str = r#"{"model":"m","messages":[]}"#;
 const STREAM: &str = r#"{"model":"m","messages":[],"stream":true}"#;
@@ -161,7 +161,7 @@ fn a_plain_response_has_a_deadline_of_its_own() {
     assert_eq!(chat(&gateway, "head", &of_model(PLAIN, "alone")).status(), 504);
     // With a part of its body it has: the client sees that it is cut.
     let mut client = gateway.connect();
-    client.send(&super::support::case_request(K1, "drips", &of_model(PLAIN, "alone")));
+    client.send(&support::case_request(K1, "drips", &of_model(PLAIN, "alone")));
     let outcome = client.finish(&[], PATIENCE);
     assert!(outcome.answers.is_empty() && outcome.cut.is_some(), "{outcome:?}");
     assert!(eventually(PATIENCE, || origin.open() == 0), "a connection of a late response is kept");

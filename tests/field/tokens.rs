@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::Origin;
-use crate::support::strict::Message;
-use crate::support::{PATIENCE, chat, eventually, nonce};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::Origin;
+use support::strict::Message;
+use support::{PATIENCE, chat, eventually, nonce};
 
 fn start(origin: &Origin, key: &str) -> Gateway {
     let more = "kind = \"vllm\"\nserves = [\"chat\", \"responses\", \"messages\", \"embeddings\"]\nhealth = { enabled = false }";

@@ -4,16 +4,13 @@
 //! `RINGWAY_CAMPAIGN=1` makes a hundred times as many edits. A failure prints its seed, from which `RINGWAY_SEED` starts
 //! again, and the input in hex, which `RINGWAY_FUZZ_INPUT` takes alone. `scripts/fuzz` runs the same for as long as wanted.
 
-#[allow(dead_code, unreachable_pub)] // it is shared with tests that choose in more ways
-#[path = "../support/chance.rs"]
-mod chance;
 mod edits;
 mod targets;
 
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use chance::Chance;
+use support::chance::Chance;
 use targets::Target;
 
 /// Inputs made of a target's corpus in one run.
@@ -63,7 +60,7 @@ fn hold(name: &str) {
     let first: u64 = std::env::var("RINGWAY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let rounds = if std::env::var_os("RINGWAY_CAMPAIGN").is_some() { 100 * ROUNDS } else { ROUNDS };
     for seed in first..first + rounds / target.weight {
-        let input = Chance(seed).input(&corpus, target.dictionary);
+        let input = edits::input(&mut Chance(seed), &corpus, target.dictionary);
         judge(target, &input, &format!("seed {seed}"));
     }
 }
@@ -104,7 +101,7 @@ hold! {
 #[test]
 fn the_same_seed_makes_the_same_input() {
     let corpus = corpus(&targets::ALL[0]);
-    let make = |seed| Chance(seed).input(&corpus, targets::ALL[0].dictionary);
+    let make = |seed| edits::input(&mut Chance(seed), &corpus, targets::ALL[0].dictionary);
     assert_eq!(make(7), make(7));
     assert!((0..20).any(|seed| make(seed) != make(seed + 1)));
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::client::Client;
-use super::gateway::{Gateway, K2};
-use super::{J, chat};
+use crate::client::Client;
+use crate::gateway::{Gateway, K2};
+use crate::{J, chat};
 
 /// The running canaries.
 pub struct Canaries {

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 use serde_json::json;
 
-use super::strict::Message;
+use crate::strict::Message;
 
 /// Kinds that one test program has already kept.
 static KINDS: Mutex<Option<HashSet<u64>>> = Mutex::new(None);

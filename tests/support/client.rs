@@ -4,8 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::strict::{self, Message, Step};
-use super::{PATIENCE, eventually};
+use crate::strict::{self, Message, Step};
+use crate::{PATIENCE, eventually};
 
 /// How the other side ended the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

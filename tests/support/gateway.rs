@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use super::config::{Config, K1, K2};
-use super::{PATIENCE, client, eventually};
+pub use crate::config::{Config, K1, K2};
+use crate::{PATIENCE, client, eventually};
 
 /// How to run the binary.
 #[derive(Clone, Copy)]
@@ -31,8 +31,8 @@ pub enum Wrapper {
 /// The program that confines what follows it as the unit of the second does.
 pub const SANDBOX: [&str; 3] = [
     "python3",
-    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/sandbox.py"),
-    concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ringway.service"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/sandbox.py"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/ringway.service"),
 ];
 
 /// A running gateway, killed when dropped.
@@ -86,7 +86,7 @@ impl Gateway {
         for (name, text) in &config.files {
             std::fs::write(folder.join(name), text).expect("a file beside it");
         }
-        let binary = env!("CARGO_BIN_EXE_ringway");
+        let binary = &crate::binary();
         let mut command = match wrapper {
             Wrapper::Plain => Command::new(binary),
             Wrapper::OpenFiles(count) => {
@@ -181,7 +181,7 @@ impl Gateway {
 
     /// Runs a command of the binary on its file: exit status, and what it says.
     pub fn command(&self, name: &str) -> (Option<i32>, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+        let mut command = Command::new(crate::binary());
         command.arg(name).arg("--config").arg(self.folder.join("ringway.toml")).stdin(Stdio::null());
         let output = command.output().expect("the binary runs");
         let said = [output.stdout, output.stderr].concat();
@@ -209,7 +209,7 @@ impl Gateway {
     }
 
     /// Any request to the admin listener, with more header lines; `None` if it gives no whole answer.
-    pub fn send_admin(&self, method: &str, path: &str, lines: &str) -> Option<super::strict::Message> {
+    pub fn send_admin(&self, method: &str, path: &str, lines: &str) -> Option<crate::strict::Message> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin));
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -219,8 +219,8 @@ impl Gateway {
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
-        match super::strict::answer(&answer, false, true).ok()? {
-            super::strict::Step::Done(message, _) => Some(message),
+        match crate::strict::answer(&answer, false, true).ok()? {
+            crate::strict::Step::Done(message, _) => Some(message),
             _ => None,
         }
     }

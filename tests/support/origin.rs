@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::eventually;
-use super::strict::{self, Message, Step};
+use crate::eventually;
+use crate::strict::{self, Message, Step};
 
 /// Answers one request. What it returns decides about the connection.
 pub type Script = dyn Fn(&mut Talk) -> Next + Send + Sync;
@@ -244,7 +244,7 @@ fn serve(line: &Arc<Line>, shared: &Arc<Shared>) {
             }
             Ok(Step::Done(request, taken)) => {
                 let raw: Vec<u8> = held.drain(..taken).collect();
-                super::capture::keep(&request, &raw);
+                crate::capture::keep(&request, &raw);
                 line.requests.fetch_add(1, Ordering::SeqCst);
                 let case = request.one("x-case");
                 if request.target() != "/health" {
@@ -390,7 +390,7 @@ pub fn echo(talk: &mut Talk) -> Next {
     let nonce = talk.nonce();
     if talk.request.json()["stream"] == true {
         talk.stream();
-        for event in super::sse::stream_of(&nonce, 3) {
+        for event in crate::sse::stream_of(&nonce, 3) {
             if !talk.chunk(event) {
                 return Next::Close;
             }

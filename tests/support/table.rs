@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::canary::{Canaries, PREFIX};
-use super::client::{Client, End, Outcome};
-use super::gateway::{Config, Gateway, K1, K2, sum};
-use super::origin::{Origin, Seen, TOKENS};
-use super::strict::Message;
-use super::{J, PATIENCE, chat_head, eventually, models_head, nonce};
+use crate::canary::{Canaries, PREFIX};
+use crate::client::{Client, End, Outcome};
+use crate::gateway::{Config, Gateway, K1, K2, sum};
+use crate::origin::{Origin, Seen, TOKENS};
+use crate::strict::Message;
+use crate::{J, PATIENCE, chat_head, eventually, models_head, nonce};
 
 /// Where the nonce of an execution goes.
 pub const NONCE: &str = "@NONCE@@@@@@";

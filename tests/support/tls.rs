@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::gateway::Config;
+use crate::gateway::Config;
 
 /// Both versions of the protocol that are spoken.
 pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
@@ -41,7 +41,8 @@ pub struct Certified {
 }
 
 impl Authority {
-    /// An authority that nobody knows yet.
+    /// An authority that nobody trusts yet, with a key of its own.
+    #[allow(clippy::new_without_default)] // each one has another key: nothing about it is a default
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -3,8 +3,8 @@
 
 use super::memory::body_of;
 use super::sink::{Manner, Sink};
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::{J, chat, chat_head};
+use support::gateway::{Config, Gateway, K1};
+use support::{J, chat, chat_head};
 
 const KIB: usize = 1 << 10;
 /// Around one read, the block that is sent whole, and the mapping that is grown in place.

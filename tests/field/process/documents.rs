@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::{Origin, echo};
-use crate::support::{J, PATIENCE, chat, chat_head, eventually};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{Origin, echo};
+use support::{J, PATIENCE, chat, chat_head, eventually};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -62,7 +62,7 @@ fn every_example_of_the_readme_holds() {
             merged(if index == 0 { first.clone() } else { base.clone() }, table).to_string(),
         )
         .expect("a file");
-        let checked = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        let checked = Command::new(support::binary())
             .arg("check")
             .arg(&file)
             .env("EGRESS_CREDENTIAL", "user:password")
@@ -128,8 +128,8 @@ fn the_access_log_is_what_the_readme_says() {
     let answer = loop {
         client.read_some(PATIENCE);
         answered = answered.max(client.buffer.len());
-        if let Ok(crate::support::strict::Step::Done(answer, _)) =
-            crate::support::strict::answer(&client.buffer, false, false)
+        if let Ok(support::strict::Step::Done(answer, _)) =
+            support::strict::answer(&client.buffer, false, false)
         {
             break answer;
         }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::support::client::{Client, End};
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::Origin;
-use crate::support::tls::{Authority, secured};
-use crate::support::{J, PATIENCE, chat, eventually, models_head};
+use support::client::{Client, End};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::Origin;
+use support::tls::{Authority, secured};
+use support::{J, PATIENCE, chat, eventually, models_head};
 
 fn full(origin: &Origin, most: usize) -> (Gateway, Vec<Client>) {
     let config = Config::simple(origin.port).shards(&format!("connections_max = {most}\ncount = 1"));

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::Origin;
-use crate::support::{J, PATIENCE, ask, chat, eventually};
+use support::gateway::{Config, Gateway, K1};
+use support::origin::Origin;
+use support::{J, PATIENCE, ask, chat, eventually};
 
 fn logging(origin: &Origin) -> Gateway {
     Gateway::start(&Config::simple(origin.port).tables("[access_log]\npath = \"./access.log\""))

@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::sink::{Manner, Sink};
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::tls::{Authority, Tunnel};
-use crate::support::{J, ask, chat_head, client, eventually};
+use support::gateway::{Config, Gateway, K1};
+use support::tls::{Authority, Tunnel};
+use support::{J, ask, chat_head, client, eventually};
 
 const MIB: usize = 1 << 20;
 /// Beside the bodies: buffers of connections, of which the kernel counts whole pages, and what the machine adds.

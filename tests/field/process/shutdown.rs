@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::client::Client;
-use crate::support::gateway::{Config, Gateway, K1};
-use crate::support::origin::{Next, Origin};
-use crate::support::sse::content;
-use crate::support::{J, PATIENCE, ask, chat, eventually};
+use support::client::Client;
+use support::gateway::{Config, Gateway, K1};
+use support::origin::{Next, Origin};
+use support::sse::content;
+use support::{J, PATIENCE, ask, chat, eventually};
 
 fn start(origin: &Origin, timeouts: &str) -> Gateway {
     Gateway::start(&Config::simple(origin.port).tables(&format!("[timeouts]\n{timeouts}")))

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::eventually;
-use crate::support::origin::completion;
+use support::eventually;
+use support::origin::completion;
 
 /// What it does with a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

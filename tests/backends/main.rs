@@ -1,0 +1,6 @@
+//! Backends: bad responses, kept connections, TLS and socket files on the side of the backend.
+
+mod answers;
+mod kept;
+mod tls;
+mod unix;

@@ -1,0 +1,136 @@
+//! The commands of the terminal, run as a person runs them.
+
+use std::process::{Command, Output, Stdio};
+
+use support::gateway::{Config, Gateway, free_port};
+use support::origin::Origin;
+use support::{J, chat};
+
+fn ringway(arguments: &[&str]) -> Output {
+    Command::new(support::binary()).args(arguments).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[test]
+fn a_new_key_is_shown_once_and_its_table_lets_it_in() {
+    let made = ringway(&["key", "new", "ci", "--model", "m", "--requests-per-minute", "600"]);
+    assert!(made.status.success(), "{made:?}");
+    let (table, shown) = (text(&made.stdout), text(&made.stderr));
+    let key = shown.split_whitespace().find(|word| word.starts_with("sk-rw-")).expect("the key");
+    assert!(!table.contains(key), "the file is to hold the digest only: {table}");
+
+    let origin = Origin::start();
+    let quiet = "health = { enabled = false }";
+    let config = Config::new().backend("b1", origin.port, quiet).model("m", &["b1"], "").tables(&table);
+    let gateway = Gateway::start(&config);
+    let status = |key: &str| {
+        let mut client = gateway.connect();
+        client.send(&chat(key, "new", J));
+        client.answer().expect("a response").status()
+    };
+    assert_eq!(status(key), 200);
+    let other = format!("{}{}", &key[..key.len() - 1], if key.ends_with('a') { 'b' } else { 'a' });
+    assert_eq!(status(&other), 401, "one letter makes another key");
+}
+
+#[test]
+fn a_name_that_no_table_may_have_makes_no_key() {
+    for name in ["", "two words", "a/b", "quo\"te", "line\nbreak"] {
+        let made = ringway(&["key", "new", name]);
+        assert_eq!(made.status.code(), Some(1), "{name:?}: {made:?}");
+        assert!(made.stdout.is_empty(), "{name:?}: {made:?}");
+        assert!(text(&made.stderr).contains("expected 1 to 128 of a-z"), "{made:?}");
+    }
+}
+
+#[test]
+fn a_new_key_for_a_script_is_one_json_object() {
+    let made = ringway(&["key", "new", "search.team", "--json"]);
+    let object: serde_json::Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    assert_eq!(object["name"], "search.team");
+    assert!(object["key"].as_str().is_some_and(|key| key.starts_with("sk-rw-")), "{object}");
+    assert_eq!(object["sha256"].as_str().map(str::len), Some(64), "{object}");
+    assert!(made.stderr.is_empty(), "{made:?}");
+}
+
+#[test]
+fn serve_and_check_take_their_file_alike() {
+    let folder = std::env::temp_dir().join(format!("ringway-commands-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("wrong.toml");
+    std::fs::write(&file, "nonsense = 1\n").expect("a file");
+    let file = file.to_str().expect("text");
+    for command in ["serve", "check", "reload", "upgrade"] {
+        for arguments in [&[command, file][..], &[command, "--config", file]] {
+            let refused = ringway(arguments);
+            assert_eq!(refused.status.code(), Some(1), "{arguments:?}: {refused:?}");
+            assert!(text(&refused.stderr).contains("nonsense"), "{arguments:?}: {refused:?}");
+        }
+    }
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+/// A configuration of `examples/` as its reader tries it: served with other ports, and asked by the curl in its comment.
+fn try_example(name: &str, text: &str, origin: &Origin) {
+    let folder = std::env::temp_dir().join(format!("ringway-example-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let (port, admin) = (free_port(), free_port());
+    let backend = format!("url = \"http://127.0.0.1:{}\"", origin.port);
+    let mut served: String = text
+        .lines()
+        .map(|line| if line.starts_with("url = ") { backend.as_str() } else { line })
+        .fold(String::new(), |served, line| served + line + "\n");
+    served = served.replace(":8080\"", &format!(":{port}\""));
+    served.push_str(&format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n"));
+    let file = folder.join("ringway.toml");
+    std::fs::write(&file, served).expect("a file");
+    let mut serve = ringway_for_examples(&["serve"]);
+    serve.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut gateway = serve.spawn().expect("the binary runs");
+
+    let is_ready =
+        support::eventually(support::PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let comment = text.lines().map_while(|line| line.strip_prefix('#')).collect::<Vec<_>>().join("\n");
+    let curl = &comment[comment.find("  curl ").unwrap_or_else(|| panic!("{name} has no curl"))..];
+    let curl = curl.split("\n\n").next().unwrap_or(curl).replace("curl ", "curl -sS --fail-with-body ");
+    let asked = Command::new("sh").args(["-c", &curl.replace(":8080", &format!(":{port}"))]).output();
+    let _ = gateway.kill();
+    let _ = gateway.wait();
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let asked = asked.expect("curl runs");
+    assert!(is_ready, "{name} does not serve");
+    assert!(asked.status.success(), "{name}: {curl}\n{asked:?}");
+    assert!(!asked.stdout.is_empty(), "{name}: {curl}");
+}
+
+/// The binary, with what the examples expect in the environment.
+fn ringway_for_examples(arguments: &[&str]) -> Command {
+    let mut command = Command::new(support::binary());
+    command
+        .args(arguments)
+        .env("OPENAI_API_KEY", "sk-example-openai")
+        .env("ANTHROPIC_API_KEY", "sk-example-anthropic");
+    command
+}
+
+#[test]
+fn every_example_serves_and_its_curl_gets_a_response() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let origin = Origin::start();
+    let mut tried = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let checked = ringway_for_examples(&["check"]).arg(&path).output().expect("the binary runs");
+        assert!(checked.status.success(), "{name}: {checked:?}");
+        try_example(&name, &std::fs::read_to_string(&path).expect("text"), &origin);
+        tried += 1;
+    }
+    assert!(tried >= 6, "{tried} examples");
+}
