@@ -19,6 +19,7 @@
 pub mod backend_error;
 pub mod chat;
 pub mod embeddings;
+pub mod error_status;
 pub mod estimate;
 pub mod messages;
 pub mod models;

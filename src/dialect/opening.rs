@@ -28,7 +28,8 @@ pub fn is_judged(api: Api) -> bool {
 /// Judges a body by its first members. `ended`: nothing follows `body`.
 ///
 /// A response is an object; one that fails says so in a first member `error` that is not null, or by being of the type
-/// `error` (`{"type":"error",..}`, `{"object":"error",..}`). Later members are looked at as well, as far as they have come and
+/// `error` (`{"type":"error",..}`, `{"object":"error",..}`). So does one that has members of an error only
+/// (`{"code":..,"msg":..}`): as long as nothing else has come, more is waited for. Later members are looked at as well, as far as they have come and
 /// up to the first that holds the response itself; not those of Responses, where a response that failed is a response.
 ///
 /// Cost: the first members, at most [`FRONT_BYTES_MAX`] of them, once per response.
@@ -52,9 +53,12 @@ pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
         return Verdict::Sound;
     }
     let mut is_first = true;
+    // All that has come may be said of an error only.
+    let mut is_undecided = true;
     for member in json::front(text) {
         match member {
             Ok(member) => {
+                is_undecided &= OF_ERRORS.iter().any(|name| json::key_is(member.key.of(text), name));
                 let value = member.value.of(text);
                 if let verdict @ (Verdict::Unclear | Verdict::Failed(_)) =
                     judge(member.key.of(text), value, member.kind, ended)
@@ -67,14 +71,45 @@ pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
             Err(_) if is_first => {
                 return Verdict::Failed("the backend answered 200 with a body that is no JSON object");
             }
+            Err(bad) if bad.at < text.len() => return Verdict::Sound,
             Err(_) => break,
         }
-        if api.endpoint().holds_errors {
+        if api.endpoint().holds_errors && !is_undecided {
             break;
         }
         is_first = false;
     }
-    Verdict::Sound
+    match (is_undecided && !is_first, ended) {
+        (true, true) => Verdict::Failed("the backend answered 200 with an error in the body"),
+        (true, false) => Verdict::Unclear,
+        (false, _) => Verdict::Sound,
+    }
+}
+
+/// Members of errors that have no `error`. A response has others beside them, and before them.
+const OF_ERRORS: [&str; 16] = [
+    "code",
+    "status",
+    "status_code",
+    "success",
+    "msg",
+    "message",
+    "detail",
+    "error_code",
+    "error_msg",
+    "error_message",
+    "request_id",
+    "requestId",
+    "trace_id",
+    "timestamp",
+    "path",
+    "user_id",
+];
+
+/// Whether a body may be a JSON object, as far as it has come.
+pub fn may_be_object(body: &[u8]) -> bool {
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    text.first().is_none_or(|first| *first == b'{')
 }
 
 /// Whether a body begins like an event stream, whatever its label says; `None` if too little has come.
@@ -102,7 +137,9 @@ fn is_plainly_sound(text: &[u8]) -> bool {
     let key = memchr::memchr(b'"', &rest[..rest.len().min(KEY_BYTES_MAX)]);
     let has_key = key.is_some_and(|end| {
         let key = &rest[..end];
-        rest[end + 1..].starts_with(b":") && !matches!(key, b"object" | b"type") && !key.contains(&b'\\')
+        let is_of_errors = || OF_ERRORS.iter().any(|name| name.as_bytes() == key);
+        let may_say = matches!(key, b"object" | b"type") || key.contains(&b'\\');
+        rest[end + 1..].starts_with(b":") && !may_say && (key == b"id" || !is_of_errors())
     });
     has_key && ERROR.find(text).is_none() && memchr::memchr(b'\\', text).is_none()
 }
@@ -157,7 +194,7 @@ pub const FRONT_BYTES_MAX: usize = 4 * 1024;
 mod tests {
     use super::*;
 
-    const FAILURES: [&str; 19] = [
+    const FAILURES: [&str; 24] = [
         "",
         " \r\n\t ",
         "\u{feff}",
@@ -177,9 +214,14 @@ mod tests {
         r#"{"object":"error","message":"x","code":500}"#,
         r#"{"id":null,"choices":[],"error":{"code":null}}"#,
         r#"{"success":false,"error":{"message":"x"}}"#,
+        r#"{"code":502,"error":{"message":"x"}}"#,
+        r#"{"code":"1305","msg":"busy","success":false}"#,
+        r#"{"detail":"Not Found"}"#,
+        r#"{"error_code":336003,"error_msg":"x"}"#,
+        r#"{"timestamp":1,"status":500,"path":"/v1"}"#,
     ];
 
-    const RESPONSES: [&str; 11] = [
+    const RESPONSES: [&str; 13] = [
         "{}",
         "{ }",
         r#"{"id":"c","object":"chat.completion","choices":[{"message":{"content":"error"}}],"error":{"a":1}}"#,
@@ -190,6 +232,8 @@ mod tests {
         r#"{"results":[{"index":0}]}"#,
         r#"{"choices":[{"message":"#,
         r#"{"errors":{"a":1}}"#,
+        r#"{"code":0,"message":"ok","data":[]}"#,
+        r#"{"status":"completed","id":"resp_1"}"#,
         r#"{"message":"error","type":"x"}"#,
     ];
 

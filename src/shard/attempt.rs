@@ -11,6 +11,7 @@ use super::dial::Dial;
 use super::dispatch::Outgoing;
 use super::encode::{self, Encoded, Part};
 use super::idle::Connection;
+use super::opening::{Hold, Readiness};
 use super::patience::{Limit, Patience};
 use super::response::Response;
 use super::settle::{Lease, Settle};
@@ -37,7 +38,7 @@ pub(super) struct Attempt<'a> {
     pub(super) total: Nanos,
     /// Dial, although a connection may be idle: the last one taken was dead, and so may be the others.
     pub(super) fresh: bool,
-    /// Wait for the first content: should none come, there is another model to ask.
+    /// Wait for the first content, for however long: should none come, there is another model to ask.
     pub(super) holds: bool,
     pub(super) sent: Sent,
     /// What the backend answered before it had the whole request.
@@ -95,6 +96,7 @@ impl<'a> Attempt<'a> {
             expected_seconds: picked.expected_seconds,
         });
         self.open(response, &patience).await?;
+        response.restate(&shard, response.api(self.outgoing.api));
         if response.is_error() {
             response.mask(backend.credential());
         }
@@ -107,6 +109,7 @@ impl<'a> Attempt<'a> {
         let shard = self.client.shard.clone();
         let api = response.api(self.outgoing.api);
         let mut from = response.head.len;
+        let mut hold = Hold::default();
         loop {
             let cut = |_| Fault::new(FaultKind::BackendMalformed, "the backend's chunked coding is broken");
             response.decoded = response.decode.step(&mut response.buffer, from).map_err(cut)?;
@@ -114,17 +117,27 @@ impl<'a> Attempt<'a> {
             let is_translated = response.translation.is_some() && !response.head.event_stream;
             let converts =
                 is_translated || convert::wanted(self.settle, response, self.outgoing.peek).is_some();
-            if is_labelled && response.is_open(api, converts, self.holds, &limits) {
-                return Ok(());
+            let readiness = response.readiness(api, converts, self.holds, &limits);
+            let now = self.client.deadline.now();
+            match readiness {
+                Readiness::Open if is_labelled => return Ok(()),
+                Readiness::Preamble { events } if !self.holds && is_labelled => {
+                    if !hold.goes_on(events, now) {
+                        return Ok(());
+                    }
+                    self.wait_until(patience.event(now));
+                }
+                _ => {
+                    if let Some(limit) = patience.body(response.head.event_stream, now) {
+                        self.wait_until(limit);
+                    }
+                }
             }
             let mut buffer = std::mem::take(&mut response.buffer);
             let room_wanted = if converts { buffer.len() } else { 1 };
             grow(&mut buffer, room_wanted);
             from = buffer.len();
             response.connection.reader.arm(buffer);
-            if let Some(limit) = patience.body(response.head.event_stream, self.client.deadline.now()) {
-                self.wait_until(limit);
-            }
             let (read, buffer) =
                 match watch::with_client(self.client, response.connection.reader.filled()).await {
                     Ok(filled) => filled,

@@ -1,10 +1,13 @@
 //! Whether a 200 is a response: what its beginning says before anything of it has gone to the client.
 
+use super::Shard;
+use super::convert::{self, JSON, Retold};
 use super::response::Response;
-use crate::dialect::Api;
 use crate::dialect::opening::{self, Verdict};
 use crate::dialect::stream::Meter;
+use crate::dialect::{Api, error_status};
 use crate::error::{Fault, FaultKind};
+use crate::units::{Nanos, Span};
 use crate::wire::sse;
 
 /// What the events that have come amount to, in the order in which they may come.
@@ -12,13 +15,47 @@ use crate::wire::sse;
 enum Opening {
     /// No event that a client can use.
     Nothing,
-    /// Comments, pings, roles: no content yet.
-    Preamble,
+    /// Comments, pings, roles: no content yet. The events with data among them.
+    Preamble { events: u32 },
     /// Content, or the end of a response without any.
     Content,
     /// An error before any content, or a first event that is none of this API.
-    Failed(&'static str),
+    Failed { note: &'static str, event: Span },
 }
+
+/// How much of a response has come, for who waits to pass it on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Readiness {
+    /// Too little to say what it is.
+    Unclear,
+    /// A stream whose first events carry nothing. An error may follow, which another backend need not have.
+    Preamble { events: u32 },
+    /// Enough to begin with.
+    Open,
+}
+
+/// How long the first events of a stream are held that carry nothing. The bounds are chosen, not measured: a comment that keeps
+/// a connection alive, or content of a kind that is not known here, must not wait for long.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Hold {
+    until: Option<Nanos>,
+    reads: u32,
+}
+
+impl Hold {
+    /// Whether a stream with so many first events is held for another read.
+    pub(super) fn goes_on(&mut self, events: u32, now: Nanos) -> bool {
+        self.reads += 1;
+        let until = *self.until.get_or_insert(now.plus(HOLD_MAX));
+        now < until && self.reads <= HOLD_READS_MAX && events <= HOLD_EVENTS_MAX
+    }
+}
+
+/// From the first of them.
+const HOLD_MAX: Nanos = Nanos(5_000_000_000);
+const HOLD_READS_MAX: u32 = 32;
+/// With data. A response of Responses has four to six before its first text.
+const HOLD_EVENTS_MAX: u32 = 8;
 
 impl Response {
     /// How a 200 fails before its first content, if it does.
@@ -30,26 +67,60 @@ impl Response {
                 Verdict::Sound | Verdict::Unclear => return None,
             },
             true => match self.opening(api) {
-                Opening::Failed(note) => note,
+                Opening::Failed { note, .. } => note,
                 _ => return None,
             },
         };
         Some(Fault::new(FaultKind::BackendFailed, note))
     }
 
-    /// Whether enough of a stream has come to begin with: the first event, with `holds` the first content.
-    pub(super) fn has_opened(&self, api: Api, holds: bool) -> bool {
-        match self.opening(api) {
-            Opening::Nothing => false,
-            Opening::Preamble => !holds,
-            Opening::Content | Opening::Failed(_) => true,
+    /// Gives a 200 that is an error the status that the error names, and its JSON for a body: from here on it is what it would
+    /// have been without the 200.
+    pub(super) fn restate(&mut self, shard: &Shard, api: Api) {
+        if !matches!(self.head.status, 200..=203) || self.failure(api).is_none() {
+            return;
+        }
+        let error = match self.head.event_stream {
+            true => match self.opening(api) {
+                Opening::Failed { event, .. } => {
+                    let mut data = Vec::new();
+                    sse::join_data(event.of(self.payload()), &mut data);
+                    data
+                }
+                _ => return,
+            },
+            false => self.payload().to_vec(),
+        };
+        let error = error.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&error); // no JSON has one
+        let Some(status) = error_status::of(error) else { return };
+        if convert::retell(
+            shard,
+            self,
+            &Retold { status, label: JSON, length: Some(error.len() as u64), body: error },
+        ) {
+            self.head.keep_alive &= self.decoded.ended; // what may still come of it is not waited for
+            self.decoded.ended = true;
         }
     }
 
-    /// Whether too little of a body has come to say that it is a response.
+    /// How much of a stream has come.
+    pub(super) fn stream_readiness(&self, api: Api) -> Readiness {
+        match self.opening(api) {
+            Opening::Nothing => Readiness::Unclear,
+            Opening::Preamble { events } => Readiness::Preamble { events },
+            Opening::Content | Opening::Failed { .. } => Readiness::Open,
+        }
+    }
+
+    /// Whether too little of a body has come to say that it is a response, or what it says of its error.
     pub(super) fn is_unclear(&self, api: Api) -> bool {
         let ended = self.decoded.ended;
-        self.is_judged(api) && opening::body(api, self.payload(), ended) == Verdict::Unclear
+        self.is_judged(api)
+            && match opening::body(api, self.payload(), ended) {
+                Verdict::Unclear => true,
+                Verdict::Failed(_) => !ended && opening::may_be_object(self.payload()),
+                Verdict::Sound => false,
+            }
     }
 
     /// Whether the beginning can be read, and is of an API whose responses have a known form.
@@ -71,35 +142,41 @@ impl Response {
         let payload = self.payload();
         let mut meter = Meter::new(api, 1, false);
         let mut reached = Opening::Nothing;
-        let mut is_first = true;
+        let mut count = 0;
         // At the end of the body, the last event may lack its blank line.
         let rest = match self.decoded.ended {
-            true => Some(&payload[sse::last_boundary(payload)..]),
+            true => Some(Span::new(sse::last_boundary(payload), payload.len())),
             false => None,
         };
-        for event in sse::events(payload).map(|span| span.of(payload)).chain(rest) {
+        for span in sse::events(payload).chain(rest) {
+            let event = span.of(payload);
             let found = meter.events(event);
             if meter.errored() {
-                return Opening::Failed("the backend's stream began with an error");
+                return Opening::Failed { note: "the backend's stream began with an error", event: span };
             }
             match opening::event(api, event) {
-                Some(Verdict::Failed(_)) if is_first && self.is_judged(api) => {
-                    return Opening::Failed("the backend's stream began with no event of this API");
+                Some(Verdict::Failed(_)) if count == 0 && self.is_judged(api) => {
+                    let note = "the backend's stream began with no event of this API";
+                    return Opening::Failed { note, event: span };
                 }
-                Some(_) => (reached, is_first) = (Opening::Preamble, false),
-                None if sse::event(event).comment_only => reached = Opening::Preamble,
+                Some(_) => {
+                    count += 1;
+                    reached = Opening::Preamble { events: count };
+                }
+                None if sse::event(event).comment_only => reached = Opening::Preamble { events: count },
                 None => {}
             }
             if found.first_token || meter.done() {
                 return Opening::Content;
             }
         }
+        let event = Span::default();
         match reached {
             Opening::Nothing if self.decoded.ended => {
-                Opening::Failed("the backend's stream ended before its first event")
+                Opening::Failed { note: "the backend's stream ended before its first event", event }
             }
-            Opening::Preamble if self.decoded.ended && meter.is_cut() => {
-                Opening::Failed("the backend's stream ended before any content")
+            Opening::Preamble { .. } if self.decoded.ended && meter.is_cut() => {
+                Opening::Failed { note: "the backend's stream ended before any content", event }
             }
             reached => reached,
         }

@@ -60,16 +60,17 @@ impl<'a> Patience<'a> {
 
     /// One read of what follows the head at `now`. `None`: the deadline of the head goes on.
     pub(super) fn body(&self, event_stream: bool, now: Nanos) -> Option<Limit> {
-        let read = Limit {
-            at: now.plus(self.timeouts.between_events),
-            kind: FaultKind::EventTimeout,
-            note: "the backend went silent",
-        };
         match event_stream {
             true if self.streams => None,
-            true => Some(read.or(self.exchange())),
-            false => Some(self.response().or(read)),
+            true => Some(self.event(now)),
+            false => Some(self.response().or(self.event(now))),
         }
+    }
+
+    /// One read of a stream that has begun.
+    pub(super) fn event(&self, now: Nanos) -> Limit {
+        let at = now.plus(self.timeouts.between_events);
+        Limit { at, kind: FaultKind::EventTimeout, note: "the backend went silent" }.or(self.exchange())
     }
 
     /// The whole of a response that is no stream.

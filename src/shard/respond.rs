@@ -398,7 +398,7 @@ const TOKEN_LIMITS: [&[u8]; 3] =
 const EXPOSED_LINE: &[u8] = b"access-control-expose-headers: x-request-id, request-id, x-backend-request-id, retry-after, \
     retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ringway-backend, x-ringway-attempts, \
-    x-ringway-fallback, x-ringway-overhead-us\r\n";
+    x-ringway-fallback, x-ringway-overhead-us, x-ringway-dropped\r\n";
 /// What is the same in every preflight response. Ten minutes: browsers keep it for two hours at most.
 const PREFLIGHT_LINES: &[u8] = b"vary: Access-Control-Request-Method, Access-Control-Request-Headers\r\n\
     access-control-allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\naccess-control-max-age: 600\r\n";

@@ -5,6 +5,7 @@ use memchr::memmem;
 use super::choose::{self, RETRY_SOON};
 use super::decode::{Decode, Decoded};
 use super::idle::Connection;
+use super::opening::Readiness;
 use super::settle::Lease;
 use super::translation::Translation;
 use crate::dialect::request::Peek;
@@ -159,19 +160,20 @@ impl Response {
         coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
     }
 
-    /// Whether what has come is enough to begin with: of a stream the first event, and of a body the first member, either of
-    /// which may be an error; of an error, or a body that will be converted, all of it. With `holds` of a stream the first content, and of a body all of it: while
-    /// the client has nothing, another model can still answer. What is longer than the limits is passed as it is.
-    pub(super) fn is_open(&self, api: Api, converts: bool, holds: bool, limits: &Limits) -> bool {
+    /// Whether what has come is enough to begin with: of a stream the first content, and of a body the first member, either of
+    /// which may be an error; of an error, or a body that will be converted, all of it. With `holds` of every body all of it:
+    /// while the client has nothing, another model can still answer. What is longer than the limits is passed as it is.
+    pub(super) fn readiness(&self, api: Api, converts: bool, holds: bool, limits: &Limits) -> Readiness {
         let payload = &self.buffer[self.head.len..];
-        match self.head.event_stream {
+        let is_open = match self.head.event_stream {
             _ if self.decoded.ended || self.is_coded() => true,
             _ if self.is_error() => payload.len() > HOLD_BYTES_MAX,
             true if payload.len() > limits.event_bytes => true,
-            true => self.has_opened(api, holds),
+            true => return self.stream_readiness(api),
             false if converts => payload.len() as u64 > limits.body_bytes,
             false => payload.len() > HOLD_BYTES_MAX || !holds && !self.is_unclear(api),
-        }
+        };
+        if is_open { Readiness::Open } else { Readiness::Unclear }
     }
 }
 

@@ -166,8 +166,13 @@ fn a_client_hears_something_before_the_first_event() {
 fn responses_get_events_in_the_middle_of_a_stream() {
     let origin = Origin::start();
     let gateway = gateway_for(&origin, &origin, "");
-    let [.., (path, body, _, events)] = kinds();
-    let events = Arc::new(events);
+    let [.., (path, body, _, [created, completed])] = kinds().map(|(path, body, beat, events)| {
+        let ends = [events[0].clone(), events[events.len() - 1].clone()];
+        (path, body, beat, ends)
+    });
+    let delta = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":0,\"delta\":\"a\"}\n\n";
+    // What carries nothing is held until the first text.
+    let events = Arc::new([created + delta, completed]);
     let own = Arc::clone(&events);
     origin.case("silence", move |talk| {
         head(talk);

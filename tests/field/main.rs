@@ -17,6 +17,7 @@ mod heartbeats;
 mod ids;
 mod long_events;
 mod network;
+mod openings;
 mod process;
 mod records;
 mod statuses;
