@@ -73,7 +73,8 @@ impl Default for View {
 }
 
 impl View {
-    fn uncached(&self, prompt_tokens: u64) -> f64 {
+    /// Tokens of a prompt that it has to prefill, at least one.
+    pub fn uncached(&self, prompt_tokens: u64) -> f64 {
         prompt_tokens.saturating_sub(self.matched_tokens).max(1) as f64
     }
 
@@ -126,14 +127,14 @@ pub fn pick(views: &[View], prompt_tokens: u64, random: u64) -> Option<usize> {
 
 /// The place of a backend in the order that `random` draws: exponentially distributed with its weight as the rate, so
 /// the lowest of several is each one's with probability `weight / sum of weights`.
-fn rank(index: usize, weight: u32, random: u64) -> f64 {
+pub(super) fn rank(index: usize, weight: u32, random: u64) -> f64 {
     let mixed = mix(random ^ (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let uniform = ((mixed >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -uniform.ln() / f64::from(weight.max(1))
 }
 
 /// Every bit of the result depends on every bit of `word` (the finaliser of splitmix64).
-fn mix(mut word: u64) -> u64 {
+pub(super) fn mix(mut word: u64) -> u64 {
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^ (word >> 31)

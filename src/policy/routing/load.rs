@@ -70,7 +70,7 @@ fn take(cell: &AtomicU64, by: u64) {
 ///
 /// One word: the ratio (f32), the time in tenths of a second (28 bits, wraps after 310 days), the sample count (4
 /// bits, stops at 15).
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Ewma {
     word: AtomicU64,
 }

@@ -1,7 +1,8 @@
 //! WHICH BACKEND SERVES A REQUEST, AND WHAT FOLLOWS A FAILURE?
 //!
-//! - [`balance`] scores the deployments of a pool from their [`load`]; [`addresses`] picks an address of a backend.
+//! - [`choice`] chooses a deployment of a pool by its policy; [`balance`] scores them from their [`load`]; [`addresses`] picks an address of a backend.
 //! - [`failure_state`] decides which deployment or backend a failure takes out of service, with two [`breaker`]s each.
+//! - [`prefix`] knows which deployments have the beginning of a prompt in their caches.
 //! - [`queue`] orders the requests that wait while every backend of a pool is full.
 //! - [`status`] says what a backend's status means, [`retry`] whether a failed attempt may be repeated, and
 //!   [`retry_state`] which attempt comes next.
@@ -9,8 +10,10 @@
 pub mod addresses;
 pub mod balance;
 pub mod breaker;
+pub mod choice;
 pub mod failure_state;
 pub mod load;
+pub mod prefix;
 pub mod queue;
 pub mod retry;
 pub mod retry_state;
