@@ -22,6 +22,8 @@ enum Command {
     Drive(Box<cli::drive::Drive>),
     /// Stand between a client and a server, and do to their connections what bad networks do.
     Chaos(cli::chaos::Chaos),
+    /// Simulate routing policies before GPU servers, in virtual time.
+    Sim(Box<cli::sim::Sim>),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Gpusim(command) => command.run(),
         Command::Drive(command) => command.run(),
         Command::Chaos(command) => command.run(),
+        Command::Sim(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

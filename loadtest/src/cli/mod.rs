@@ -3,6 +3,7 @@
 pub(crate) mod chaos;
 pub(crate) mod drive;
 pub(crate) mod gpusim;
+pub(crate) mod sim;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write;

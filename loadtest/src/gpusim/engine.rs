@@ -206,6 +206,17 @@ impl Engine {
         self.blocks.used() as f64 / self.blocks.capacity().max(1) as f64
     }
 
+    /// Prompt tokens of all jobs that are not computed yet.
+    pub fn pending_tokens(&self) -> usize {
+        let jobs = self.waiting.iter().chain(&self.running).filter(|live| live.generated == 0);
+        jobs.map(|live| live.context() - live.computed.min(live.context())).sum()
+    }
+
+    /// Full blocks at the start of a prompt that are cached now.
+    pub fn cached_blocks(&self, hashes: &[u64]) -> usize {
+        self.blocks.cached_prefix(hashes)
+    }
+
     /// Longest context a job can have, prompt and output together.
     pub fn context_max(&self) -> usize {
         self.blocks.capacity() * BLOCK_TOKENS
