@@ -41,6 +41,7 @@ pub enum Task {
 
 /// A member of a request that caps its output. The numbers index what `request::peek` reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::enum_variant_names)] // the members' own names
 pub(super) enum CapMember {
     MaxTokens,
     MaxCompletionTokens,
