@@ -132,6 +132,10 @@ kinds! {
     KeysExceeded => Client 429 "too_many_invalid_keys" Never,
     /// The key was taken out of service while its exchange ran.
     KeyRevoked => Client 401 "api_key_revoked" Never,
+    /// The key's time is over.
+    KeyExpired => Client 401 "api_key_expired" Never,
+    /// The key may not call this endpoint.
+    ApiForbidden => Client 403 "endpoint_not_allowed" Never,
     /// The key may not use this model.
     ModelForbidden => Client 403 "model_not_allowed" Never,
     /// A web page asks that is not listed, of a gateway without keys.

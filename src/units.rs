@@ -62,6 +62,10 @@ id! {
     DeploymentId(u32)
 }
 id! {
+    /// One team of keys, a row of `Plan::teams`.
+    TeamId(u32)
+}
+id! {
     /// One virtual API key, a row of `Plan::keys`.
     KeyId(u32)
 }

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use super::{complain, print};
 use crate::config::{self, AccessLog, Compiled, Process, Settings};
 use crate::dialect::Api;
-use crate::plan::{Backend, Key, Listener, Model, Plan, Target};
+use crate::plan::{Backend, Key, Listener, Model, Plan, Target, Team};
 use crate::policy::limits::bucket::Rate;
+use crate::policy::limits::caller::CallerLimits;
 
 /// Prints the summary, or every problem and exits with 1.
 pub(super) fn command(named: Option<PathBuf>) -> ExitCode {
@@ -34,6 +35,7 @@ fn summary(compiled: &Compiled) -> String {
         lines.extend(endpoints(row));
     }
     lines.extend(plan.models.iter().map(|row| model(plan, row)));
+    lines.extend(plan.teams.iter().map(team));
     lines.extend(plan.keys.iter().map(|row| key(plan, row)));
     if !plan.keys_required {
         lines.push("no keys: whoever can connect may use every model".to_owned());
@@ -128,16 +130,32 @@ fn model(plan: &Plan, model: &Model) -> String {
     line
 }
 
+fn team(team: &Team) -> String {
+    let mut line = format!("team {}", team.name);
+    limits(&mut line, &team.limits);
+    line
+}
+
 fn key(plan: &Plan, key: &Key) -> String {
     let allowed = key.grant.models.iter().filter(|allowed| **allowed).count();
     let mut line = format!("key {} for {allowed} of {} models", key.name, plan.models.len());
-    for (rate, what) in [(key.grant.limits.requests, "requests"), (key.grant.limits.tokens, "tokens")] {
+    if let Some(team) = key.team {
+        let _ = write!(line, ", of team {}", plan.teams.row(team).name);
+    }
+    if let Some(expires) = &key.credential.expires {
+        let _ = write!(line, ", until {}", expires.written);
+    }
+    limits(&mut line, &key.grant.limits);
+    line
+}
+
+fn limits(line: &mut String, limits: &CallerLimits) {
+    for (rate, what) in [(limits.requests, "requests"), (limits.tokens, "tokens")] {
         if let Some(Rate { per_minute, burst }) = rate {
             line.push_str(&format!(", {per_minute} {what}/min (burst {burst})"));
         }
     }
-    bound(&mut line, key.grant.limits.in_flight_max);
-    line
+    bound(line, limits.in_flight_max);
 }
 
 fn bound(line: &mut String, in_flight_max: u32) {

@@ -15,7 +15,7 @@ use super::cores::Cores;
 use super::entry::{CoreNumber, Listen};
 use super::quantity::{Size, Time};
 use super::secret::{SecretSource, TokenSource};
-pub use rows::{Backend, Key, Member, Model};
+pub use rows::{Backend, Key, Member, Model, Team};
 
 /// A table in which every key may be left out: `key: type = default`.
 macro_rules! table {
@@ -83,6 +83,8 @@ table! {
         backend: BTreeMap<String, Backend> = BTreeMap::new(),
         /// The models that clients may ask for, by their public name.
         model: BTreeMap<String, Model> = BTreeMap::new(),
+        /// Teams of keys, by the name that labels and logs show.
+        team: BTreeMap<String, Team> = BTreeMap::new(),
         /// The keys that clients present, by the name that labels and logs show.
         key: BTreeMap<String, Key> = BTreeMap::new(),
     }

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::{Coordinator, Ended, Settings, Watch};
 use crate::config::{AccessLog, LogLevel};
+use crate::dialect::ApiSet;
 use crate::observe::{Rows, ShardInbox, ShardOutbox, channel};
 use crate::plan::cells::{BackendCells, DeploymentCells};
 use crate::plan::control::Presence;
@@ -117,12 +118,16 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             created: 1,
         }),
         names: BTreeMap::from([("llama".into(), ModelId::new(0))]),
+        teams: Table::new(Vec::new(), |_| Default::default()),
         keys: table(Key {
             id: KeyId::new(0),
             name: "team \"blue\"\n".into(),
-            credential: Credential { digest: DIGEST },
+            team: None,
+            tags: Box::default(),
+            credential: Credential { digest: DIGEST, expires: None },
             grant: Grant {
                 models: Box::new([true]),
+                apis: ApiSet::ALL,
                 limits: CallerLimits {
                     requests: Some(Rate { per_minute: 60, burst: 10 }),
                     ..CallerLimits::default()

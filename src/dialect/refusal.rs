@@ -42,7 +42,7 @@ pub fn render(dialect: Dialect, fault: &Fault, request_id: &[u8], out: &mut Vec<
 /// `x-should-retry` overrides what SDKs make of the status.
 pub fn lines(fault: &Fault, allow: Option<&'static str>, out: &mut Vec<u8>) {
     match fault.kind {
-        FaultKind::KeyInvalid | FaultKind::KeyRevoked => {
+        FaultKind::KeyInvalid | FaultKind::KeyRevoked | FaultKind::KeyExpired => {
             out.extend_from_slice(b"www-authenticate: Bearer\r\n")
         }
         FaultKind::MediaUnsupported => {

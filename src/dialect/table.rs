@@ -368,6 +368,9 @@ impl Api {
 pub struct ApiSet(u64);
 
 impl ApiSet {
+    /// Every endpoint.
+    pub const ALL: Self = Self::of(Api::ALL);
+
     /// The set of these endpoints.
     pub const fn of(apis: &[Api]) -> Self {
         let (mut set, mut index) = (Self(0), 0);
@@ -386,6 +389,11 @@ impl ApiSet {
     /// This set without one.
     pub const fn without(self, api: Api) -> Self {
         Self(self.0 & !(1 << api as u8))
+    }
+
+    /// What is in both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Whether it is in.

@@ -5,6 +5,8 @@
 //! Nothing here fails: all failure is in `config`. A shard takes the next plan out of its `mailbox`; each exchange keeps
 //! the one it started with.
 
+pub mod admission;
+mod caller;
 pub mod cells;
 pub mod control;
 pub mod mailbox;
@@ -20,16 +22,16 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::dialect::estimate;
-use crate::policy::auth::credential::{Digest, KeyTable};
+use crate::policy::auth::credential::KeyTable;
 use crate::policy::auth::forwarded::Network;
 use crate::policy::auth::ids::{Ids, Maker};
 use crate::policy::auth::origin::Pages;
 use crate::policy::limits::bucket::Rate;
-use crate::policy::limits::caller::{CallerCells, CallerLimits};
 use crate::policy::routing::failure_state::{FailureState, LimitScope};
 use crate::provider;
-use crate::sync::{AtomicBool, Ordering};
-use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos};
+use crate::sync::Ordering;
+use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos, TeamId};
+pub use caller::{Credential, Expiry, Grant, Key, Team};
 use cells::{BackendCells, DeploymentCells, ModelCells};
 pub use control::Control;
 pub use mailbox::Mailbox;
@@ -58,6 +60,8 @@ pub struct Plan {
     pub models: Table<ModelId, Model>,
     /// Public names and aliases. Sorted: of the few that there are, a search costs less than a hash does.
     pub names: BTreeMap<Box<str>, ModelId>,
+    /// By `TeamId`, in the order of their names.
+    pub teams: Table<TeamId, Team>,
     /// By `KeyId`, in the order of their names. Empty with `keys_required = false`: an open gateway on a trusted network.
     pub keys: Table<KeyId, Key>,
     /// Digest to `KeyId`, in constant time.
@@ -313,43 +317,6 @@ pub struct Member {
     pub weight: u32,
 }
 
-/// One virtual key.
-pub struct Key {
-    /// Its row.
-    pub id: KeyId,
-    /// The operator's name for it; the key itself is known by its digest only.
-    pub name: Box<str>,
-    /// How its callers are recognised.
-    pub credential: Credential,
-    /// What they may do.
-    pub grant: Grant,
-    /// Set when a plan comes into force that does not know this digest under this name any more. Shared by all plans
-    /// that did, so that what runs under an older one hears of it too.
-    pub revoked: Arc<AtomicBool>,
-}
-
-/// How a caller is recognised.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// SHA-256 of the key that it presents.
-    pub digest: Digest,
-}
-
-/// What a caller may do, however it was recognised.
-pub struct Grant {
-    /// By `ModelId`: may it be used.
-    pub models: Box<[bool]>,
-    /// How much it may use.
-    pub limits: CallerLimits,
-}
-
-impl Key {
-    /// Whether a newer plan has taken it out of service.
-    pub fn is_revoked(&self) -> bool {
-        self.revoked.load(Ordering::Acquire)
-    }
-}
-
 impl Backend {
     /// Whether a connection to `other` serves this one, too. What TLS was set up with is not compared.
     pub fn keeps_connections(&self, other: &Self) -> bool {
@@ -391,10 +358,11 @@ impl Plan {
         let backends = &self.backends;
         self.deployments.carry_from(&old.deployments, |row| row.before(backends, old));
         self.models.carry(&old.models);
+        self.teams.carry(&old.teams);
         for (id, before) in self.keys.carry(&old.keys) {
             let before = old.key(before);
             let key = &mut self.keys[id.index()];
-            if key.credential == before.credential {
+            if key.credential.digest == before.credential.digest {
                 key.revoked = Arc::clone(&before.revoked);
             }
         }
@@ -403,7 +371,7 @@ impl Plan {
     /// Tells what still runs under `old` which of its keys are out of service now that this plan is in force.
     pub fn revoke_missing(&self, old: &Self) {
         for key in &old.keys {
-            if self.key_named(&key.name).is_none_or(|now| now.credential != key.credential) {
+            if self.key_named(&key.name).is_none_or(|now| now.credential.digest != key.credential.digest) {
                 key.revoked.store(true, Ordering::Release);
             }
         }
@@ -479,15 +447,6 @@ impl Deployment {
 impl Row for Model {
     type Name = str;
     type Cells = ModelCells;
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl Row for Key {
-    type Name = str;
-    type Cells = CallerCells;
 
     fn name(&self) -> &str {
         &self.name

@@ -9,10 +9,10 @@ use crate::dialect::estimate::{self, Prompt};
 use crate::dialect::request::{self, Peek};
 use crate::error::{Fault, FaultKind};
 use crate::plan::Member;
+use crate::plan::admission::{self, Wanted};
 use crate::policy::auth::credential::Credentials;
 use crate::policy::auth::forwarded;
 use crate::policy::auth::origin::{self, PageGrant};
-use crate::policy::limits::bucket::Wait;
 use crate::units::{KeyId, ModelId, Nanos};
 use crate::wire::coding::{self, BadCoding, ContentCoding};
 use crate::wire::fields::{self, Field};
@@ -28,9 +28,9 @@ pub(super) fn on_head(settle: &mut Settle, head: &RequestHead, bytes: &[u8], api
     }
     check_page(settle, head, bytes)?;
     authenticate(settle, head, bytes).map_err(|fault| count_failure(settle, fault))?;
+    check_credential(settle, api)?;
     check_body_head(&settle.shard, head, bytes, api)?;
-    enter(settle)?;
-    take_request(settle)
+    enter(settle)
 }
 
 /// After the body: which model, in which manner, and the tokens it may cost.
@@ -177,29 +177,30 @@ pub(super) fn undecoded(bad: BadCoding, bytes_max: u64) -> Fault {
     }
 }
 
-fn enter(settle: &mut Settle) -> Result<(), Fault> {
+/// Whether a key that is known is valid still, and may call this endpoint at all.
+fn check_credential(settle: &Settle, api: Api) -> Result<(), Fault> {
     let Some(key) = settle.record.key else { return Ok(()) };
-    let plan = &settle.shard.plan;
-    let most = plan.key(key).grant.limits.in_flight_max;
-    if plan.keys.cells(key).in_flight.try_enter(most) {
-        settle.hold_slot(key);
-        return Ok(());
+    let row = settle.shard.plan.key(key);
+    if let Some(expires) = &row.credential.expires
+        && settle.record.at_unix_ms >= expires.unix_ms
+    {
+        let note = format!("the API key '{}' expired at {}", row.name, expires.written);
+        return Err(Fault::new(FaultKind::KeyExpired, note));
     }
-    Err(Fault::new(FaultKind::InFlightExceeded, format!("this key may have {most} requests in flight"))
-        .retry_after(RETRY_SOON))
+    if !row.grant.apis.contains(api) && !api.is_local() {
+        let note = format!("the API key '{}' may not call the endpoint '{}'", row.name, api.name());
+        return Err(Fault::new(FaultKind::ApiForbidden, note));
+    }
+    Ok(())
 }
 
-fn take_request(settle: &mut Settle) -> Result<(), Fault> {
+/// Takes of the limits that a head alone decides.
+fn enter(settle: &mut Settle) -> Result<(), Fault> {
     let Some(key) = settle.record.key else { return Ok(()) };
-    let plan = &settle.shard.plan;
-    let Some(rate) = &plan.key(key).grant.limits.requests else { return Ok(()) };
-    match plan.keys.cells(key).requests.take(rate, 1, settle.started) {
-        Ok(room) => {
-            settle.requests_room = Some(room);
-            Ok(())
-        }
-        Err(wait) => Err(exceeded(wait, FaultKind::RequestsExceeded, rate.per_minute, "requests")),
-    }
+    let (held, left) = admission::enter(&settle.shard.plan, key, settle.started)?;
+    settle.held = held;
+    settle.requests_left = left;
+    Ok(())
 }
 
 fn find_model(settle: &mut Settle, name: &str) -> Result<ModelId, Fault> {
@@ -224,44 +225,17 @@ pub(super) fn shown(name: &str) -> &str {
     &name[..name.floor_char_boundary(SHOWN_BYTES)]
 }
 
-/// Takes the most the request can cost by its own words, if the key's limit can hold that at all.
-///
-/// A cap is no cost: agents name a large one with every request. Without a cap, or with one that can never fit, the prompt
-/// and a slice of output are taken, and the bucket goes into debt for more (`Bucket::settle`). What is estimated by kind
-/// never refuses for good: only text that is larger than the whole limit does.
+/// Takes the tokens that the request may cost. What is estimated by kind never refuses for good: only text does.
 fn reserve_tokens(settle: &mut Settle, peek: &Peek, prompt: Prompt) -> Result<(), Fault> {
-    let Some(key) = settle.record.key else { return Ok(()) };
-    let plan = &settle.shard.plan;
-    let Some(rate) = plan.key(key).grant.limits.tokens else { return Ok(()) };
-    if prompt.text > rate.burst {
-        return Err(Fault::new(
-            FaultKind::TokensNeverFit,
-            format!(
-                "the text of the request is about {} tokens, more than this key's limit of {}",
-                prompt.text, rate.burst
-            ),
-        ));
-    }
-    let with = |output: u64| prompt.tokens().saturating_add(output.saturating_mul(peek.generations));
-    let most = peek.output_cap.map(with).filter(|most| *most <= rate.burst);
-    let slice = peek.output_cap.unwrap_or(u64::MAX).min(plan.output_tokens_default);
-    let cost = most.unwrap_or_else(|| with(slice).min(rate.burst));
-    match plan.keys.cells(key).tokens.take(&rate, cost, clock::now()) {
-        Ok(room) => {
-            settle.tokens_room = Some(room);
-            settle.hold_tokens(cost);
-            Ok(())
-        }
-        Err(wait) => Err(exceeded(wait, FaultKind::TokensExceeded, rate.per_minute, "tokens")),
-    }
-}
-
-fn exceeded(wait: Wait, kind: FaultKind, per_minute: u64, what: &str) -> Fault {
-    let fault = Fault::new(kind, format!("the limit of {per_minute} {what} per minute is used up"));
-    match wait {
-        Wait::For(wait) => fault.retry_after(wait),
-        Wait::Never => fault,
-    }
+    let wanted = Wanted {
+        text: prompt.text,
+        prompt: prompt.tokens(),
+        output_max: peek.output_cap,
+        choices: peek.generations,
+        slice: settle.shard.plan.output_tokens_default,
+    };
+    settle.tokens_left = settle.held.reserve(&settle.shard.plan, &wanted, clock::now())?;
+    Ok(())
 }
 
 /// Bytes of a client's words that a refusal repeats.

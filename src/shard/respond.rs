@@ -13,8 +13,8 @@ use crate::dialect::{Dialect, refusal};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::observe::Counter;
+use crate::plan::admission::Left;
 use crate::policy::auth::origin::{PageGrant, Pages};
-use crate::policy::limits::bucket::{Rate, Room};
 use crate::wire::fields::{self, Field};
 use crate::wire::head::{RequestHead, ResponseHead, Version};
 
@@ -302,13 +302,9 @@ pub(super) fn identity_lines(out: &mut Buffer, settle: &Settle, dialect: Dialect
     if let Some(pages) = &plan.pages {
         page_lines(out, pages, settle.page);
     }
-    if let Some(key) = settle.record.key {
-        let limits = &plan.key(key).grant.limits;
-        if let (Some(rate), Some(room)) = (&limits.requests, &settle.requests_room) {
-            limit_lines(out, &REQUEST_LIMITS, rate, room);
-        }
-        if let (Some(rate), Some(room)) = (&limits.tokens, &settle.tokens_room) {
-            limit_lines(out, &TOKEN_LIMITS, rate, room);
+    for (names, left) in [(&REQUEST_LIMITS, &settle.requests_left), (&TOKEN_LIMITS, &settle.tokens_left)] {
+        if let Some(left) = left {
+            limit_lines(out, names, left);
         }
     }
 }
@@ -329,8 +325,8 @@ fn page_lines(out: &mut Buffer, pages: &Pages, page: PageGrant) {
     out.extend_from_slice(EXPOSED_LINE);
 }
 
-fn limit_lines(out: &mut Buffer, names: &[&[u8]; 3], rate: &Rate, room: &Room) {
-    let values = [rate.per_minute, room.remaining, room.reset.0.div_ceil(1_000_000)];
+fn limit_lines(out: &mut Buffer, names: &[&[u8]; 3], left: &Left) {
+    let values = [left.per_minute, left.room.remaining, left.room.reset.0.div_ceil(1_000_000)];
     for (name, value) in names.iter().zip(values) {
         out.extend_from_slice(name);
         number(out, value);

@@ -9,10 +9,10 @@ use crate::dialect::usage::Usage;
 use crate::error::FaultKind;
 use crate::observe::Counter;
 use crate::observe::record::{Record, RequestId};
+use crate::plan::admission::{Held, Left};
 use crate::plan::cells::Share;
 use crate::policy::auth::origin::PageGrant;
-use crate::policy::limits::bucket::Room;
-use crate::units::{BackendId, KeyId, Nanos};
+use crate::units::{BackendId, Nanos};
 
 /// One exchange in work.
 pub(crate) struct Settle {
@@ -31,19 +31,17 @@ pub(crate) struct Settle {
     pub(crate) output_estimate: u64,
     /// What the web page that asks may do.
     pub(crate) page: PageGrant,
-    /// Room left in the key's buckets when it was admitted, for `x-ratelimit-*`.
-    pub(crate) requests_room: Option<Room>,
-    pub(crate) tokens_room: Option<Room>,
+    /// What is left of the tightest limits since it was admitted, for `x-ratelimit-*`.
+    pub(crate) requests_left: Option<Left>,
+    pub(crate) tokens_left: Option<Left>,
     /// Ids of responses are told under names that lead back to their backend.
     pub(crate) renames: bool,
     /// Members of the request that the backend of the last attempt was not sent, since its dialect cannot say them.
     pub(crate) dropped: Option<Box<str>>,
     /// The response is a stream that is being relayed.
     streaming: bool,
-    /// The key whose in-flight slot is held.
-    slot: Option<KeyId>,
-    /// Tokens taken from the key's bucket in advance.
-    reserved: Option<u64>,
+    /// What was taken of the limits of its key and team.
+    pub(crate) held: Held,
 }
 
 impl Settle {
@@ -88,13 +86,12 @@ impl Settle {
             usage: Usage::default(),
             output_estimate: 0,
             page: PageGrant::None,
-            requests_room: None,
-            tokens_room: None,
+            requests_left: None,
+            tokens_left: None,
             renames: false,
             dropped: None,
             streaming: false,
-            slot: None,
-            reserved: None,
+            held: Held::default(),
         }
     }
 
@@ -102,16 +99,6 @@ impl Settle {
     pub(crate) fn streams(&mut self) {
         self.streaming = true;
         self.shard.numbers.inc(Counter::StreamsActive);
-    }
-
-    /// The key's in-flight slot is ours from now on.
-    pub(crate) fn hold_slot(&mut self, key: KeyId) {
-        self.slot = Some(key);
-    }
-
-    /// These tokens were taken from the key's bucket.
-    pub(crate) fn hold_tokens(&mut self, reserved: u64) {
-        self.reserved = Some(reserved);
     }
 
     /// The exchange ended as it should, with this status.
@@ -148,15 +135,7 @@ impl Settle {
     /// answer go out: a client that sends one request after another must never meet its own last one.
     pub(crate) fn release(&mut self, now: Nanos) {
         let charged = self.count();
-        let plan = &self.shard.plan;
-        if let Some(key) = self.slot.take() {
-            plan.keys.cells(key).in_flight.leave();
-        }
-        if let (Some(reserved), Some(key)) = (self.reserved.take(), self.record.key)
-            && let Some(rate) = &plan.key(key).grant.limits.tokens
-        {
-            plan.keys.cells(key).tokens.settle(rate, reserved, charged, now);
-        }
+        self.held.settle(&self.shard.plan, charged, now);
     }
 }
 

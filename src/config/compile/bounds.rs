@@ -215,6 +215,7 @@ pub(super) fn tables(file: &File, report: &mut Report<'_>) -> bool {
     let tables = [
         ("backend", file.backend.len(), 1, BACKENDS_MAX),
         ("model", file.model.len(), 1, MODELS_MAX),
+        ("team", file.team.len(), 0, KEYS_MAX),
         ("key", file.key.len(), 0, KEYS_MAX),
     ];
     for (table, rows, rows_min, rows_max) in tables {

@@ -1,24 +1,49 @@
-//! The keys of clients: digests, limits, and what each may use.
+//! The keys of clients, and their teams.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::bounds::within;
-use super::models::Names;
+use jiff::Timestamp;
+
+use super::caller::{Caller, Models};
 use super::secrets::Known;
-use super::{NAME_SIGNS, check_name, file};
-use crate::config::glob;
+use super::{NAME_SIGNS, check_name, file, row};
 use crate::config::problem::Report;
-use crate::plan::{Credential, Grant, Key};
-use crate::policy::limits::bucket::Rate;
-use crate::policy::limits::caller::CallerLimits;
-use crate::units::KeyId;
+use crate::dialect::ApiSet;
+use crate::plan::{Credential, Expiry, Grant, Key, Team};
+use crate::units::{KeyId, TeamId};
 
-/// The largest limit per minute and burst: a unit is still regained in whole nanoseconds.
-const UNITS_MAX: u64 = 10_000_000_000;
+/// Teams and keys, each in the order of their names.
+pub(super) struct Compiled {
+    pub(super) teams: Vec<Team>,
+    pub(super) keys: Vec<Key>,
+}
 
-/// One row per key, by name.
-pub(super) fn compile(file: &file::File, names: &Names, models: usize, report: &mut Report<'_>) -> Vec<Key> {
+/// What is the same for all of them.
+pub(super) struct Common<'a> {
+    pub(super) file: &'a file::File,
+    pub(super) models: Models<'a>,
+    /// The time at which the file is compiled, Unix seconds.
+    pub(super) now: u64,
+}
+
+/// One row per team and per key.
+pub(super) fn compile(common: &Common<'_>, report: &mut Report<'_>) -> Compiled {
+    let file = common.file;
+    let mut teams = Vec::new();
+    let mut grants = Vec::new();
+    for (index, (name, team)) in file.team.iter().enumerate() {
+        check_name(&["team", name], name, NAME_SIGNS, report);
+        let caller = Caller::of_team(name, team, file.estimate.output_tokens);
+        let limits = caller.limits(report);
+        grants.push((caller.models(&common.models, report), caller.apis(report)));
+        teams.push(Team { id: TeamId::new(index), name: name.as_str().into(), limits });
+    }
+    Compiled { teams, keys: keys(common, &grants, report) }
+}
+
+fn keys(common: &Common<'_>, teams: &[(Box<[bool]>, ApiSet)], report: &mut Report<'_>) -> Vec<Key> {
+    let file = common.file;
     let known = Known::new();
     let mut seen: HashMap<[u8; 32], &str> = HashMap::new();
     let mut keys = Vec::new();
@@ -29,110 +54,64 @@ pub(super) fn compile(file: &file::File, names: &Names, models: usize, report: &
         if let Some(other) = digest.and_then(|digest| seen.insert(digest, name)) {
             report.problem(&at("sha256"), format!("is the same key as [key.{other}]"));
         }
-        let rates = Rates { name, output_tokens: file.estimate.output_tokens };
-        let requests = rates.requests(key, report);
-        let tokens = rates.tokens(key, report);
-        if let Some(in_flight_max) = key.in_flight_max {
-            within(&at("in_flight_max"), in_flight_max, 1, u32::MAX - 1, report);
+        let team = key.team.as_ref().and_then(|team| {
+            let found = row(&file.team, team).ok_or_else(|| format!("there is no [team.{team}]"));
+            report.take(&at("team"), found)
+        });
+        let caller = Caller::of_key(name, key, file.estimate.output_tokens);
+        let mut grant = Grant {
+            models: caller.models(&common.models, report),
+            apis: caller.apis(report),
+            limits: caller.limits(report),
+        };
+        if let Some((models, apis)) = team.map(|team| &teams[team]) {
+            grant.models.iter_mut().zip(models).for_each(|(own, team)| *own &= team);
+            grant.apis = grant.apis.and(*apis);
+            if key.models.is_some() && !grant.models.contains(&true) {
+                report.problem(&at("models"), "has no model that its team may use");
+            }
+            if key.apis.is_some() && grant.apis == ApiSet::default() {
+                report.problem(&at("apis"), "has no endpoint that its team may call");
+            }
         }
         keys.push(Key {
             id: KeyId::new(index),
             name: name.as_str().into(),
-            credential: Credential { digest: digest.unwrap_or_default() },
-            grant: Grant {
-                models: allowed(name, key, names, models, report),
-                limits: CallerLimits {
-                    requests,
-                    tokens,
-                    in_flight_max: key.in_flight_max.unwrap_or(u32::MAX),
-                },
+            team: team.map(TeamId::new),
+            tags: tags(name, key, report),
+            credential: Credential {
+                digest: digest.unwrap_or_default(),
+                expires: expires(name, key, common.now, report),
             },
+            grant,
             revoked: Arc::default(),
         });
     }
     keys
 }
 
-/// By `ModelId`: whether one of the patterns fits its name or an alias.
-fn allowed(
-    name: &str,
-    key: &file::Key,
-    names: &Names,
-    models: usize,
-    report: &mut Report<'_>,
-) -> Box<[bool]> {
-    let Some(patterns) = &key.models else {
-        return vec![true; models].into();
-    };
-    if patterns.is_empty() {
-        report.problem(
-            &["key", name, "models"],
-            "is empty, so the key could do nothing; leave it out to allow all",
-        );
+fn tags(name: &str, key: &file::Key, report: &mut Report<'_>) -> Box<[Box<str>]> {
+    if key.tags.len() > TAGS_MAX {
+        let text = format!("has {} tags; expected at most {TAGS_MAX}", key.tags.len());
+        report.problem(&["key", name, "tags"], text);
     }
-    let mut allowed = vec![false; models];
-    for (at, pattern) in patterns.iter().enumerate() {
-        let mut fits = false;
-        for (_, model) in names.iter().filter(|(name, _)| glob::matches(pattern, name)) {
-            allowed[model.index()] = true;
-            fits = true;
-        }
-        if !fits {
-            let text = format!("\"{pattern}\" fits no model and no alias");
-            report.problem(&["key", name, "models", &format!("[{at}]")], text);
-        }
+    for (at, tag) in key.tags.iter().enumerate() {
+        check_name(&["key", name, "tags", &format!("[{at}]")], tag, NAME_SIGNS, report);
     }
-    allowed.into()
+    key.tags.iter().map(|tag| tag.as_str().into()).collect()
 }
 
-/// Limits per minute of one key.
-struct Rates<'a> {
-    name: &'a str,
-    /// What is reserved for a response without a cap.
-    output_tokens: u64,
+/// A key that has expired already is allowed, and noted: its name stays in reports.
+fn expires(name: &str, key: &file::Key, now: u64, report: &mut Report<'_>) -> Option<Expiry> {
+    let written = key.expires.as_deref()?;
+    let instant = written.parse::<Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
+    let expected = "expected an instant with its offset, like \"2027-01-01T00:00:00Z\"";
+    let unix_ms = report.take(&["key", name, "expires"], instant.ok_or(expected))?;
+    if unix_ms <= now * 1_000 {
+        report.note(format!("key.{name}: expired at {written}"));
+    }
+    Some(Expiry { unix_ms, written: written.into() })
 }
 
-impl Rates<'_> {
-    fn requests(&self, key: &file::Key, report: &mut Report<'_>) -> Option<Rate> {
-        self.rate(
-            ["requests_per_minute", "requests_burst"],
-            key.requests_per_minute,
-            key.requests_burst,
-            report,
-        )
-    }
-
-    /// As above; and a request without a cap must be able to fit at all.
-    fn tokens(&self, key: &file::Key, report: &mut Report<'_>) -> Option<Rate> {
-        let fields = ["tokens_per_minute", "tokens_burst"];
-        let rate = self.rate(fields, key.tokens_per_minute, key.tokens_burst, report)?;
-        if rate.burst <= self.output_tokens {
-            let field = if key.tokens_burst.is_some() { fields[1] } else { fields[0] };
-            let text = format!(
-                "is {}, so a request without a cap could never fit; expected more than estimate.output_tokens, \
-                 which is {}",
-                rate.burst, self.output_tokens
-            );
-            report.problem(&["key", self.name, field], text);
-        }
-        Some(rate)
-    }
-
-    fn rate(
-        &self,
-        fields: [&str; 2],
-        rate: Option<u64>,
-        burst: Option<u64>,
-        report: &mut Report<'_>,
-    ) -> Option<Rate> {
-        for (field, value) in fields.into_iter().zip([rate, burst]) {
-            if let Some(value) = value {
-                within(&["key", self.name, field], value, 1, UNITS_MAX, report);
-            }
-        }
-        if rate.is_none() && burst.is_some() {
-            report.problem(&["key", self.name, fields[1]], format!("has no {} to be a burst of", fields[0]));
-        }
-        rate.map(|per_minute| Rate { per_minute, burst: burst.unwrap_or(per_minute) })
-    }
-}
+/// Tags of one key. Chosen, not measured.
+const TAGS_MAX: usize = 16;

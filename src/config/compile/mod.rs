@@ -6,6 +6,7 @@
 
 mod backends;
 mod bounds;
+mod caller;
 mod cors;
 mod egress;
 mod ids;
@@ -117,7 +118,12 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     bounds::health(&["health"], &file.health, report);
     let mut backends = backends::compile(source, report);
     let models::Compiled { mut models, names, deployments } = models::compile(source, &timeouts, report);
-    let keys = keys::compile(file, &names, models.len(), report);
+    let common = keys::Common {
+        file,
+        models: caller::Models { names: &names, count: models.len() },
+        now: source.environment.unix_seconds(),
+    };
+    let keys::Compiled { teams, keys } = keys::compile(&common, report);
     let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
     let admin_token = secrets::admin_token(source, &keys, report);
     let access_log = access_log(source, report);
@@ -141,6 +147,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         deployments: Table::new(deployments, |_| Default::default()),
         models: Table::new(models, |_| Default::default()),
         names,
+        teams: Table::new(teams, |_| Default::default()),
         keys_required: !keys.is_empty(),
         keys: Table::new(keys, |_| Default::default()),
         key_table: KeyTable::new(&digests),

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use super::*;
 use crate::config::cores::{Core, Machine};
 use crate::config::read;
+use crate::dialect::Api;
 use crate::plan::Target;
 use crate::policy::auth::credential;
 use crate::policy::routing::failure_state::LimitScope;
@@ -275,6 +276,22 @@ fn a_key_may_use_what_its_patterns_fit() {
     assert_eq!(key.grant.limits.tokens.map(|rate| (rate.per_minute, rate.burst)), Some((6000, 1000)));
     assert_eq!(key.grant.limits.in_flight_max, u32::MAX);
     assert_eq!(plan.key_table.find(&key.credential.digest), Some(key.id));
+}
+
+#[test]
+fn a_key_may_do_what_its_team_may_too() {
+    let after = format!(
+        "[model.n]\nbackends = [\"a\"]\n[team.t]\nmodels = [\"n\"]\napis = [\"chat\", \"rerank\"]\nin_flight_max = 7\n\
+         [key.k]\nsha256 = \"{DIGEST}\"\nteam = \"t\"\napis = [\"chat\", \"messages\"]\ntags = [\"ci\"]\n\
+         expires = \"1970-01-01T00:00:01.5+00:00\""
+    );
+    let Compiled { plan, notes, .. } = based("", &after).unwrap();
+    let key = &plan.keys[0];
+    assert_eq!(&*key.grant.models, [false, true]);
+    assert_eq!(key.grant.apis.iter().collect::<Vec<_>>(), [Api::Chat]);
+    assert_eq!(key.credential.expires.as_ref().map(|expires| expires.unix_ms), Some(1_500));
+    assert_eq!(plan.teams.row(key.team.unwrap()).limits.in_flight_max, 7);
+    assert!(notes.iter().any(|note| note.contains("key.k: expired at 1970-01-01")), "{notes:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The tables that have a name of their own: backends, models, keys.
+//! The tables that have a name of their own: backends, models, teams, keys.
 
 use std::path::PathBuf;
 
@@ -113,28 +113,67 @@ pub struct Member {
     pub weight: Option<u32>,
 }
 
-/// One key of a client.
+/// A team of keys. What its keys use together is limited.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Team {
+    /// The models its keys may use: public names or aliases, `*` for any run of characters. Default: all.
+    #[serde(default)]
+    pub models: Option<Vec<String>>,
+    /// The endpoints its keys may call, by the names that `serves` of a backend has. Default: all.
+    #[serde(default)]
+    pub apis: Option<Vec<String>>,
+    /// Requests per minute. Default: unlimited.
+    #[serde(default)]
+    pub requests_per_minute: Option<u64>,
+    /// Requests at once. Default: a minute's worth.
+    #[serde(default)]
+    pub requests_burst: Option<u64>,
+    /// Tokens per minute, of prompts and responses. Default: unlimited.
+    #[serde(default)]
+    pub tokens_per_minute: Option<u64>,
+    /// Tokens that may be taken at once. Default: a minute's worth.
+    #[serde(default)]
+    pub tokens_burst: Option<u64>,
+    /// Requests in flight at once over all shards. Default: unlimited.
+    #[serde(default)]
+    pub in_flight_max: Option<u32>,
+}
+
+/// One key of a client. It is limited by its own limits and by its team's.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// SHA-256 of the key in 64 hex digits; the key itself is nowhere.
+    /// SHA-256 of the key in 64 hex digits. The key itself is not stored.
     pub sha256: String,
-    /// The models it may use: public names or aliases, `*` for any run of characters. All if left out.
+    /// The team it belongs to, a [team.NAME]. Default: none.
+    #[serde(default)]
+    pub team: Option<String>,
+    /// When it stops being valid, like "2027-01-01T00:00:00Z". Default: never.
+    #[serde(default)]
+    pub expires: Option<String>,
+    /// Labels for reports.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The models it may use, of those that its team may: public names or aliases, `*` for any run of characters. Default: all.
     #[serde(default)]
     pub models: Option<Vec<String>>,
-    /// Requests per minute; no limit if left out.
+    /// The endpoints it may call, of those that its team may, by the names that `serves` of a backend has. Default: all.
+    #[serde(default)]
+    pub apis: Option<Vec<String>>,
+    /// Requests per minute. Default: unlimited.
     #[serde(default)]
     pub requests_per_minute: Option<u64>,
-    /// Requests that may come at once, a minute's worth if left out.
+    /// Requests at once. Default: a minute's worth.
     #[serde(default)]
     pub requests_burst: Option<u64>,
-    /// Tokens per minute, of prompt and response; no limit if left out.
+    /// Tokens per minute, of prompts and responses. Default: unlimited.
     #[serde(default)]
     pub tokens_per_minute: Option<u64>,
-    /// Tokens that may be taken at once, a minute's worth if left out. A request with more text is refused for good.
+    /// Tokens that may be taken at once. A request with more text is refused for good. Default: a minute's worth.
     #[serde(default)]
     pub tokens_burst: Option<u64>,
-    /// Requests in flight at once over all shards; no bound if left out.
+    /// Requests in flight at once over all shards. Default: unlimited.
     #[serde(default)]
     pub in_flight_max: Option<u32>,
 }

@@ -89,7 +89,7 @@ fn check_plan(compiled: &Compiled) {
     for key in &plan.keys {
         assert_eq!(key.grant.models.len(), plan.models.len());
         assert_eq!(
-            plan.key_table.find(&key.credential.digest).map(|id| plan.key(id).digest),
+            plan.key_table.find(&key.credential.digest).map(|id| plan.key(id).credential.digest),
             Some(key.credential.digest)
         );
     }

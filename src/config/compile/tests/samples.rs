@@ -124,7 +124,13 @@ fn compare(
 #[test]
 fn the_full_sample_shows_the_defaults() {
     let written = read(Path::new("f"), &sample("full.toml")).unwrap().file;
-    let named = File { backend: BTreeMap::new(), model: BTreeMap::new(), key: BTreeMap::new(), ..written };
+    let named = File {
+        backend: BTreeMap::new(),
+        model: BTreeMap::new(),
+        team: BTreeMap::new(),
+        key: BTreeMap::new(),
+        ..written
+    };
     assert_eq!(named, File::default());
 }
 
