@@ -43,9 +43,9 @@ pub enum Task {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(clippy::enum_variant_names)] // the members' own names
 pub(super) enum CapMember {
-    MaxTokens,
-    MaxCompletionTokens,
-    MaxOutputTokens,
+    Tokens,
+    CompletionTokens,
+    OutputTokens,
 }
 
 /// A member that `request::peek` reads of some endpoints only. The numbers index its list of names.
@@ -155,7 +155,7 @@ endpoints! {
         name: "chat",
         path: "/v1/chat/completions",
         stream: &form::CHOICES,
-        caps: &[CapMember::MaxTokens, CapMember::MaxCompletionTokens],
+        caps: &[CapMember::Tokens, CapMember::CompletionTokens],
         is_object: true,
         ..POST
     };
@@ -165,7 +165,7 @@ endpoints! {
         path: "/v1/completions",
         task: Task::Complete,
         stream: &form::CHOICES,
-        caps: &[CapMember::MaxTokens],
+        caps: &[CapMember::Tokens],
         is_object: true,
         ..POST
     };
@@ -184,7 +184,7 @@ endpoints! {
         name: "responses",
         path: "/v1/responses",
         stream: &form::RESPONSE,
-        caps: &[CapMember::MaxOutputTokens],
+        caps: &[CapMember::OutputTokens],
         own_member: Some(OwnMember::PreviousResponse),
         media: MediaMembers::Results,
         is_object: true,
@@ -196,7 +196,7 @@ endpoints! {
         name: "responses_compact",
         path: "/v1/responses/compact",
         task: Task::Compact,
-        caps: &[CapMember::MaxOutputTokens],
+        caps: &[CapMember::OutputTokens],
         own_member: Some(OwnMember::PreviousResponse),
         ..POST
     };
@@ -248,7 +248,7 @@ endpoints! {
         path: "/v1/messages",
         dialect: Dialect::Anthropic,
         stream: &form::MESSAGE,
-        caps: &[CapMember::MaxTokens],
+        caps: &[CapMember::Tokens],
         media: MediaMembers::Blocks,
         is_object: true,
         ..POST
