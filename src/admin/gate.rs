@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::Who;
+use super::sessions::Sessions;
 use crate::coordinator::{Access, lock};
-use crate::policy::auth::credential;
+use crate::policy::auth::credential::{self, Token};
 use crate::policy::auth::failures::{self, Failures};
 use crate::policy::auth::origin;
 use crate::units::Nanos;
@@ -21,6 +23,10 @@ const FAILURES_PER_MINUTE: u64 = 60;
 /// Decides who is admitted to the admin listener. It lives as long as the process; a reload may change the token.
 pub(crate) struct Gate {
     access: Arc<Access>,
+    /// Of browsers that showed the token once.
+    pub(super) sessions: Sessions,
+    /// The token's epoch that the sessions were opened in.
+    epoch: AtomicU64,
     failures: Mutex<Failures>,
     /// Requests without the token.
     pub(crate) unauthorized: AtomicU64,
@@ -41,17 +47,77 @@ pub(crate) enum Refused {
     ForeignHost,
     /// No token is asked for, and a web page of another site asks.
     ForeignPage,
+    /// A session is shown, and a write without the session's own `x-csrf-token`, or by a page of another site.
+    NotOwnPage,
 }
 
 impl Gate {
     pub(crate) fn new(access: Arc<Access>) -> Self {
         Self {
+            epoch: AtomicU64::new(access.epoch.load(Ordering::Relaxed)),
             access,
+            sessions: Sessions::default(),
             failures: Mutex::new(Failures::new(RandomState::new().hash_one(0))),
             unauthorized: AtomicU64::new(0),
             limited: AtomicU64::new(0),
             foreign: AtomicU64::new(0),
         }
+    }
+
+    /// Who asks: by the token, by a session of the dashboard, or from this machine where no token is configured.
+    pub(super) fn identify(&self, from: IpAddr, head: &Head<'_>, now: Nanos) -> Result<Who, Refused> {
+        let has_token = self.access.token.load().is_some();
+        if has_token && !head.headers.contains_key(AUTHORIZATION) {
+            self.end_sessions_of_another_token();
+            if let Some(csrf) = self.sessions.find(head.headers, now) {
+                let shown = head.headers.get(CSRF).map(HeaderValue::as_bytes);
+                let may_write = shown.is_some_and(|shown| is_equal(shown, csrf.as_bytes()))
+                    && self.check_own_page(head.headers).is_ok();
+                if !head.method.is_safe() && !may_write {
+                    self.foreign.fetch_add(1, Ordering::Relaxed);
+                    return Err(Refused::NotOwnPage);
+                }
+                return Ok(Who::Session { csrf });
+            }
+        }
+        self.admit(from, head.authority, head.headers, now)?;
+        Ok(if has_token { Who::Token } else { Who::Loopback })
+    }
+
+    fn end_sessions_of_another_token(&self) {
+        let epoch = self.access.epoch.load(Ordering::Relaxed);
+        if self.epoch.swap(epoch, Ordering::Relaxed) != epoch {
+            self.sessions.close_all();
+        }
+    }
+
+    /// Whether this is the token, counted as a failure of `from` if it is not. Without a token there is none to be right.
+    pub(super) fn check_token(&self, from: IpAddr, presented: &[u8], now: Nanos) -> Result<(), Refused> {
+        self.end_sessions_of_another_token();
+        let token = self.access.token.load();
+        if token.as_ref().is_some_and(|token| token.accepts(presented)) {
+            return Ok(());
+        }
+        Err(self.failed(from, now))
+    }
+
+    fn failed(&self, from: IpAddr, now: Nanos) -> Refused {
+        let rate = failures::rate(FAILURES_PER_MINUTE);
+        match lock(&self.failures).take(from, &rate, now) {
+            None => {
+                self.unauthorized.fetch_add(1, Ordering::Relaxed);
+                Refused::Unauthorized
+            }
+            Some(wait) => {
+                self.limited.fetch_add(1, Ordering::Relaxed);
+                Refused::Limited(wait)
+            }
+        }
+    }
+
+    /// Whether the pages that hold no data may be shown: without a token, only under a name of ours.
+    pub(super) fn check_static(&self, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Refused> {
+        if self.access.token.load().is_some() { Ok(()) } else { self.check_page(authority, headers) }
     }
 
     /// Whether a request with these headers may be answered. The right token always may, whatever else came from the
@@ -76,17 +142,7 @@ impl Gate {
         if presented.is_some_and(|presented| token.accepts(presented)) {
             return Ok(());
         }
-        let rate = failures::rate(FAILURES_PER_MINUTE);
-        match lock(&self.failures).take(source, &rate, now) {
-            None => {
-                self.unauthorized.fetch_add(1, Ordering::Relaxed);
-                Err(Refused::Unauthorized)
-            }
-            Some(wait) => {
-                self.limited.fetch_add(1, Ordering::Relaxed);
-                Err(Refused::Limited(wait))
-            }
-        }
+        Err(self.failed(source, now))
     }
 
     /// Whether a web page that is open in a browser of this machine cannot have made the request: where reaching the listener
@@ -99,6 +155,12 @@ impl Gate {
         if !lines.by_ref().all(is_ours) || !authority.is_none_or(|authority| is_ours(authority.as_bytes())) {
             return Err(Refused::ForeignHost);
         }
+        self.check_own_page(headers)
+    }
+
+    /// Whether no page of another site asks, by what browsers say of the page (`Origin`, Fetch Metadata).
+    pub(super) fn check_own_page(&self, headers: &HeaderMap) -> Result<(), Refused> {
+        let hosts = self.access.hosts.load();
         let host = headers.get(HOST).map_or(&[][..], |line| line.as_bytes());
         let is_own = |page: &[u8]| {
             let listed = origin::authority(page).is_some_and(|page| origin::is_listed(page, &hosts));
@@ -114,12 +176,25 @@ impl Gate {
 /// How the page that asks and the listener are related, by the browser's word (W3C Fetch Metadata section 2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// What a page sends with a write to show that it is ours: a page of another site cannot read it.
+const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
+
+/// What of a request says who sent it.
+pub(super) struct Head<'a> {
+    pub(super) method: &'a Method,
+    /// That of an absolute request target.
+    pub(super) authority: Option<&'a str>,
+    pub(super) headers: &'a HeaderMap,
+}
+
+/// In time that depends on the lengths only.
+fn is_equal(shown: &[u8], expected: &[u8]) -> bool {
+    Token::new(credential::digest(expected)).accepts(shown)
+}
+
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
-    use crate::policy::auth::credential::Token;
 
     const NEAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 

@@ -308,8 +308,11 @@ fn backends(page: &mut Page, watch: &Watch) {
     gauge(
         "ringway_backend_up",
         "0 if the backend fails its health probe; 1 also if it is not probed.",
-        &|row| u64::from(cells(row).health() != Health::Down),
+        &|row| u64::from(cells(row).probed() != Health::Down),
     );
+    gauge("ringway_backend_drained", "1 while an operator has the backend out of service.", &|row| {
+        u64::from(cells(row).is_drained())
+    });
     gauge(
         "ringway_backend_breaker",
         "By failures to connect: 0 closed, 1 half open, 2 open for all deployments of the backend.",
@@ -350,8 +353,8 @@ fn deployments(page: &mut Page, watch: &Watch) {
     let mut emit = |name, help, value: &dyn Fn(DeploymentId) -> f64| {
         let mut family = page.gauge(name, help);
         for id in rows() {
-            let row = plan.deployment(id);
-            let labels = [("backend", &*plan.backend(row.backend).name), ("model", &*row.model)];
+            let row = plan.deployments.row(id);
+            let labels = [("backend", &*plan.backends.row(row.backend).name), ("model", &*row.model)];
             family.value(&labels, value(id));
         }
     };

@@ -1,22 +1,43 @@
-//! THE OPERATOR'S DOOR: `/healthz`, `/readyz`, `/metrics`, `/status`, `POST /reload`, `POST /upgrade`, on a listener of its own.
+//! THE OPERATOR'S DOOR: the dashboard at `/`, its plain twin at `/plain`, the admin API under `/api/v1`, `/healthz`, `/readyz`,
+//! `/metrics`, `/status`, `POST /reload` and `POST /upgrade`, on a listener of its own.
 //!
-//! With a token in the configuration every path but the first two asks for it (`gate`); also those that do not exist.
-//! Without one, they are closed to web pages of other sites instead. No response holds a secret.
+//! With a token in the configuration every path that shows data asks for it, or for a session that was opened with it (`gate`,
+//! `sessions`); also those that do not exist. Open are only the two health paths and the dashboard's own files, which hold no
+//! data. Without a token, all are closed to web pages of other sites instead. No response holds a secret.
 //!
 //! Runs on the coordinator's thread and reads what the coordinator gathers ([`Current`]); the coordinator does not know this
-//! room: it is started through [`crate::coordinator::Door`].
+//! room: it is started through [`crate::coordinator::Door`]. Once a second the counters are read into a bounded `history`.
 
+mod api;
+mod audit;
 mod gate;
+mod history;
 mod metrics;
+mod pages;
+mod plain;
+mod reload;
 mod serve;
+mod sessions;
 mod status;
 
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::coordinator::Current;
+use self::audit::Audit;
+use self::gate::Gate;
+use self::history::History;
+use self::reload::Reloader;
+use crate::clock;
 use crate::coordinator::reload::Request;
+use crate::coordinator::{Current, lock};
 
 /// Serves operators on `listener` for as long as the process runs. Reloads and upgrades are asked for over `requests`.
 pub fn door(
@@ -24,7 +45,127 @@ pub fn door(
     current: Current,
     requests: mpsc::Sender<Request>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(async move { serve::run(listener, serve::router(current, requests)).await })
+    let shared = Arc::new(Service::new(current, requests));
+    Box::pin(async move {
+        tokio::join!(observe(shared.clone()), serve::run(listener, serve::router(shared)));
+    })
+}
+
+/// What all handlers share.
+type Shared = Arc<Service>;
+
+struct Service {
+    current: Current,
+    gate: Arc<Gate>,
+    history: Mutex<History>,
+    live: api::Live,
+    audit: Audit,
+    reloader: Reloader,
+    /// Requests of the playground at once.
+    tries: Arc<Semaphore>,
+    /// The machine's name.
+    node: String,
+    /// The state that was told last, and since when.
+    state: Mutex<(&'static str, u64)>,
+}
+
+impl Service {
+    fn new(current: Current, requests: mpsc::Sender<Request>) -> Self {
+        Self {
+            gate: Arc::new(Gate::new(current.load().access.clone())),
+            current,
+            history: Mutex::default(),
+            live: api::Live::default(),
+            audit: Audit::default(),
+            reloader: Reloader(requests),
+            tries: Arc::new(Semaphore::new(api::TRIES_MAX)),
+            node: node(),
+            state: Mutex::new(("", 0)),
+        }
+    }
+
+    /// Since when the gateway is in this state, as far as this process has seen.
+    fn state_since(&self, state: &'static str) -> u64 {
+        let mut last = lock(&self.state);
+        if last.0 != state {
+            *last = (state, clock::unix_ms());
+        }
+        last.1
+    }
+}
+
+fn node() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().chars().take(64).collect()
+}
+
+/// Time between two readings of the counters.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Reads the counters into the history once a second, and tells those who watch.
+async fn observe(shared: Shared) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = 0;
+    loop {
+        ticks.tick().await;
+        let at = clock::unix_ms() / 1_000;
+        // A clock that was set back, or two ticks in one second: the second's reading is there already.
+        if at == last {
+            continue;
+        }
+        last = at;
+        {
+            let watch = shared.current.load();
+            watch.merge();
+            lock(&shared.history).read(&watch, at);
+        }
+        api::tick(&shared);
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy)]
+struct Source(IpAddr);
+
+/// How an operator was recognised.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Who {
+    /// By the admin token.
+    Token,
+    /// By a session that was opened with it.
+    Session {
+        /// What its pages send with every write.
+        csrf: String,
+    },
+    /// No token is configured, and the request comes from this machine.
+    Loopback,
+}
+
+impl Who {
+    const fn name(&self) -> &'static str {
+        match self {
+            Who::Token => "token",
+            Who::Session { .. } => "session",
+            Who::Loopback => "loopback",
+        }
+    }
+}
+
+/// Who asks and from where: put into every request that the gate lets through.
+#[derive(Clone)]
+struct Caller {
+    who: Who,
+    from: IpAddr,
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        // A route outside the gate cannot have one: refused, never taken for somebody.
+        parts.extensions.get::<Caller>().cloned().ok_or(StatusCode::UNAUTHORIZED)
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::plan::cells::Health;
 use crate::plan::{self, Target};
 use crate::policy::limits::bucket::{Bucket, Rate};
 use crate::policy::routing::breaker::{Admission, Breaker};
-use crate::units::{DeploymentId, Nanos, ShardId};
+use crate::units::{BackendId, DeploymentId, Nanos, ShardId};
 
 /// Keys listed; `keys_total` tells how many there are.
 const KEYS_MAX: usize = 1_000;
@@ -100,6 +100,8 @@ struct Backend<'a> {
     /// Those of the proxy, if there is one.
     addresses: Vec<String>,
     health: &'static str,
+    /// Whether an operator has taken it out of service.
+    drained: bool,
     last_probe_failure: Option<String>,
     /// Why it could not be reached the last time that it could not, by a request or a probe.
     last_unreachable: Option<Unreached>,
@@ -112,14 +114,14 @@ struct Backend<'a> {
 
 /// A backend serving a model under the backend's own name for it.
 #[derive(Serialize)]
-struct Deployment<'a> {
+pub(super) struct Deployment<'a> {
     backend: &'a str,
-    model: &'a str,
-    breaker: &'static str,
+    pub(super) model: &'a str,
+    pub(super) breaker: &'static str,
     /// Why it gets no requests now: failures, limit (429) or unavailable (503).
-    blocked_by: Option<&'static str>,
+    pub(super) blocked_by: Option<&'static str>,
     /// For how long.
-    blocked_seconds: Option<f64>,
+    pub(super) blocked_seconds: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -224,7 +226,7 @@ fn model<'a>(watch: &'a Watch, row: &'a plan::Model, now: Nanos) -> Model<'a> {
     Model {
         name: &row.name,
         aliases: row.aliases.iter().map(|alias| &**alias).collect(),
-        pool: row.pool.iter().map(|member| &*watch.plan.backend(member.backend).name).collect(),
+        pool: row.pool.iter().map(|member| &*watch.plan.backends.row(member.backend).name).collect(),
         usable: watch.usable(row, now),
         requests: requests(&usage),
         input_tokens: usage.tokens[0],
@@ -249,7 +251,8 @@ fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a>
         certificate_verified: row.tls.as_ref().map(|tls| tls.verified),
         proxy: row.proxy.as_ref().map(ToString::to_string),
         addresses: row.addresses.load().iter().map(ToString::to_string).collect(),
-        health: match cells.health() {
+        drained: cells.is_drained(),
+        health: match cells.probed() {
             Health::Unknown => "unknown",
             Health::Up => "up",
             Health::Down => "down",
@@ -272,12 +275,20 @@ fn deployment<'a>(watch: &'a Watch, row: usize, now: Nanos) -> Deployment<'a> {
     let (plan, id) = (&watch.plan, DeploymentId::new(row));
     let blocked = plan.failure_state(id, false).blocked(now);
     Deployment {
-        backend: &plan.backend(plan.deployment(id).backend).name,
-        model: &plan.deployment(id).model,
+        backend: &plan.backends.row(plan.deployments.row(id).backend).name,
+        model: &plan.deployments.row(id).model,
         breaker: breaker(&plan.deployments.cells(id).breaker, now),
         blocked_by: blocked.map(|(cause, _)| cause.name()),
         blocked_seconds: blocked.map(|(_, until)| until.since(now).seconds()),
     }
+}
+
+/// Those of one backend.
+pub(super) fn deployments_of(watch: &Watch, id: BackendId) -> impl Iterator<Item = Deployment<'_>> {
+    let now = clock::now();
+    let rows = (0..watch.plan.deployments.len())
+        .filter(move |row| watch.plan.deployments.row(DeploymentId::new(*row)).backend == id);
+    rows.take(DEPLOYMENTS_MAX).map(move |row| deployment(watch, row, now))
 }
 
 fn breaker(breaker: &Breaker, now: Nanos) -> &'static str {

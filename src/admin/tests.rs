@@ -41,7 +41,15 @@ fn readiness_follows_shards_backends_and_the_end() {
 fn unknown_paths_and_methods_are_refused() {
     let house = house(|_, _| {});
     let presence = house.enter();
-    for path in ["/", "/admin", "/metrics/", "/v1/models", "/../status", "/debug/pprof"] {
+    for path in [
+        "/admin",
+        "/api/v1/nothing",
+        "/assets/nothing.js",
+        "/metrics/",
+        "/v1/models",
+        "/../status",
+        "/debug/pprof",
+    ] {
         assert_eq!(house.get(path).0, 404, "{path}");
     }
     let mut stream = TcpStream::connect(house.coordinator.admin().unwrap()).unwrap();

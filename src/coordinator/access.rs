@@ -1,6 +1,7 @@
 //! What `[admin]` says of who may ask: kept for the process's life, so that a reload changes it under connections that are open.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -12,16 +13,25 @@ pub(crate) struct Access {
     pub(crate) token: ArcSwapOption<Token>,
     /// The names under which operators reach the listener, in lower case: `[admin] hosts`.
     pub(crate) hosts: ArcSwap<Box<[Box<str>]>>,
+    /// Grows whenever the token becomes another one: what was opened with the one before is closed.
+    pub(crate) epoch: AtomicU64,
 }
 
 impl Access {
     pub(crate) fn new(token: Option<Token>, hosts: &[Box<str>]) -> Self {
-        Self { token: ArcSwapOption::from_pointee(token), hosts: ArcSwap::from_pointee(hosts.into()) }
+        Self {
+            token: ArcSwapOption::from_pointee(token),
+            hosts: ArcSwap::from_pointee(hosts.into()),
+            epoch: AtomicU64::new(0),
+        }
     }
 
     /// Asks for this token from now on, or may be reached under these names without one.
     pub(crate) fn change(&self, token: Option<Token>, hosts: &[Box<str>]) {
         self.hosts.store(Arc::new(hosts.into()));
+        if self.token.load().as_deref() != token.as_ref() {
+            self.epoch.fetch_add(1, Ordering::Relaxed);
+        }
         self.token.store(token.map(Arc::new));
     }
 }

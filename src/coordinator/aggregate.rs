@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Settings;
 use super::access::Access;
 use super::log::{Log, LogNumbers};
+use super::recent::Recent;
 use super::reload::ReloadNumbers;
 use crate::clock;
 use crate::config::LogLevel;
@@ -33,6 +34,8 @@ pub struct Watch {
     pub(crate) control: Arc<Control>,
     /// `None` with the access log off.
     pub(crate) log: Option<Arc<LogNumbers>>,
+    /// The newest finished exchanges.
+    pub(crate) recent: Arc<Recent>,
     /// By `BackendId`.
     pub(crate) probes: Box<[Arc<ProbeReport>]>,
     /// Lookups of backend names that failed; the last good response was kept.
@@ -64,6 +67,9 @@ pub(crate) struct ProbeReport {
 /// Time between two readings of the log queues: with room for 8,192 records a shard may settle 400,000 a second.
 const LOG_TICK: Duration = Duration::from_millis(20);
 
+/// The same with the log off, when the records are for people only.
+const RECENT_TICK: Duration = Duration::from_millis(50);
+
 /// Time between two readings of the histograms.
 const MERGE_TICK: Duration = Duration::from_secs(1);
 
@@ -82,6 +88,7 @@ impl Watch {
             totals: Mutex::new(Totals::new(plan.models.len())),
             older: Mutex::default(),
             probes: plan.backends.iter().map(|_| Arc::default()).collect(),
+            recent: Arc::default(),
             resolve_failures: Arc::default(),
             reloads: Arc::default(),
             access: Arc::new(Access::new(settings.admin_token, &settings.admin_hosts)),
@@ -114,6 +121,7 @@ impl Watch {
             totals: Mutex::new(self.totals().next(&before)),
             older: Mutex::new(older),
             probes: probes.collect(),
+            recent: self.recent.clone(),
             resolve_failures: self.resolve_failures.clone(),
             reloads: self.reloads.clone(),
             access: self.access.clone(),
@@ -160,7 +168,9 @@ impl Watch {
             shard.merge_into(&mut totals, Some);
         }
         for Older { plan, inbox } in lock(&self.older).iter() {
-            inbox.merge_into(&mut totals, |id| self.plan.model_named(&plan.model(id).name).map(|row| row.id));
+            inbox.merge_into(&mut totals, |id| {
+                self.plan.models.named(&plan.models.row(id).name).map(|row| row.id)
+            });
         }
     }
 
@@ -200,7 +210,7 @@ impl Watch {
     pub(crate) fn usable(&self, model: &Model, now: Nanos) -> bool {
         let alone = model.pool.len() == 1 && model.fallbacks.is_empty();
         model.pool.iter().any(|member| {
-            let row = self.plan.backend(member.backend);
+            let row = self.plan.backends.row(member.backend);
             let reachable = matches!(row.target, Target::Unix(_)) || !row.addresses.load().is_empty();
             reachable
                 && self.plan.backends.cells(member.backend).health() != Health::Down
@@ -245,7 +255,7 @@ fn before(old: &Plan, new: &Plan) -> Before {
 pub(super) async fn run(current: &Current, mut log: Option<&mut Log>) -> Infallible {
     let mut merges = interval(MERGE_TICK);
     merges.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut pumps = interval(LOG_TICK);
+    let mut pumps = interval(if log.is_some() { LOG_TICK } else { RECENT_TICK });
     pumps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -255,13 +265,14 @@ pub(super) async fn run(current: &Current, mut log: Option<&mut Log>) -> Infalli
                 watch.forget();
                 watch.say_unreached();
             }
-            _ = pumps.tick(), if log.is_some() => {
-                if let Some(log) = log.as_mut() {
+            _ = pumps.tick() => {
+                let watch = current.load();
+                match log.as_mut() {
                     // Not everything: the next tick goes on.
-                    let watch = current.load();
-                    let _ = log.pump(&watch.shards, &watch.plans());
-                    watch.forget(); // now, while the queues are empty
+                    Some(log) => _ = log.pump(&watch.shards, &watch.plans()),
+                    None => watch.recent.pump(&watch.shards, &watch.plans()),
                 }
+                watch.forget(); // now, while the queues are empty
             }
         }
     }

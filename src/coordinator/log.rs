@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
+use super::recent::Recent;
 use crate::config::AccessLog;
 use crate::observe::{Record, RequestId, ShardInbox};
 use crate::plan::Plan;
@@ -26,6 +27,9 @@ use crate::units::{ModelId, Nanos};
 
 /// Records that wait in one shard: about 20 ms of a very busy one.
 pub const RECORDS_MAX: usize = 8_192;
+
+/// Records that wait in one shard for the list of recent requests, with the log off.
+const RECORDS_MAX_OFF: usize = 1_024;
 
 /// Bytes from which a batch is handed to the writer without waiting for more.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -41,7 +45,7 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(1);
 
 /// The bound of every shard's queue of records, for `observe::channel`.
 pub fn records_max(access_log: &AccessLog) -> Option<usize> {
-    (*access_log != AccessLog::Off).then_some(RECORDS_MAX)
+    Some(if *access_log == AccessLog::Off { RECORDS_MAX_OFF } else { RECORDS_MAX })
 }
 
 /// How the log fares.
@@ -97,6 +101,8 @@ pub(super) struct Log {
     batch: Vec<u8>,
     orders: SyncSender<Order>,
     numbers: Arc<LogNumbers>,
+    /// Where the newest records are kept by name, too.
+    pub(super) recent: Option<Arc<Recent>>,
     /// Hears when the writer has ended.
     ended: Receiver<()>,
 }
@@ -126,7 +132,7 @@ impl Log {
             // Nobody waits if it took too long.
             let _ = ends.send(());
         })?;
-        Ok(Self { batch: Vec::with_capacity(BATCH_BYTES), orders, numbers, ended })
+        Ok(Self { batch: Vec::with_capacity(BATCH_BYTES), orders, numbers, recent: None, ended })
     }
 
     pub(super) fn numbers(&self) -> Arc<LogNumbers> {
@@ -148,7 +154,12 @@ impl Log {
                 let Some(record) = shard.next_record() else { break };
                 taken += 1;
                 match plans.iter().find(|plan| plan.generation == record.plan) {
-                    Some(plan) => line(&mut self.batch, plan, &record),
+                    Some(plan) => {
+                        line(&mut self.batch, plan, &record);
+                        if let Some(recent) = &self.recent {
+                            recent.push(plan, &record);
+                        }
+                    }
                     None => _ = self.numbers.lines_lost.fetch_add(1, Ordering::Relaxed), // never: plans outlive their records
                 }
             }

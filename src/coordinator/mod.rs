@@ -12,6 +12,7 @@ mod drain;
 pub mod log;
 mod probe;
 pub(crate) mod process;
+pub(crate) mod recent;
 pub mod reload;
 pub mod resolve;
 mod watchdog;
@@ -118,7 +119,7 @@ pub fn start(
     let listener = settings.admin.take();
     let door = settings.door;
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-    let log = Log::open(&settings.access_log)?;
+    let mut log = Log::open(&settings.access_log)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stops) = mpsc::channel(STOPS_WAITING);
     let (listener, signals) = {
@@ -127,6 +128,9 @@ pub fn start(
         (listener.map(tokio::net::TcpListener::from_std).transpose()?, Signals::new()?)
     };
     let watch = Watch::new(plan, settings, shards, control, log.as_ref().map(Log::numbers));
+    if let Some(log) = &mut log {
+        log.recent = Some(watch.recent.clone());
+    }
     let current = Arc::new(ArcSwap::from_pointee(watch));
     let told = stop.clone();
     let thread = thread::Builder::new().name("coordinator".to_owned()).spawn(move || {

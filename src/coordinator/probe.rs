@@ -55,8 +55,8 @@ pub(super) fn spawn(watch: &Arc<Watch>, duties: &mut JoinSet<()>) {
         };
         let (watch, id) = (watch.clone(), backend.id);
         duties.spawn(async move {
-            let backend = watch.plan.backend(id);
-            let mut verdict = Verdict { health: watch.plan.backends.cells(id).health(), contrary: 0 };
+            let backend = watch.plan.backends.row(id);
+            let mut verdict = Verdict { health: watch.plan.backends.cells(id).probed(), contrary: 0 };
             let mut random = RandomState::new().hash_one(id) | 1;
             loop {
                 let unreached = &watch.plan.backends.cells(id).unreached;

@@ -67,7 +67,7 @@ pub(super) fn spawn(watch: &Arc<Watch>, duties: &mut JoinSet<()>) {
 
 /// A name without any address yet is asked for every second: its backends wait for it.
 fn pause(plan: &Plan, backends: &[BackendId], every: Duration) -> Duration {
-    let missing = backends.iter().any(|id| plan.backend(*id).addresses.load().is_empty());
+    let missing = backends.iter().any(|id| plan.backends.row(*id).addresses.load().is_empty());
     if missing { every.min(MISSING_PAUSE) } else { every }.max(PAUSE_MIN)
 }
 
@@ -108,7 +108,7 @@ fn accept(answer: io::Result<Vec<SocketAddr>>) -> io::Result<Vec<SocketAddr>> {
 /// that the order of preference a shard sees does not change with every answer of a rotating server.
 fn store(plan: &Plan, backends: &[BackendId], found: &[SocketAddr]) {
     for id in backends {
-        let backend = plan.backend(*id);
+        let backend = plan.backends.row(*id);
         let Some((_, port)) = backend.dialled() else {
             continue;
         };
@@ -163,7 +163,7 @@ fn first_answers(
     lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Clone + Send + 'static,
 ) -> Vec<Unresolved> {
     let mut waiting = names(plan);
-    let unknown = |id: &BackendId| plan.backend(*id).addresses.load().is_empty();
+    let unknown = |id: &BackendId| plan.backends.row(*id).addresses.load().is_empty();
     waiting.retain(|_, backends| backends.iter().any(unknown));
     let mut unresolved = Vec::new();
     let (answers, answered) = mpsc::channel();

@@ -76,7 +76,7 @@ counters! {
     BytesFromBackends Count "ringway_bytes_from_backends_total" "Bytes read from backends.",
     BytesToBackends Count "ringway_bytes_to_backends_total" "Bytes written to backends.",
     Panics Count "ringway_panics_total" "Exchanges that failed by a panic.",
-    RecordsDropped Count "ringway_records_dropped_total" "Access log records dropped because the log did not keep up.",
+    RecordsDropped Count "ringway_records_dropped_total" "Records of finished exchanges dropped because the access log, or the list of recent requests, did not keep up.",
     PlanGeneration Gauge "ringway_shard_plan_generation" "Number of the plan that the shard serves new requests by.",
     Ticks Count "ringway_ticks_total" "Shard ticks.",
     TicksLate Count "ringway_ticks_late_total" "Shard ticks that came more than one period late.",

@@ -91,6 +91,9 @@ impl Table<BackendId, Backend> {
     }
 }
 
+/// The bit of a backend's health byte that an operator sets.
+const DRAINED: u8 = 0x80;
+
 impl BackendCells {
     /// Fresh cells, for so many shards.
     pub fn new(shards: usize) -> Self {
@@ -136,20 +139,61 @@ impl BackendCells {
         self.in_flight.leave();
     }
 
-    /// What active probing said last.
+    /// What new requests should go by: what active probing said last, and down while an operator drains it. One load, as
+    /// shards ask it for every request.
     pub fn health(&self) -> Health {
         match self.health.load(Ordering::Relaxed) {
+            0 => Health::Unknown,
             1 => Health::Up,
-            2 => Health::Down,
-            _ => Health::Unknown,
+            _ => Health::Down,
         }
     }
 
-    /// Written by the coordinator only.
+    /// What active probing said last, whatever an operator says.
+    pub fn probed(&self) -> Health {
+        match self.health.load(Ordering::Relaxed) & !DRAINED {
+            0 => Health::Unknown,
+            1 => Health::Up,
+            _ => Health::Down,
+        }
+    }
+
+    /// Written by the control plane's thread only.
     pub fn set_health(&self, health: Health) {
-        self.health.store(health as u8, Ordering::Relaxed);
+        let drained = self.health.load(Ordering::Relaxed) & DRAINED;
+        self.health.store(health as u8 | drained, Ordering::Relaxed);
+    }
+
+    /// Whether an operator has taken it out of service: it gets no new requests, those in flight end as they would.
+    pub fn is_drained(&self) -> bool {
+        self.health.load(Ordering::Relaxed) & DRAINED != 0
+    }
+
+    /// Takes it out of service, or puts it back. Written by the control plane's thread only.
+    pub fn drain(&self, drained: bool) {
+        let health = self.health.load(Ordering::Relaxed) & !DRAINED;
+        self.health.store(health | if drained { DRAINED } else { 0 }, Ordering::Relaxed);
     }
 }
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
 mod interleavings;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drained_backend_is_down_whatever_its_probe_says_until_it_is_put_back() {
+        let cells = BackendCells::new(1);
+        for health in [Health::Unknown, Health::Up, Health::Down] {
+            cells.set_health(health);
+            cells.drain(true);
+            assert_eq!((cells.health(), cells.probed(), cells.is_drained()), (Health::Down, health, true));
+            cells.set_health(Health::Up);
+            assert_eq!((cells.health(), cells.probed()), (Health::Down, Health::Up));
+            cells.drain(false);
+            assert_eq!((cells.health(), cells.is_drained()), (Health::Up, false));
+        }
+    }
+}

@@ -35,11 +35,17 @@ fn nothing_but_health_is_told_without_the_token() {
     let gateway = Gateway::start(&config);
     assert!(gateway.said().contains("with a token"), "{}", gateway.said());
     assert_eq!(gateway.ask_admin("/healthz").expect("an answer").0, 200);
-    for (method, path) in [("GET", "/metrics"), ("GET", "/status"), ("POST", "/reload"), ("GET", "/")] {
+    for (method, path) in [
+        ("GET", "/metrics"),
+        ("GET", "/status"),
+        ("POST", "/reload"),
+        ("GET", "/plain"),
+        ("GET", "/api/v1/overview"),
+    ] {
         let refused = gateway.send_admin(method, path, "").expect("an answer");
         assert_eq!((refused.status(), refused.one("www-authenticate").as_str()), (401, "Bearer"), "{path}");
     }
-    // A client's key opens nothing here. Ten may fail at once; these are six.
+    // A client's key opens nothing here. Ten may fail at once; these are seven.
     assert_eq!(with(&gateway, "GET", "/status", OTHER), 401);
     assert_eq!(with(&gateway, "GET", "/status", K1), 401);
     assert_eq!(with(&gateway, "GET", "/status", TOKEN), 200);

@@ -1,0 +1,146 @@
+// Who may do what, and how much is left?
+import { useEffect, useState } from 'preact/hooks';
+import { call, useLoad, type Refused } from '../api';
+import { DASH, exact, span } from '../format';
+import { change, link, type Route } from '../route';
+import type { Key } from '../types';
+import { Bar, Code, Drawer, Empty, Facts, Lamp, limitName, Panel, Table, Trouble, Waiting } from '../ui';
+
+interface Page { total: number; required: boolean; keys: Key[]; next: string | null }
+
+export function Keys({ route }: { route: Route }) {
+  const open = route.params.get('open');
+  const q = route.params.get('q') ?? '';
+  const page = useLoad<Page>(`/keys?q=${encodeURIComponent(q)}`, 2);
+  const [extra, setExtra] = useState<{ q: string; keys: Key[]; next: string | null } | null>(null);
+  useEffect(() => setExtra(null), [q]);
+  const [error, fail] = useState<Refused | null>(null);
+  const more = async () => {
+    const after = extra ? extra.next : page.data?.next;
+    if (!after) return;
+    try {
+      const found = await call<Page>(`/keys?q=${encodeURIComponent(q)}&after=${encodeURIComponent(after)}`);
+      setExtra({ q, keys: [...(extra?.keys ?? []), ...found.keys], next: found.next });
+    } catch (reason) { fail(reason as Refused); }
+  };
+  const rows = page.data ? [...page.data.keys, ...(extra?.keys ?? [])] : [];
+  const next = extra ? extra.next : page.data?.next;
+  const [creating, create] = useState(false);
+  return (
+    <div class={`with-drawer ${open || creating ? 'opened' : ''}`}>
+      <div class="main">
+        <div class="filters">
+          <input type="search" value={q} placeholder="A part of the name" aria-label="Filter keys by name" data-filter
+            onInput={(event) => change({ q: event.currentTarget.value || null })} />
+          <button type="button" class="primary" onClick={() => { change({ open: null }); create(true); }}>New key…</button>
+        </div>
+        <Panel title="Keys" source={page.at} aside={<span class="quiet">{page.data ? exact(page.data.total) : ''}</span>}>
+          <Trouble loaded={page} /><Waiting loaded={page} />
+          {error ? <p class="trouble" role="alert">{error.message}</p> : null}
+          {page.data && !page.data.required ? <Empty>An open gateway: requests need no key. A <code>[key.NAME]</code> in the configuration closes it.</Empty> : null}
+          {page.data?.required && rows.length === 0 ? <Empty>No key has “{q}” in its name.</Empty> : null}
+          {rows.length ? <KeyTable rows={rows} open={open} /> : null}
+          {next ? <button type="button" class="wide-button" onClick={more}>More</button> : null}
+        </Panel>
+      </div>
+      {open ? <Detail name={open} /> : creating ? <Create onClose={() => create(false)} /> : null}
+    </div>
+  );
+}
+
+function KeyTable({ rows, open }: { rows: Key[]; open: string | null }) {
+  const limit = (row: Key, name: string) => row.limits.find((one) => one.name === name);
+  const cell = (row: Key, name: string) => { const found = limit(row, name); return found ? <Bar limit={found} /> : <span class="quiet">unlimited</span>; };
+  const share = (row: Key, name: string) => { const found = limit(row, name); return found ? found.used / Math.max(1, found.max) : null; };
+  return (
+    <Table rows={rows} id={(row) => row.name} caption="Keys" open={open} onOpen={(row) => change({ open: row.name })} columns={[
+      { name: 'Key', cell: (row) => row.name, sort: (row) => row.name, grow: true },
+      { name: 'State', cell: (row) => <Lamp state={row.state} />, sort: (row) => row.state },
+      { name: 'Models', cell: (row) => row.models === null ? <span class="quiet">all</span> : row.models.length === 0 ? 'none' : row.models.slice(0, 2).join(', ') + (row.models.length > 2 ? ` and ${row.models.length - 2} more` : ''), minor: true, wide: true },
+      { name: 'Requests / min', cell: (row) => cell(row, 'requests_per_minute'), sort: (row) => share(row, 'requests_per_minute'), minor: true },
+      { name: 'Tokens / min', cell: (row) => cell(row, 'tokens_per_minute'), sort: (row) => share(row, 'tokens_per_minute') },
+      { name: 'In flight', cell: (row) => { const found = limit(row, 'in_flight'); return <>{row.in_flight}{found ? <small>/{found.max}</small> : null}</>; }, sort: (row) => row.in_flight, num: true, minor: true },
+      { name: 'Requests', hint: 'since the process started', cell: (row) => <>{exact(row.requests)}{row.failed ? <small class="bad-text"> {exact(row.failed)} failed</small> : null}</>, sort: (row) => row.requests, num: true, minor: true },
+      { name: 'Tokens', hint: 'input and output, since the process started', cell: (row) => exact(row.input_tokens + row.output_tokens), sort: (row) => row.input_tokens + row.output_tokens, num: true, minor: true },
+    ]} />
+  );
+}
+
+interface Policy { allowed: boolean; reason: string | null; lines: { name: string; value: string; origin: string }[] }
+
+function Detail({ name }: { name: string }) {
+  const [model, choose] = useState('');
+  const key = useLoad<Key>(`/keys/${encodeURIComponent(name)}`, 2);
+  const policy = useLoad<Policy>(`/explain?key=${encodeURIComponent(name)}${model ? `&model=${encodeURIComponent(model)}` : ''}`, 5);
+  const models = useLoad<{ models: { name: string }[] }>('/models');
+  const row = key.data;
+  return (
+    <Drawer kind="Key" title={name} onClose={() => change({ open: null })}>
+      <Trouble loaded={key} /><Waiting loaded={key} />
+      {row ? (
+        <>
+          <p class="headline"><Lamp state={row.state} />{row.state === 'unused' ? <span class="quiet"> no request since the process started</span> : null}</p>
+          {row.limits.length ? (
+            <dl class="limits">
+              {row.limits.map((limit) => (
+                <div key={limit.name}>
+                  <dt>{limitName(limit.name)}</dt>
+                  <dd><Bar limit={limit} /><small>{limit.free_in_seconds ? `all free again in ${span(Math.ceil(limit.free_in_seconds))}` : ''}</small></dd>
+                </div>
+              ))}
+            </dl>
+          ) : <Empty>It has no limits.</Empty>}
+          <Facts rows={[
+            ['Requests since the start', <a href={link('requests', { key: name })}>{exact(row.requests)}</a>],
+            ['Failed', row.failed ? <a href={link('requests', { key: name, status: 'failed' })}>{exact(row.failed)}</a> : '0'],
+            ['Tokens, in / out', `${exact(row.input_tokens)}${row.cached_tokens ? ` (${exact(row.cached_tokens)} cached)` : ''} / ${exact(row.output_tokens)}`],
+            ['Kept in', 'the configuration file; change it there and reload'],
+          ]} />
+        </>
+      ) : null}
+      <h3>What it may do, and where that is said</h3>
+      <label class="field">for the model{' '}
+        <select value={model} onChange={(event) => choose(event.currentTarget.value)}>
+          <option value="">any</option>
+          {models.data?.models.map((one) => <option key={one.name} value={one.name}>{one.name}</option>)}
+        </select>
+      </label>
+      <Trouble loaded={policy} />
+      {policy.data ? (
+        <>
+          <p class="headline"><Lamp state={policy.data.allowed ? 'ok' : 'down'} label={policy.data.allowed ? 'a request now is let in' : `a request now is refused: ${policy.data.reason}`} /></p>
+          <Table rows={policy.data.lines} id={(line) => line.name} caption="Effective policy" columns={[
+            { name: 'Rule', cell: (line) => line.name.replace(/_/g, ' ') },
+            { name: 'Value', cell: (line) => line.value || DASH, grow: true },
+            { name: 'Said by', cell: (line) => <span class="quiet">{line.origin}</span> },
+          ]} />
+        </>
+      ) : null}
+    </Drawer>
+  );
+}
+
+/** Keys live in the configuration file: what is to be run, put together here. */
+function Create({ onClose }: { onClose: () => void }) {
+  const [name, setName] = useState('');
+  const [models, setModels] = useState('');
+  const [requests, setRequests] = useState('');
+  const [tokens, setTokens] = useState('');
+  const quote = (text: string) => /^[\w.*-]+$/.test(text) ? text : `'${text.replace(/'/g, `'\\''`)}'`;
+  const command = ['ringway key new', quote(name || 'NAME'),
+    ...models.split(/[\s,]+/).filter(Boolean).map((model) => `--model ${quote(model)}`),
+    requests ? `--requests-per-minute ${quote(requests)}` : '', tokens ? `--tokens-per-minute ${quote(tokens)}` : '',
+    '>> ringway.toml'].filter(Boolean).join(' ');
+  return (
+    <Drawer kind="New" title="Key" onClose={onClose}>
+      <p>The key is made on the gateway's machine and shown there once; the configuration keeps its digest only.</p>
+      <label class="field">Name <input value={name} onInput={(event) => setName(event.currentTarget.value)} placeholder="team-search" /></label>
+      <label class="field">Models <input value={models} onInput={(event) => setModels(event.currentTarget.value)} placeholder="llama-* (all if empty)" /></label>
+      <label class="field">Requests per minute <input inputMode="numeric" value={requests} onInput={(event) => setRequests(event.currentTarget.value.replace(/\D/g, ''))} placeholder="unlimited" /></label>
+      <label class="field">Tokens per minute <input inputMode="numeric" value={tokens} onInput={(event) => setTokens(event.currentTarget.value.replace(/\D/g, ''))} placeholder="unlimited" /></label>
+      <h3>Run</h3>
+      <Code text={command} />
+      <p class="quiet">The gateway sees the changed file by itself within two seconds.</p>
+    </Drawer>
+  );
+}

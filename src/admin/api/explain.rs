@@ -1,0 +1,259 @@
+//! Why a request was refused or failed, in words, and what may be done about it; and what a key may do, line by line.
+
+use axum::extract::{Query, State};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::requests::Explain;
+use super::{Problem, Shared, json};
+use crate::clock;
+use crate::coordinator::Watch;
+use crate::coordinator::recent::Exchange;
+use crate::error::FaultKind;
+use crate::plan;
+use crate::policy::limits::bucket::Rate;
+
+/// What became of one exchange; `None` if all went well.
+pub(super) fn exchange(watch: &Watch, row: &Exchange) -> Option<Explain> {
+    let kind = row.fault?;
+    let key = row.key.as_deref().unwrap_or("(no key)");
+    let model = row.model.as_deref().unwrap_or("the model");
+    let backend = row.backend.as_deref().unwrap_or("the backend");
+    let found = row.key.as_deref().and_then(|name| watch.plan.keys.named(name));
+    Some(
+        limit(kind, key, found)
+            .or_else(|| refused(kind, key, model))
+            .unwrap_or_else(|| other(kind, backend, model)),
+    )
+}
+
+fn limit(kind: FaultKind, key: &str, found: Option<&plan::Key>) -> Option<Explain> {
+    let per_minute = |rate: Option<Rate>| match rate {
+        Some(rate) => format!("{} per minute", rate.per_minute),
+        None => "its limit then".to_owned(),
+    };
+    let raise = |name: &str| {
+        format!("Wait as Retry-After says, or raise {name} of [key.{key}] in the configuration and reload.")
+    };
+    Some(match kind {
+        FaultKind::RequestsExceeded => Explain::new(
+            format!("Key {key} used up its requests: {}.", per_minute(found.and_then(|key| key.grant.limits.requests))),
+            raise("requests_per_minute"),
+        ),
+        FaultKind::TokensExceeded => Explain::new(
+            format!("Key {key} used up its tokens: {}.", per_minute(found.and_then(|key| key.grant.limits.tokens))),
+            raise("tokens_per_minute"),
+        ),
+        FaultKind::TokensNeverFit => Explain::new(
+            format!("The request asks for more tokens than all of key {key}'s limit: {}.", per_minute(found.and_then(|key| key.grant.limits.tokens))),
+            "Send a shorter prompt or a smaller max_tokens, or raise tokens_per_minute or token_burst of the key.".to_owned(),
+        ),
+        FaultKind::InFlightExceeded => Explain::new(
+            format!(
+                "Key {key} had as many requests in flight as it may: {}.",
+                found.map_or_else(|| "its limit then".to_owned(), |key| key.grant.limits.in_flight_max.to_string())
+            ),
+            raise("in_flight_max"),
+        ),
+        _ => return None,
+    })
+}
+
+fn refused(kind: FaultKind, key: &str, model: &str) -> Option<Explain> {
+    Some(match kind {
+        FaultKind::KeyInvalid => Explain::new(
+            "The request had no API key, or one that is not known here.",
+            "Send 'Authorization: Bearer KEY'. `ringway key new NAME` makes a key.",
+        ),
+        FaultKind::KeysExceeded => Explain::new(
+            "Too many requests with invalid keys came from this address.",
+            "Correct the key; the address is let in again within a minute.",
+        ),
+        FaultKind::KeyRevoked => Explain::new(
+            format!("Key {key} was removed or replaced while the request ran."),
+            "Give the client its new key.",
+        ),
+        FaultKind::ModelForbidden => Explain::new(
+            format!("Key {key} may not use {model}."),
+            format!("Add the model to 'models' of [key.{key}], or ask for one that it may use."),
+        ),
+        FaultKind::ModelUnknown => Explain::new(
+            "No model of that name is configured.",
+            "GET /v1/models lists the names; [model.NAME] or an alias adds one.",
+        ),
+        FaultKind::OriginForbidden => Explain::new(
+            "A web page that is not listed called a gateway without keys.",
+            "List the page's origin in [cors], or require keys.",
+        ),
+        FaultKind::PathUnknown | FaultKind::MethodNotAllowed => Explain::new(
+            "The gateway has no such path, or not with this method.",
+            "Check the base URL of the client; it usually ends in /v1.",
+        ),
+        FaultKind::BodyMalformed | FaultKind::HeadMalformed | FaultKind::MemberUnsupported => Explain::new(
+            "The request could not be read as the API defines it.",
+            "The response's error.message names the part and what was expected.",
+        ),
+        FaultKind::ContextExceeded => Explain::new(
+            format!("The prompt does not fit the context window of {model}."),
+            "Shorten the prompt, or use a model with a larger window.",
+        ),
+        FaultKind::ClientGone => Explain::new(
+            "The client closed the connection before its response was complete.",
+            "Usually a timeout or a stop button of the client; nothing to do here.",
+        ),
+        FaultKind::ClientStalled => Explain::new(
+            "The client stopped reading its response.",
+            "Look at the client or at a proxy between; the backend was released.",
+        ),
+        _ => return None,
+    })
+}
+
+fn other(kind: FaultKind, backend: &str, model: &str) -> Explain {
+    match kind {
+        FaultKind::ConnectFailed | FaultKind::ConnectTimeout | FaultKind::TlsFailed => Explain::new(
+            format!("{backend} could not be reached, and no other backend of {model} took the request."),
+            "See Backends for the reason; the request may be sent again.",
+        ),
+        FaultKind::FirstTokenTimeout | FaultKind::EventTimeout | FaultKind::TotalTimeout => Explain::new(
+            format!("{backend} was too slow ({}).", kind.code()),
+            "See its time to first token under Backends, or raise the deadline in [timeouts].",
+        ),
+        FaultKind::BackendCut | FaultKind::BackendClosed => Explain::new(
+            format!("{backend} ended the response before it was complete."),
+            "Look at its log at this time: a restart or an out-of-memory kill is the usual cause.",
+        ),
+        FaultKind::BackendBusy | FaultKind::BackendOverloaded => Explain::new(
+            format!("{backend} was at its own limit, and no other backend of {model} took the request."),
+            "Add a backend, or wait; the gateway pauses the backend as it asked for.",
+        ),
+        FaultKind::BackendDenied => Explain::new(
+            format!("{backend} refused the gateway's own credential."),
+            "Check the api_key of [backend] in the configuration.",
+        ),
+        FaultKind::NoBackend => Explain::new(
+            format!("No backend of {model} could take the request: all are down, drained or paused."),
+            "See Backends for each one's reason.",
+        ),
+        FaultKind::QueueTimeout => Explain::new(
+            format!("The request waited for a free slot of {model}'s backends, and none came in time."),
+            "Add a backend, raise its in_flight_max, or raise timeouts.queue.",
+        ),
+        FaultKind::Overloaded | FaultKind::SocketsExhausted => Explain::new(
+            "A bound of the gateway was reached.",
+            "See the gateway's log and /metrics for which one.",
+        ),
+        FaultKind::Draining => {
+            Explain::new("The gateway was shutting down.", "Send it again; another gateway takes it.")
+        }
+        _ => Explain::new(
+            format!("{} ({}).", kind.code(), backend),
+            "The response's error.message says more; the gateway's log has the same request id.",
+        ),
+    }
+}
+
+/// Whose policy, for which model.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Question {
+    key: String,
+    model: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Policy {
+    key: String,
+    model: Option<String>,
+    /// Whether a request now would be let in.
+    allowed: bool,
+    reason: Option<String>,
+    lines: Vec<Line>,
+}
+
+/// One line of the effective policy and where it comes from.
+#[derive(Serialize)]
+struct Line {
+    name: &'static str,
+    value: String,
+    origin: String,
+}
+
+/// `GET /api/v1/explain?key=&model=`.
+pub(super) async fn policy(
+    State(shared): State<Shared>,
+    question: Query<Question>,
+) -> Result<Response, Problem> {
+    let watch = shared.current.load_full();
+    let plan = &watch.plan;
+    let Some(key) = plan.keys.named(&question.key) else {
+        return Err(Problem::not_found(format!("no key is named {:?}", question.key)));
+    };
+    let from = format!("[key.{}] of the configuration", key.name);
+    let line = |name, value: String, origin: &str| Line { name, value, origin: origin.to_owned() };
+    let unlimited = "default: unlimited";
+    let rate = |name, rate: Option<Rate>, unit: &str| match rate {
+        Some(rate) => line(
+            name,
+            format!("{} {unit} per minute, at most {} at once", rate.per_minute, rate.burst),
+            &from,
+        ),
+        None => line(name, "unlimited".to_owned(), unlimited),
+    };
+    let mut lines = vec![
+        rate("requests", key.grant.limits.requests, "requests"),
+        rate("tokens", key.grant.limits.tokens, "tokens"),
+        match key.grant.limits.in_flight_max {
+            u32::MAX => line("in_flight", "unlimited".to_owned(), unlimited),
+            most => line("in_flight", format!("{most} requests at once"), &from),
+        },
+    ];
+    let may: Vec<&str> = plan
+        .models
+        .iter()
+        .zip(&key.grant.models)
+        .filter(|(_, may)| **may)
+        .map(|(model, _)| &*model.name)
+        .collect();
+    let names = may.iter().take(20).copied().collect::<Vec<_>>().join(", ");
+    let more = may.len().saturating_sub(20);
+    let names = if more > 0 { format!("{names} and {more} more") } else { names };
+    let all = may.len() == plan.models.len();
+    lines.push(line("models", names, if all { "default: every model" } else { &from }));
+    let mut reason = None;
+    if let Some(name) = &question.model {
+        let id = plan.names.get(name.as_str()).copied();
+        match id.map(|id| plan.models.row(id)) {
+            None => reason = Some(format!("no model is named {name:?}")),
+            Some(model) => {
+                let pool: Vec<&str> =
+                    model.pool.iter().map(|member| &*plan.backends.row(member.backend).name).collect();
+                lines.push(line(
+                    "pool",
+                    pool.join(", "),
+                    &format!("[model.{}] of the configuration", model.name),
+                ));
+                if !key.grant.models[model.id.index()] {
+                    reason = Some(format!("key {} may not use {}", key.name, model.name));
+                } else if !watch.usable(model, clock::now()) {
+                    reason = Some(format!("{} has no usable backend now", model.name));
+                }
+            }
+        }
+    }
+    if key.is_revoked() {
+        reason = Some("the key is revoked".to_owned());
+    }
+    let full =
+        super::views::limits(&watch, key, clock::now()).into_iter().find(|limit| limit.used >= limit.max);
+    if let (None, Some(limit)) = (&reason, full) {
+        reason = Some(format!("{} is used up: {} of {}", limit.name, limit.used, limit.max));
+    }
+    Ok(json(&Policy {
+        key: key.name.to_string(),
+        model: question.model.clone(),
+        allowed: reason.is_none(),
+        reason,
+        lines,
+    }))
+}

@@ -1,0 +1,172 @@
+//! Keys with their limits, and what each has used.
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::views::{self, Key};
+use super::{Problem, Shared, json};
+use crate::observe::Usage;
+
+/// Rows of one page, and the most that may be asked for.
+const PAGE: usize = 50;
+const PAGE_MAX: usize = 200;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Page {
+    /// The name after which the page begins.
+    after: Option<String>,
+    limit: Option<usize>,
+    /// A part of the name.
+    q: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Keys {
+    /// Of all, whatever the filter.
+    total: usize,
+    /// False for an open gateway: requests need no key.
+    required: bool,
+    keys: Vec<Key>,
+    /// `after` of the next page; absent on the last.
+    next: Option<String>,
+}
+
+pub(super) async fn list(State(shared): State<Shared>, page: Query<Page>) -> Response {
+    let watch = shared.current.load_full();
+    let plan = &watch.plan;
+    let most = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    // Rows are in the order of their names.
+    let start = page.after.as_deref().map_or(0, |after| plan.keys.partition_point(|key| &*key.name <= after));
+    let part = page.q.as_deref().unwrap_or_default().to_lowercase();
+    let mut found =
+        plan.keys[start..].iter().filter(|key| part.is_empty() || key.name.to_lowercase().contains(&part));
+    let keys: Vec<Key> = found.by_ref().take(most).map(|key| views::key(&watch, key)).collect();
+    let next = found.next().and(keys.last()).map(|key| key.name.clone());
+    json(&Keys { total: plan.keys.len(), required: plan.keys_required, keys, next })
+}
+
+pub(super) async fn one(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let watch = shared.current.load_full();
+    match watch.plan.keys.named(&name) {
+        Some(key) => Ok(json(&views::key(&watch, key))),
+        None => Err(Problem::not_found(format!("no key is named {name:?}"))),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Group {
+    /// `key`, `model` or `backend`.
+    by: Option<String>,
+}
+
+/// What was used since the process started.
+#[derive(Serialize)]
+struct Used {
+    by: String,
+    since_unix_ms: u64,
+    /// Every exchange, also those without a key, a model or a backend.
+    total: Row,
+    /// The most tokens first.
+    rows: Vec<Row>,
+    /// Of how many there is no row of their own: `rows` ends with their sum.
+    others: usize,
+}
+
+#[derive(Serialize, Clone)]
+struct Row {
+    name: Option<String>,
+    requests: u64,
+    failed: u64,
+    input_tokens: u64,
+    cached_tokens: u64,
+    output_tokens: u64,
+    reasoning_tokens: u64,
+    estimated: u64,
+}
+
+/// Rows of a table of usage; the rest is summed.
+const ROWS_MAX: usize = 500;
+
+pub(super) async fn usage(State(shared): State<Shared>, group: Query<Group>) -> Result<Response, Problem> {
+    let watch = shared.current.load_full();
+    let plan = &watch.plan;
+    let by = group.by.as_deref().unwrap_or("model");
+    let mut rows: Vec<Row> = match by {
+        "key" => {
+            let usage = |id| watch.usage(|inbox| inbox.tables.key(id));
+            plan.keys.iter().map(|row| used(Some(&row.name), &usage(row.id))).collect()
+        }
+        "model" => {
+            let usage = |id| watch.usage(|inbox| inbox.tables.model(id));
+            plan.models.iter().map(|row| used(Some(&row.name), &usage(row.id))).collect()
+        }
+        "backend" => {
+            let usage = |id| watch.usage(|inbox| inbox.tables.backend(id));
+            plan.backends.iter().map(|row| used(Some(&row.name), &usage(row.id))).collect()
+        }
+        other => {
+            return Err(Problem::invalid(format!("by={other:?}: expected key, model or backend")));
+        }
+    };
+    let total = used(None, &watch.usage(|inbox| inbox.numbers.all()));
+    // What no row accounts for is shown, so that rows always add up to the total.
+    let mut rest = total.clone();
+    rows.iter().for_each(|row| rest.less(row));
+    rows.retain(|row| row.requests > 0);
+    rows.sort_by_key(|row| std::cmp::Reverse(row.input_tokens + row.output_tokens));
+    let others = rows.len().saturating_sub(ROWS_MAX);
+    if others > 0 {
+        let tail = rows.split_off(ROWS_MAX);
+        let mut sum = used(Some(&format!("other ({others})")), &Usage::default());
+        tail.iter().for_each(|row| sum.add(row));
+        rows.push(sum);
+    }
+    if rest.requests > 0 {
+        rows.push(Row { name: None, ..rest });
+    }
+    Ok(json(&Used { by: by.to_owned(), since_unix_ms: watch.started_unix_ms, total, rows, others }))
+}
+
+fn used(name: Option<&str>, usage: &Usage) -> Row {
+    let all = crate::admin::history::requests(usage);
+    Row {
+        name: name.map(str::to_owned),
+        requests: all,
+        failed: all.saturating_sub(usage.requests[0]),
+        input_tokens: usage.tokens[0],
+        cached_tokens: usage.tokens[1],
+        output_tokens: usage.tokens[2],
+        reasoning_tokens: usage.tokens[3],
+        estimated: usage.estimated,
+    }
+}
+
+impl Row {
+    fn numbers(&mut self) -> [&mut u64; 7] {
+        [
+            &mut self.requests,
+            &mut self.failed,
+            &mut self.input_tokens,
+            &mut self.cached_tokens,
+            &mut self.output_tokens,
+            &mut self.reasoning_tokens,
+            &mut self.estimated,
+        ]
+    }
+
+    fn add(&mut self, other: &Row) {
+        let mut other = other.clone();
+        self.numbers().into_iter().zip(other.numbers()).for_each(|(sum, part)| *sum += *part);
+    }
+
+    fn less(&mut self, other: &Row) {
+        let mut other = other.clone();
+        self.numbers()
+            .into_iter()
+            .zip(other.numbers())
+            .for_each(|(rest, part)| *rest = rest.saturating_sub(*part));
+    }
+}

@@ -1,0 +1,92 @@
+//! What is enforced: deadlines, bounds and defaults of the active plan.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::{Shared, json};
+use crate::coordinator::lock;
+use crate::units::Nanos;
+
+#[derive(Serialize)]
+struct Policies {
+    generation: u64,
+    keys_required: bool,
+    last_reload_unix_ms: Option<u64>,
+    last_reload_error: Option<String>,
+    groups: Vec<Group>,
+}
+
+/// A table of the configuration.
+#[derive(Serialize)]
+struct Group {
+    name: &'static str,
+    lines: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    name: &'static str,
+    value: String,
+    meaning: &'static str,
+}
+
+pub(super) async fn list(State(shared): State<Shared>) -> Response {
+    let watch = shared.current.load_full();
+    let plan = &watch.plan;
+    let line = |name, value: String, meaning| Line { name, value, meaning };
+    let time = |name, value: Nanos, meaning| line(name, duration(value), meaning);
+    let (times, limits) = (&plan.timeouts, &plan.limits);
+    let timeouts = vec![
+        time("head", times.head, "a whole request head"),
+        time("connect", times.connect, "TCP and TLS to a backend"),
+        time("first_token", times.first_token, "from the request sent to the first event of a stream"),
+        time("between_events", times.between_events, "between two reads of a response"),
+        time("response", times.response, "a response that is not streamed, to its last byte"),
+        time("total", times.total, "the whole exchange"),
+        time("queue", times.queue_timeout, "waiting for a free slot of a backend"),
+        time("drain", times.drain, "requests in flight after a stop was asked for"),
+    ];
+    let bytes = |name, value: u64, meaning| line(name, size(value), meaning);
+    let bounds = vec![
+        bytes("body", limits.body_bytes, "a request body"),
+        bytes("head", limits.head_bytes as u64, "a request or response head"),
+        bytes("event", limits.event_bytes as u64, "a stream event held until it is complete"),
+        line("attempts", limits.attempts.to_string(), "attempts for one exchange and model"),
+        line("queue", limits.queue.to_string(), "requests that wait for one model's backends"),
+        line(
+            "memory",
+            limits.memory_bytes.map_or_else(|| "-".to_owned(), size),
+            "memory of the process near which new requests are refused",
+        ),
+        line(
+            "output_tokens_default",
+            plan.output_tokens_default.to_string(),
+            "output tokens reserved when a request names no cap",
+        ),
+    ];
+    let last = watch.reloads.last_unix_ms.load(std::sync::atomic::Ordering::Relaxed);
+    json(&Policies {
+        generation: plan.generation,
+        keys_required: plan.keys_required,
+        last_reload_unix_ms: (last != 0).then_some(last),
+        last_reload_error: lock(&watch.reloads.last_error).clone(),
+        groups: vec![Group { name: "timeouts", lines: timeouts }, Group { name: "limits", lines: bounds }],
+    })
+}
+
+fn duration(time: Nanos) -> String {
+    match time {
+        Nanos::NEVER => "none".to_owned(),
+        time => time.to_string(),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) if bytes.is_multiple_of(unit) => format!("{} {name}", bytes / unit),
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
+        None => format!("{bytes} B"),
+    }
+}

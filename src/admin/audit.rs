@@ -1,0 +1,69 @@
+//! What operators did since the process started: newest first, bounded, in memory.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use serde::Serialize;
+
+use super::Caller;
+use crate::clock;
+use crate::coordinator::lock;
+
+/// Actions kept.
+const ACTIONS_MAX: usize = 500;
+
+#[derive(Default)]
+pub(super) struct Audit {
+    actions: Mutex<(u64, VecDeque<Action>)>,
+}
+
+/// One action of an operator.
+#[derive(Serialize, Clone)]
+pub(super) struct Action {
+    number: u64,
+    at_unix_ms: u64,
+    /// How the operator was recognised: `token`, `session` or `loopback`.
+    who: &'static str,
+    from: String,
+    action: &'static str,
+    object: String,
+    outcome: String,
+}
+
+/// What is told of them.
+#[derive(Serialize)]
+pub(super) struct Actions {
+    actions: Vec<Action>,
+    /// `process`: they are gone after a restart.
+    kept_for: &'static str,
+}
+
+impl Audit {
+    pub(super) fn note(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        object: &str,
+        outcome: impl Into<String>,
+    ) {
+        let (number, actions) = &mut *lock(&self.actions);
+        *number += 1;
+        if actions.len() >= ACTIONS_MAX {
+            actions.pop_front();
+        }
+        actions.push_back(Action {
+            number: *number,
+            at_unix_ms: clock::unix_ms(),
+            who: caller.who.name(),
+            from: caller.from.to_string(),
+            action,
+            object: object.to_owned(),
+            outcome: outcome.into(),
+        });
+    }
+
+    pub(super) fn list(&self) -> Actions {
+        let (_, actions) = &*lock(&self.actions);
+        Actions { actions: actions.iter().rev().cloned().collect(), kept_for: "process" }
+    }
+}
