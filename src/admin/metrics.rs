@@ -3,6 +3,7 @@
 //! One dimension per family (model, backend, key, shard, or deployment: a backend with its name for a model; never a
 //! product of tables), so the page grows with the sum of the plan's tables. `gen_ai_*` are the OpenTelemetry GenAI metrics in Prometheus form; the rest is ours.
 
+mod ledger;
 mod rows;
 
 use std::ops::AddAssign;
@@ -40,6 +41,7 @@ pub(crate) fn page(watch: &Watch, gate: &Gate) -> String {
     unreached(&mut page, watch);
     deployments(&mut page, watch);
     log(&mut page, watch);
+    ledger::ledger(&mut page, watch);
     process_numbers(&mut page, watch);
     page.finish()
 }

@@ -1,12 +1,18 @@
 //! The commands: one file each. The only room that speaks to the terminal.
 
 mod ask;
+mod audit;
 mod check;
 mod key;
+mod ledger;
 mod notify;
+mod requests;
 mod schema;
 pub mod serve;
+mod table;
+mod time;
 mod upgrade;
+mod usage;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -37,12 +43,18 @@ enum Command {
     /// Make API keys for clients
     #[command(subcommand)]
     Key(key::Command),
+    /// Print what was used, from the ledger; the gateway may be up or down
+    Usage(usage::Arguments),
+    /// Print settled requests, the newest first
+    Requests(requests::Arguments),
+    /// Print the audit log, or verify its chain
+    Audit(audit::Arguments),
     /// Print the JSON Schema of the configuration, for completion in editors
     Schema,
 }
 
 /// Which configuration file a command is about.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 struct Place {
     /// The configuration file [default: ./ringway.toml, then /etc/ringway/ringway.toml]
     #[arg(value_name = "FILE")]
@@ -66,6 +78,9 @@ pub fn main() -> ExitCode {
         Command::Reload(place) => ask::command(place.named(), "/reload"),
         Command::Upgrade(place) => ask::command(place.named(), "/upgrade"),
         Command::Key(command) => key::command(&command),
+        Command::Usage(arguments) => usage::command(arguments),
+        Command::Requests(arguments) => requests::command(arguments),
+        Command::Audit(arguments) => audit::command(arguments),
         Command::Schema => schema::command(),
     }
 }
@@ -125,6 +140,15 @@ mod tests {
             ("ringway reload", true),
             ("ringway upgrade --config a.toml", true),
             ("ringway schema", true),
+            ("ringway usage", true),
+            ("ringway usage a.toml --by team --since 7d --json", true),
+            ("ringway usage --rows --json", true),
+            ("ringway usage --by colour", false),
+            ("ringway usage --json --csv", false),
+            ("ringway usage --since yesterday", false),
+            ("ringway requests --key ci --failed --limit 5", true),
+            ("ringway audit", true),
+            ("ringway audit --verify", true),
             ("ringway", false),
             ("ringway serve a.toml b.toml", false),
             ("ringway serve a.toml --config b.toml", false),

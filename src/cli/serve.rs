@@ -11,12 +11,13 @@ use std::time::Duration;
 use super::notify;
 use super::upgrade::{self, Sockets, Successor};
 use crate::config::file;
-use crate::config::{Compiled, Settings};
+use crate::config::{Compiled, Settings, StoreSettings};
+use crate::coordinator::ledger::Running;
 use crate::coordinator::reload::{Source, Turn};
 use crate::coordinator::{self, Ended, log};
 use crate::net::listen::{self, Spill};
 use crate::net::runtime::{Driver, ShardRuntime};
-use crate::observe::{self, Rows, ShardInbox};
+use crate::observe::{self, Journal, Rows, ShardInbox};
 use crate::plan::{Control, Listener, Mailbox, Plan, Target};
 use crate::shard::Seat;
 use crate::units::ShardId;
@@ -41,9 +42,10 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     let admin = admin(settings.admin, &mut sockets)?;
     let successor = Arc::new(Successor::new(second_hold(&plan, &listeners, &admin)?)?);
     drop(sockets); // what no listener of this configuration is on
+    let (running, journals) = ledger(settings.store.clone(), plan.shards.len())?;
     let (seats, inboxes) =
         seats(&plan, &control, &mailboxes, listeners, log::records_max(&settings.access_log))?;
-    let (threads, driver) = start(seats, only(settings.driver))?;
+    let (threads, driver) = start(seats, journals, only(settings.driver))?;
     huge_pages(false);
     let Settings { admin_token, admin_hosts, access_log, log, .. } = settings;
     let coordinator = coordinator::start(
@@ -56,6 +58,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
             access_log,
             version: env!("CARGO_PKG_VERSION"),
             driver: driver.clone(),
+            ledger: running.as_ref().map(|running| Arc::clone(&running.ledger)),
             say,
             log,
             handover: Some(successor),
@@ -69,13 +72,39 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     if let Err(error) = notify::ready() {
         say(&format!("the service manager was not told that this process serves: {error}"));
     }
-    match coordinator.join() {
+    let ended = coordinator.join();
+    if let Some(running) = running {
+        running.close();
+    }
+    match ended {
         Ended::Drained => threads.into_iter().try_for_each(|thread| match thread.join() {
             Ok(result) => result,
             Err(_) => Err(io::Error::other("a shard panicked")),
         }),
         Ended::Stuck(shards) => Err(io::Error::other(format!("{shards} shards did not stop in time"))),
         Ended::ShardsGone => Err(io::Error::other("every shard has ended by itself")),
+    }
+}
+
+/// The ledger and each shard's journal; none if usage is not kept, or nobody chose where and it cannot be kept here.
+///
+/// Errors: the directory that the configuration names cannot be written to.
+fn ledger(settings: Option<StoreSettings>, shards: usize) -> io::Result<(Option<Running>, Vec<Journal>)> {
+    let Some(settings) = settings else { return Ok((None, Vec::new())) };
+    let (directory, is_chosen) = (settings.directory.clone(), settings.is_chosen);
+    match coordinator::ledger::start(settings, shards, say) {
+        Ok((running, journals)) => Ok((Some(running), journals)),
+        Err(error) if is_chosen => {
+            Err(io::Error::new(error.kind(), format!("[store] directory {}: {error}", directory.display())))
+        }
+        Err(error) => {
+            super::complain(&format!(
+                "note: usage is not kept: {} cannot be written to ({error}); choose another with [store] directory, or \
+                 set [store] enabled = false",
+                directory.display()
+            ));
+            Ok((None, Vec::new()))
+        }
     }
 }
 
@@ -154,14 +183,19 @@ fn second_hold(
 
 type Threads = Vec<JoinHandle<io::Result<()>>>;
 
-/// Starts a thread per seat; which driver they run on, and what was refused before it.
-fn start(seats: Vec<Seat>, only: Option<Driver>) -> io::Result<(Threads, String)> {
+/// Starts a thread per seat, each with its journal if there are any; which driver they run on, and what was refused before it.
+fn start(seats: Vec<Seat>, journals: Vec<Journal>, only: Option<Driver>) -> io::Result<(Threads, String)> {
     let (started, starts) = mpsc::channel();
     let mut threads = Vec::with_capacity(seats.len());
+    let mut journals = journals.into_iter();
     for seat in seats {
+        let journal = journals.next();
         let started = started.clone();
         let thread = thread::Builder::new().name(format!("shard-{}", seat.id.index()));
         threads.push(thread.spawn(move || {
+            if let Some(journal) = journal {
+                journal.install();
+            }
             let tuning = &seat.plan.shards[seat.id.index()];
             if let Some(core) = tuning.core {
                 let _ = monoio::utils::bind_to_cpu_set([core]); // a core that is gone leaves the thread unpinned

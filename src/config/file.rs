@@ -75,6 +75,8 @@ table! {
         egress: Egress = Egress::default(),
         /// One line per finished exchange.
         access_log: AccessLog = AccessLog::default(),
+        /// Where usage is kept: the ledger of settled exchanges.
+        store: Store = Store::default(),
         /// Taking up a new configuration while the gateway runs.
         reload: Reload = Reload::default(),
         /// What the gateway says about itself, on standard error.
@@ -235,6 +237,30 @@ table! {
         image_tokens: u64 = 1_105,
     }
 
+    /// Where usage is kept: a journal for each shard, and the database that they are moved into.
+    Store {
+        /// Keep usage. Without it there is nothing to show afterwards, and budgets start anew with the process.
+        enabled: bool = true,
+        /// The folder of the journals and, unless `url` says otherwise, of the database; a relative path starts in the folder of
+        /// this file. Default: systemd's StateDirectory, else /var/lib/ringway for a configuration in /etc, else ringway-data
+        /// beside this file; usage is not kept if that cannot be written.
+        directory: Option<PathBuf> = None,
+        /// The database: sqlite:///PATH. Default: ledger.db in `directory`.
+        url: Option<String> = None,
+        /// When the journals are forced to the disk: "interval" (once a second: a power cut loses at most that) or "never" (the
+        /// kernel decides). A crash of the gateway alone loses nothing either way.
+        fsync: Fsync = Fsync::Interval,
+        /// Bytes that the journals may take up while the database is slow, full or gone; exchanges beyond that are served and
+        /// counted, but not kept.
+        journal: Size = Size::mib(1024),
+        /// How long exchanges are kept one by one, up to a year; "0s" for ever. Their sums stay.
+        keep: Time = Time::seconds(90 * 86_400),
+        /// How long sums by hour are kept, up to a year; "0s" for ever.
+        keep_sums: Time = Time::seconds(0),
+        /// The size of the database above which the oldest exchanges are deleted.
+        size: Size = Size::mib(10 * 1024),
+    }
+
     /// Ids of responses: sealed, so that later requests that refer to one go to the backend that made it.
     Ids {
         /// What they are sealed with, the same for all gateways that share clients: { env = "NAME" } or { file = "/path" },
@@ -371,6 +397,16 @@ impl Driver {
             Driver::Epoll => "epoll",
         }
     }
+}
+
+/// When the journals are forced to the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fsync {
+    /// The kernel decides.
+    Never,
+    /// Once a second.
+    Interval,
 }
 
 /// What a limit of a backend is about.

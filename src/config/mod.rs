@@ -20,9 +20,9 @@ mod url;
 
 use std::path::{Path, PathBuf};
 
-pub use compile::{AccessLog, Compiled, Settings, check_key_name, compile};
+pub use compile::{AccessLog, Compiled, Settings, StoreSettings, check_key_name, compile};
 pub use environment::{Environment, Noting, Process, Stamp};
-pub use file::LogLevel;
+pub use file::{Fsync, LogLevel};
 pub use problem::{Problem, Problems};
 pub use read::{Written, read};
 
@@ -49,6 +49,18 @@ pub fn load(path: &Path, environment: &dyn Environment) -> Result<Compiled, Prob
     let bytes = bytes.map_err(|error| Problems::of_file(path, format!("cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|_| Problems::of_file(path, "is not UTF-8 text"))?;
     compile(&read(path, &text)?, environment)
+}
+
+/// Reads what a file says about the store, whatever else is wrong with it: keys and secrets of backends that only the
+/// gateway can read are no concern of a command that reads the store.
+///
+/// # Errors
+/// The file has not the right shape, or that part of it is wrong.
+pub fn load_store(path: &Path, environment: &dyn Environment) -> Result<Option<StoreSettings>, Problems> {
+    let bytes = environment.file(path, read::CONFIG_BYTES_MAX);
+    let bytes = bytes.map_err(|error| Problems::of_file(path, format!("cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| Problems::of_file(path, "is not UTF-8 text"))?;
+    compile::store(&read(path, &text)?, environment)
 }
 
 /// The JSON Schema of the file, for completion in editors.

@@ -19,7 +19,8 @@ impl Time {
     /// The longest a configuration may ask for.
     const NANOS_MAX: u64 = 366 * 86_400 * 1_000_000_000;
     /// Nanoseconds per unit, the largest first.
-    const UNITS: [(&str, u64); 5] = [
+    const UNITS: [(&str, u64); 6] = [
+        ("d", 86_400_000_000_000),
         ("h", 3_600_000_000_000),
         ("m", 60_000_000_000),
         ("s", 1_000_000_000),
@@ -96,7 +97,7 @@ impl JsonSchema for Time {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": "^([0-9]+(h|m|s|ms|us))+$",
+            "pattern": "^([0-9]+(d|h|m|s|ms|us))+$",
             "description": "A time with its unit: \"60s\", \"250ms\", \"1m30s\"",
         })
     }
@@ -199,6 +200,7 @@ mod tests {
             ("250ms", Some(250_000_000)),
             ("1m30s", Some(90_000_000_000)),
             ("2h", Some(7_200_000_000_000)),
+            ("90d", Some(7_776_000_000_000_000)),
             ("5us", Some(5_000)),
             ("0s", Some(0)),
             ("60", None),

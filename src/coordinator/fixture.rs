@@ -188,6 +188,7 @@ pub(crate) fn settings() -> Settings {
         access_log: AccessLog::Off,
         version: "0.0.0-test",
         driver: "none (test)".to_owned(),
+        ledger: None,
         say: |_| {},
         log: LogLevel::Info,
         handover: None,

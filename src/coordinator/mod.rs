@@ -9,6 +9,7 @@
 mod access;
 mod aggregate;
 mod drain;
+pub mod ledger;
 pub mod log;
 mod probe;
 pub(crate) mod process;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub version: &'static str,
     /// The driver that runs and why, for `/status` and `ringway_build_info`.
     pub driver: String,
+    /// Where usage is kept; `None` if it is not.
+    pub ledger: Option<Arc<ledger::Ledger>>,
     /// Where to say what an operator should hear of.
     pub say: fn(&str),
     /// The least serious of it that is said; a reload may change it.

@@ -323,6 +323,7 @@ fn fixed(old: &Plan, was: &Settings, new: &Plan, is: &Settings) -> Vec<&'static 
         ("admin.listen", was.admin != is.admin),
         ("driver", was.driver != is.driver),
         ("access_log", was.access_log != is.access_log),
+        ("store", was.store != is.store),
     ];
     all.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }

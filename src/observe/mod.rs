@@ -12,6 +12,7 @@
 
 pub mod counters;
 pub mod histogram;
+pub mod journal;
 pub mod outbox;
 pub mod prometheus;
 pub mod record;
@@ -20,6 +21,7 @@ pub mod usage;
 
 pub use counters::{Counter, ShardNumbers};
 pub use histogram::{Recorder, Totals};
+pub use journal::Journal;
 pub use outbox::{ShardInbox, ShardOutbox, channel};
 pub use record::{Record, RequestId};
 pub use tables::{Before, Rows, UsageTables};

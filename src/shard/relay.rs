@@ -380,9 +380,11 @@ impl<'a> Relay<'a> {
         client.shard.plan.deployments.cells(response.deployment).ewma.observe(ratio as f32, now);
     }
 
-    /// The last bytes are about to go out: what the exchange held of the key's limits goes first.
+    /// The last bytes are about to go out: what the exchange held of the key's limits goes first, and its record.
     fn release(&mut self, now: Nanos) {
         self.see_usage();
+        self.settle.record.response_bytes = self.written_bytes;
+        self.judge();
         self.settle.release(now);
     }
 
@@ -419,15 +421,17 @@ impl<'a> Relay<'a> {
         }))
     }
 
+    /// A response that came to its end is a success unless it says otherwise.
+    fn judge(&mut self) {
+        let fault = self.inspector.errored().then_some(FaultKind::BackendFailed);
+        (self.settle.record.status, self.settle.record.fault) = (self.response.head.status, fault);
+    }
+
     /// Both sides are done: the true usage is known.
     pub(super) fn ended(&mut self) -> Next {
         self.count();
         self.response.lease.first_token();
-        let status = self.response.head.status;
-        match self.inspector.errored() {
-            true => self.settle.failed(FaultKind::BackendFailed, status),
-            false => self.settle.done(status),
-        }
+        self.judge();
         if self.keep_alive { Next::Head } else { Next::Finish }
     }
 

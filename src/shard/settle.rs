@@ -8,7 +8,9 @@ use crate::clock;
 use crate::dialect::usage::Usage;
 use crate::error::FaultKind;
 use crate::observe::Counter;
+use crate::observe::journal::{self, Names};
 use crate::observe::record::{Record, RequestId};
+use crate::plan::Plan;
 use crate::plan::admission::{Held, Left};
 use crate::plan::cells::Share;
 use crate::policy::auth::origin::PageGrant;
@@ -38,6 +40,8 @@ pub(crate) struct Settle {
     pub(crate) renames: bool,
     /// Members of the request that the backend of the last attempt was not sent, since its dialect cannot say them.
     pub(crate) dropped: Option<Box<str>>,
+    /// The journal has it.
+    is_recorded: bool,
     /// The response is a stream that is being relayed.
     streaming: bool,
     /// What was taken of the limits of its key and team.
@@ -90,6 +94,7 @@ impl Settle {
             tokens_left: None,
             renames: false,
             dropped: None,
+            is_recorded: false,
             streaming: false,
             held: Held::default(),
         }
@@ -136,6 +141,10 @@ impl Settle {
     pub(crate) fn release(&mut self, now: Nanos) {
         let charged = self.count();
         self.held.settle(&self.shard.plan, charged, now);
+        if !std::mem::replace(&mut self.is_recorded, true) {
+            self.record.duration = now.since(self.started);
+            append(&self.shard.plan, &self.record);
+        }
     }
 }
 
@@ -150,6 +159,24 @@ impl Drop for Settle {
         self.record.duration = now.since(self.started);
         self.shard.outbox.borrow_mut().settle(&self.record);
     }
+}
+
+/// Appends a record to the shard's journal, if the exchange got far enough: its key, its model or its backend is known.
+/// What fails before that (a malformed head, an invalid key) is counted in the metrics only, so that nobody without a key
+/// can fill the journal.
+fn append(plan: &Plan, record: &Record) {
+    if record.key.is_none() && record.model.is_none() && record.backend.is_none() {
+        return;
+    }
+    let names = Names {
+        key: record.key.map_or("", |key| &plan.key(key).name),
+        team: record.key.and_then(|key| plan.key(key).team).map_or("", |team| &plan.teams.row(team).name),
+        user: "",
+        model: record.model.map_or("", |model| &plan.model(model).name),
+        fallback_for: record.fallback_for.map_or("", |model| &plan.model(model).name),
+        backend: record.backend.map_or("", |backend| &plan.backend(backend).name),
+    };
+    journal::append(record, &names);
 }
 
 /// One attempt's share of a backend's load, given back on drop if not before.

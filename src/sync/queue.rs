@@ -57,6 +57,11 @@ impl<T> ArrayQueue<T> {
         }
     }
 
+    /// Whether a push would be refused now.
+    pub fn is_full(&self) -> bool {
+        self.given.load(Ordering::Acquire) >= self.taken.load(Ordering::Acquire) + self.most
+    }
+
     /// Takes the oldest thing.
     pub fn pop(&self) -> Option<T> {
         let mut taken = read(&self.taken);

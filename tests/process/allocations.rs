@@ -5,6 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 use ringway::config::{self, Process};
 use ringway::net::listen::{self, Spill};
 use ringway::net::runtime::{Driver, ShardRuntime};
-use ringway::observe::{self, Rows, Totals};
+use ringway::observe::journal::{SEGMENT_BYTES, Segment};
+use ringway::observe::{self, Journal, Rows, Totals};
 use ringway::plan::Control;
 use ringway::shard::Seat;
 use ringway::units::{Nanos, ShardId};
@@ -101,6 +103,18 @@ fn exchange(stream: &mut TcpStream, request: &[u8], block: &mut [u8]) -> String 
 /// Two turns of the second, and some.
 const WARM_UP: Duration = Duration::from_millis(2_200);
 
+/// A journal with room for every exchange of the test, so that appending to it is measured, too.
+fn journal() -> Journal {
+    let (journal, lane) = observe::journal::channel();
+    let name = format!("ringway-allocations-{}-{:?}", std::process::id(), thread::current().id());
+    let path = std::env::temp_dir().join(name);
+    let file = File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
+    std::fs::remove_file(&path).expect("it stays open");
+    file.set_len(SEGMENT_BYTES as u64).expect("room");
+    assert!(lane.prepare(Segment::new(&file, 0).expect("a mapping")).is_ok());
+    journal
+}
+
 fn run(driver: Driver) {
     let behind = TcpListener::bind("127.0.0.1:0").expect("a port");
     let backend_port = behind.local_addr().expect("an address").port();
@@ -136,6 +150,7 @@ fn run(driver: Driver) {
     let gateway = thread::spawn(move || {
         let (mut runtime, _) = ShardRuntime::build(256, Some(driver)).expect("a runtime");
         let seated = runtime.run(async { seat.take() }).expect("a listener and a timer");
+        journal().install();
         COUNTED.set(true);
         let result = runtime.run(seated.run());
         COUNTED.set(false);

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 
-ALLOW, KILL, NO_SUCH_CALL = 0x7FFF0000, 0x80000000, 0x00050000 | 38
+ALLOW, KILL, NO_SUCH_CALL, NOT_PERMITTED = 0x7FFF0000, 0x80000000, 0x00050000 | 38, 0x00050000 | 1
 LOAD, EQUAL, AT_LEAST, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 NUMBER, ARCH, ARGUMENTS = 0, 4, 16
 X86_64 = 0xC000003E
@@ -108,6 +108,9 @@ def program(unit):
         if name in by_name:
             step(EQUAL, by_name[name], 0, 1)
             step(RETURN, ALLOW)
+    # SQLite, run as root, gives its files to the owner of the database. The unit does not run as root.
+    step(EQUAL, by_name["fchown"], 0, 1)
+    step(RETURN, NOT_PERMITTED)
     step(RETURN, KILL)
     return code
 

@@ -15,6 +15,7 @@ mod listen;
 mod models;
 mod secrets;
 mod shards;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use super::read::Written;
 use crate::plan::cells::BackendCells;
 use crate::plan::{Plan, Table};
 use crate::policy::auth::credential::{KeyTable, Token};
+pub use store::StoreSettings;
 
 /// A configuration that holds.
 pub struct Compiled {
@@ -51,6 +53,8 @@ pub struct Settings {
     pub driver: Driver,
     /// Where finished exchanges are written down.
     pub access_log: AccessLog,
+    /// Where usage is kept; `None` if it is not.
+    pub store: Option<StoreSettings>,
     /// The least serious level that is shown on standard error.
     pub log: LogLevel,
     /// Whether a change of the files it was read from is taken up without being asked.
@@ -127,6 +131,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
     let admin_token = secrets::admin_token(source, &keys, report);
     let access_log = access_log(source, report);
+    let store = store::compile(source, report);
     if !report.problems.is_empty() {
         return None;
     }
@@ -167,10 +172,25 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
             admin_hosts,
             driver: file.driver,
             access_log: access_log?,
+            store,
             log: file.log.level,
             watch: file.reload.watch,
         },
     ))
+}
+
+/// Where a file says that usage is kept, whatever else is wrong with it: for commands that read the store.
+///
+/// # Errors
+/// What is wrong with that part.
+pub fn store(written: &Written, environment: &dyn Environment) -> Result<Option<StoreSettings>, Problems> {
+    let mut report = Report::new(&written.lines);
+    let folder = written.path.parent().unwrap_or(Path::new(""));
+    let settings = store::compile(&Source { file: &written.file, folder, environment }, &mut report);
+    match report.problems.is_empty() {
+        true => Ok(settings),
+        false => Err(Problems { file: written.path.clone(), list: report.problems }),
+    }
 }
 
 fn access_log(source: &Source<'_>, report: &mut Report<'_>) -> Option<AccessLog> {

@@ -1,0 +1,182 @@
+//! `ringway usage`: what was used, by key, team, model, backend or time.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::table::{Format, Table};
+use super::time::{bucket, moment, now_ms, rfc3339};
+use super::{Place, complain, ledger, requests};
+use crate::store::{Group, Request, RequestFilter, Store, StoreError, Sums, UsageFilter};
+
+/// What to print.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// One sum for each
+    #[arg(long, value_enum, default_value = "key")]
+    by: By,
+    /// Every request instead of sums
+    #[arg(long, conflicts_with = "by")]
+    rows: bool,
+    /// Requests that started since: 24h, 7d, 2026-11-01, 2026-11-01T08:30:00Z [default: 30d; of rows: all]
+    #[arg(long, value_parser = moment)]
+    since: Option<u64>,
+    /// Requests that started before
+    #[arg(long, value_parser = moment)]
+    until: Option<u64>,
+    /// Only this key's
+    #[arg(long)]
+    key: Option<String>,
+    /// Only this team's
+    #[arg(long)]
+    team: Option<String>,
+    /// Only this model's
+    #[arg(long)]
+    model: Option<String>,
+    /// Only this backend's
+    #[arg(long)]
+    backend: Option<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// What a sum is about.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Key,
+    Team,
+    User,
+    Model,
+    Backend,
+    Api,
+    Hour,
+    Day,
+    Total,
+}
+
+/// The time that sums are about if nothing is said.
+const DEFAULT_MS: u64 = 30 * 86_400_000;
+
+pub(super) fn command(arguments: Arguments) -> ExitCode {
+    let store = match ledger::open(arguments.place.clone()) {
+        Ok(store) => store,
+        Err(status) => return status,
+    };
+    let table = if arguments.rows { rows(&store, &arguments) } else { sums(&store, &arguments) };
+    match table {
+        Ok(table) => table.print(arguments.format, "nothing was used"),
+        Err(error) => complain(&error.to_string()),
+    }
+}
+
+fn sums(store: &Store, arguments: &Arguments) -> Result<Table, StoreError> {
+    let (group, name) = match arguments.by {
+        By::Key => (Group::Key, "key"),
+        By::Team => (Group::Team, "team"),
+        By::User => (Group::User, "user"),
+        By::Model => (Group::Model, "model"),
+        By::Backend => (Group::Backend, "backend"),
+        By::Api => (Group::Api, "api"),
+        By::Hour => (Group::Hour, "hour"),
+        By::Day => (Group::Day, "day"),
+        By::Total => (Group::Total, "total"),
+    };
+    let filter = UsageFilter {
+        since_ms: arguments.since.unwrap_or_else(|| now_ms().saturating_sub(DEFAULT_MS)),
+        until_ms: arguments.until,
+        key: arguments.key.clone(),
+        team: arguments.team.clone(),
+        user: None,
+        model: arguments.model.clone(),
+        backend: arguments.backend.clone(),
+    };
+    let mut table = Table::new(&[
+        name,
+        "requests",
+        "failures",
+        "input_tokens",
+        "cached_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "estimated",
+        "uncounted",
+    ]);
+    // Rows of one group follow each other, one for each model and backend.
+    let mut groups: Vec<(String, Sums)> = Vec::new();
+    for row in store.usage(group, &filter)? {
+        match groups.last_mut() {
+            Some((last, sums)) if *last == row.group => sums.add(&row.sums),
+            _ => groups.push((row.group, row.sums)),
+        }
+    }
+    for (group, sums) in groups {
+        let group = match arguments.by {
+            By::Hour => bucket(group.parse().unwrap_or(0), true),
+            By::Day => bucket(group.parse().unwrap_or(0), false),
+            By::Total => "all".to_owned(),
+            _ => group,
+        };
+        table.push(vec![
+            json!(group),
+            json!(sums.requests),
+            json!(sums.failures),
+            json!(sums.input_tokens),
+            json!(sums.cached_tokens),
+            json!(sums.output_tokens),
+            json!(sums.reasoning_tokens),
+            json!(sums.estimated),
+            json!(sums.uncounted),
+        ]);
+    }
+    Ok(table)
+}
+
+fn rows(store: &Store, arguments: &Arguments) -> Result<Table, StoreError> {
+    let filter = RequestFilter {
+        since_ms: arguments.since.unwrap_or(0),
+        until_ms: arguments.until,
+        key: arguments.key.clone(),
+        team: arguments.team.clone(),
+        model: arguments.model.clone(),
+        backend: arguments.backend.clone(),
+        ..RequestFilter::default()
+    };
+    let mut table = Table::new(&[
+        "at",
+        "request_id",
+        "key",
+        "team",
+        "model",
+        "backend",
+        "api",
+        "status",
+        "input_tokens",
+        "cached_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "estimated",
+    ]);
+    requests::each(store, filter, usize::MAX, |request| table.push(row(request)))?;
+    Ok(table)
+}
+
+fn row(request: &Request) -> Vec<Value> {
+    let tokens = |count: u64| if request.usage_known { json!(count) } else { Value::Null };
+    vec![
+        json!(rfc3339(request.at_ms)),
+        json!(request.request_id),
+        json!(request.key),
+        json!(request.team),
+        json!(request.model),
+        json!(request.backend),
+        json!(request.api),
+        json!(request.status),
+        tokens(request.input_tokens),
+        tokens(request.cached_tokens),
+        tokens(request.output_tokens),
+        tokens(request.reasoning_tokens),
+        json!(request.estimated),
+    ]
+}

@@ -1,0 +1,219 @@
+//! Records of a journal into the database, exactly once.
+
+use std::collections::HashMap;
+
+use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
+
+use super::{NAMES_MAX, Result, Store};
+use crate::observe::journal::Entry;
+
+/// What a batch has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Moved {
+    /// Rows that are new.
+    pub rows: u64,
+    /// Records that had been moved before.
+    pub repeated: u64,
+}
+
+/// Names by which sums are kept, as ids.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct HourKey {
+    hour: i64,
+    key: i64,
+    team: i64,
+    user: i64,
+    model: i64,
+    backend: i64,
+    api: i64,
+}
+
+/// What is summed.
+#[derive(Clone, Copy, Default)]
+struct HourSums {
+    requests: i64,
+    failures: i64,
+    estimated: i64,
+    uncounted: i64,
+    input: i64,
+    cached: i64,
+    output: i64,
+    reasoning: i64,
+}
+
+const MS_PER_HOUR: u64 = 3_600_000;
+
+const INSERT: &str = "insert or ignore into exchange values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
+     ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)";
+
+const ADD: &str = "insert into hour values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
+     on conflict do update set requests = requests + excluded.requests, failures = failures + excluded.failures, \
+     estimated = estimated + excluded.estimated, uncounted = uncounted + excluded.uncounted, \
+     input_tokens = input_tokens + excluded.input_tokens, cached_tokens = cached_tokens + excluded.cached_tokens, \
+     output_tokens = output_tokens + excluded.output_tokens, \
+     reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens";
+
+impl Store {
+    /// Moves the records of a journal, each with its position, and notes that it has been moved up to `end`. All of it
+    /// or nothing; a record that is there already changes nothing.
+    ///
+    /// # Errors
+    /// The database cannot be written to: nothing has changed.
+    pub fn move_in(&mut self, journal: &str, end: u64, entries: &[(u64, Entry)]) -> Result<Moved> {
+        if self.names.len() > NAMES_MAX {
+            self.names.clear();
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Names that a transaction made are gone if it is: they are learnt for good after the commit.
+        let mut names = Names { known: &self.names, new: HashMap::new() };
+        let moved = batch(&transaction, &mut names, journal, end, entries)?;
+        let new = names.new;
+        transaction.commit()?;
+        self.names.extend(new);
+        Ok(moved)
+    }
+}
+
+/// Ids of names, made where they are not there yet.
+struct Names<'a> {
+    known: &'a HashMap<String, i64>,
+    new: HashMap<String, i64>,
+}
+
+impl Names<'_> {
+    fn id(&mut self, connection: &Connection, name: &str) -> Result<i64> {
+        if name.is_empty() {
+            return Ok(0);
+        }
+        if let Some(&id) = self.known.get(name).or_else(|| self.new.get(name)) {
+            return Ok(id);
+        }
+        connection.prepare_cached("insert or ignore into name (text) values (?1)")?.execute([name])?;
+        let mut find = connection.prepare_cached("select id from name where text = ?1")?;
+        let id = find.query_row([name], |row| row.get(0))?;
+        self.new.insert(name.to_owned(), id);
+        Ok(id)
+    }
+}
+
+fn batch(
+    transaction: &Transaction<'_>,
+    names: &mut Names<'_>,
+    journal: &str,
+    end: u64,
+    entries: &[(u64, Entry)],
+) -> Result<Moved> {
+    let sql = "insert into journal (name, position) values (?1, ?2) \
+         on conflict do update set position = max(position, excluded.position) returning id";
+    let id: i64 =
+        transaction.prepare_cached(sql)?.query_row(params![journal, end as i64], |row| row.get(0))?;
+    let mut moved = Moved::default();
+    let mut sums: HashMap<HourKey, HourSums> = HashMap::new();
+    let mut insert = transaction.prepare_cached(INSERT)?;
+    for (position, entry) in entries {
+        let key = HourKey {
+            hour: (entry.at_unix_ms / MS_PER_HOUR) as i64,
+            key: names.id(transaction, &entry.key)?,
+            team: names.id(transaction, &entry.team)?,
+            user: names.id(transaction, &entry.user)?,
+            model: names.id(transaction, &entry.model)?,
+            backend: names.id(transaction, &entry.backend)?,
+            api: names.id(transaction, &entry.api)?,
+        };
+        let others = [names.id(transaction, &entry.fallback_for)?, names.id(transaction, &entry.fault)?];
+        if row(&mut insert, id, *position, entry, &key, others)? == 0 {
+            moved.repeated += 1;
+            continue;
+        }
+        moved.rows += 1;
+        add(sums.entry(key).or_default(), entry);
+    }
+    let mut statement = transaction.prepare_cached(ADD)?;
+    for (key, sums) in sums {
+        statement.execute(params![
+            key.hour,
+            key.key,
+            key.team,
+            key.user,
+            key.model,
+            key.backend,
+            key.api,
+            sums.requests,
+            sums.failures,
+            sums.estimated,
+            sums.uncounted,
+            sums.input,
+            sums.cached,
+            sums.output,
+            sums.reasoning
+        ])?;
+    }
+    Ok(moved)
+}
+
+/// Inserts one row; how many are new.
+fn row(
+    insert: &mut CachedStatement<'_>,
+    journal: i64,
+    position: u64,
+    entry: &Entry,
+    key: &HourKey,
+    [fallback_for, fault]: [i64; 2],
+) -> Result<usize> {
+    let usage = match (entry.usage_known, entry.estimated) {
+        (false, _) => 0,
+        (true, false) => 1,
+        (true, true) => 2,
+    };
+    let us = |ns: u64| (ns / 1_000) as i64;
+    Ok(insert.execute(params![
+        journal,
+        position as i64,
+        entry.at_unix_ms as i64,
+        entry.request_id,
+        key.key,
+        key.team,
+        key.user,
+        key.model,
+        fallback_for,
+        key.backend,
+        key.api,
+        fault,
+        entry.status,
+        entry.stream,
+        entry.attempts,
+        usage,
+        count(entry.input_tokens),
+        count(entry.cached_tokens),
+        count(entry.output_tokens),
+        count(entry.reasoning_tokens),
+        count(entry.request_bytes),
+        count(entry.response_bytes),
+        us(entry.duration_ns),
+        entry.first_token_ns.map(us),
+        us(entry.overhead_ns),
+    ])?)
+}
+
+fn add(sums: &mut HourSums, entry: &Entry) {
+    sums.requests += 1;
+    sums.failures += i64::from(!entry.fault.is_empty());
+    sums.estimated += i64::from(entry.usage_known && entry.estimated);
+    let is_uncounted = !entry.usage_known && entry.fault.is_empty() && !entry.backend.is_empty();
+    sums.uncounted += i64::from(is_uncounted);
+    if entry.usage_known {
+        let tokens = [entry.input_tokens, entry.cached_tokens, entry.output_tokens, entry.reasoning_tokens];
+        let cells = [&mut sums.input, &mut sums.cached, &mut sums.output, &mut sums.reasoning];
+        for (cell, tokens) in cells.into_iter().zip(tokens) {
+            *cell = cell.saturating_add(count(tokens));
+        }
+    }
+}
+
+/// A backend may claim any number; sums of those that SQLite can add up must not overflow.
+fn count(number: u64) -> i64 {
+    number.min(COUNT_MAX) as i64
+}
+
+/// More than any exchange has; a million of them still add up.
+const COUNT_MAX: u64 = 1 << 42;
