@@ -1,19 +1,22 @@
-//! What operators did since the process started: newest first, bounded, in memory.
+//! What operators did since the process started: newest first, bounded, in memory. The ledger, where there is one, keeps it for
+//! good.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
 use super::Caller;
 use crate::clock;
+use crate::coordinator::ledger::Ledger;
 use crate::coordinator::lock;
+use crate::store::AuditEntry;
 
 /// Actions kept.
 const ACTIONS_MAX: usize = 500;
 
-#[derive(Default)]
 pub(super) struct Audit {
+    ledger: Option<Arc<Ledger>>,
     actions: Mutex<(u64, VecDeque<Action>)>,
 }
 
@@ -39,6 +42,10 @@ pub(super) struct Actions {
 }
 
 impl Audit {
+    pub(super) fn new(ledger: Option<Arc<Ledger>>) -> Self {
+        Self { ledger, actions: Mutex::default() }
+    }
+
     pub(super) fn note(
         &self,
         caller: &Caller,
@@ -46,6 +53,18 @@ impl Audit {
         object: &str,
         outcome: impl Into<String>,
     ) {
+        let outcome = outcome.into();
+        if let Some(ledger) = &self.ledger {
+            ledger.audit(AuditEntry {
+                at_ms: clock::unix_ms(),
+                actor: caller.who.name().to_owned(),
+                origin: caller.from.to_string(),
+                action: action.to_owned(),
+                subject: object.to_owned(),
+                before: String::new(),
+                after: outcome.clone(),
+            });
+        }
         let (number, actions) = &mut *lock(&self.actions);
         *number += 1;
         if actions.len() >= ACTIONS_MAX {
@@ -58,7 +77,7 @@ impl Audit {
             from: caller.from.to_string(),
             action,
             object: object.to_owned(),
-            outcome: outcome.into(),
+            outcome,
         });
     }
 

@@ -71,12 +71,13 @@ struct Service {
 
 impl Service {
     fn new(current: Current, requests: mpsc::Sender<Request>) -> Self {
+        let audit = Audit::new(current.load().settings.ledger.clone());
         Self {
             gate: Arc::new(Gate::new(current.load().access.clone())),
             current,
             history: Mutex::default(),
             live: api::Live::default(),
-            audit: Audit::default(),
+            audit,
             reloader: Reloader(requests),
             tries: Arc::new(Semaphore::new(api::TRIES_MAX)),
             node: node(),

@@ -8,6 +8,7 @@ use super::table::{Format, Table};
 use super::time::{moment, rfc3339};
 use super::{Place, complain, ledger, print};
 use crate::store::StoreError;
+use crate::store::audit::hex;
 
 /// What to print.
 #[derive(clap::Args)]
@@ -65,8 +66,4 @@ pub(super) fn command(arguments: Arguments) -> ExitCode {
         ]);
     }
     table.print(arguments.format, "no entries")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -143,10 +143,12 @@ impl Reloader {
             tokio::select! {
                 // Said and counted; who asked may have left.
                 Some(()) = signals.hangups.recv() => {
-                    let _ = self.reload().await;
+                    let told = self.reload().await;
+                    self.audit("SIGHUP", "reload", told.map(|told| format!("plan {}", told.generation)));
                 }
                 Some(()) = signals.upgrades.recv() => {
-                    let _ = self.upgrade().await;
+                    let told = self.upgrade().await;
+                    self.audit("SIGUSR2", "upgrade", told.map(|pid| format!("process {pid}")));
                 }
                 Some(request) = requests.recv() => match request {
                     Request::Reload(asked) => {
@@ -160,13 +162,21 @@ impl Reloader {
                     let now = self.look().await;
                     let changed = now != self.read;
                     if changed && seen.as_ref() == Some(&now) {
-                        let _ = self.reload().await;
+                        let told = self.reload().await;
+                        self.audit("file change", "reload", told.map(|told| format!("plan {}", told.generation)));
                         seen = None;
                     } else {
                         seen = changed.then_some(now);
                     }
                 }
             }
+        }
+    }
+
+    /// Notes what was done without a caller; what callers of the admin listener ask for is noted there.
+    fn audit(&self, actor: &str, action: &str, told: Result<String, String>) {
+        if let Some(ledger) = &self.current.load().settings.ledger {
+            ledger.note(actor, action, &told.unwrap_or_else(|reason| format!("refused: {reason}")));
         }
     }
 

@@ -5,11 +5,12 @@
 
 use ring::digest::{Context, SHA256};
 use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
+use serde::{Serialize, Serializer};
 
 use super::{Result, Store, StoreError};
 
 /// One entry; of an action, or of refusals of the same kind.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct AuditEntry {
     /// Unix milliseconds.
     pub at_ms: u64,
@@ -28,14 +29,25 @@ pub struct AuditEntry {
 }
 
 /// An entry in its place.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct SealedEntry {
     /// Counts from 1.
     pub sequence: u64,
     /// What it says.
+    #[serde(flatten)]
     pub entry: AuditEntry,
     /// Of the entry and everything before it.
+    #[serde(serialize_with = "as_hex")]
     pub hash: [u8; 32],
+}
+
+/// The digits of a hash.
+pub fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn as_hex<S: Serializer>(hash: &[u8; 32], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex(hash))
 }
 
 /// What a whole chain comes to.

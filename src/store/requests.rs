@@ -1,6 +1,7 @@
 //! The settled exchanges themselves, the newest first, a page at a time.
 
 use rusqlite::{Row, params};
+use serde::{Serialize, Serializer};
 
 use super::{Result, Store};
 
@@ -50,8 +51,14 @@ impl Cursor {
     }
 }
 
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text())
+    }
+}
+
 /// One settled exchange.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Request {
     /// When it started, Unix milliseconds.
     pub at_ms: u64,

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
 
 use super::{Result, Store};
 
 /// What a sum is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Group {
     /// Everything in one.
     Total,
@@ -49,7 +51,7 @@ pub struct UsageFilter {
 }
 
 /// Sums. Input includes cached, output includes reasoning, as in the records.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Sums {
     /// Settled exchanges.
     pub requests: u64,
@@ -84,7 +86,7 @@ impl Sums {
 }
 
 /// The sum of one group of one model on one backend: prices differ by those, so whoever derives money adds these up.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct UsageRow {
     /// The name, or the start of the time in Unix milliseconds; empty where an exchange has none.
     pub group: String,
@@ -93,6 +95,7 @@ pub struct UsageRow {
     /// Of the backend; empty if none was called.
     pub backend: String,
     /// What was used.
+    #[serde(flatten)]
     pub sums: Sums,
 }
 

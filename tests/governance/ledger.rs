@@ -146,6 +146,20 @@ fn usage_is_shown_by_row_and_by_sum_with_the_gateway_up_and_down() {
             "{page}"
         );
     }
+    let (status, page) = gateway.ask_admin("/api/v1/ledger/usage?by=model&backend=b1").expect("a response");
+    assert_eq!((status, member(&page, "output_tokens")), (200, whole[2].clone()), "{page}");
+    let (_, page) = gateway.ask_admin("/api/v1/ledger/requests?limit=3").expect("a response");
+    assert_eq!(page.matches("request_id").count(), 3, "{page}");
+    let (_, page) = gateway
+        .ask_admin(&format!("/api/v1/ledger/requests?after={}", member(&page, "next")))
+        .expect("a response");
+    assert_eq!((page.matches("request_id").count(), member(&page, "next")), (1, "null".to_owned()), "{page}");
+    for bad in ["usage", "usage?by=colour", "usage?by=key&colour=red", "requests?after=x"] {
+        assert_eq!(gateway.ask_admin(&format!("/api/v1/ledger/{bad}")).expect("a response").0, 400, "{bad}");
+    }
+    gateway.signal("HUP");
+    assert!(eventually(PATIENCE, || gateway.said().contains("reloaded")));
+    assert_eq!(gateway.reload().0, 200);
     let input = gateway.metric("ringway_key_tokens_total", "type=\"input\"");
     assert_eq!(input.to_string(), whole[0], "what the metrics say");
 
@@ -159,9 +173,18 @@ fn usage_is_shown_by_row_and_by_sum_with_the_gateway_up_and_down() {
     let (_, failed, _) = run(&gateway, &["requests", "--failed", "--json"]);
     assert_eq!((member(&failed, "fault").as_str(), failed.lines().count()), ("model_not_allowed", 1));
     let (_, audit, _) = run(&gateway, &["audit", "--json"]);
-    assert_eq!([member(&audit, "actor"), member(&audit, "action")], ["two", "refuse"], "{audit}");
+    let entries: Vec<_> = audit.lines().map(|line| [member(line, "actor"), member(line, "action")]).collect();
+    for entry in [
+        ["process", "start"],
+        ["SIGHUP", "reload"],
+        ["loopback", "reload"],
+        ["two", "refuse"],
+        ["process", "stop"],
+    ] {
+        assert!(entries.iter().any(|found| found == &entry), "{entry:?}: {audit}");
+    }
     let (status, verified, _) = run(&gateway, &["audit", "--verify"]);
-    assert!(status == Some(0) && verified.starts_with("1 entries, none changed"), "{verified}");
+    assert!(status == Some(0) && verified.starts_with("5 entries, none changed"), "{verified}");
 }
 
 #[test]

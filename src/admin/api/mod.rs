@@ -6,6 +6,7 @@
 mod backends;
 mod explain;
 mod keys;
+mod ledger;
 mod live;
 pub(super) mod overview;
 mod playground;
@@ -50,6 +51,9 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/api/v1/usage", get(keys::usage))
         .route("/api/v1/requests", get(requests::list))
         .route("/api/v1/requests/{id}", get(requests::one))
+        .route("/api/v1/ledger/usage", get(ledger::usage))
+        .route("/api/v1/ledger/requests", get(ledger::requests))
+        .route("/api/v1/ledger/audit", get(ledger::audit))
         .route("/api/v1/explain", get(explain::policy))
         .route("/api/v1/policies", get(policies::list))
         .route("/api/v1/audit", get(async |State(shared): State<Shared>| json(&shared.audit.list())))

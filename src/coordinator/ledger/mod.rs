@@ -18,6 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::lock;
+use crate::clock;
 use crate::config::StoreSettings;
 use crate::observe::Journal;
 use crate::observe::journal::{self, Lane, SEGMENT_BYTES};
@@ -112,6 +113,18 @@ impl Ledger {
         }
     }
 
+    /// The same for something that was done to the process itself.
+    pub fn note(&self, actor: &str, action: &str, after: &str) {
+        self.audit(AuditEntry {
+            at_ms: clock::unix_ms(),
+            actor: actor.to_owned(),
+            action: action.to_owned(),
+            subject: "process".to_owned(),
+            after: after.to_owned(),
+            ..AuditEntry::default()
+        });
+    }
+
     /// The database, for queries; each thread opens its own [`crate::store::Store::read`].
     pub fn database(&self) -> &Path {
         &self.settings.database
@@ -138,6 +151,7 @@ pub fn start(settings: StoreSettings, shards: usize, say: fn(&str)) -> io::Resul
     let (audit, entries) = sync_channel(AUDIT_MAX);
     let numbers = Numbers::default();
     let ledger = Arc::new(Ledger { settings, lanes: lanes.into(), numbers, audit });
+    ledger.note("process", "start", &format!("{} {}", env!("CARGO_PKG_VERSION"), std::process::id()));
     let mut keeper = keeper::Keeper::new(ledger.clone(), run.clone(), say);
     keeper.prepare_first()?;
     let (stop_keeper, keeper_stops) = sync_channel(1);
@@ -152,6 +166,7 @@ pub fn start(settings: StoreSettings, shards: usize, say: fn(&str)) -> io::Resul
 impl Running {
     /// Moves what is left once the shards have ended, for a few seconds at most, and ends the threads.
     pub fn close(self) {
+        self.ledger.note("process", "stop", &std::process::id().to_string());
         let _ = self.stop_keeper.send(()); // it may have ended
         let _ = self.keeper.join();
         let _ = self.stop_mover.send(());
