@@ -50,13 +50,14 @@ impl Passive {
         if !self.open {
             return;
         }
-        assert!(now >= self.not_before, "asked at {now}, not before {}", self.not_before);
+        // Another shard, whose tick is ahead, may have begun to try it: who has nobody else to ask joins in.
         if let Some((other, since)) = self.probe
             && now.plus(Nanos(1_000_000)) < since.plus(PROBE_MAX)
         {
             assert!(alone, "{attempt} tries it beside {other}");
             return;
         }
+        assert!(now >= self.not_before, "asked at {now}, not before {}", self.not_before);
         self.probe = Some((attempt, now));
     }
 
