@@ -266,6 +266,8 @@ table! {
         /// What they are sealed with, the same for all gateways that share clients: { env = "NAME" } or { file = "/path" },
         /// at least 24 characters. If left out, one is made and kept in ringway.ids-secret beside this file.
         secret: Option<SecretSource> = None,
+        /// The secret before that, after a change: ids that were sealed with it are still read.
+        previous_secret: Option<SecretSource> = None,
         /// Seal them also where a model has one backend only: then no key can use another key's.
         always: bool = false,
     }

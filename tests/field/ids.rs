@@ -383,3 +383,52 @@ fn gateways_with_one_secret_know_each_others_ids() {
     }
     assert!(!one.folder().join("ringway.ids-secret").exists());
 }
+
+/// A new secret replaces the one before it: ids that clients have from before still lead back, and new ones are of the new.
+#[test]
+fn a_secret_is_replaced_without_losing_the_ids_before() {
+    let (_origins, config) = two();
+    let config = config
+        .variable("OLD", "before-0123456789abcdef0123456789")
+        .variable("NEW", "after-0123456789abcdef0123456789");
+    let old = Gateway::start(&config.clone().tables("[ids]\nsecret = { env = \"OLD\" }"));
+    let new = Gateway::start(
+        &config.clone().tables("[ids]\nsecret = { env = \"NEW\" }\nprevious_secret = { env = \"OLD\" }"),
+    );
+    for _ in 0..6 {
+        let first = created(&old, K1, json!({}));
+        let next = created(&new, K1, json!({"previous_response_id": first["id"]}));
+        assert_eq!(next["by"], first["by"]);
+        assert_eq!(ask(&new, K1, "GET", &format!("{PATH}/{}", id(&first)), "").json()["by"], first["by"]);
+        not_found(&ask(&new, K2, "GET", &format!("{PATH}/{}", id(&first)), ""));
+        not_found(&ask(&old, K1, "GET", &format!("{PATH}/{}", id(&next)), ""));
+    }
+    let alone = config.tables("[ids]\nprevious_secret = { env = \"OLD\" }");
+    let said = Gateway::try_start(&alone, support::gateway::Wrapper::Plain).err().expect("no start");
+    assert!(said.contains("ids.previous_secret: has no secret beside it"), "{said}");
+}
+
+/// Every way to name a response in a body or a path.
+#[test]
+fn follow_ups_of_other_forms_lead_back_too() {
+    let (_origins, config) = two();
+    let gateway = Gateway::start(&config);
+    for _ in 0..6 {
+        let first = created(&gateway, K1, json!({}));
+        let own = id(&first);
+        let escaped = own.replacen('_', "\\u005f", 1);
+        for body in [
+            format!(r#"{{"model":"m","previous_response_id":"{escaped}"}}"#),
+            format!(
+                r#"{{"previous_response_id" : "{own}" ,"input":[{{"previous_response_id":"x"}}], "model":"m"}}"#
+            ),
+        ] {
+            let next = ask(&gateway, K1, "POST", PATH, &body);
+            assert_eq!(next.json()["by"], first["by"], "{body}: {next:?}");
+        }
+        let path = format!("{PATH}/{}", own.replacen('_', "%5F", 1));
+        assert_eq!(ask(&gateway, K1, "GET", &path, "").json()["by"], first["by"], "{path}");
+        let stream = format!("{PATH}/{own}?stream=false&starting_after=1");
+        assert_eq!(ask(&gateway, K1, "GET", &stream, "").json()["by"], first["by"], "{stream}");
+    }
+}

@@ -26,10 +26,17 @@ pub(super) fn compile(
         model.renames_ids = makers > few;
     }
     let is_used = models.iter().any(|model| model.renames_ids);
+    let before = secrets::ids_before(source, report);
     let ids = match &source.file.ids.secret {
         Some(_) => Ids::new(secrets::ids(source, report)?.expose().as_bytes()),
         None if is_used => kept(source, report),
         None => return None,
+    };
+    let ids = match before {
+        Some(before) => {
+            ids.with_previous(before.expose().as_bytes(), backends.iter().map(|backend| &*backend.name))
+        }
+        None => ids,
     };
     for backend in backends {
         backend.maker = ids.maker(&backend.name);

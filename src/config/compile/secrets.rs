@@ -114,8 +114,28 @@ fn is_name(name: &str) -> bool {
 
 /// The secret that seals ids: hard to guess, since whoever has it can make an id of any backend for any key.
 pub(super) fn ids(source: &Source<'_>, report: &mut Report<'_>) -> Option<Secret> {
-    let path = ["ids", "secret"];
-    let place_of = source.file.ids.secret.as_ref()?;
+    strong(source, "secret", source.file.ids.secret.as_ref()?, report)
+}
+
+/// The secret that sealed them before.
+pub(super) fn ids_before(source: &Source<'_>, report: &mut Report<'_>) -> Option<Secret> {
+    let place_of = source.file.ids.previous_secret.as_ref()?;
+    if source.file.ids.secret.is_none() {
+        report.problem(
+            &["ids", "previous_secret"],
+            "has no secret beside it: there is nothing it was replaced by",
+        );
+    }
+    strong(source, "previous_secret", place_of, report)
+}
+
+fn strong(
+    source: &Source<'_>,
+    name: &str,
+    place_of: &SecretSource,
+    report: &mut Report<'_>,
+) -> Option<Secret> {
+    let path = ["ids", name];
     let secret = read(&path, place_of, source, report)?;
     let strong = Known::new().token(&secret).map_err(|wrong| format!("{} {wrong}", place(place_of)));
     report.take(&path, strong)?;

@@ -33,6 +33,14 @@ pub struct Maker([u8; MAKER_BYTES]);
 pub struct Ids {
     key: hmac::Key,
     is_kept: bool,
+    previous: Option<Box<Previous>>,
+}
+
+/// The secret before, and its makers with what they are called now.
+#[derive(Clone)]
+struct Previous {
+    ids: Ids,
+    makers: Vec<(Maker, Maker)>,
 }
 
 impl std::fmt::Debug for Ids {
@@ -44,7 +52,16 @@ impl std::fmt::Debug for Ids {
 impl Ids {
     /// With the secret of this gateway and of all that shall know its ids.
     pub fn new(secret: &[u8]) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret), is_kept: true }
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret), is_kept: true, previous: None }
+    }
+
+    /// Ids that were sealed with the secret before this one are read as well, those of the backends of these names.
+    #[must_use]
+    pub fn with_previous<'a>(mut self, secret: &[u8], backends: impl Iterator<Item = &'a str>) -> Self {
+        let previous = Self::new(secret);
+        let makers = backends.map(|name| (previous.maker(name), self.maker(name))).collect();
+        self.previous = Some(Box::new(Previous { ids: previous, makers }));
+        self
     }
 
     /// With a secret that ends with this process.
@@ -83,6 +100,15 @@ impl Ids {
     /// Who made what `owner` calls `id`, and what it is called there. `None` for an id that is none of this form, not of
     /// this secret, or another owner's.
     pub fn open(&self, owner: &str, id: &[u8]) -> Option<(Maker, Vec<u8>)> {
+        self.open_own(owner, id).or_else(|| {
+            let previous = self.previous.as_ref()?;
+            let (maker, id) = previous.ids.open_own(owner, id)?;
+            let (_, now) = previous.makers.iter().find(|(before, _)| *before == maker)?;
+            Some((*now, id))
+        })
+    }
+
+    fn open_own(&self, owner: &str, id: &[u8]) -> Option<(Maker, Vec<u8>)> {
         let text = id.strip_prefix(PREFIX.as_bytes()).filter(|text| text.len() <= TEXT_BYTES_MAX)?;
         let mut sealed = decode(text)?;
         let (tag, rest) = sealed.split_first_chunk_mut::<TAG_BYTES>()?;
