@@ -8,6 +8,7 @@ use nix::libc;
 use super::Shard;
 use super::choose::RETRY_SOON;
 use super::idle::Connection;
+use super::watch;
 use crate::error::{Fault, FaultKind, Unreachable};
 use crate::net::stream as sockets;
 use crate::net::{dial, tls};
@@ -20,6 +21,8 @@ use crate::wire::connect::{self, Reply};
 pub(super) struct Dial<'a> {
     shard: &'a Shard,
     backend: &'a Backend,
+    /// The time there is for all of it.
+    connect: Nanos,
     /// How long one address is waited for before the next is tried beside it.
     delay: Nanos,
 }
@@ -27,7 +30,7 @@ pub(super) struct Dial<'a> {
 impl<'a> Dial<'a> {
     /// `connect`: the time there is for all of it; the caller bounds it.
     pub(super) fn new(shard: &'a Shard, backend: &'a Backend, connect: Nanos) -> Self {
-        Self { shard, backend, delay: RACE_DELAY.min(Nanos(connect.0 / 4)) }
+        Self { shard, backend, connect, delay: RACE_DELAY.min(Nanos(connect.0 / 4)) }
     }
 
     /// Connects to a backend: its addresses race, or its proxy's, the one whose `turn` it is first; then the proxy's tunnel,
@@ -69,7 +72,7 @@ impl<'a> Dial<'a> {
             }
             let halves = match &self.backend.tls {
                 None => sockets::plain(socket),
-                Some(tls) => match self.secure(socket, peer, tls).await {
+                Some(tls) => match self.secure(socket, peer, tls, order.len()).await {
                     Ok(halves) => halves,
                     Err(_) if order.len() > 1 && self.backend.proxy.is_none() => {
                         order.retain(|address| *address != peer);
@@ -127,14 +130,26 @@ impl<'a> Dial<'a> {
         Err(reason)
     }
 
+    /// TLS on a socket. With other addresses left to try, one that accepts and then stays silent has a share of the time:
+    /// `left` counts it among them.
     async fn secure(
         &self,
         socket: sockets::Socket,
         peer: SocketAddr,
         tls: &BackendTls,
+        left: usize,
     ) -> Result<(sockets::Reader, sockets::Writer), Fault> {
         let mut suspect = Suspect { dial: self, peer, since: self.shard.deadlines.now(), cleared: false };
-        let result = tls::connect(socket, tls.config.clone(), tls.server_name.clone()).await;
+        let handshake = tls::connect(socket, tls.config.clone(), tls.server_name.clone());
+        let result = match left {
+            0 | 1 => handshake.await,
+            _ => {
+                let due = self.shard.deadlines.row();
+                due.set(Nanos(self.connect.0 / (left as u64 + 1)).max(self.delay));
+                let late = |_| Err(io::ErrorKind::TimedOut.into());
+                watch::until(&due, handshake).await.unwrap_or_else(late)
+            }
+        };
         suspect.cleared = result.is_ok();
         result.map_err(|error| {
             let reason = Unreachable::of(&error);

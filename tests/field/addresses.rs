@@ -299,3 +299,27 @@ fn kept_tls_connections_are_spread_too() {
         assert!(handshakes.iter().sum::<usize>() < 40, "{handshakes:?}");
     });
 }
+
+/// An address that accepts and never speaks TLS, among others: the next one has its turn within the time to connect.
+#[test]
+fn an_address_that_is_silent_in_tls_is_gone_round() {
+    with_name("silent-tls", &THREE, CloneFlags::empty(), || {
+        let (sockets, port) = bound(&THREE);
+        let authority = Authority::new();
+        let origin = Origin::start();
+        let certified = authority.certify("engine.test");
+        let mut sockets = sockets.into_iter();
+        let _silent: Vec<TcpListener> = sockets.by_ref().take(2).map(listen).collect();
+        let _tunnel =
+            Tunnel::from_tls_on(listen(sockets.next().expect("a third")), origin.port, certified.server());
+        let backend =
+            format!("[backend.b1]\nurl = \"https://engine.test:{port}\"\nca_file = \"ca.pem\"\n{QUIET}");
+        let config = Config::new().file("ca.pem", &authority.pem()).tables(&backend).shards("count = 1");
+        let config = config.tables("[timeouts]\nconnect = \"3s\"").model("m", &["b1"], "").key("one", K1, "");
+        let gateway = Gateway::start(&config);
+        for _ in 0..6 {
+            assert_eq!(ask(&mut gateway.connect()).status(), 200, "{}", gateway.said());
+        }
+        assert_eq!(origin.seen().len(), 6);
+    });
+}
