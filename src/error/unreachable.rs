@@ -3,7 +3,7 @@
 use std::io;
 
 use nix::libc;
-use rustls::{CertificateError, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 macro_rules! reasons {
     ($($name:ident $label:literal $words:literal,)*) => {
@@ -42,6 +42,7 @@ reasons! {
     CertificateRevoked "certificate_revoked" "its certificate is revoked",
     CertificateInvalid "certificate_invalid" "its certificate cannot be used",
     TlsAlert "tls_alert" "it refused TLS with an alert",
+    ClientCertificate "client_certificate_refused" "it refused the gateway's client certificate, or the lack of one",
     NotTls "not_tls" "it does not speak TLS",
     TlsIncompatible "tls_incompatible" "it has no TLS version or cipher in common with the gateway",
     TlsFailed "tls_failed" "TLS failed",
@@ -107,6 +108,18 @@ impl Unreachable {
                 CertificateError::Revoked => Self::CertificateRevoked,
                 _ => Self::CertificateInvalid,
             },
+            // Those of a server that looked at what a client showed (RFC 8446 section 6.2).
+            TlsError::AlertReceived(
+                AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::DecryptError, // a signature that does not verify
+            ) => Self::ClientCertificate,
             TlsError::AlertReceived(_) => Self::TlsAlert,
             TlsError::InvalidMessage(_) => Self::NotTls,
             TlsError::PeerIncompatible(_) | TlsError::NoApplicationProtocol => Self::TlsIncompatible,

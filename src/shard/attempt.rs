@@ -266,6 +266,16 @@ impl<'a> Attempt<'a> {
                 answered = clock::now();
             }
             match read {
+                // In TLS 1.3 a server looks at the client's certificate when the handshake is over for the client.
+                Err(error) if is_refused(&error) && !self.sent.response_bytes && !connection.reused => {
+                    let backend = self.settle.record.backend;
+                    let reason = Unreachable::of(&error);
+                    if let Some(backend) = backend {
+                        shard.plan.backends.cells(backend).unreached.note(reason, shard.deadlines.now());
+                    }
+                    let note = format!("TLS to the backend failed: {}", reason.words());
+                    return Err(Fault::new(FaultKind::TlsFailed, note));
+                }
                 Ok(0) | Err(_) => {
                     let note = "the backend closed the connection before its response";
                     let kind = if self.sent.response_bytes {
@@ -319,6 +329,11 @@ impl<'a> Attempt<'a> {
             None => Fault::new(FaultKind::Internal, "a wait had no deadline"),
         })
     }
+}
+
+/// Whether the other end of a TLS connection has refused it with an alert.
+fn is_refused(error: &std::io::Error) -> bool {
+    matches!(Unreachable::of(error), Unreachable::TlsAlert | Unreachable::ClientCertificate)
 }
 
 /// Writes a request, part by part if it is a large one. The buffer comes back.

@@ -30,7 +30,15 @@ fn a_certificate_is_shown_to_a_backend_that_asks_for_one() {
         ("expired", clients.certify_until("gateway.test", 2020), SHOWN),
     ] {
         let gateway = Gateway::start(&config(tunnel.port, &servers, &client, shown));
-        assert_eq!(ask(&gateway, J, "refused").status(), 502, "{name}");
+        let refused = ask(&gateway, J, "refused");
+        assert_eq!(
+            (refused.status(), &refused.json()["error"]["code"]),
+            (502, &"backend_tls_failed".into()),
+            "{name}"
+        );
+        assert!(refused.text().contains("client certificate"), "{name}: {refused:?}");
+        let status = gateway.ask_admin("/status").expect("a status").1;
+        assert!(status.contains("client_certificate_refused"), "{name}: {status}");
     }
     assert_eq!(origin.seen().len(), 1);
 }
