@@ -179,3 +179,84 @@ fn a_cap_within_the_limit_is_reserved_in_full() {
     hold.store(true, Ordering::SeqCst);
     assert_eq!(first.answer().expect("a response").status(), 200);
 }
+
+/// Forms that engines, agents and other APIs have for the same picture.
+#[test]
+fn an_image_is_no_text_in_the_forms_of_engines_and_agents() {
+    let origin = Origin::start();
+    let gateway = start(&origin, "tokens_per_minute = 200000");
+    let png = png();
+    let data = format!("data:image/png;base64,{png}");
+    let wrapped = png.as_bytes().chunks(76).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\\n");
+    let input = |item: &str| format!(r#"{{"model":"m","max_output_tokens":50,"input":[{item}]}}"#);
+    let chat = "/v1/chat/completions";
+    let bodies = [
+        (chat, user(&format!(r#"{{"type":"image_url","image_url":"{data}"}}"#))),
+        (
+            chat,
+            user(&format!(
+                r#"{{"type":"image_url","image_url":{{"url":"DATA:Image/PNG;charset=utf-8;base64,{png}"}}}}"#
+            )),
+        ),
+        (
+            chat,
+            user(&format!(
+                r#"{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{wrapped}"}}}}"#
+            )),
+        ),
+        (chat, user(&format!(r#"{{"type":"image","image":"{data}"}}"#))),
+        (chat, user(&format!(r#"{{"type":"video","video":["{data}","{data}"]}}"#))),
+        (chat, user(&format!(r#"{{"type":"image_embeds","image_embeds":"{png}"}}"#))),
+        (chat, user(&format!(r#"{{"type":"image","data":"{png}","mimeType":"image/png"}}"#))),
+        (chat, user(&format!(r#"{{"inline_data":{{"mime_type":"image/png","data":"{png}"}}}}"#))),
+        (
+            chat,
+            format!(
+                r#"{{"model":"m","max_tokens":50,"messages":[{{"role":"tool","tool_call_id":"t","content":[{{"type":"image_url","image_url":{{"url":"{data}"}}}}]}}]}}"#
+            ),
+        ),
+        (
+            "/v1/messages",
+            user(&format!(
+                r#"{{"type":"tool_result","tool_use_id":"t","content":[{{"type":"text","text":"a"}},{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{png}"}}}}]}}"#
+            )),
+        ),
+        (
+            "/v1/messages",
+            user(&format!(
+                r#"{{"type":"document","source":{{"type":"content","content":[{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{png}"}}}}]}}}}"#
+            )),
+        ),
+        (
+            "/v1/responses",
+            input(&format!(
+                r#"{{"type":"computer_call_output","call_id":"c","output":{{"type":"computer_screenshot","image_url":"{data}"}}}}"#
+            )),
+        ),
+        (
+            "/v1/responses",
+            input(&format!(
+                r#"{{"type":"function_call_output","call_id":"c","output":[{{"type":"input_image","image_url":"{data}"}}]}}"#
+            )),
+        ),
+        (
+            "/v1/embeddings",
+            format!(
+                r#"{{"model":"m","inputs":[{{"content":[{{"type":"image_base64","image_base64":"{data}"}}]}}]}}"#
+            ),
+        ),
+    ];
+    let mut before = 200_000_u64;
+    for (index, (path, body)) in bodies.iter().enumerate() {
+        let response = post(&gateway, path, body);
+        assert!(
+            response.status() == 200,
+            "{index} {path}: {} {:?}",
+            response.status(),
+            response.text().get(..200)
+        );
+        let left = remaining(&response);
+        assert!(before.saturating_sub(left) < 10_000, "{index} {path}: {before} before, {left} after");
+        before = left;
+    }
+}

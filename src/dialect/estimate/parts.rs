@@ -5,6 +5,7 @@
 //! | chat | `image_url.url`, `input_audio.data`, `file.file_data`, `audio_url.url`, `video_url.url` |
 //! | Responses | `image_url`, `file_data`, `input_audio.data` of a part; `result` of an `image_generation_call` |
 //! | Messages | `source.data` with `type: base64`, of images and documents, tool results included |
+//! | engines and tools | `image`, `audio`, `video` with a `data:` URL, also as a list of frames; `image_embeds`; `data` of a part of type `image`, `audio` or `video` (MCP), and of `inline_data` |
 //! | embeddings, rerank | as chat; `image`, `image_base64`, `images`; a `data:` URL as an `input` |
 //!
 //! What a tool was called with, or is described by, is text whatever its members are called.
@@ -158,7 +159,13 @@ impl<'a> Walk<'a> {
         let Candidate { span, key, kind } = candidate?;
         let (text, type_of) = (span.of(body), type_of.of(body));
         // A document in plain text, and the result of something that made no image.
-        if type_of == b"text" || (key.of(body) == b"result" && type_of != IMAGE_CALL) {
+        let is_named = || IMAGE_PARTS.contains(&type_of);
+        let is_part = match key.of(body) {
+            b"result" => type_of == IMAGE_CALL,
+            b"data" => kind != PartKind::Image || is_named(), // of a source, of sound; of tools that speak MCP
+            _ => true,
+        };
+        if type_of == b"text" || !is_part {
             return None;
         }
         let (named, payload) = match data_url(text) {
@@ -180,7 +187,7 @@ impl<'a> Walk<'a> {
         if frame.is_object && text.len() < PART_BYTES_MIN {
             match frame.key.unwrap_or_default().of(body) {
                 b"type" => frame.kind = span,
-                b"media_type" => frame.media_type = span,
+                b"media_type" | b"mime_type" | b"mimeType" => frame.media_type = span,
                 b"detail" => frame.detail = span,
                 _ => {}
             }
@@ -190,7 +197,8 @@ impl<'a> Walk<'a> {
         }
         if frame.is_object && frame.candidate.is_none() {
             let key = frame.key.unwrap_or_default();
-            if let Some(kind) = member_kind(api, frame.name.of(body), key.of(body)) {
+            let is_data = || data_url(text).is_some();
+            if let Some(kind) = member_kind(api, frame.name.of(body), key.of(body), is_data) {
                 frame.candidate = Some(Candidate { span, key, kind });
                 return None;
             }
@@ -199,21 +207,30 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The kind of part that the member `key` of an object called `name` is.
-fn member_kind(api: Api, name: &[u8], key: &[u8]) -> Option<PartKind> {
+/// The kind of part that the member `key` of an object called `name` is. `is_data`: its value is a `data:` URL.
+fn member_kind(api: Api, name: &[u8], key: &[u8], is_data: impl Fn() -> bool) -> Option<PartKind> {
     Some(match (name, key) {
         (b"image_url", b"url") | (_, b"image_url" | b"image_base64") => PartKind::Image,
         (b"audio_url", b"url") | (_, b"audio_url") | (b"input_audio", b"data") => PartKind::Audio,
         (b"video_url", b"url") | (_, b"video_url") => PartKind::Video,
-        (_, b"file_data") | (b"source", b"data") => PartKind::Document,
+        (_, b"file_data") | (b"source" | b"inline_data" | b"inlineData", b"data") => PartKind::Document,
+        (_, b"image_embeds") => PartKind::Image,
         (_, b"result") if api.endpoint().media == MediaMembers::Results => PartKind::Image,
-        (_, b"image") if api.endpoint().media == MediaMembers::Loose => PartKind::Image,
+        (_, b"image") if api.endpoint().media == MediaMembers::Loose || is_data() => PartKind::Image,
+        (_, b"audio") if is_data() => PartKind::Audio,
+        (_, b"video") if is_data() => PartKind::Video,
+        (_, b"data") => PartKind::Image, // if its type says so
         _ => return None,
     })
 }
 
 /// A part that stands in a list, or as a whole `input`: models of vectors take images so.
 fn loose<'a>(api: Api, name: &[u8], text: &'a [u8]) -> Option<Part<'a>> {
+    if matches!(name, b"video" | b"images")
+        && let Some((media_type, payload)) = data_url(text)
+    {
+        return Some(Part { kind: kind_of(media_type)?, payload, coarse: false }); // frames, one after the other
+    }
     if api.endpoint().media != MediaMembers::Loose {
         return None;
     }
@@ -262,6 +279,8 @@ fn kind_of(media_type: &[u8]) -> Option<PartKind> {
     })
 }
 
+/// The types of parts whose `data` is base64 beside a media type.
+const IMAGE_PARTS: [&[u8]; 3] = [b"image", b"audio", b"video"];
 /// The item of Responses whose `result` is an image.
 const IMAGE_CALL: &[u8] = b"image_generation_call";
 /// A shorter part is counted as text: 256 tokens at most.
