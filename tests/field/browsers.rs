@@ -49,7 +49,13 @@ fn check_listed(response: &Message, origin: &str) {
     assert_eq!(response.one("access-control-allow-credentials"), "true", "{response:?}");
     assert!(response.all("vary").contains(&&b"Origin"[..]), "{response:?}");
     let exposed = response.one("access-control-expose-headers");
-    for name in ["x-request-id", "retry-after", "x-ratelimit-remaining-tokens", "x-ringway-backend"] {
+    for name in [
+        "x-request-id",
+        "retry-after",
+        "x-ratelimit-remaining-tokens",
+        "x-ringway-backend",
+        "x-ringway-dropped",
+    ] {
         assert!(exposed.contains(name), "{name}: {response:?}");
     }
 }
@@ -316,4 +322,47 @@ fn the_admin_listener_is_closed_to_other_pages() {
     let foreign = format!("Host: evil.example\r\nOrigin: {EVIL}\r\nContent-Length: 0\r\n");
     assert_eq!(admin(&closed, POST, &foreign), 401);
     assert_eq!(admin(&closed, POST, &format!("{foreign}Authorization: Bearer {token}\r\n")), 200);
+}
+
+/// Forms of a Host and of an Origin by which pages have reached local servers before.
+#[test]
+fn other_forms_of_foreign_pages_do_not_drive_the_admin_listener() {
+    let (_origin, gateway) = start("");
+    let raw = |text: String| {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.admin)).expect("it accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.write_all(text.as_bytes()).expect("sent");
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    for (method, path) in [("POST", "/reload"), ("POST", "/upgrade"), ("GET", "/status"), ("GET", "/metrics")]
+    {
+        for lines in [
+            "Host: localhost.evil.example\r\n",
+            "Host: 127.0.0.1.evil.example\r\n",
+            "Host: evil.example:80\r\n",
+            "Host: 127.0.0.1@evil.example\r\n",
+            "Host: 127.0.0.1\r\nHost: evil.example\r\n",
+            "Host:\r\n",
+            "Host: 127.0.0.1\r\nOrigin: null\r\n",
+            "Host: localhost\r\nOrigin: http://localhost.evil.example\r\n",
+            "Host: localhost\r\nOrigin: https://evil.example\r\nSec-Fetch-Site: same-origin\r\n",
+            "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n",
+        ] {
+            let text = raw(format!(
+                "{method} {path} HTTP/1.1\r\n{lines}Content-Length: 0\r\nConnection: close\r\n\r\n"
+            ));
+            assert!(text.starts_with("HTTP/1.1 4"), "{method} {path} {lines:?}: {text}");
+        }
+        if method == "GET" {
+            for host in ["127.0.0.1", "localhost:1", "[::1]", "LOCALHOST", "127.0.0.1:9"] {
+                let text =
+                    raw(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+                assert!(text.starts_with("HTTP/1.1 200"), "{method} {path} {host}: {text}");
+            }
+        }
+    }
+    let text = raw("POST http://127.0.0.1/reload HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned());
+    assert!(!text.contains("evil"), "{text}");
 }

@@ -1,10 +1,13 @@
 //! Who the client is behind proxies: forwarded addresses and PROXY headers, believed from listed proxies only.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use support::client::{Client, End};
-use support::gateway::{Config, Gateway, K1};
+use support::gateway::{Config, Gateway, K1, free_port};
 use support::origin::Origin;
+use support::tls::{Authority, secured};
 use support::{J, PATIENCE, chat_head, eventually};
 
 const LOG: &str = "[access_log]\npath = \"stdout\"";
@@ -182,4 +185,50 @@ fn a_proxy_header_from_elsewhere_is_not_read() {
     assert_ne!(client.drain(PATIENCE), End::Open);
     assert!(client.buffer.is_empty() && origin.seen().is_empty());
     assert!(eventually(PATIENCE, || gateway.metric("ringway_proxy_headers_refused_total", "") == 1.0));
+}
+
+/// A balancer that passes TLS through puts its header before the handshake, in the clear.
+#[test]
+fn a_proxy_header_comes_before_tls() {
+    let (authority, origin, port) = (Authority::new(), Origin::start(), free_port());
+    let config = Config::simple(origin.port)
+        .top("trusted_proxies = [\"127.0.0.1\"]")
+        .tables(LOG)
+        .listener(&format!("{{ address = \"127.0.0.1:{port}\", proxy_protocol = true }}"));
+    let gateway = Gateway::start(&secured(config, &authority.certify("localhost")));
+    let mut expected = Vec::new();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for (header, address) in [
+            (b"PROXY TCP4 203.0.113.9 10.0.0.1 56324 443\r\n".to_vec(), "203.0.113.9"),
+            (v2(0x21, 0x11, &FOUR), "203.0.113.9"),
+            (v2(0x20, 0, b""), "127.0.0.1"),
+        ] {
+            let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it accepts");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            socket.write_all(&header).expect("sent");
+            let name = "localhost".try_into().expect("a name");
+            let session = rustls::ClientConnection::new(authority.client(version), name).expect("a session");
+            let mut tls = rustls::StreamOwned::new(session, socket);
+            tls.write_all(&request(K1, "x", "Connection: close\r\n")).expect("sent");
+            let mut text = Vec::new();
+            let _ = tls.read_to_end(&mut text);
+            assert!(text.starts_with(b"HTTP/1.1 200"), "{version:?}: {}", text.escape_ascii());
+            expected.push(address);
+        }
+    }
+    // Without one, and with one behind the first byte of a handshake.
+    for front in [&b""[..], b"\x16\x03\x01"] {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it accepts");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let hello = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00";
+        let _ = socket.write_all(&[front, hello].concat());
+        let mut text = Vec::new();
+        let _ = socket.read_to_end(&mut text);
+        assert!(text.is_empty(), "{}", text.escape_ascii());
+    }
+    assert!(eventually(PATIENCE, || clients(&gateway).len() == expected.len()), "{:?}", clients(&gateway));
+    let mut logged = clients(&gateway);
+    logged.sort();
+    expected.sort_unstable();
+    assert_eq!(logged, expected);
 }

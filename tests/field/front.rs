@@ -95,3 +95,38 @@ fn unknown_keys_together_are_a_401() {
     }
     assert!(origin.seen().is_empty());
 }
+
+/// What clients and proxies make of the lines in which a key comes.
+#[test]
+fn keys_in_other_forms_are_known() {
+    let (origin, gateway) = start();
+    for lines in [
+        &[&*format!("authorization: bearer {K1}")][..],
+        &[&format!("AUTHORIZATION: BEARER   {K1}  ")],
+        &["Authorization: Bearer", &format!("X-Api-Key:{K1}")],
+        &["Authorization: Bearer null", &format!("x-api-key: {K1}")],
+        &[
+            "Authorization: AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=c",
+            &format!("api-key: {K1}"),
+        ],
+        &["x-api-key: ", &format!("Authorization: Bearer {K1}")],
+        &["Authorization: Bearer sk-ant-oat01-x", "anthropic-beta: oauth", &format!("x-api-key: {K1}")],
+    ] {
+        assert_eq!(with(&gateway, lines).status(), 200, "{lines:?}");
+    }
+    let count = origin.seen().len();
+    for lines in [
+        &[&*format!("Authorization: Bearer {K1}, Bearer {K1}")][..],
+        &[&format!("Authorization: Token {K1}")],
+        &[&format!("Authorization: {K1}")],
+        &[&format!("X-Api-Key: Bearer {K1}")],
+        &[&format!("Proxy-Authorization: Bearer {K1}")],
+        &[&format!("Cookie: api-key={K1}")],
+    ] {
+        let response = with(&gateway, lines);
+        assert_eq!(response.status(), 401, "{lines:?}: {response:?}");
+        assert!(!response.text().contains(K1), "{response:?}");
+    }
+    assert_eq!(origin.seen().len(), count);
+    assert!(!gateway.said().contains(K1));
+}

@@ -195,3 +195,54 @@ fn behind_an_id_there_is_no_blank_line_without_data() {
     assert!(beats > 0, "{text}");
     assert_eq!(text.replace(": ping\n", ""), format!("id: 1\n{}id: 2\n{}{DONE}", content("a"), finish()));
 }
+
+/// More labels, fronts and line ends of the same kinds, on every path.
+#[test]
+fn other_labels_and_silent_records_of_the_same_kinds() {
+    let origin = Origin::start();
+    let gateway = gateway_for(&origin);
+    let typed = |kind: &str| format!("event: {kind}\ndata: {{\"type\":\"{kind}\",\"delta\":\"a\"}}\n\n");
+    let responses =
+        [typed("response.created"), typed("response.output_text.delta"), typed("response.completed")]
+            .concat();
+    let messages = [typed("message_start"), typed("content_block_delta"), typed("message_stop")].concat();
+    let chat = format!("{}{}{DONE}", content("a"), finish());
+    let labels = [
+        "application/x-ndjson",
+        "Text/Event-Stream;charset=UTF-8",
+        "text/html",
+        "application/json; charset=utf-8",
+        "application/stream+json",
+    ];
+    for (index, label) in labels.into_iter().enumerate() {
+        for (path, body) in [(CHAT, &chat), (RESPONSES, &responses), (MESSAGES, &messages)] {
+            let case = format!("{index}");
+            origin.case(&case, {
+                let text = body.clone();
+                move |talk| {
+                    talk.send(format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: {label}\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    ));
+                    talk.chunk(format!("\n\n{text}"));
+                    talk.end()
+                }
+            });
+            let message = ask(&gateway, path, &case, "m", true);
+            assert!(
+                message.one("content-type").to_lowercase().starts_with("text/event-stream"),
+                "{label} {path}: {message:?}"
+            );
+            assert_eq!(message.text().trim_start_matches('\n'), *body, "{label} {path}");
+        }
+    }
+    for silent in
+        ["event: keep-alive\r\ndata:\r\n\r\n", "id\nretry: 1\n\n", ":\nid: 1\ndata: \n\n", "data\n\n"]
+    {
+        let body = format!("{silent}{}{silent}{}{DONE}", content("a"), finish());
+        for text in relayed(CHAT, &body) {
+            let data = support::sse::read(&text).unwrap_or_else(|bad| panic!("{silent:?}: {bad}: {text:?}"));
+            assert_eq!(data.len(), 3, "{silent:?}: {text:?}");
+            assert!(data.iter().all(|data| !data.is_empty()), "{silent:?}: {text:?}");
+        }
+    }
+}

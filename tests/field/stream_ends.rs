@@ -247,3 +247,43 @@ fn a_cut_stream_is_counted_as_one() {
     let counted = || gateway.metric("ringway_faults_total", "backend_stream_truncated");
     assert!(support::eventually(PATIENCE, || counted() == 1.0), "{}", counted());
 }
+
+/// Other backends' ways to end too early, and to end well.
+#[test]
+fn ends_are_told_apart_in_other_forms() {
+    let crlf = |text: &str| text.replace('\n', "\r\n");
+    let thought = "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"hm\"},\"finish_reason\":null}]}\n\n";
+    let bare = |text: &str| text.replace("data: ", "data:");
+    let cut = [
+        crlf(&content("a")),
+        bare(&content("a")),
+        thought.repeat(2),
+        format!("{thought}{}", usage(3, 1)),
+        format!("{}data: {{\"choices\":[],\"cost\":\"0\"}}\n\n", content("a")),
+        format!("{}{}", content("a"), content("b").replace("null", "false")),
+        format!("{}event: done\ndata: {{}}\n\n", content("a")),
+        content("\\\"finish_reason\\\":\\\"stop\\\""),
+        format!("{}{}", content("a"), finish().replace("finish_reason", "stop_reason")),
+    ];
+    relayed(CHAT, &cut, |text, body| {
+        assert!(text.contains("backend_stream_truncated"), "{body}: {text}");
+        assert!(!text.contains("[DONE]"), "{body}: {text}");
+    });
+    let whole = [
+        crlf(&format!("{}{}{DONE}", content("a"), finish())),
+        bare(&format!("{}{}{DONE}", content("a"), finish())),
+        format!("{}{}{DONE}", content("a"), finish().replace("\"stop\"", "\"error\"")),
+        format!("{}{}{DONE}", content("a"), finish().replace("\"finish_reason\":", "\"finish_reason\":\t")),
+        format!("{}{}{}{DONE}", content("a"), finish(), content("").replace("null", "\"\"")),
+    ];
+    relayed(CHAT, &whole, |text, body| assert_eq!(text, body));
+    let start = typed("message_start", ",\"message\":{\"stop_reason\":null}");
+    let delta = typed(
+        "content_block_delta",
+        ",\"index\":0,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\"}",
+    );
+    let none = typed("message_delta", ",\"delta\":{\"stop_reason\":null},\"usage\":{\"output_tokens\":2}");
+    relayed(MESSAGES, &[format!("{start}{delta}{none}"), crlf(&format!("{start}{delta}"))], |text, body| {
+        assert!(text.contains("event: error") && text.len() > body.len(), "{body}: {text}");
+    });
+}

@@ -227,6 +227,24 @@ fn errors_come_in_the_clients_dialect_with_the_backends_words() {
     assert!(told["error"]["message"].as_str().is_some_and(|said| said.contains("at least one")), "{told}");
 }
 
+/// An error in a coding cannot be read; what takes its place is plain, and says so.
+#[test]
+fn an_error_in_a_content_coding_is_told_plainly() {
+    for coding in ["gzip", "br", "identity"] {
+        let origin = Origin::scripted(move |talk| {
+            let fields = format!("Content-Type: application/json\r\nContent-Encoding: {coding}\r\n");
+            talk.answer("400 Bad Request", &fields, "\u{1f}not what it says")
+        });
+        let gateway = before_chat(&origin, "");
+        for stream in [true, false] {
+            let response = ask(&gateway, "/v1/messages", &messages(stream));
+            assert_eq!(response.status(), 400, "{coding}: {response:?}");
+            assert!(!response.has("content-encoding"), "{coding}: {response:?}");
+            assert_eq!(response.json()["type"], "error", "{coding}: {response:?}");
+        }
+    }
+}
+
 #[test]
 fn a_stream_that_dies_has_no_end_in_the_clients_dialect() {
     for (name, dies) in [("close", Next::Close), ("reset", Next::Reset), ("end", Next::Keep)] {
