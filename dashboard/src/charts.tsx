@@ -22,8 +22,9 @@ function useTheme(redraw: () => void) {
 export interface Line { name: string; color: string; values: (number | null)[]; fill?: boolean }
 
 /** Lines over time; with `stacked` each stands on the one before. `at` are Unix seconds. */
-export function Plot({ at, lines, stacked = false, height = 170, summary, unit = count }: {
-  at: number[]; lines: Line[]; stacked?: boolean; height?: number; summary: string; unit?: (value: number) => string;
+export function Plot({ at, lines, stacked = false, bars = false, fixed = true, height = 170, summary, unit = count, axis: label = (time) => clock(time * 1000).slice(0, 5) }: {
+  at: number[]; lines: Line[]; stacked?: boolean; bars?: boolean; /** The last quarter of an hour, whatever there is of it. */ fixed?: boolean; height?: number;
+  summary: string; unit?: (value: number) => string; axis?: (time: number) => string;
 }) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -48,14 +49,14 @@ export function Plot({ at, lines, stacked = false, height = 170, summary, unit =
       height,
       cursor: { sync: { key: 'ringway' }, points: { show: false }, y: false },
       legend: { show: false },
-      scales: { x: { range: (_, __, max) => [max - 900, max] }, y: { range: (_, __, max) => [0, Math.max(max * 1.1, 1e-6)] } },
+      scales: { x: { range: (_, min, max) => (fixed ? [max - 900, max] : bars && at.length > 1 ? [min - (at[1]! - at[0]!) / 2, max + (at[1]! - at[0]!) / 2] : [min, max]) }, y: { range: (_, __, max) => [0, Math.max(max * 1.1, 1e-6)] } },
       axes: [
-        { ...axis, size: 22, space: 70, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, 5)) },
+        { ...axis, size: 22, space: 70, values: (_, ticks) => ticks.map(label) },
         { ...axis, size: 44, space: 30, values: (_, ticks) => ticks.map((tick) => unit(tick)) },
       ],
       series: [{}, ...order.map((line) => ({
-        label: line.name, stroke: line.color, width: 1.5, points: { show: false },
-        fill: stacked || line.fill ? `${line.color}${stacked ? 'cc' : '22'}` : undefined,
+        label: line.name, stroke: line.color, width: bars ? 0 : 1.5, points: { show: false }, paths: bars ? uPlot.paths.bars!({ size: [0.7, 40] }) : undefined,
+        fill: stacked || line.fill ? `${line.color}${bars ? '' : stacked ? 'cc' : '22'}` : undefined,
       }))],
     }, data(), root);
     shape.current = order.map((line) => line.name + line.color).join('|');
@@ -146,16 +147,20 @@ export function HeatMap({ history, seconds, height = 170 }: { history: History; 
       const band = Math.log(value / history.bands[0]!) / ratio + 1;
       return 6 + tall - ((band - first) / rows) * tall;
     };
+    context.save();
+    context.beginPath();
+    context.rect(left, 4, wide + 2, tall + 4);
+    context.clip();
     for (const [name, color] of [['ttft_p50', '--ink'], ['ttft_p99', '--bad']] as const) {
       context.strokeStyle = css(color);
       context.lineWidth = 1.4;
       context.beginPath();
       let pen = false;
       let window: number[] = [];
-      seconds.forEach((second, index) => {
+      seconds.forEach((second) => {
         const value = second[name];
         if (value !== null) window.push(value);
-        if (second.at % history.step_seconds !== 0 && index !== seconds.length - 1) return;
+        if (second.at % history.step_seconds !== 0) return;
         if (!window.length) { pen = false; return; }
         const mean = window.reduce((sum, one) => sum + one, 0) / window.length;
         window = [];
@@ -166,6 +171,7 @@ export function HeatMap({ history, seconds, height = 170 }: { history: History; 
       });
       context.stroke();
     }
+    context.restore();
   };
   useEffect(draw);
   useEffect(() => {

@@ -19,11 +19,12 @@ export interface Model {
   ttft_p50: number | null; ttft_p99: number | null;
 }
 export interface Limit { name: string; used: number; max: number; free_in_seconds: number | null }
-export interface NearLimit extends Limit { key: string }
+export interface NearLimit extends Limit { kind: 'key' | 'team'; key: string }
 export interface Key {
-  name: string; state: string; source: string; models: string[] | null; limits: Limit[]; in_flight: number; requests: number;
+  name: string; team: string | null; tags: string[]; expires_unix_ms: number | null; state: string; source: string; models: string[] | null; limits: Limit[]; in_flight: number; requests: number;
   failed: number; input_tokens: number; cached_tokens: number; output_tokens: number;
 }
+export interface Team { name: string; keys: number; limits: Limit[]; in_flight: number; requests: number; input_tokens: number; output_tokens: number }
 export interface Overview {
   at_unix_ms: number; node: string; version: string; driver: string; uptime_seconds: number; generation: number;
   state: 'ok' | 'degraded' | 'down' | 'starting' | 'draining'; sentence: string; since_unix_ms: number; reasons: Reason[];

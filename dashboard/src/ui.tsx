@@ -36,7 +36,7 @@ const SHAPES: Record<string, [string, JSX.Element]> = {
   unknown: ['unknown', <circle cx="6" cy="6" r="4" fill="none" stroke-width="2" stroke-dasharray="2.500 1.500" />],
 };
 const ALIAS: Record<string, string> = {
-  active: 'ok', starting: 'unknown', draining: 'drained', revoked: 'down', limited: 'degraded', unused: 'unknown',
+  active: 'ok', starting: 'unknown', draining: 'drained', revoked: 'down', limited: 'degraded', unused: 'unknown', expired: 'down',
   lost: 'down', connecting: 'unknown', live: 'ok',
 };
 
@@ -201,6 +201,8 @@ export interface Column<T> {
   grow?: boolean;
   /** Never broken into lines. */
   tight?: boolean;
+  /** Cut where it is long; the whole is in the details. */
+  cut?: boolean;
 }
 
 /** A table whose rows keep their identity: the row in focus stays where it is. */
@@ -220,7 +222,7 @@ export function Table<T>({ rows, columns, id, onOpen, open, caption, initial }: 
     })
     : rows;
   const of = (column: Column<T>) =>
-    [column.num ? 'num' : '', column.minor ? 'minor' : '', column.wide ? 'wide' : '', column.grow ? 'grow' : '', column.tight ? 'tight' : ''].join(' ').trim();
+    [column.num ? 'num' : '', column.minor ? 'minor' : '', column.wide ? 'wide' : '', column.grow ? 'grow' : '', column.tight ? 'tight' : '', column.cut ? 'cut' : ''].join(' ').trim();
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={caption}>
       <table>

@@ -18,27 +18,47 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Asks the gateway of this configuration. Exit status 1 if it refuses, or cannot be reached.
 pub(super) fn command(named: Option<PathBuf>, path: &str) -> ExitCode {
-    let loaded = config::locate(named).and_then(|file| config::load(&file, &Process));
-    let admin = match loaded {
-        Ok(compiled) => compiled.settings.admin,
-        Err(problems) => return complain(&problems.to_string()),
+    let admin = match admin_of(named) {
+        Ok(admin) => admin,
+        Err(problems) => return complain(&problems),
     };
-    match ask(admin, path, std::env::var(TOKEN).ok().as_deref()) {
+    match ask(admin, "POST", path, std::env::var(TOKEN).ok().as_deref()) {
         Ok((200, body)) => print(body.trim_end()),
         Ok((status, body)) => complain(&format!("{status}: {}", body.trim_end())),
         Err(error) => complain(&format!("no response from the gateway on {admin}: {error}")),
     }
 }
 
+/// Where the gateway of a configuration file listens for operators.
+///
+/// Errors: what is wrong with the file.
+pub(super) fn admin_of(named: Option<PathBuf>) -> Result<SocketAddr, String> {
+    let loaded = config::locate(named).and_then(|file| config::load(&file, &Process));
+    loaded.map(|compiled| compiled.settings.admin).map_err(|problems| problems.to_string())
+}
+
+/// What the admin API tells under `path`.
+///
+/// Errors: in words, with what may be done.
+pub(super) fn json(admin: SocketAddr, path: &str) -> Result<serde_json::Value, String> {
+    match ask(admin, "GET", path, std::env::var(TOKEN).ok().as_deref()) {
+        Ok((200, body)) => serde_json::from_str(&body)
+            .map_err(|error| format!("the gateway on {admin} tells no JSON: {error}")),
+        Ok((401, _)) => Err(format!("the gateway on {admin} asks for its token: set {TOKEN}")),
+        Ok((status, body)) => Err(format!("the gateway on {admin} responds {status}: {}", body.trim_end())),
+        Err(error) => Err(format!("no response from the gateway on {admin}: {error}")),
+    }
+}
+
 /// Status and body.
-fn ask(admin: SocketAddr, path: &str, token: Option<&str>) -> io::Result<(u16, String)> {
+fn ask(admin: SocketAddr, method: &str, path: &str, token: Option<&str>) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nhost: {admin}\r\n{token}content-length: 0\r\nconnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: {admin}\r\n{token}content-length: 0\r\nconnection: close\r\n\r\n"
     )?;
     let mut response = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut response)?;

@@ -11,6 +11,7 @@ mod schema;
 pub mod serve;
 mod table;
 mod time;
+mod top;
 mod upgrade;
 mod usage;
 
@@ -49,6 +50,8 @@ enum Command {
     Requests(requests::Arguments),
     /// Print the audit log, or verify its chain
     Audit(audit::Arguments),
+    /// Watch the running gateway in a terminal: rates, backends, limits, failures
+    Top(top::Arguments),
     /// Print the JSON Schema of the configuration, for completion in editors
     Schema,
 }
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Usage(arguments) => usage::command(arguments),
         Command::Requests(arguments) => requests::command(arguments),
         Command::Audit(arguments) => audit::command(arguments),
+        Command::Top(arguments) => top::command(arguments),
         Command::Schema => schema::command(),
     }
 }
@@ -140,6 +144,10 @@ mod tests {
             ("ringway reload", true),
             ("ringway upgrade --config a.toml", true),
             ("ringway schema", true),
+            ("ringway top", true),
+            ("ringway top a.toml --once", true),
+            ("ringway top --admin 127.0.0.1:9090 --json", true),
+            ("ringway top a.toml --admin 127.0.0.1:9090", false),
             ("ringway usage", true),
             ("ringway usage a.toml --by team --since 7d --json", true),
             ("ringway usage --rows --json", true),

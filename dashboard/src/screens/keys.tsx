@@ -1,9 +1,9 @@
 // Who may do what, and how much is left?
 import { useEffect, useState } from 'preact/hooks';
 import { call, useLoad, type Refused } from '../api';
-import { DASH, exact, span } from '../format';
+import { DASH, exact, moment, span } from '../format';
 import { change, link, type Route } from '../route';
-import type { Key } from '../types';
+import type { Key, Team } from '../types';
 import { Bar, Code, Drawer, Empty, Facts, Lamp, limitName, Panel, Table, Trouble, Waiting } from '../ui';
 
 interface Page { total: number; required: boolean; keys: Key[]; next: string | null }
@@ -11,15 +11,18 @@ interface Page { total: number; required: boolean; keys: Key[]; next: string | n
 export function Keys({ route }: { route: Route }) {
   const open = route.params.get('open');
   const q = route.params.get('q') ?? '';
-  const page = useLoad<Page>(`/keys?q=${encodeURIComponent(q)}`, 2);
+  const team = route.params.get('team');
+  const query = `q=${encodeURIComponent(q)}${team ? `&team=${encodeURIComponent(team)}` : ''}`;
+  const page = useLoad<Page>(`/keys?${query}`, 2);
+  const teams = useLoad<{ total: number; teams: Team[] }>('/teams', 5);
   const [extra, setExtra] = useState<{ q: string; keys: Key[]; next: string | null } | null>(null);
-  useEffect(() => setExtra(null), [q]);
+  useEffect(() => setExtra(null), [query]);
   const [error, fail] = useState<Refused | null>(null);
   const more = async () => {
     const after = extra ? extra.next : page.data?.next;
     if (!after) return;
     try {
-      const found = await call<Page>(`/keys?q=${encodeURIComponent(q)}&after=${encodeURIComponent(after)}`);
+      const found = await call<Page>(`/keys?${query}&after=${encodeURIComponent(after)}`);
       setExtra({ q, keys: [...(extra?.keys ?? []), ...found.keys], next: found.next });
     } catch (reason) { fail(reason as Refused); }
   };
@@ -30,11 +33,28 @@ export function Keys({ route }: { route: Route }) {
     <div class={`with-drawer ${open || creating ? 'opened' : ''}`}>
       <div class="main">
         <div class="filters">
+          {team ? <button type="button" class="chip" onClick={() => change({ team: null })} aria-label={`Remove the filter team ${team}`}><span>team:</span>{team} ×</button> : null}
           <input type="search" value={q} placeholder="A part of the name" aria-label="Filter keys by name" data-filter
             onInput={(event) => change({ q: event.currentTarget.value || null })} />
           <button type="button" class="primary" onClick={() => { change({ open: null }); create(true); }}>New key…</button>
         </div>
-        <Panel title="Keys" source={page.at} aside={<span class="quiet">{page.data ? exact(page.data.total) : ''}</span>}>
+        {teams.data?.total ? (
+          <Panel title="Teams" source={teams.at} aside={<span class="quiet">{exact(teams.data.total)}</span>}>
+            <Trouble loaded={teams} />
+            <Table rows={teams.data.teams} id={(row) => row.name} caption="Teams" open={team} onOpen={(row) => change({ team: row.name === team ? null : row.name, open: null })} columns={[
+              { name: 'Team', cell: (row) => row.name, sort: (row) => row.name, grow: true },
+              { name: 'Keys', cell: (row) => exact(row.keys), sort: (row) => row.keys, num: true },
+              ...(['requests_per_minute', 'tokens_per_minute'] as const).map((name) => ({
+                name: limitName(name), minor: name === 'requests_per_minute',
+                cell: (row: Team) => { const found = row.limits.find((one) => one.name === name); return found ? <Bar limit={found} /> : <span class="quiet">unlimited</span>; },
+              })),
+              { name: 'In flight', cell: (row) => exact(row.in_flight), sort: (row) => row.in_flight, num: true, minor: true },
+              { name: 'Requests', cell: (row) => exact(row.requests), sort: (row) => row.requests, num: true, minor: true },
+              { name: 'Tokens', cell: (row) => exact(row.input_tokens + row.output_tokens), sort: (row) => row.input_tokens + row.output_tokens, num: true, minor: true },
+            ]} />
+          </Panel>
+        ) : null}
+        <Panel title={team ? `Keys of ${team}` : 'Keys'} source={page.at} aside={<span class="quiet">{page.data ? exact(page.data.total) : ''}</span>}>
           <Trouble loaded={page} /><Waiting loaded={page} />
           {error ? <p class="trouble" role="alert">{error.message}</p> : null}
           {page.data && !page.data.required ? <Empty>An open gateway: requests need no key. A <code>[key.NAME]</code> in the configuration closes it.</Empty> : null}
@@ -56,6 +76,7 @@ function KeyTable({ rows, open }: { rows: Key[]; open: string | null }) {
     <Table rows={rows} id={(row) => row.name} caption="Keys" open={open} onOpen={(row) => change({ open: row.name })} columns={[
       { name: 'Key', cell: (row) => row.name, sort: (row) => row.name, grow: true },
       { name: 'State', cell: (row) => <Lamp state={row.state} />, sort: (row) => row.state },
+      { name: 'Team', cell: (row) => row.team ?? <span class="quiet">none</span>, sort: (row) => row.team, minor: true },
       { name: 'Models', cell: (row) => row.models === null ? <span class="quiet">all</span> : row.models.length === 0 ? 'none' : row.models.slice(0, 2).join(', ') + (row.models.length > 2 ? ` and ${row.models.length - 2} more` : ''), minor: true, wide: true },
       { name: 'Requests / min', cell: (row) => cell(row, 'requests_per_minute'), sort: (row) => share(row, 'requests_per_minute'), minor: true },
       { name: 'Tokens / min', cell: (row) => cell(row, 'tokens_per_minute'), sort: (row) => share(row, 'tokens_per_minute') },
@@ -94,6 +115,9 @@ function Detail({ name }: { name: string }) {
             ['Requests since the start', <a href={link('requests', { key: name })}>{exact(row.requests)}</a>],
             ['Failed', row.failed ? <a href={link('requests', { key: name, status: 'failed' })}>{exact(row.failed)}</a> : '0'],
             ['Tokens, in / out', `${exact(row.input_tokens)}${row.cached_tokens ? ` (${exact(row.cached_tokens)} cached)` : ''} / ${exact(row.output_tokens)}`],
+            ['Team', row.team ? <a href={link('keys', { team: row.team })}>{row.team}</a> : null],
+            ['Expires', row.expires_unix_ms ? moment(row.expires_unix_ms) : 'never'],
+            ['Tags', row.tags.length ? row.tags.join(', ') : null],
             ['Kept in', 'the configuration file; change it there and reload'],
           ]} />
         </>

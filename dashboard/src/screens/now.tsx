@@ -4,7 +4,7 @@ import { useLive } from '../api';
 import { aligned, HeatMap, hue, Legend, Plot, stepTimes, css } from '../charts';
 import { clock, count, DASH, percent, rate, span, time } from '../format';
 import { go, link } from '../route';
-import type { Backend, Overview, Second } from '../types';
+import type { Backend, Model, Overview, Second } from '../types';
 import { Bar, Code, Copy, Empty, Lamp, limitName, Panel, Spark, Status, Table, Ttft } from '../ui';
 
 export function Now({ clientUrl }: { clientUrl: string | null }) {
@@ -22,16 +22,21 @@ export function Now({ clientUrl }: { clientUrl: string | null }) {
             { name: 'p99', color: css('--bad'), value: time(overview.ttft_p99) },
           ]} />
         }>
-          <HeatMap history={history} seconds={seconds} height={168} />
+          <HeatMap history={history} seconds={seconds} height={150} />
         </Panel>
         <Traffic />
       </div>
       <div class="pair tables">
-        <Panel title="Backends" source="live" aside={
-          <a href={link('backends')}>{overview.counts.backends_ok} of {overview.counts.backends} in service</a>
-        }>
-          <BackendTable backends={overview.backends} />
-        </Panel>
+        <div class="stack">
+          <Panel title="Backends" source="live" aside={
+            <a href={link('backends')}>{overview.counts.backends_ok} of {overview.counts.backends} in service</a>
+          }>
+            <BackendTable backends={overview.backends.slice(0, 8)} />
+          </Panel>
+          <Panel title="Models" source="live" aside={<a href={link('backends')}>{overview.counts.models}</a>}>
+            <ModelTable models={overview.models.slice(0, 8)} />
+          </Panel>
+        </div>
         <div class="stack">
           <Near overview={overview} />
           <Failures rows={rows} />
@@ -101,7 +106,7 @@ function Traffic() {
         </span>
       </>
     }>
-      <Plot key={what} at={what === 'models' ? at : seconds.map((second) => second.at)} lines={lines} stacked={what === 'models'} height={146}
+      <Plot key={what} at={what === 'models' ? at : seconds.map((second) => second.at)} lines={lines} stacked={what === 'models'} height={128}
         unit={rate} summary={`${what === 'models' ? 'Requests per second by model' : 'Failures per second by side'}, last 15 minutes: ${legend.map((line) => `${line.name} ${line.value}`).join(', ')}`} />
       <Legend lines={legend} />
     </Panel>
@@ -128,16 +133,30 @@ export function BackendTable({ backends, open }: { backends: Backend[]; open?: s
   );
 }
 
+function ModelTable({ models }: { models: Model[] }) {
+  return (
+    <Table rows={models} id={(row) => row.name} caption="Models" onOpen={(row) => go('requests', { model: row.name })} columns={[
+      { name: 'Model', cell: (row) => <Lamp state={row.usable ? 'ok' : 'down'} label={row.name} />, sort: (row) => row.name, grow: true },
+      { name: 'Req/s', cell: (row) => rate(row.requests_per_second), sort: (row) => row.requests_per_second, num: true },
+      { name: 'Waiting', cell: (row) => row.waiting, sort: (row) => row.waiting, num: true, minor: true },
+      { name: 'TTFT p50 / p99', cell: (row) => <Ttft p50={row.ttft_p50} p99={row.ttft_p99} />, sort: (row) => row.ttft_p50, num: true },
+      { name: 'Tok/s', cell: (row) => count(row.output_tokens_per_second), sort: (row) => row.output_tokens_per_second, num: true, minor: true },
+      { name: 'Cached', cell: (row) => percent(row.cached_share), sort: (row) => row.cached_share, num: true, minor: true, wide: true },
+      { name: 'Errors', cell: (row) => <span class={row.error_share ? 'bad-text' : ''}>{percent(row.error_share)}</span>, sort: (row) => row.error_share, num: true, minor: true },
+    ]} />
+  );
+}
+
 function Near({ overview }: { overview: Overview }) {
   return (
     <Panel title="Limits near their line" source="live" aside={<a href={link('keys')}>{overview.counts.keys} keys</a>}>
       {overview.limits.length === 0
         ? <Empty>{overview.keys_required ? 'No key has used half of a limit.' : 'An open gateway: requests need no key, and none is limited.'}</Empty>
         : (
-          <Table rows={overview.limits.slice(0, 4)} id={(row) => `${row.key} ${row.name}`} caption="Limits near their line"
-            onOpen={(row) => go('keys', { open: row.key })}
+          <Table rows={overview.limits.slice(0, 4)} id={(row) => `${row.kind} ${row.key} ${row.name}`} caption="Limits near their line"
+            onOpen={(row) => go('keys', row.kind === 'team' ? { team: row.key } : { open: row.key })}
             columns={[
-              { name: 'Key', cell: (row) => row.key, grow: true },
+              { name: 'Who', cell: (row) => <>{row.kind === 'team' ? <small>team </small> : null}{row.key}</>, grow: true },
               { name: 'Limit', cell: (row) => limitName(row.name), minor: true },
               { name: 'Used', cell: (row) => <Bar limit={row} /> },
               { name: 'Free in', cell: (row) => row.free_in_seconds === null ? DASH : span(Math.ceil(row.free_in_seconds)), num: true },
@@ -159,13 +178,13 @@ function Failures({ rows }: { rows: ReturnType<typeof useLive>['rows'] }) {
   return (
     <Panel title="Recent refusals and faults" source="live" aside={<a href={link('requests', { status: 'failed' })}>all</a>}>
       {groups.length === 0 ? <Empty>None among the recent requests.</Empty> : (
-        <Table rows={groups.slice(0, 6)} id={({ row }) => String(row.number)} caption="Recent refusals and faults"
+        <Table rows={groups.slice(0, 5)} id={({ row }) => String(row.number)} caption="Recent refusals and faults"
           onOpen={({ row }) => go('requests', { status: 'failed', open: String(row.number) })}
           columns={[
             { name: 'Time', cell: ({ row }) => clock(row.at_unix_ms), tight: true },
-            { name: 'What', cell: ({ row, times }) => <><Status {...row} />{times > 1 ? <small> ×{times}</small> : null}</>, grow: true },
-            { name: 'Key', cell: ({ row }) => row.key ?? DASH, minor: true },
-            { name: 'Model', cell: ({ row }) => row.model ?? DASH, minor: true, wide: true },
+            { name: 'What', cell: ({ row, times }) => <><Status {...row} />{times > 1 ? <small> ×{times}</small> : null}</>, tight: true },
+            { name: 'Key', cell: ({ row }) => row.key ?? DASH, minor: true, cut: true },
+            { name: 'Model', cell: ({ row }) => <span title={row.model ?? ''}>{row.model ?? DASH}</span>, minor: true, wide: true, cut: true },
             { name: 'Backend', cell: ({ row }) => row.backend ?? DASH },
           ]} />
       )}

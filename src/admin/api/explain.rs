@@ -208,6 +208,24 @@ pub(super) async fn policy(
             most => line("in_flight", format!("{most} requests at once"), &from),
         },
     ];
+    if let Some(team) = key.team.map(|id| plan.teams.row(id)) {
+        let from = format!("[team.{}] of the configuration", team.name);
+        for limit in super::views::team_limits(&watch, team, clock::now()) {
+            let name = match limit.name {
+                "requests_per_minute" => "team requests",
+                "tokens_per_minute" => "team tokens",
+                _ => "team in flight",
+            };
+            lines.push(Line {
+                name,
+                value: format!("{} of {} used", limit.used, limit.max),
+                origin: from.clone(),
+            });
+        }
+    }
+    if let Some(end) = &key.credential.expires {
+        lines.push(line("expires", end.written.to_string(), &from));
+    }
     let may: Vec<&str> = plan
         .models
         .iter()

@@ -20,6 +20,7 @@ pub(super) struct Page {
     limit: Option<usize>,
     /// A part of the name.
     q: Option<String>,
+    team: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -40,8 +41,11 @@ pub(super) async fn list(State(shared): State<Shared>, page: Query<Page>) -> Res
     // Rows are in the order of their names.
     let start = page.after.as_deref().map_or(0, |after| plan.keys.partition_point(|key| &*key.name <= after));
     let part = page.q.as_deref().unwrap_or_default().to_lowercase();
-    let mut found =
-        plan.keys[start..].iter().filter(|key| part.is_empty() || key.name.to_lowercase().contains(&part));
+    let team = page.team.as_deref();
+    let mut found = plan.keys[start..].iter().filter(|key| {
+        let in_team = team.is_none_or(|team| key.team.is_some_and(|id| *plan.teams.row(id).name == *team));
+        in_team && (part.is_empty() || key.name.to_lowercase().contains(&part))
+    });
     let keys: Vec<Key> = found.by_ref().take(most).map(|key| views::key(&watch, key)).collect();
     let next = found.next().and(keys.last()).map(|key| key.name.clone());
     json(&Keys { total: plan.keys.len(), required: plan.keys_required, keys, next })
@@ -53,6 +57,19 @@ pub(super) async fn one(State(shared): State<Shared>, Path(name): Path<String>) 
         Some(key) => Ok(json(&views::key(&watch, key))),
         None => Err(Problem::not_found(format!("no key is named {name:?}"))),
     }
+}
+
+#[derive(Serialize)]
+struct Teams {
+    total: usize,
+    teams: Vec<views::Team>,
+}
+
+/// `GET /api/v1/teams`.
+pub(super) async fn teams(State(shared): State<Shared>) -> Response {
+    let watch = shared.current.load_full();
+    let teams = watch.plan.teams.iter().take(PAGE_MAX).map(|team| views::team(&watch, team)).collect();
+    json(&Teams { total: watch.plan.teams.len(), teams })
 }
 
 #[derive(Deserialize)]

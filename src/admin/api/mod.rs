@@ -48,6 +48,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/api/v1/models", get(backends::models))
         .route("/api/v1/keys", get(keys::list))
         .route("/api/v1/keys/{name}", get(keys::one))
+        .route("/api/v1/teams", get(keys::teams))
         .route("/api/v1/usage", get(keys::usage))
         .route("/api/v1/requests", get(requests::list))
         .route("/api/v1/requests/{id}", get(requests::one))

@@ -104,6 +104,9 @@ struct Counts {
 /// A limit of which at least half is used.
 #[derive(Serialize)]
 pub(in crate::admin) struct NearLimit {
+    /// `key` or `team`.
+    kind: &'static str,
+    /// The name of the key or the team.
     pub(in crate::admin) key: String,
     #[serde(flatten)]
     limit: Limit,
@@ -185,7 +188,11 @@ fn near(watch: &Watch) -> Vec<NearLimit> {
     let mut limits: Vec<NearLimit> = Vec::new();
     for key in watch.plan.keys.iter().take(KEYS_MAX) {
         let near = views::limits(watch, key, now).into_iter().filter(|limit| limit.share() >= NEAR);
-        limits.extend(near.map(|limit| NearLimit { key: key.name.to_string(), limit }));
+        limits.extend(near.map(|limit| NearLimit { kind: "key", key: key.name.to_string(), limit }));
+    }
+    for team in watch.plan.teams.iter().take(KEYS_MAX) {
+        let near = views::team_limits(watch, team, now).into_iter().filter(|limit| limit.share() >= NEAR);
+        limits.extend(near.map(|limit| NearLimit { kind: "team", key: team.name.to_string(), limit }));
     }
     limits.sort_by(|a, b| b.limit.share().total_cmp(&a.limit.share()).then_with(|| a.key.cmp(&b.key)));
     limits.truncate(LIMITS_MAX);

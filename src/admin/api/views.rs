@@ -5,9 +5,11 @@ use serde::Serialize;
 use crate::admin::history::{History, Rates, requests};
 use crate::clock;
 use crate::coordinator::{Watch, lock};
+use crate::observe::Usage;
 use crate::plan::cells::Health;
 use crate::plan::{self, Target};
 use crate::policy::limits::bucket::{Bucket, Rate};
+use crate::policy::limits::caller::{CallerCells, CallerLimits};
 use crate::units::{DeploymentId, Nanos};
 
 /// One backend, as it is now.
@@ -76,7 +78,11 @@ pub(super) struct Model {
 #[derive(Serialize)]
 pub(super) struct Key {
     pub(super) name: String,
-    /// `active`, `limited`, `revoked` or `unused`.
+    team: Option<String>,
+    tags: Vec<String>,
+    /// When it stops being valid, Unix milliseconds.
+    expires_unix_ms: Option<u64>,
+    /// `active`, `limited`, `expired`, `revoked` or `unused`.
     state: &'static str,
     /// Where it comes from, and so where it can be changed.
     source: &'static str,
@@ -250,6 +256,7 @@ pub(super) fn key(watch: &Watch, row: &plan::Key) -> Key {
     let usage = watch.usage(|inbox| inbox.tables.key(row.id));
     let limits = limits(watch, row, clock::now());
     let all = requests(&usage);
+    let expires = row.credential.expires.as_ref().map(|end| end.unix_ms);
     let may_all = row.grant.models.iter().all(|may| *may);
     let allowed = || {
         plan.models
@@ -260,8 +267,12 @@ pub(super) fn key(watch: &Watch, row: &plan::Key) -> Key {
     };
     Key {
         name: row.name.to_string(),
+        team: row.team.map(|id| plan.teams.row(id).name.to_string()),
+        tags: row.tags.iter().take(LISTED_MAX).map(ToString::to_string).collect(),
+        expires_unix_ms: expires,
         state: match () {
             () if row.is_revoked() => "revoked",
+            () if expires.is_some_and(|end| end <= clock::unix_ms()) => "expired",
             () if limits.iter().any(|limit| limit.used >= limit.max) => "limited",
             () if all == 0 => "unused",
             () => "active",
@@ -278,13 +289,52 @@ pub(super) fn key(watch: &Watch, row: &plan::Key) -> Key {
     }
 }
 
+/// A team: what its keys use together.
+#[derive(Serialize)]
+pub(super) struct Team {
+    pub(super) name: String,
+    keys: usize,
+    pub(super) limits: Vec<Limit>,
+    in_flight: u32,
+    requests: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+}
+
+pub(super) fn team(watch: &Watch, row: &plan::Team) -> Team {
+    let plan = &watch.plan;
+    let mut usage = Usage::default();
+    let mut keys = 0;
+    for key in plan.keys.iter().filter(|key| key.team == Some(row.id)) {
+        keys += 1;
+        usage += watch.usage(|inbox| inbox.tables.key(key.id));
+    }
+    Team {
+        name: row.name.to_string(),
+        keys,
+        limits: team_limits(watch, row, clock::now()),
+        in_flight: plan.teams.cells(row.id).in_flight.count(),
+        requests: requests(&usage),
+        input_tokens: usage.tokens[0],
+        output_tokens: usage.tokens[2],
+    }
+}
+
 /// The limits that a key has.
 pub(super) fn limits(watch: &Watch, row: &plan::Key, now: Nanos) -> Vec<Limit> {
-    let cells = watch.plan.keys.cells(row.id);
+    of_caller(&row.grant.limits, watch.plan.keys.cells(row.id), now)
+}
+
+/// The limits that the keys of a team have together.
+pub(super) fn team_limits(watch: &Watch, row: &plan::Team, now: Nanos) -> Vec<Limit> {
+    of_caller(&row.limits, watch.plan.teams.cells(row.id), now)
+}
+
+fn of_caller(of: &CallerLimits, cells: &CallerCells, now: Nanos) -> Vec<Limit> {
     let mut limits = Vec::with_capacity(3);
-    limits.extend(rate("requests_per_minute", row.grant.limits.requests, &cells.requests, now));
-    limits.extend(rate("tokens_per_minute", row.grant.limits.tokens, &cells.tokens, now));
-    if let Some(max) = bounded(row.grant.limits.in_flight_max) {
+    limits.extend(rate("requests_per_minute", of.requests, &cells.requests, now));
+    limits.extend(rate("tokens_per_minute", of.tokens, &cells.tokens, now));
+    if let Some(max) = bounded(of.in_flight_max) {
         let used = cells.in_flight.count().into();
         limits.push(Limit { name: "in_flight", used, max: max.into(), free_in_seconds: None });
     }
