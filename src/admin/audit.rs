@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Caller;
@@ -21,7 +22,7 @@ pub(super) struct Audit {
 }
 
 /// One action of an operator.
-#[derive(Serialize, Clone)]
+#[derive(JsonSchema, Serialize, Clone)]
 pub(super) struct Action {
     number: u64,
     at_unix_ms: u64,
@@ -34,7 +35,7 @@ pub(super) struct Action {
 }
 
 /// What is told of them.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(super) struct Actions {
     actions: Vec<Action>,
     /// `process`: they are gone after a restart.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::coordinator::Watch;
@@ -50,7 +51,7 @@ impl Bands {
 }
 
 /// What one second brought.
-#[derive(Clone, Copy, Default, Serialize, Debug, PartialEq)]
+#[derive(Clone, Copy, Default, JsonSchema, Serialize, Debug, PartialEq)]
 pub(super) struct Second {
     /// Unix seconds at its end.
     pub(super) at: u64,
@@ -126,7 +127,7 @@ pub(super) struct History {
 }
 
 /// The heat map and the chart by model.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(super) struct Charts {
     pub(super) step_seconds: u64,
     /// Unix seconds at the end of the newest column.
@@ -139,7 +140,7 @@ pub(super) struct Charts {
 }
 
 /// One line of a chart.
-#[derive(Serialize, Clone, Debug, PartialEq)]
+#[derive(JsonSchema, Serialize, Clone, Debug, PartialEq)]
 pub(super) struct Series {
     pub(super) name: String,
     /// Per second, newest last.

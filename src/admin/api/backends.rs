@@ -2,6 +2,7 @@
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::views::{self, Backend, Model};
@@ -13,21 +14,22 @@ use crate::plan;
 /// Rows of one response: 256 KiB hold more than that.
 const ROWS_MAX: usize = 300;
 
-#[derive(Serialize)]
-struct Backends {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Backends {
     total: usize,
     backends: Vec<Backend>,
 }
 
-#[derive(Serialize)]
-struct Models {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Models {
     total: usize,
     models: Vec<Model>,
 }
 
 /// One backend with its own past.
-#[derive(Serialize)]
-struct Detail {
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "BackendDetail")]
+pub(super) struct Detail {
     #[serde(flatten)]
     backend: Backend,
     step_seconds: u64,
@@ -37,7 +39,7 @@ struct Detail {
     deployments: Vec<Deployment>,
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Deployment {
     model: String,
     breaker: &'static str,

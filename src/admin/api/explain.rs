@@ -2,6 +2,7 @@
 
 use axum::extract::{Query, State};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::requests::Explain;
@@ -161,8 +162,8 @@ pub(super) struct Question {
     model: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Policy {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Policy {
     key: String,
     model: Option<String>,
     /// Whether a request now would be let in.
@@ -172,7 +173,8 @@ struct Policy {
 }
 
 /// One line of the effective policy and where it comes from.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "PolicyLine")]
 struct Line {
     name: &'static str,
     value: String,

@@ -2,6 +2,7 @@
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::views::{self, Key};
@@ -23,8 +24,8 @@ pub(super) struct Page {
     team: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Keys {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Keys {
     /// Of all, whatever the filter.
     total: usize,
     /// False for an open gateway: requests need no key.
@@ -59,8 +60,8 @@ pub(super) async fn one(State(shared): State<Shared>, Path(name): Path<String>) 
     }
 }
 
-#[derive(Serialize)]
-struct Teams {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Teams {
     total: usize,
     teams: Vec<views::Team>,
 }
@@ -80,8 +81,8 @@ pub(super) struct Group {
 }
 
 /// What was used since the process started.
-#[derive(Serialize)]
-struct Used {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Used {
     by: String,
     since_unix_ms: u64,
     /// Every exchange, also those without a key, a model or a backend.
@@ -92,7 +93,8 @@ struct Used {
     others: usize,
 }
 
-#[derive(Serialize, Clone)]
+#[derive(JsonSchema, Serialize, Clone)]
+#[schemars(rename = "CounterRow")]
 struct Row {
     name: Option<String>,
     requests: u64,

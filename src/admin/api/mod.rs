@@ -8,6 +8,7 @@ mod explain;
 mod keys;
 mod ledger;
 mod live;
+mod openapi;
 pub(super) mod overview;
 mod playground;
 mod policies;
@@ -21,12 +22,13 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(super) use self::live::{Live, tick};
 pub(super) use self::playground::TRIES_MAX;
-pub(super) use self::session::{close as sign_out, open as sign_in};
+pub(super) use self::session::open as sign_in;
 use super::Shared;
 use super::reload::Asked;
 use crate::coordinator::lock;
@@ -34,32 +36,13 @@ use crate::coordinator::lock;
 /// Bytes of a request's body.
 pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// The routes, all of which need an operator.
+/// The routes, all of which need an operator. `openapi` lists them: the document tells of each, since there is no other way to
+/// add one.
 pub(super) fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/api/v1/session", get(session::read).delete(sign_out))
-        .route("/api/v1/overview", get(async |State(shared): State<Shared>| json(&overview::read(&shared))))
-        .route("/api/v1/history", get(history))
-        .route("/api/v1/live", get(live::stream))
-        .route("/api/v1/backends", get(backends::list))
-        .route("/api/v1/backends/{name}", get(backends::one))
-        .route("/api/v1/backends/{name}/drain", post(backends::drain))
-        .route("/api/v1/backends/{name}/undrain", post(backends::undrain))
-        .route("/api/v1/models", get(backends::models))
-        .route("/api/v1/keys", get(keys::list))
-        .route("/api/v1/keys/{name}", get(keys::one))
-        .route("/api/v1/teams", get(keys::teams))
-        .route("/api/v1/usage", get(keys::usage))
-        .route("/api/v1/requests", get(requests::list))
-        .route("/api/v1/requests/{id}", get(requests::one))
-        .route("/api/v1/ledger/usage", get(ledger::usage))
-        .route("/api/v1/ledger/requests", get(ledger::requests))
-        .route("/api/v1/ledger/audit", get(ledger::audit))
-        .route("/api/v1/explain", get(explain::policy))
-        .route("/api/v1/policies", get(policies::list))
-        .route("/api/v1/audit", get(async |State(shared): State<Shared>| json(&shared.audit.list())))
-        .route("/api/v1/reload", post(reload))
-        .route("/api/v1/try", post(playground::send))
+    let routes = openapi::operations().into_iter();
+    routes
+        .fold(Router::new(), |router, operation| router.route(operation.path, operation.handler))
+        .route("/api/v1/openapi.json", get(async || json(&openapi::document())))
         .route("/api/v1/{*path}", get(unknown).post(unknown).put(unknown).patch(unknown).delete(unknown))
 }
 
@@ -118,7 +101,7 @@ pub(super) fn body<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Pr
 }
 
 /// The past quarter of an hour, for charts.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(super) struct Past {
     /// One array per member of a second, oldest first: shorter than an array of objects.
     seconds: serde_json::Map<String, serde_json::Value>,
@@ -166,3 +149,6 @@ async fn reload(State(shared): State<Shared>, caller: super::Caller) -> Response
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Is it fine, and if not, who is hurt and whose fault is it? The first screen, `ringway top`, and `/plain` show this.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::views::{self, Backend, Limit, Model};
@@ -27,7 +28,7 @@ const NAMED_MAX: usize = 3;
 /// The share of exchanges that backends fail from which that is worth a word, and the least number of them.
 const ERRORS_NOTED: (f64, u64) = (0.01, 3);
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(in crate::admin) struct Overview {
     pub(in crate::admin) at_unix_ms: u64,
     node: String,
@@ -65,7 +66,7 @@ pub(in crate::admin) struct Overview {
 }
 
 /// Something that an operator should know.
-#[derive(Serialize, Clone, PartialEq, Debug)]
+#[derive(JsonSchema, Serialize, Clone, PartialEq, Debug)]
 pub(in crate::admin) struct Reason {
     /// `bad` or `warn`.
     level: &'static str,
@@ -74,7 +75,7 @@ pub(in crate::admin) struct Reason {
 }
 
 /// Failed exchanges of the last minute, by side.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Errors {
     client: u64,
     backend: u64,
@@ -82,7 +83,7 @@ struct Errors {
 }
 
 /// Since the process started.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Totals {
     since_unix_ms: u64,
     requests: u64,
@@ -92,7 +93,7 @@ struct Totals {
     refused: u64,
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Counts {
     models: usize,
     backends: usize,
@@ -102,7 +103,7 @@ struct Counts {
 }
 
 /// A limit of which at least half is used.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(in crate::admin) struct NearLimit {
     /// `key` or `team`.
     kind: &'static str,

@@ -2,14 +2,15 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Shared, json};
 use crate::coordinator::lock;
 use crate::units::Nanos;
 
-#[derive(Serialize)]
-struct Policies {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Policies {
     generation: u64,
     keys_required: bool,
     last_reload_unix_ms: Option<u64>,
@@ -18,13 +19,13 @@ struct Policies {
 }
 
 /// A table of the configuration.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Group {
     name: &'static str,
     lines: Vec<Line>,
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Line {
     name: &'static str,
     value: String,

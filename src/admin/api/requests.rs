@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Problem, Shared, json};
@@ -34,8 +35,9 @@ pub(super) struct Filter {
 }
 
 /// One page.
-#[derive(Serialize)]
-struct Rows {
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Requests")]
+pub(super) struct Rows {
     requests: Vec<Row>,
     /// `before` of the next page; absent on the last.
     next: Option<u64>,
@@ -44,7 +46,8 @@ struct Rows {
 }
 
 /// One finished exchange. Times in seconds.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Request")]
 pub(in crate::admin) struct Row {
     pub(in crate::admin) number: u64,
     pub(in crate::admin) at_unix_ms: u64,
@@ -71,8 +74,9 @@ pub(in crate::admin) struct Row {
 }
 
 /// One exchange with all that is known of it.
-#[derive(Serialize)]
-struct Detail {
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "RequestDetail")]
+pub(super) struct Detail {
     #[serde(flatten)]
     row: Row,
     client: Option<String>,
@@ -85,7 +89,7 @@ struct Detail {
     explain: Option<Explain>,
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(super) struct Explain {
     what: String,
     fix: String,

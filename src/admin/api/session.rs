@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::header::{HOST, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Problem, Shared, body, json};
@@ -21,8 +22,8 @@ struct SignIn {
 }
 
 /// Who the page is talking for.
-#[derive(Serialize)]
-struct Session<'a> {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Session<'a> {
     /// `token`, `session`, or `loopback` where no token is configured.
     who: &'static str,
     role: &'static str,

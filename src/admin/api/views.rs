@@ -1,5 +1,6 @@
 //! What the API says of a backend, a model and a key: one shape each, wherever it is shown.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::admin::history::{History, Rates, requests};
@@ -13,7 +14,7 @@ use crate::policy::limits::caller::{CallerCells, CallerLimits};
 use crate::units::{DeploymentId, Nanos};
 
 /// One backend, as it is now.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(super) struct Backend {
     pub(super) name: String,
     provider: &'static str,
@@ -52,7 +53,7 @@ pub(super) struct Backend {
 }
 
 /// One public model.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(super) struct Model {
     pub(super) name: String,
     aliases: Vec<String>,
@@ -75,7 +76,7 @@ pub(super) struct Model {
 }
 
 /// One key, with what is left of its limits.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(super) struct Key {
     pub(super) name: String,
     team: Option<String>,
@@ -98,7 +99,7 @@ pub(super) struct Key {
 }
 
 /// One limit of a key, and how much of it is used.
-#[derive(Serialize, Clone)]
+#[derive(JsonSchema, Serialize, Clone)]
 pub(super) struct Limit {
     pub(super) name: &'static str,
     pub(super) used: u64,
@@ -290,7 +291,7 @@ pub(super) fn key(watch: &Watch, row: &plan::Key) -> Key {
 }
 
 /// A team: what its keys use together.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(super) struct Team {
     pub(super) name: String,
     keys: usize,

@@ -1,0 +1,280 @@
+//! Every operation of the API in one list, from which come both the routes and the OpenAPI 3 document at
+//! `/api/v1/openapi.json`.
+
+use axum::extract::State;
+use axum::routing::{MethodRouter, delete, get, post};
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Shared, backends, explain, history, keys, ledger, live, overview, playground, policies, requests, session,
+};
+
+/// One operation: where it is, what it is for, what it takes and what it tells.
+pub(super) struct Operation {
+    pub(super) path: &'static str,
+    method: &'static str,
+    summary: &'static str,
+    /// What may stand in the query.
+    query: &'static [&'static str],
+    response: fn(&mut SchemaGenerator) -> Schema,
+    pub(super) handler: MethodRouter<Shared>,
+}
+
+/// A schema that is told in words only: another room's type, or no JSON.
+struct Any;
+
+impl JsonSchema for Any {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Any".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        Schema::default()
+    }
+}
+
+fn operation<T: JsonSchema>(
+    method: &'static str,
+    path: &'static str,
+    query: &'static [&'static str],
+    summary: &'static str,
+    handler: MethodRouter<Shared>,
+) -> Operation {
+    Operation { path, method, summary, query, response: |generator| generator.subschema_for::<T>(), handler }
+}
+
+/// All of them, but for the sign-in, which is open.
+pub(super) fn operations() -> Vec<Operation> {
+    let read_overview = get(async |State(shared): State<Shared>| super::json(&overview::read(&shared)));
+    let audit = get(async |State(shared): State<Shared>| super::json(&shared.audit.list()));
+    vec![
+        operation::<session::Session<'_>>(
+            "get",
+            "/api/v1/session",
+            &[],
+            "Who asks, and with which role",
+            get(session::read),
+        ),
+        operation::<Any>("delete", "/api/v1/session", &[], "Sign out", delete(session::close)),
+        operation::<overview::Overview>(
+            "get",
+            "/api/v1/overview",
+            &[],
+            "Is it fine, and if not, whose fault is it?",
+            read_overview,
+        ),
+        operation::<super::Past>(
+            "get",
+            "/api/v1/history",
+            &[],
+            "The last 15 minutes, second by second",
+            get(history),
+        ),
+        operation::<Any>(
+            "get",
+            "/api/v1/live",
+            &["every"],
+            "One SSE stream: `snapshot`, then `tick` each second",
+            get(live::stream),
+        ),
+        operation::<backends::Backends>(
+            "get",
+            "/api/v1/backends",
+            &[],
+            "Backends, each with its state and why",
+            get(backends::list),
+        ),
+        operation::<backends::Detail>(
+            "get",
+            "/api/v1/backends/{name}",
+            &[],
+            "One backend with its deployments and its past",
+            get(backends::one),
+        ),
+        operation::<backends::Detail>(
+            "post",
+            "/api/v1/backends/{name}/drain",
+            &[],
+            "Give a backend no new requests",
+            post(backends::drain),
+        ),
+        operation::<backends::Detail>(
+            "post",
+            "/api/v1/backends/{name}/undrain",
+            &[],
+            "Put a drained backend back into service",
+            post(backends::undrain),
+        ),
+        operation::<backends::Models>(
+            "get",
+            "/api/v1/models",
+            &[],
+            "Models, whether each is usable, and how fast",
+            get(backends::models),
+        ),
+        operation::<keys::Keys>(
+            "get",
+            "/api/v1/keys",
+            &["q", "team", "after", "limit"],
+            "Keys with what is used of their limits",
+            get(keys::list),
+        ),
+        operation::<super::views::Key>("get", "/api/v1/keys/{name}", &[], "One key", get(keys::one)),
+        operation::<keys::Teams>(
+            "get",
+            "/api/v1/teams",
+            &[],
+            "Teams with what is used of their limits",
+            get(keys::teams),
+        ),
+        operation::<keys::Used>(
+            "get",
+            "/api/v1/usage",
+            &["by"],
+            "What was used since the process started, by key, model or backend",
+            get(keys::usage),
+        ),
+        operation::<requests::Rows>(
+            "get",
+            "/api/v1/requests",
+            &["before", "limit", "status", "key", "model", "backend", "reason", "api", "id"],
+            "Recent requests, newest first",
+            get(requests::list),
+        ),
+        operation::<requests::Detail>(
+            "get",
+            "/api/v1/requests/{id}",
+            &[],
+            "One recent request, and why it failed",
+            get(requests::one),
+        ),
+        operation::<Any>(
+            "get",
+            "/api/v1/ledger/usage",
+            &["by", "since", "until", "key", "team", "user", "model", "backend"],
+            "Sums of the ledger",
+            get(ledger::usage),
+        ),
+        operation::<Any>(
+            "get",
+            "/api/v1/ledger/requests",
+            &["after", "limit", "since", "until", "key", "team", "model", "backend", "id", "failed"],
+            "Settled exchanges of the ledger",
+            get(ledger::requests),
+        ),
+        operation::<Any>(
+            "get",
+            "/api/v1/ledger/audit",
+            &["before", "limit", "since"],
+            "What operators did, chained",
+            get(ledger::audit),
+        ),
+        operation::<explain::Policy>(
+            "get",
+            "/api/v1/explain",
+            &["key", "model"],
+            "What a key may do, and which line says so",
+            get(explain::policy),
+        ),
+        operation::<policies::Policies>(
+            "get",
+            "/api/v1/policies",
+            &[],
+            "Deadlines and bounds that are enforced",
+            get(policies::list),
+        ),
+        operation::<crate::admin::audit::Actions>(
+            "get",
+            "/api/v1/audit",
+            &[],
+            "What operators did since the process started",
+            audit,
+        ),
+        operation::<Any>(
+            "post",
+            "/api/v1/reload",
+            &[],
+            "Read the configuration file anew, and apply it whole or not at all",
+            post(super::reload),
+        ),
+        operation::<Any>(
+            "post",
+            "/api/v1/try",
+            &[],
+            "Send a request through the client listener",
+            post(playground::send),
+        ),
+    ]
+}
+
+/// The document.
+pub(super) fn document() -> Value {
+    let mut generator = SchemaSettings::openapi3().into_generator();
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in operations() {
+        let in_path = operation.path.split('{').skip(1).filter_map(|part| part.split('}').next());
+        let parameters: Vec<Value> = in_path
+            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .chain(operation.query.iter().map(|name| json!({ "name": name, "in": "query", "schema": { "type": "string" } })))
+            .collect();
+        let schema = (operation.response)(&mut generator);
+        let told = json!({ "description": "Done", "content": { "application/json": { "schema": schema } } });
+        let what = json!({
+            "summary": operation.summary,
+            "parameters": parameters,
+            "responses": { "200": told, "default": { "$ref": "#/components/responses/Problem" } },
+        });
+        let of_path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        of_path[operation.method] = what;
+    }
+    let problem = json!({
+        "type": "object",
+        "properties": { "error": { "type": "object", "properties": { "code": { "type": "string" }, "message": { "type": "string" } } } },
+    });
+    json!({
+        "openapi": "3.0.3",
+        "info": { "title": "Ringway admin API", "version": env!("CARGO_PKG_VERSION") },
+        "security": [{ "token": [] }, { "session": [] }, {}],
+        "paths": paths,
+        "components": {
+            "schemas": generator.take_definitions(true),
+            "responses": { "Problem": { "description": "Refused", "content": { "application/json": { "schema": problem } } } },
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer" },
+                "session": { "type": "apiKey", "in": "cookie", "name": crate::admin::sessions::COOKIE },
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_in_the_document_with_a_summary_and_every_reference_leads_somewhere() {
+        let document = document();
+        let operations = operations();
+        assert!(operations.len() > 20);
+        for operation in operations {
+            let told = &document["paths"][operation.path][operation.method];
+            assert_eq!(told["summary"], operation.summary, "{}", operation.path);
+        }
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+        assert_eq!(
+            document["components"]["schemas"]["Backend"]["properties"]["in_flight"]["type"],
+            "integer"
+        );
+        assert!(text.len() < 256 * 1024);
+    }
+}
