@@ -148,6 +148,10 @@ kinds! {
     RequestsExceeded => Client 429 "rate_limit_exceeded" Never,
     /// The key's tokens per minute are used up.
     TokensExceeded => Client 429 "rate_limit_exceeded" Never,
+    /// A budget of the key or its team is used up.
+    BudgetExceeded => Client 429 "insufficient_quota" Never,
+    /// What is left of a budget is taken by requests that run.
+    BudgetReserved => Client 429 "rate_limit_exceeded" Never,
     /// The request asks for more tokens than the key's whole limit: it can never fit.
     TokensNeverFit => Client 429 "request_exceeds_limit" Never,
     /// The key has as many requests in flight as it may.

@@ -62,6 +62,10 @@ id! {
     DeploymentId(u32)
 }
 id! {
+    /// One budget of a key or a team, a row of `Plan::budgets`.
+    BudgetId(u32)
+}
+id! {
     /// One team of keys, a row of `Plan::teams`.
     TeamId(u32)
 }

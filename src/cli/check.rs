@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::{complain, print};
 use crate::config::{self, AccessLog, Compiled, Process, Settings};
 use crate::dialect::Api;
-use crate::plan::{Backend, Key, Listener, Model, Plan, Target, Team};
+use crate::plan::{Backend, Holder, Key, Listener, Model, Plan, Target, Team};
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::caller::CallerLimits;
 
@@ -35,7 +35,7 @@ fn summary(compiled: &Compiled) -> String {
         lines.extend(endpoints(row));
     }
     lines.extend(plan.models.iter().map(|row| model(plan, row)));
-    lines.extend(plan.teams.iter().map(team));
+    lines.extend(plan.teams.iter().map(|row| team(plan, row)));
     lines.extend(plan.keys.iter().map(|row| key(plan, row)));
     if !plan.keys_required {
         lines.push("no keys: whoever can connect may use every model".to_owned());
@@ -130,9 +130,10 @@ fn model(plan: &Plan, model: &Model) -> String {
     line
 }
 
-fn team(team: &Team) -> String {
+fn team(plan: &Plan, team: &Team) -> String {
     let mut line = format!("team {}", team.name);
     limits(&mut line, &team.limits);
+    budgets(&mut line, plan, &Holder::Team(team.name.clone()));
     line
 }
 
@@ -146,7 +147,14 @@ fn key(plan: &Plan, key: &Key) -> String {
         let _ = write!(line, ", until {}", expires.written);
     }
     limits(&mut line, &key.grant.limits);
+    budgets(&mut line, plan, &Holder::Key(key.name.clone()));
     line
+}
+
+fn budgets(line: &mut String, plan: &Plan, holder: &Holder) {
+    for row in plan.budgets.iter().filter(|row| row.name.holder == *holder) {
+        let _ = write!(line, ", {}", row.budget);
+    }
 }
 
 fn limits(line: &mut String, limits: &CallerLimits) {

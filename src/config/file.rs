@@ -15,7 +15,7 @@ use super::cores::Cores;
 use super::entry::{CoreNumber, Listen};
 use super::quantity::{Size, Time};
 use super::secret::{SecretSource, TokenSource};
-pub use rows::{Backend, Key, Member, Model, Team};
+pub use rows::{Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, Team};
 
 /// A table in which every key may be left out: `key: type = default`.
 macro_rules! table {
@@ -85,6 +85,9 @@ table! {
         backend: BTreeMap<String, Backend> = BTreeMap::new(),
         /// The models that clients may ask for, by their public name.
         model: BTreeMap<String, Model> = BTreeMap::new(),
+        /// What tokens cost, for budgets of money: by model, by an alias, or by a pattern with *. A name goes before a pattern, and a
+        /// longer pattern before a shorter one.
+        price: BTreeMap<String, Price> = BTreeMap::new(),
         /// Teams of keys, by the name that labels and logs show.
         team: BTreeMap<String, Team> = BTreeMap::new(),
         /// The keys that clients present, by the name that labels and logs show.

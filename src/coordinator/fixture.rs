@@ -110,14 +110,17 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
                     deployment: DeploymentId::new(row),
                     model_json: None,
                     weight: 1,
+                    price: None,
                 })
                 .collect(),
             context_length: None,
             renames_ids: false,
+            price: None,
             timeouts,
             created: 1,
         }),
         names: BTreeMap::from([("llama".into(), ModelId::new(0))]),
+        budgets: Table::new(Vec::new(), |_| Default::default()),
         teams: Table::new(Vec::new(), |_| Default::default()),
         keys: table(Key {
             id: KeyId::new(0),
@@ -128,6 +131,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             grant: Grant {
                 models: Box::new([true]),
                 apis: ApiSet::ALL,
+                budgets: Box::default(),
                 limits: CallerLimits {
                     requests: Some(Rate { per_minute: 60, burst: 10 }),
                     ..CallerLimits::default()

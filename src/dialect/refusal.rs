@@ -11,7 +11,7 @@ use crate::wire::json::quote;
 
 /// The status of the response while its head has not gone out.
 ///
-/// As the fault says, except that Anthropic has its own status for overload (529).
+/// As the fault says, except that Anthropic has its own status for overload (529) and for a used-up budget (402).
 pub fn status(dialect: Dialect, fault: &Fault) -> u16 {
     match (dialect, fault.kind) {
         (
@@ -22,6 +22,7 @@ pub fn status(dialect: Dialect, fault: &Fault) -> u16 {
             | FaultKind::BackendBusy
             | FaultKind::BackendOverloaded,
         ) => 529,
+        (Dialect::Anthropic, FaultKind::BudgetExceeded) => 402,
         (Dialect::Anthropic, _) if fault.status == Some(503) => 529,
         (_, kind) => fault.status.unwrap_or(kind.status()),
     }
@@ -77,7 +78,12 @@ pub fn lines(fault: &Fault, allow: Option<&'static str>, out: &mut Vec<u8>) {
 /// Whether the client should try again, where its SDK's reading of the status would be wrong or unsure.
 fn should_retry(kind: FaultKind) -> Option<bool> {
     match kind {
-        FaultKind::RequestsExceeded | FaultKind::TokensExceeded | FaultKind::InFlightExceeded => Some(true),
+        FaultKind::RequestsExceeded
+        | FaultKind::TokensExceeded
+        | FaultKind::InFlightExceeded
+        | FaultKind::BudgetReserved => Some(true),
+        // Not before its window ends, which may be a month away.
+        FaultKind::BudgetExceeded => Some(false),
         // Will not fit next time either, nor will the key be right.
         FaultKind::TokensNeverFit | FaultKind::KeysExceeded => Some(false),
         // An operator has to act first.
@@ -157,7 +163,8 @@ fn message(fault: &Fault) -> &str {
 pub(super) fn openai_type(fault: &Fault) -> &'static str {
     match fault.kind {
         FaultKind::RequestsExceeded | FaultKind::InFlightExceeded => "requests",
-        FaultKind::TokensExceeded | FaultKind::TokensNeverFit => "tokens",
+        FaultKind::TokensExceeded | FaultKind::TokensNeverFit | FaultKind::BudgetReserved => "tokens",
+        FaultKind::BudgetExceeded => "insufficient_quota",
         kind if kind.side() == Side::Client || fault.status.is_some_and(|status| status < 500) => {
             "invalid_request_error"
         }
@@ -168,6 +175,7 @@ pub(super) fn openai_type(fault: &Fault) -> &'static str {
 pub(super) fn anthropic_type(fault: &Fault) -> &'static str {
     match status(Dialect::Anthropic, fault) {
         401 => "authentication_error",
+        402 => "billing_error",
         403 => "permission_error",
         404 => "not_found_error",
         413 => "request_too_large",
@@ -262,7 +270,12 @@ mod tests {
 
     #[test]
     fn a_refusal_says_whether_another_try_makes_sense() {
-        for kind in [FaultKind::TokensNeverFit, FaultKind::BackendDenied, FaultKind::TotalTimeout] {
+        for kind in [
+            FaultKind::TokensNeverFit,
+            FaultKind::BudgetExceeded,
+            FaultKind::BackendDenied,
+            FaultKind::TotalTimeout,
+        ] {
             assert_eq!(header_lines(&Fault::new(kind, "x")), "x-should-retry: false\r\n");
         }
         for kind in [FaultKind::NoBackend, FaultKind::ConnectFailed, FaultKind::Internal] {
@@ -276,10 +289,11 @@ mod tests {
 
     #[test]
     fn words_are_out_of_the_lists_that_clients_branch_on() {
-        let openai = ["invalid_request_error", "requests", "tokens", "server_error"];
+        let openai = ["invalid_request_error", "requests", "tokens", "insufficient_quota", "server_error"];
         let anthropic = [
             (400, "invalid_request_error"),
             (401, "authentication_error"),
+            (402, "billing_error"),
             (403, "permission_error"),
             (404, "not_found_error"),
             (413, "request_too_large"),

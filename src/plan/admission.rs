@@ -1,17 +1,19 @@
 //! The one place where limits are enforced: what an exchange takes of its key's limits and of its team's.
 //!
 //! Every route comes through here twice: [`enter`] with the head (requests in flight, requests per minute) and [`Held::reserve`] with
-//! the body (tokens). Each takes from all limits or from none. What was taken goes back, or is settled to the truth, exactly
+//! the body (tokens, and what budgets they are taken from). Each takes from all limits or from none. What was taken goes back, or is settled to the truth, exactly
 //! once, by [`Held::settle`].
 //!
 //! Cells are taken one after the other, from the key's to its team's. A request that fails at a later cell gives the earlier ones
 //! back, so that among equal requests exactly as many pass as the tightest limit has room for, in any order of their steps.
 
-use super::{Key, Plan};
+use super::{BudgetRow, Key, Plan};
 use crate::error::{Fault, FaultKind};
 use crate::policy::limits::bucket::{Rate, Room, Wait};
+use crate::policy::limits::budget::{Budget, Money, Reservation, Standing, Unit};
 use crate::policy::limits::caller::{CallerCells, CallerLimits};
-use crate::units::{KeyId, Nanos};
+use crate::policy::limits::price::{Charge, Price};
+use crate::units::{BudgetId, KeyId, Nanos};
 
 /// What one exchange has taken of the limits of its key and team.
 #[derive(Default)]
@@ -21,6 +23,8 @@ pub struct Held {
     has_request: bool,
     /// Tokens taken in advance, by caller.
     tokens: [Option<u64>; CALLERS_MAX],
+    /// Taken in advance of budgets. Empty, and so without memory of its own, for a key without any.
+    budgets: Vec<(BudgetId, Reservation)>,
 }
 
 /// The tokens that a request may cost.
@@ -36,6 +40,8 @@ pub struct Wanted {
     pub choices: u64,
     /// Tokens of output to take for each choice where the cap is missing or too large to ever fit.
     pub slice: u64,
+    /// What they cost.
+    pub price: Option<Price>,
 }
 
 /// What is left of the tightest of several limits: the `x-ratelimit-*` lines.
@@ -70,57 +76,102 @@ pub fn enter(plan: &Plan, key: KeyId, now: Nanos) -> Result<(Held, Option<Left>)
 }
 
 impl Held {
-    /// Takes the tokens that the request may cost, from the key and from its team.
+    /// Takes the tokens that the request may cost, from the key's and its team's limits and budgets.
     ///
     /// A cap is no cost: agents name a large one with every request. From a limit that can hold prompt and cap, both are taken. From
     /// one that cannot, and without a cap, the prompt and a slice of output are taken; settling charges the rest.
     ///
     /// # Errors
-    /// `TokensExceeded` with the limit, whose it is, and the wait; `TokensNeverFit` for a text that is larger than the whole limit.
-    /// Nothing is taken then, and what [`enter`] took of the requests is given back.
-    pub fn reserve(&mut self, plan: &Plan, wanted: &Wanted, now: Nanos) -> Result<Option<Left>, Fault> {
+    /// `TokensExceeded`, `BudgetReserved` and `BudgetExceeded` with the limit, whose it is, and the wait or the reset;
+    /// `TokensNeverFit` for a text that is larger than the whole limit. Nothing is taken then, and what [`enter`] took of the
+    /// requests is given back.
+    pub fn reserve(&mut self, plan: &Plan, wanted: &Wanted, at: At) -> Result<Option<Left>, Fault> {
         let Some(key) = self.key else { return Ok(None) };
+        let taken = self.take_tokens(plan, key, wanted, at.now).and_then(|left| {
+            self.take_budgets(plan, key, wanted, at.unix_ms)?;
+            Ok(left)
+        });
+        if taken.is_err() {
+            self.refuse(plan, at.now);
+        }
+        taken
+    }
+
+    fn take_tokens(
+        &mut self,
+        plan: &Plan,
+        key: KeyId,
+        wanted: &Wanted,
+        now: Nanos,
+    ) -> Result<Option<Left>, Fault> {
         let mut left = None;
-        for (index, caller) in plan.callers(key).enumerate() {
+        for (caller, taken) in plan.callers(key).zip(&mut self.tokens) {
             let Some(rate) = &caller.limits.tokens else { continue };
-            match caller.take_tokens(rate, wanted, now) {
-                Ok((taken, room)) => {
-                    self.tokens[index] = Some(taken);
-                    left = tightest(left, Some(Left { per_minute: rate.per_minute, room }));
-                }
-                Err(fault) => {
-                    self.refuse(plan, now);
-                    return Err(fault);
-                }
-            }
+            let (cost, room) = caller.take_tokens(rate, wanted, now)?;
+            *taken = Some(cost);
+            left = tightest(left, Some(Left { per_minute: rate.per_minute, room }));
         }
         Ok(left)
     }
 
+    fn take_budgets(&mut self, plan: &Plan, key: KeyId, wanted: &Wanted, unix_ms: u64) -> Result<(), Fault> {
+        let ids = &plan.key(key).grant.budgets;
+        self.budgets.reserve_exact(ids.len());
+        for id in ids {
+            let row = plan.budgets.row(*id);
+            let most = row.budget.most;
+            let cost = wanted.cost(&row.budget).ok_or_else(|| unpriced(row))?;
+            if cost.text > most {
+                return Err(never_fits(row, wanted.text));
+            }
+            let taken = plan.budgets.cells(*id).take(&row.budget, cost.all, unix_ms);
+            self.budgets.push((*id, taken.map_err(|standing| used_up(row, cost.all, &standing))?));
+        }
+        Ok(())
+    }
+
     /// Gives back everything but the slot in flight, which the exchange has until its refusal is sent.
+    #[cold]
     fn refuse(&mut self, plan: &Plan, now: Nanos) {
-        self.settle_tokens(plan, 0, now);
+        self.settle_tokens(plan, &Charge::default(), None, now);
         if let (true, Some(key)) = (std::mem::take(&mut self.has_request), self.key) {
             plan.callers(key).for_each(|caller| caller.give_back_request(now));
         }
     }
 
-    /// Gives the slot back and corrects the tokens that were taken to those that were used. Does nothing the second time.
-    pub fn settle(&mut self, plan: &Plan, tokens: u64, now: Nanos) {
-        self.settle_tokens(plan, tokens, now);
+    /// Gives the slot back and corrects the tokens that were taken to those that were used, at this price. Does nothing the second
+    /// time.
+    pub fn settle(&mut self, plan: &Plan, used: &Charge, price: Option<&Price>, now: Nanos) {
+        self.settle_tokens(plan, used, price, now);
         if let Some(key) = self.key.take() {
             plan.callers(key).for_each(|caller| caller.cells.in_flight.leave());
         }
     }
 
-    fn settle_tokens(&mut self, plan: &Plan, used: u64, now: Nanos) {
+    fn settle_tokens(&mut self, plan: &Plan, used: &Charge, price: Option<&Price>, now: Nanos) {
         let Some(key) = self.key else { return };
         for (caller, taken) in plan.callers(key).zip(&mut self.tokens) {
             if let (Some(rate), Some(taken)) = (&caller.limits.tokens, taken.take()) {
-                caller.cells.tokens.settle(rate, taken, used, now);
+                caller.cells.tokens.settle(rate, taken, used.tokens(), now);
             }
         }
+        for (id, reservation) in self.budgets.drain(..) {
+            let amount = match plan.budgets.row(id).budget.unit {
+                Unit::Tokens => used.tokens(),
+                Unit::Money => price.map_or(0, |price| price.cost(used)),
+            };
+            reservation.settle(amount);
+        }
     }
+}
+
+/// The two clocks: limits per minute go by the one that never jumps, windows of budgets by the calendar.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    /// The monotonic clock.
+    pub now: Nanos,
+    /// Unix milliseconds.
+    pub unix_ms: u64,
 }
 
 /// Whose limits they are.
@@ -200,14 +251,81 @@ impl Caller<'_> {
     }
 }
 
+/// What a request may cost of one budget.
+struct Cost {
+    /// Its text alone.
+    text: u64,
+    /// All that is taken.
+    all: u64,
+}
+
 impl Wanted {
-    /// The tokens to take from a limit that can hold `most`: prompt and cap if that fits, else prompt and slice.
+    /// The tokens to take from a limit that can hold `most`.
     fn tokens(&self, most: u64) -> u64 {
-        let with = |output: u64| self.prompt.saturating_add(output.saturating_mul(self.choices));
+        self.fitted(most, |output| self.prompt.saturating_add(output))
+    }
+
+    /// What to take of a budget, in its unit. `None` for a budget of money if there is no price.
+    fn cost(&self, budget: &Budget) -> Option<Cost> {
+        Some(match (budget.unit, &self.price) {
+            (Unit::Tokens, _) => Cost { text: self.text, all: self.tokens(budget.most) },
+            (Unit::Money, Some(price)) => {
+                let cost = |input, output| price.cost(&Charge { input, output, ..Charge::default() });
+                Cost {
+                    text: cost(self.text, 0),
+                    all: self.fitted(budget.most, |output| cost(self.prompt, output)),
+                }
+            }
+            (Unit::Money, None) => return None,
+        })
+    }
+
+    /// `of` prompt and cap if a limit can hold that, else of prompt and slice.
+    fn fitted(&self, most: u64, of: impl Fn(u64) -> u64) -> u64 {
+        let with = |output: u64| of(output.saturating_mul(self.choices));
         let all = self.output_max.map(with).filter(|all| *all <= most);
         let slice = self.output_max.unwrap_or(u64::MAX).min(self.slice);
         all.unwrap_or_else(|| with(slice).min(most))
     }
+}
+
+/// The refusal of a request that a budget has no room for: for good if what is settled leaves none, for now if requests that run
+/// have taken the rest.
+#[cold]
+fn used_up(row: &BudgetRow, cost: u64, standing: &Standing) -> Fault {
+    let BudgetRow { name, budget } = row;
+    let amount = |count: u64| match budget.unit {
+        Unit::Tokens => count.to_string(),
+        Unit::Money => Money(count).to_string(),
+    };
+    let (holder, used) = (&name.holder, standing.used.saturating_sub(standing.reserved));
+    if used.saturating_add(cost) <= budget.most {
+        let note = format!("requests in flight have taken the rest of the budget of {holder}: {budget}");
+        return Fault::new(FaultKind::BudgetReserved, note).retry_after(RETRY_SOON);
+    }
+    let note = format!(
+        "budget exceeded: {holder} has used {} of {budget}, and this request may use {}; it resets at {}",
+        amount(used),
+        amount(cost),
+        budget.window.instant(standing.reset_ms)
+    );
+    Fault::new(FaultKind::BudgetExceeded, note)
+}
+
+#[cold]
+fn never_fits(row: &BudgetRow, tokens: u64) -> Fault {
+    let (holder, budget) = (&row.name.holder, &row.budget);
+    let note = format!(
+        "the text of the request is about {tokens} tokens, more than the whole budget of {holder}: {budget}"
+    );
+    Fault::new(FaultKind::TokensNeverFit, note)
+}
+
+/// `config` refuses such a plan.
+#[cold]
+fn unpriced(row: &BudgetRow) -> Fault {
+    let note = format!("the model has no price, which the budget of {} needs", row.name.holder);
+    Fault::new(FaultKind::BudgetExceeded, note)
 }
 
 /// The one of which less is left.

@@ -7,7 +7,7 @@ use crate::dialect::ApiSet;
 use crate::policy::auth::credential::Digest;
 use crate::policy::limits::caller::{CallerCells, CallerLimits};
 use crate::sync::{AtomicBool, Ordering};
-use crate::units::{KeyId, TeamId};
+use crate::units::{BudgetId, KeyId, TeamId};
 
 /// One virtual key.
 pub struct Key {
@@ -53,6 +53,8 @@ pub struct Grant {
     pub apis: ApiSet,
     /// How much it may use, beside what its team may.
     pub limits: CallerLimits,
+    /// Its own budgets, then its team's.
+    pub budgets: Box<[BudgetId]>,
 }
 
 /// A team of keys: what they use together is limited.

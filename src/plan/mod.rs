@@ -6,6 +6,7 @@
 //! the one it started with.
 
 pub mod admission;
+mod budget;
 mod caller;
 pub mod cells;
 pub mod control;
@@ -27,10 +28,12 @@ use crate::policy::auth::forwarded::Network;
 use crate::policy::auth::ids::{Ids, Maker};
 use crate::policy::auth::origin::Pages;
 use crate::policy::limits::bucket::Rate;
+use crate::policy::limits::price::Price;
 use crate::policy::routing::failure_state::{FailureState, LimitScope};
 use crate::provider;
 use crate::sync::Ordering;
-use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos, TeamId};
+use crate::units::{BackendId, BudgetId, DeploymentId, KeyId, ModelId, Nanos, TeamId};
+pub use budget::{BudgetName, BudgetRow, Holder, Used};
 pub use caller::{Credential, Expiry, Grant, Key, Team};
 use cells::{BackendCells, DeploymentCells, ModelCells};
 pub use control::Control;
@@ -60,6 +63,8 @@ pub struct Plan {
     pub models: Table<ModelId, Model>,
     /// Public names and aliases. Sorted: of the few that there are, a search costs less than a hash does.
     pub names: BTreeMap<Box<str>, ModelId>,
+    /// By `BudgetId`, in the order of their holders.
+    pub budgets: Table<BudgetId, BudgetRow>,
     /// By `TeamId`, in the order of their names.
     pub teams: Table<TeamId, Team>,
     /// By `KeyId`, in the order of their names. Empty with `keys_required = false`: an open gateway on a trusted network.
@@ -285,6 +290,8 @@ pub struct Model {
     pub context_length: Option<u64>,
     /// Several backends make its responses, so that their ids are told under names that lead back.
     pub renames_ids: bool,
+    /// What its tokens cost at the dearest of its backends; `None` if one of them has no price.
+    pub price: Option<Price>,
     /// Its own deadlines.
     pub timeouts: Timeouts,
     /// Unix seconds shown as `created`.
@@ -315,6 +322,8 @@ pub struct Member {
     pub model_json: Option<Box<[u8]>>,
     /// Share of traffic among equals, at least 1.
     pub weight: u32,
+    /// What its tokens cost.
+    pub price: Option<Price>,
 }
 
 impl Backend {
@@ -359,6 +368,7 @@ impl Plan {
         self.deployments.carry_from(&old.deployments, |row| row.before(backends, old));
         self.models.carry(&old.models);
         self.teams.carry(&old.teams);
+        self.budgets.carry(&old.budgets);
         for (id, before) in self.keys.carry(&old.keys) {
             let before = old.key(before);
             let key = &mut self.keys[id.index()];

@@ -4,12 +4,12 @@
 use super::Shard;
 use super::settle::Settle;
 use crate::clock;
-use crate::dialect::Api;
 use crate::dialect::estimate::{self, Prompt};
 use crate::dialect::request::{self, Peek};
+use crate::dialect::{Api, Task};
 use crate::error::{Fault, FaultKind};
 use crate::plan::Member;
-use crate::plan::admission::{self, Wanted};
+use crate::plan::admission::{self, At, Wanted};
 use crate::policy::auth::credential::Credentials;
 use crate::policy::auth::forwarded;
 use crate::policy::auth::origin::{self, PageGrant};
@@ -40,7 +40,9 @@ pub(super) fn on_body(settle: &mut Settle, api: Api, body: &[u8]) -> Result<(Mod
     settle.record.stream = peek.stream;
     let prompt = estimate::prompt(api, body, &settle.shard.plan.estimate);
     settle.prompt_tokens = prompt.tokens();
-    reserve_tokens(settle, &peek, prompt)?;
+    if api.task() != Task::CountTokens {
+        reserve_tokens(settle, model, &peek, prompt)?;
+    }
     Ok((model, peek))
 }
 
@@ -226,15 +228,18 @@ pub(super) fn shown(name: &str) -> &str {
 }
 
 /// Takes the tokens that the request may cost. What is estimated by kind never refuses for good: only text does.
-fn reserve_tokens(settle: &mut Settle, peek: &Peek, prompt: Prompt) -> Result<(), Fault> {
+fn reserve_tokens(settle: &mut Settle, model: ModelId, peek: &Peek, prompt: Prompt) -> Result<(), Fault> {
+    let plan = &settle.shard.plan;
     let wanted = Wanted {
         text: prompt.text,
         prompt: prompt.tokens(),
         output_max: peek.output_cap,
         choices: peek.generations,
-        slice: settle.shard.plan.output_tokens_default,
+        slice: plan.output_tokens_default,
+        price: plan.price(model, None).copied(),
     };
-    settle.tokens_left = settle.held.reserve(&settle.shard.plan, &wanted, clock::now())?;
+    let at = At { now: clock::now(), unix_ms: settle.record.at_unix_ms };
+    settle.tokens_left = settle.held.reserve(plan, &wanted, at)?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::plan::admission::{Held, Left};
 use crate::plan::cells::Share;
 use crate::policy::auth::origin::PageGrant;
+use crate::policy::limits::price::Charge;
 use crate::units::{BackendId, Nanos};
 
 /// One exchange in work.
@@ -119,7 +120,7 @@ impl Settle {
     }
 
     /// Tokens to charge: the backend's count, else what passed by, else nothing.
-    fn count(&mut self) -> u64 {
+    fn count(&mut self) -> Charge {
         let record = &mut self.record;
         if self.usage.seen {
             record.usage_known = true;
@@ -133,17 +134,20 @@ impl Settle {
             record.input_tokens = self.prompt_tokens;
             record.output_tokens = self.output_estimate;
         }
-        record.input_tokens.saturating_add(record.output_tokens)
+        let cache_write = if record.estimated { 0 } else { self.usage.cache_write };
+        Charge::of_counts(record.input_tokens, record.cached_tokens, cache_write, record.output_tokens)
     }
 
     /// Gives back what is held of the key's limits, charged with what is known. Called before the last bytes of an
     /// answer go out: a client that sends one request after another must never meet its own last one.
     pub(crate) fn release(&mut self, now: Nanos) {
-        let charged = self.count();
-        self.held.settle(&self.shard.plan, charged, now);
+        let charge = self.count();
+        let plan = &self.shard.plan;
+        let price = self.record.model.and_then(|model| plan.price(model, self.record.backend));
+        self.held.settle(plan, &charge, price, now);
         if !std::mem::replace(&mut self.is_recorded, true) {
             self.record.duration = now.since(self.started);
-            append(&self.shard.plan, &self.record);
+            append(plan, &self.record);
         }
     }
 }

@@ -7,3 +7,4 @@ mod limits_tokens;
 mod queue;
 mod reload;
 mod secrets;
+mod teams;

@@ -18,7 +18,7 @@ pub(super) fn within<T: PartialOrd + Display>(
     max: T,
     report: &mut Report<'_>,
 ) {
-    if value < min || value > max {
+    if !(&min..=&max).contains(&&value) {
         report.problem(path, format!("is {value}; expected {min} to {max}"));
     }
 }

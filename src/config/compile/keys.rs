@@ -63,6 +63,7 @@ fn keys(common: &Common<'_>, teams: &[(Box<[bool]>, ApiSet)], report: &mut Repor
             models: caller.models(&common.models, report),
             apis: caller.apis(report),
             limits: caller.limits(report),
+            budgets: Box::default(),
         };
         if let Some((models, apis)) = team.map(|team| &teams[team]) {
             grant.models.iter_mut().zip(models).for_each(|(own, team)| *own &= team);

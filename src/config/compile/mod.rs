@@ -6,6 +6,7 @@
 
 mod backends;
 mod bounds;
+mod budgets;
 mod caller;
 mod cors;
 mod egress;
@@ -13,6 +14,7 @@ mod ids;
 mod keys;
 mod listen;
 mod models;
+mod prices;
 mod secrets;
 mod shards;
 mod store;
@@ -127,7 +129,9 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         models: caller::Models { names: &names, count: models.len() },
         now: source.environment.unix_seconds(),
     };
-    let keys::Compiled { teams, keys } = keys::compile(&common, report);
+    let keys::Compiled { teams, mut keys } = keys::compile(&common, report);
+    prices::compile(source, &names, &mut models, report);
+    let budgets = budgets::compile(file, &teams, &mut keys, &models, report);
     let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
     let admin_token = secrets::admin_token(source, &keys, report);
     let access_log = access_log(source, report);
@@ -152,6 +156,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         deployments: Table::new(deployments, |_| Default::default()),
         models: Table::new(models, |_| Default::default()),
         names,
+        budgets: Table::new(budgets, |_| Default::default()),
         teams: Table::new(teams, |_| Default::default()),
         keys_required: !keys.is_empty(),
         keys: Table::new(keys, |_| Default::default()),

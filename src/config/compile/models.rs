@@ -63,6 +63,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
             fallbacks: [].into(),
             context_length: model.context_length,
             renames_ids: false,
+            price: None,
             timeouts: own_timeouts(name, &model.timeouts, timeouts, file.timeouts.response, report),
             created,
         });
@@ -177,7 +178,13 @@ fn pool(
         });
         let deployment =
             deployments.binary_search(&deployment(name, member, backend)).expect("a row per member");
-        pool.push(Member { backend, deployment: DeploymentId::new(deployment), model_json, weight });
+        pool.push(Member {
+            backend,
+            deployment: DeploymentId::new(deployment),
+            model_json,
+            weight,
+            price: None,
+        });
     }
     pool
 }

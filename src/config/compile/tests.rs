@@ -295,6 +295,31 @@ fn a_key_may_do_what_its_team_may_too() {
 }
 
 #[test]
+fn a_price_is_found_by_name_then_by_the_longest_pattern_and_differs_by_backend() {
+    let after = format!(
+        "[backend.b]\nurl = \"http://b\"\n[model.n]\nbackends = [\"a\", \"b\"]\naliases = [\"gpt-4o\"]\n\
+         [price.\"*\"]\ninput_per_million = 1.0\noutput_per_million = 2.0\n\
+         [price.\"gpt-*\"]\ninput_per_million = 9.0\noutput_per_million = 9.0\n\
+         [price.n]\ninput_per_million = 2.5\noutput_per_million = 10.0\ncached_per_million = 1.25\n\
+         [price.n.backend.b]\noutput_per_million = 0.5\n\
+         [key.k]\nsha256 = \"{DIGEST}\"\nbudgets = [{{ tokens = 5, per = \"day\" }}]\nteam = \"t\"\n\
+         [team.t]\nbudgets = [{{ money = 50.0, per = \"month\", zone = \"Europe/Berlin\" }}, {{ tokens = 7, per = \"hour\", rolling = true }}]"
+    );
+    let plan = based("", &after).unwrap().plan;
+    let price = |model: usize, member: usize| {
+        let price = plan.models[model].pool[member].price.unwrap();
+        [price.input, price.cached, price.cache_write, price.output].map(|price| price / 1_000_000)
+    };
+    assert_eq!(price(0, 0), [1_000, 1_000, 1_000, 2_000]);
+    assert_eq!(price(1, 0), [2_500, 1_250, 2_500, 10_000]);
+    assert_eq!(price(1, 1), [2_500, 1_250, 2_500, 500]);
+    assert_eq!(plan.models[1].price.map(|price| price.output), Some(10_000_000_000));
+    let budgets = plan.keys[0].grant.budgets.iter().map(|id| plan.budgets.row(*id).budget.to_string());
+    let expected = ["5 tokens per day (UTC)", "7 tokens per rolling hour", "50.00 per month (Europe/Berlin)"];
+    assert_eq!(budgets.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn shards_run_where_they_are_told() {
     let cores = |machine: &Machine, shards: &str| {
         let fake = Fake { machine: machine.clone(), ..Fake::new() };

@@ -1,5 +1,6 @@
 //! The tables that have a name of their own: backends, models, teams, keys.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -138,6 +139,9 @@ pub struct Team {
     /// Requests in flight at once over all shards. Default: unlimited.
     #[serde(default)]
     pub in_flight_max: Option<u32>,
+    /// Budgets: what its keys may use together, each in a window of its own. Default: none.
+    #[serde(default)]
+    pub budgets: Vec<Budget>,
 }
 
 /// One key of a client. It is limited by its own limits and by its team's.
@@ -176,4 +180,76 @@ pub struct Key {
     /// Requests in flight at once over all shards. Default: unlimited.
     #[serde(default)]
     pub in_flight_max: Option<u32>,
+    /// Budgets: what it may use, each in a window of its own. Default: none.
+    #[serde(default)]
+    pub budgets: Vec<Budget>,
+}
+
+/// So many tokens, or so much money, in a window of time. Either `tokens` or `money`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Tokens of prompts and responses.
+    #[serde(default)]
+    pub tokens: Option<u64>,
+    /// Money, in the unit of the prices.
+    #[serde(default)]
+    pub money: Option<f64>,
+    /// How long the window is.
+    pub per: Per,
+    /// The zone of the calendar in which it begins, like "Europe/Berlin". Default: UTC.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// true: the time up to now, as long as `per`, instead of the calendar's. A month has 30 days then.
+    #[serde(default)]
+    pub rolling: bool,
+}
+
+/// How long the window of a budget is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// A minute.
+    Minute,
+    /// An hour.
+    Hour,
+    /// A day, from midnight.
+    Day,
+    /// A week, from Monday.
+    Week,
+    /// A month, from its first day.
+    Month,
+}
+
+/// What the tokens of a model cost, in any unit of money.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// A million tokens of input.
+    pub input_per_million: f64,
+    /// A million tokens of output.
+    pub output_per_million: f64,
+    /// A million tokens of input read from a cache. Default: as other input.
+    #[serde(default)]
+    pub cached_per_million: Option<f64>,
+    /// A million tokens of input written to a cache. Default: as other input.
+    #[serde(default)]
+    pub cache_write_per_million: Option<f64>,
+    /// What differs at single backends: [price.MODEL.backend.NAME].
+    #[serde(default)]
+    pub backend: BTreeMap<String, BackendPrice>,
+}
+
+/// What the tokens of a model cost at one backend; a key that is left out is as in `[price.MODEL]`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackendPrice {
+    /// As in [price.MODEL].
+    pub input_per_million: Option<f64>,
+    /// As in [price.MODEL].
+    pub output_per_million: Option<f64>,
+    /// As in [price.MODEL].
+    pub cached_per_million: Option<f64>,
+    /// As in [price.MODEL].
+    pub cache_write_per_million: Option<f64>,
 }

@@ -2,13 +2,17 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::coordinator::fixture;
-use crate::plan::{Table, Team};
-use crate::units::TeamId;
+use crate::plan::{BudgetName, Holder, Table, Team, Used};
+use crate::policy::limits::budget::{MONEY, Per, Window};
+use crate::units::{ModelId, TeamId};
 
 const KEY: usize = 0;
 const START: Nanos = Nanos(1_000_000_000);
+const AT: At = At { now: START, unix_ms: 1_796_040_000_000 };
 
 /// A plan whose only key has these limits, and its team those.
 fn plan(own: CallerLimits, team: CallerLimits) -> Plan {
@@ -30,16 +34,16 @@ fn unlimited() -> CallerLimits {
 }
 
 fn wanted(prompt: u64, output_max: Option<u64>) -> Wanted {
-    Wanted { text: prompt, prompt, output_max, choices: 1, slice: 10 }
+    Wanted { text: prompt, prompt, output_max, choices: 1, slice: 10, price: None }
 }
 
 /// What one request meets: both steps, and its slot and tokens kept.
 fn ask(plan: &Plan, cost: u64) -> Result<Held, Fault> {
     let (mut held, _) = enter(plan, KeyId::new(KEY), START)?;
-    match held.reserve(plan, &wanted(cost, Some(0)), START) {
+    match held.reserve(plan, &wanted(cost, Some(0)), AT) {
         Ok(_) => Ok(held),
         Err(fault) => {
-            held.settle(plan, 0, START);
+            held.settle(plan, &Charge::default(), None, START);
             Err(fault)
         }
     }
@@ -114,10 +118,11 @@ fn settling_corrects_the_tokens_of_both_and_happens_once() {
     let plan = plan(limits(None, Some(100), 5), limits(None, Some(200), 5));
     let (mut held, _) = enter(&plan, KeyId::new(KEY), START).unwrap();
     // The cap fits the team's limit and not the key's: there a slice is taken.
-    held.reserve(&plan, &wanted(30, Some(120)), START).unwrap();
+    held.reserve(&plan, &wanted(30, Some(120)), AT).unwrap();
     assert_eq!(state(&plan), [(None, Some(60), 1), (None, Some(50), 1)]);
-    held.settle(&plan, 50, START);
-    held.settle(&plan, 50, START);
+    let used = Charge { input: 20, output: 30, ..Charge::default() };
+    held.settle(&plan, &used, None, START);
+    held.settle(&plan, &used, None, START);
     assert_eq!(state(&plan), [(None, Some(50), 0), (None, Some(150), 0)]);
 }
 
@@ -126,7 +131,7 @@ fn the_header_lines_show_the_tightest_limit() {
     let plan = plan(limits(Some(9), None, 9), limits(Some(4), Some(50), 9));
     let (mut held, left) = enter(&plan, KeyId::new(KEY), START).unwrap();
     assert_eq!(left.map(|left| left.room.remaining), Some(3));
-    let left = held.reserve(&plan, &wanted(10, Some(0)), START).unwrap();
+    let left = held.reserve(&plan, &wanted(10, Some(0)), AT).unwrap();
     assert_eq!(left.map(|left| left.room.remaining), Some(40));
 }
 
@@ -155,9 +160,107 @@ fn of_many_at_once_exactly_as_many_pass_as_the_tightest_limit_has_room_for() {
             });
             assert_eq!(passed.into_inner(), fit.min(crowd), "{crowd} at once, {own:?}, {team:?}");
             for mut held in held {
-                held.settle(&plan, 0, START);
+                held.settle(&plan, &Charge::default(), None, START);
             }
             assert_eq!(state(&plan).map(|(_, _, in_flight)| in_flight), [0, 0]);
         }
     }
+}
+
+/// The same with budgets: of tokens a day for the key, of money a month for the team.
+fn with_budgets(tokens: u64, money: u64) -> Plan {
+    let mut plan = plan(unlimited(), unlimited());
+    let row = |holder, unit, most, per| {
+        let window = Window::calendar(per, TimeZone::UTC);
+        let zone = window.zone().map(Into::into);
+        BudgetRow { name: BudgetName { holder, unit, per, zone }, budget: Budget { unit, most, window } }
+    };
+    let key = Holder::Key(plan.keys[KEY].name.clone());
+    let rows = vec![
+        row(key, Unit::Tokens, tokens, Per::Day),
+        row(Holder::Team("search".into()), Unit::Money, money, Per::Month),
+    ];
+    plan.budgets = Table::new(rows, |_| Default::default());
+    plan.keys[KEY].grant.budgets = [0, 1].map(BudgetId::new).into();
+    let price = Price { input: 1_000_000, cached: 500_000, cache_write: 1_000_000, output: 2_000_000 };
+    plan.models[0].price = Some(price);
+    plan
+}
+
+fn spent(plan: &Plan) -> [(u64, u64); 2] {
+    [0, 1].map(BudgetId::new).map(|id| {
+        let standing = plan.budgets.cells(id).standing(&plan.budgets.row(id).budget.window, AT.unix_ms);
+        (standing.used, standing.reserved)
+    })
+}
+
+fn priced(plan: &Plan, prompt: u64, output_max: Option<u64>) -> Wanted {
+    Wanted { price: plan.models[0].price, ..wanted(prompt, output_max) }
+}
+
+#[test]
+fn budgets_are_taken_settled_and_refused_together() {
+    let plan = with_budgets(1_000, 2_000);
+    let open = || enter(&plan, KeyId::new(KEY), START).unwrap().0;
+    let mut held = open();
+    held.reserve(&plan, &priced(&plan, 300, Some(500)), AT).unwrap();
+    // 800 tokens; 300 of input and 500 of output cost 1,300.
+    assert_eq!(spent(&plan), [(800, 800), (1_300, 1_300)]);
+    let fault = open().reserve(&plan, &priced(&plan, 10, Some(490)), AT).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::BudgetReserved, "it would fit if nothing ran: {fault}");
+    assert_eq!(spent(&plan), [(800, 800), (1_300, 1_300)]);
+}
+
+#[test]
+fn a_budget_that_is_used_up_names_itself_and_its_reset() {
+    let plan = with_budgets(1_000, 900);
+    let open = || enter(&plan, KeyId::new(KEY), START).unwrap().0;
+    let mut held = open();
+    held.reserve(&plan, &priced(&plan, 100, Some(100)), AT).unwrap();
+    let used = Charge { input: 200, cached: 100, output: 325, ..Charge::default() };
+    held.settle(&plan, &used, plan.models[0].price.as_ref(), START);
+    assert_eq!(spent(&plan), [(625, 0), (900, 0)]);
+    let mut refused = open();
+    let fault = refused.reserve(&plan, &priced(&plan, 1, Some(0)), AT).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::BudgetExceeded);
+    assert_eq!(fault.retry_after, None);
+    assert_eq!(
+        fault.note,
+        "budget exceeded: team 'search' has used 0.0000009 of 0.0000009 per month (UTC), and this request may use 0.000000001; it \
+         resets at 2026-12-01T00:00:00+00:00"
+    );
+    assert_eq!(spent(&plan), [(625, 0), (900, 0)], "nothing of the key's budget is taken");
+    let fault = open().reserve(&plan, &priced(&plan, 1_001, None), AT).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::TokensNeverFit, "{fault}");
+}
+
+#[test]
+fn without_a_cap_or_with_a_huge_one_a_slice_is_taken() {
+    let plan = with_budgets(1_000, MONEY);
+    let mut held = Vec::new();
+    for output_max in [None, Some(1_000_000_000)] {
+        let mut one = enter(&plan, KeyId::new(KEY), START).unwrap().0;
+        one.reserve(&plan, &priced(&plan, 90, output_max), AT).unwrap();
+        held.push(one);
+    }
+    assert_eq!(spent(&plan)[0], (200, 200));
+}
+
+#[test]
+fn budgets_are_filled_from_the_ledger() {
+    let plan = with_budgets(1_000, 5_000);
+    let mut asked = Vec::new();
+    plan.restore_budgets(AT.unix_ms, |holder, since| {
+        asked.push((holder.to_string(), plan.budgets[0].budget.window.instant(since)));
+        let charge = Charge { input: 100, cached: 50, output: 10, ..Charge::default() };
+        vec![
+            Used { model: "llama".into(), backend: "gpu-0".into(), charge },
+            Used { model: "gone".into(), backend: "gone".into(), charge },
+        ]
+    });
+    // The model that has no price any more counts its tokens.
+    assert_eq!(spent(&plan), [(320, 0), (145, 0)]);
+    assert!(asked[0].0.starts_with("key ") && asked[0].1 == "2026-11-30T00:00:00+00:00", "{asked:?}");
+    assert_eq!(asked[1], ("team 'search'".to_owned(), "2026-11-01T00:00:00+00:00".to_owned()));
+    assert_eq!(plan.price(ModelId::new(0), None), plan.models[0].price.as_ref());
 }

@@ -1,9 +1,12 @@
 //! HOW MUCH MAY A CALLER USE?
 //!
 //! - [`bucket`]: so much per minute.
+//! - [`budget`]: so many tokens, or so much money, per day or month; [`price`]: what tokens cost.
 //! - [`caller`]: all limits of one key or team.
 //! - [`inflight`]: so many requests at once.
 
 pub mod bucket;
+pub mod budget;
 pub mod caller;
 pub mod inflight;
+pub mod price;

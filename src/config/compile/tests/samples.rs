@@ -127,6 +127,7 @@ fn the_full_sample_shows_the_defaults() {
     let named = File {
         backend: BTreeMap::new(),
         model: BTreeMap::new(),
+        price: BTreeMap::new(),
         team: BTreeMap::new(),
         key: BTreeMap::new(),
         ..written

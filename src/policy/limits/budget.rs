@@ -1,0 +1,212 @@
+//! Budgets: so many tokens, or so much money, per window of time. Exact across shards.
+//!
+//! An exchange counts in the window in which it began: what was taken in advance is settled there, also when that window is over by
+//! then. A clock that steps back never opens an older window again, so each window begins once.
+
+mod window;
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::sync::{AtomicU64, Ordering};
+pub use window::{Per, Window};
+
+/// A limit per window.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// What is counted.
+    pub unit: Unit,
+    /// How much may be used in a window: tokens, or [`MONEY`]ths of a unit of money.
+    pub most: u64,
+    /// From when to when.
+    pub window: Window,
+}
+
+/// What a budget counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Unit {
+    /// Tokens of prompts and responses.
+    Tokens,
+    /// What they cost by the prices.
+    Money,
+}
+
+/// Money is counted in these parts of its unit. A count of 64 bits goes up to 18 billion units.
+pub const MONEY: u64 = 1_000_000_000;
+
+/// How much of a budget is used.
+pub struct Spent(ArcSwap<Frame>);
+
+/// What counts now: the slot of time that runs, and for a rolling window those before it, the oldest first.
+struct Frame {
+    slot: Arc<Slot>,
+    before: Box<[Arc<Slot>]>,
+}
+
+/// A stretch of time in which use is summed up: a calendar window, or a part of a rolling one.
+struct Slot {
+    start_ms: u64,
+    end_ms: u64,
+    /// Settled, and taken in advance.
+    used: AtomicU64,
+    /// Taken in advance by exchanges that still run.
+    reserved: AtomicU64,
+}
+
+/// What one exchange has taken in advance. It has to be settled.
+#[must_use = "what was taken has to be settled"]
+pub struct Reservation {
+    slot: Arc<Slot>,
+    amount: u64,
+}
+
+/// Where a budget stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Used in this window, with what running exchanges have taken in advance.
+    pub used: u64,
+    /// The part of `used` that is taken in advance.
+    pub reserved: u64,
+    /// When the window began, Unix milliseconds.
+    pub start_ms: u64,
+    /// When the window ends; of a rolling one, when the first of what is used is there again.
+    pub reset_ms: u64,
+}
+
+impl Default for Spent {
+    fn default() -> Self {
+        let slot = Slot { start_ms: 0, end_ms: 0, used: AtomicU64::new(0), reserved: AtomicU64::new(0) };
+        Self(ArcSwap::from_pointee(Frame { slot: Arc::new(slot), before: Box::default() }))
+    }
+}
+
+impl Spent {
+    /// Takes `cost` if the window has room for it.
+    ///
+    /// # Errors
+    /// Where the budget stands.
+    ///
+    /// Cost: one pointer and one compare-exchange, again for each shard that was quicker; a rolling window also reads its slots.
+    pub fn take(&self, budget: &Budget, cost: u64, unix_ms: u64) -> Result<Reservation, Standing> {
+        loop {
+            let frame = self.frame(&budget.window, unix_ms);
+            let before = frame.before(&budget.window, unix_ms);
+            let taken = frame.slot.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
+                let sum = before.saturating_add(used).checked_add(cost)?;
+                (sum <= budget.most).then(|| used + cost)
+            });
+            if taken.is_err() {
+                return Err(frame.standing(&budget.window, unix_ms));
+            }
+            // The next slot of a rolling window adds this one up: it must not grow after that.
+            if budget.window.is_rolling() && !Arc::ptr_eq(&self.0.load(), &frame) {
+                frame.slot.used.fetch_sub(cost, Ordering::SeqCst);
+                continue;
+            }
+            frame.slot.reserved.fetch_add(cost, Ordering::Relaxed);
+            return Ok(Reservation { slot: Arc::clone(&frame.slot), amount: cost });
+        }
+    }
+
+    /// Where the budget stands.
+    pub fn standing(&self, window: &Window, unix_ms: u64) -> Standing {
+        self.frame(window, unix_ms).standing(window, unix_ms)
+    }
+
+    /// Adds what was used in this window before the process began.
+    pub fn restore(&self, window: &Window, amount: u64, unix_ms: u64) {
+        self.frame(window, unix_ms).slot.used.fetch_add(amount, Ordering::SeqCst);
+    }
+
+    /// What counts now.
+    fn frame(&self, window: &Window, unix_ms: u64) -> Guard<Arc<Frame>> {
+        let frame = self.0.load();
+        if unix_ms < frame.slot.end_ms { frame } else { self.next(frame, window, unix_ms) }
+    }
+
+    /// Opens the slot that runs now, unless another shard was quicker.
+    #[cold]
+    fn next(&self, mut old: Guard<Arc<Frame>>, window: &Window, unix_ms: u64) -> Guard<Arc<Frame>> {
+        while unix_ms >= old.slot.end_ms {
+            let (start_ms, end_ms) = window.slot(unix_ms);
+            let slot = Slot { start_ms, end_ms, used: AtomicU64::new(0), reserved: AtomicU64::new(0) };
+            let counts = |slot: &&Arc<Slot>| window.counts(slot.end_ms, unix_ms);
+            let before = old.before.iter().chain([&old.slot]).filter(counts).cloned().collect();
+            self.0.compare_and_swap(&old, Arc::new(Frame { slot: Arc::new(slot), before }));
+            old = self.0.load();
+        }
+        old
+    }
+}
+
+impl Frame {
+    /// The slots that count now, the oldest first.
+    fn slots<'a>(&'a self, window: &'a Window, unix_ms: u64) -> impl Iterator<Item = &'a Slot> {
+        let before = self.before.iter().filter(move |slot| window.counts(slot.end_ms, unix_ms));
+        before.chain([&self.slot]).map(|slot| &**slot)
+    }
+
+    /// Used in the slots before the one that runs.
+    fn before(&self, window: &Window, unix_ms: u64) -> u64 {
+        let counting = self.before.iter().filter(|slot| window.counts(slot.end_ms, unix_ms));
+        counting.map(|slot| slot.used.load(Ordering::SeqCst)).sum()
+    }
+
+    fn standing(&self, window: &Window, unix_ms: u64) -> Standing {
+        let sum = |cell: fn(&Slot) -> &AtomicU64| {
+            self.slots(window, unix_ms).map(|slot| cell(slot).load(Ordering::SeqCst)).sum()
+        };
+        let oldest = self.slots(window, unix_ms).find(|slot| slot.used.load(Ordering::SeqCst) > 0);
+        let oldest = oldest.unwrap_or(&self.slot);
+        Standing {
+            used: sum(|slot| &slot.used),
+            reserved: sum(|slot| &slot.reserved),
+            start_ms: window.start(self.slot.start_ms, unix_ms),
+            reset_ms: window.reset(oldest.end_ms),
+        }
+    }
+}
+
+impl Reservation {
+    /// Corrects what was taken to what was used, which may be more.
+    pub fn settle(self, used: u64) {
+        self.slot.reserved.fetch_sub(self.amount, Ordering::Relaxed);
+        if used > self.amount {
+            self.slot.used.fetch_add(used - self.amount, Ordering::SeqCst);
+        } else {
+            self.slot.used.fetch_sub(self.amount - used, Ordering::SeqCst);
+        }
+    }
+
+    /// How much was taken.
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unit {
+            Unit::Tokens => write!(out, "{} tokens {}", self.most, self.window),
+            Unit::Money => write!(out, "{} {}", Money(self.most), self.window),
+        }
+    }
+}
+
+/// An amount of money, as people write it.
+pub struct Money(pub u64);
+
+impl fmt::Display for Money {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}.{:09}", self.0 / MONEY, self.0 % MONEY);
+        let digits = text.trim_end_matches('0').len().max(text.len() - 7);
+        out.write_str(&text[..digits])
+    }
+}
+
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod interleavings;
+#[cfg(test)]
+mod tests;
