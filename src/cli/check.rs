@@ -10,6 +10,7 @@ use crate::dialect::Api;
 use crate::plan::{Backend, Holder, Key, Listener, Model, Plan, Target, Team};
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::caller::CallerLimits;
+use crate::provider::Place;
 
 /// Prints the summary, or every problem and exits with 1.
 pub(super) fn command(named: Option<PathBuf>) -> ExitCode {
@@ -63,7 +64,7 @@ fn shards(plan: &Plan, settings: &Settings) -> String {
 
 fn backend(backend: &Backend) -> String {
     let mut line = format!("backend {} {} ", backend.name, backend.provider.kind.name());
-    line.push_str(&place(backend));
+    line.push_str(&server(backend));
     if let Some(proxy) = &backend.proxy {
         let _ = write!(line, " via proxy {proxy}");
     }
@@ -82,7 +83,7 @@ fn backend(backend: &Backend) -> String {
 }
 
 /// Where a backend is, without any path.
-fn place(backend: &Backend) -> String {
+fn server(backend: &Backend) -> String {
     let scheme = if backend.tls.is_some() { "https" } else { "http" };
     match &backend.target {
         Target::Unix(path) => format!("unix:{}", path.display()),
@@ -94,7 +95,9 @@ fn place(backend: &Backend) -> String {
 fn endpoints(backend: &Backend) -> Vec<String> {
     let line = |api: Api| {
         let mut target = Vec::new();
-        backend.provider.target(api, b"", &backend.base, b"", &mut target);
+        // A place in a path that a model's name takes is shown as such.
+        let place = Place { api, model: b"MODEL", id: b"" };
+        backend.provider.target(&place, &backend.base, b"", &mut target);
         let mut target = String::from_utf8_lossy(&target).into_owned();
         if let Some((path, query)) = target.split_once('?') {
             let secret: Vec<&[u8]> = backend.base.secret_names().collect();
@@ -102,7 +105,7 @@ fn endpoints(backend: &Backend) -> Vec<String> {
             target = format!("{path}?{}", shown.join("&"));
         }
         let gap = if matches!(backend.target, Target::Unix(_)) { " " } else { "" };
-        format!("  {}: POST {}{gap}{target}", api.name(), place(backend))
+        format!("  {}: POST {}{gap}{target}", api.name(), server(backend))
     };
     backend.provider.serves.iter().map(line).collect()
 }

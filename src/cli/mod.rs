@@ -6,6 +6,7 @@ mod check;
 mod key;
 mod ledger;
 mod notify;
+mod providers;
 mod requests;
 mod schema;
 pub mod serve;
@@ -52,6 +53,8 @@ enum Command {
     Audit(audit::Arguments),
     /// Watch the running gateway in a terminal: rates, backends, limits, failures
     Top(top::Arguments),
+    /// List the kinds of backends: where they are, how they are called, what they serve
+    Providers,
     /// Print the JSON Schema of the configuration, for completion in editors
     Schema,
 }
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Requests(arguments) => requests::command(arguments),
         Command::Audit(arguments) => audit::command(arguments),
         Command::Top(arguments) => top::command(arguments),
+        Command::Providers => providers::command(),
         Command::Schema => schema::command(),
     }
 }
@@ -157,6 +161,8 @@ mod tests {
             ("ringway requests --key ci --failed --limit 5", true),
             ("ringway audit", true),
             ("ringway audit --verify", true),
+            ("ringway providers", true),
+            ("ringway providers openai", false),
             ("ringway", false),
             ("ringway serve a.toml b.toml", false),
             ("ringway serve a.toml --config b.toml", false),

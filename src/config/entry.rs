@@ -144,20 +144,20 @@ impl<'de> Deserialize<'de> for CoreNumber {
 }
 
 /// What runs on a backend, by the names of [`provider::ProviderKind`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ProviderKind(pub provider::ProviderKind);
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ProviderKind(pub &'static provider::ProviderKind);
 
 impl Default for ProviderKind {
     fn default() -> Self {
-        Self(provider::ProviderKind::Generic)
+        Self(provider::ProviderKind::generic())
     }
 }
 
 impl<'de> Deserialize<'de> for ProviderKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        provider::ProviderKind::parse(&name).map(Self).ok_or_else(|| {
-            let names = provider::ProviderKind::ALL.map(provider::ProviderKind::name).join(", ");
+        provider::ProviderKind::named(&name).map(Self).ok_or_else(|| {
+            let names = kinds().join(", ");
             D::Error::custom(format_args!("no such kind; expected one of {names}"))
         })
     }
@@ -165,7 +165,7 @@ impl<'de> Deserialize<'de> for ProviderKind {
 
 impl Serialize for ProviderKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.name())
+        serializer.serialize_str(self.0.name)
     }
 }
 
@@ -174,6 +174,12 @@ impl JsonSchema for ProviderKind {
         "ProviderKind".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": provider::ProviderKind::ALL.map(provider::ProviderKind::name) })
+        let old = provider::ProviderKind::all().iter().map(|kind| kind.also).filter(|name| !name.is_empty());
+        let names: Vec<&str> = kinds().into_iter().chain(old).collect();
+        json_schema!({ "enum": names })
     }
+}
+
+fn kinds() -> Vec<&'static str> {
+    provider::ProviderKind::all().iter().map(|kind| kind.name).collect()
 }

@@ -160,7 +160,7 @@ fn backend(row: usize, target: &Target) -> Backend {
     Backend {
         id: BackendId::new(row),
         name: format!("gpu-{row}").into(),
-        provider: Provider::new(ProviderKind::Vllm),
+        provider: Provider::new(ProviderKind::named("vllm").unwrap()),
         target: target.clone(),
         proxy: None,
         addresses: ArcSwap::default(),

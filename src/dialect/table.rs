@@ -386,6 +386,11 @@ impl ApiSet {
         Self(self.0 | 1 << api as u8)
     }
 
+    /// What is in this set or in the other.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// This set without one.
     pub const fn without(self, api: Api) -> Self {
         Self(self.0 & !(1 << api as u8))

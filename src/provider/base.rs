@@ -1,5 +1,8 @@
 //! What a backend's URL contributes to every request target.
 
+use crate::dialect::route::encode_id;
+use crate::dialect::{Api, ApiSet};
+
 /// The path in front of every endpoint, and the query behind it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Base {
@@ -9,26 +12,44 @@ pub struct Base {
     query: Box<[u8]>,
     /// The API lies right under `path`: no `/v1` is added.
     complete: bool,
+    /// Endpoints that lie under the deployment of a model: `/deployments/MODEL` is added.
+    deployed: ApiSet,
 }
 
 impl Base {
+    /// Of a server's root, or of an API's base.
+    pub fn new(path: &str, query: &str, is_api: bool) -> Self {
+        if is_api { Self::of_api(path, query) } else { Self::of_server(path) }
+    }
+
     /// A server's root: the endpoint's whole path, `/v1` included, goes behind `path`.
     pub fn of_server(path: &str) -> Self {
-        Self { path: path.as_bytes().into(), query: Box::default(), complete: false }
+        Self { path: path.as_bytes().into(), ..Self::default() }
     }
 
     /// An API's own base: only the part of the endpoint's path behind `/v1` goes behind `path`, and `query` behind all.
     pub fn of_api(path: &str, query: &str) -> Self {
-        Self { path: path.as_bytes().into(), query: query.as_bytes().into(), complete: true }
+        let (path, query) = (path.as_bytes().into(), query.as_bytes().into());
+        Self { path, query, complete: true, ..Self::default() }
     }
 
-    /// Appends the request target of an endpoint up to the end of `path` (`/v1/chat/completions`).
+    /// An API's own base, under which some endpoints lie under the deployment of a model.
+    pub fn of_deployments(path: &str, query: &str, deployed: ApiSet) -> Self {
+        Self { deployed, ..Self::of_api(path, query) }
+    }
+
+    /// Appends the request target of an endpoint up to the end of `path` (`/v1/chat/completions`). `model`: the backend's own
+    /// name for it, which is an id in the path where endpoints lie under deployments.
     ///
     /// A server's path that already ends in `/v1`, as base URLs for SDKs do, does not get a second one, and what a server
     /// has beside `/v1` is asked for beside it.
-    pub fn begin(&self, path: &str, out: &mut Vec<u8>) {
+    pub fn begin(&self, api: Api, path: &str, model: &[u8], out: &mut Vec<u8>) {
         let own = if self.complete { None } else { self.path.strip_suffix(b"/v1") };
         out.extend_from_slice(own.unwrap_or(&self.path));
+        if self.deployed.contains(api) {
+            out.extend_from_slice(b"/deployments/");
+            encode_id(model, out);
+        }
         out.extend_from_slice(match path.strip_prefix("/v1") {
             Some(rest) if self.complete => rest.as_bytes(),
             _ => path.as_bytes(),
@@ -104,7 +125,7 @@ mod tests {
 
     fn target(base: &Base, query: &str) -> String {
         let mut out = Vec::new();
-        base.begin("/v1/chat/completions", &mut out);
+        base.begin(Api::Chat, "/v1/chat/completions", b"m", &mut out);
         base.end(query.as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
     }

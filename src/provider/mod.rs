@@ -1,31 +1,33 @@
 //! WHO DO WE CALL, AND HOW?
 //!
-//! One kind of backend each, one file each: which endpoints it serves, where its health is asked, how our credential
-//! is presented, what it rejects. Pure; `config` overrides the switches an operator may know better.
+//! `list` has every kind of backend, one line each: where it is, what it serves, how our credential is presented, what it
+//! rejects. Kinds with habits of their own have a file. Path, query, credential and header lines are functions of the
+//! model, the endpoint and the backend. Pure; `config` overrides what an operator may know better.
 
 mod anthropic;
+mod azure;
 mod base;
-mod generic;
-mod llama_cpp;
-mod openai;
-mod sglang;
-mod tensorrt_llm;
-mod vllm;
+mod list;
 
 use crate::dialect::neutral::Target;
 use crate::dialect::route::encode_id;
-use crate::dialect::translate::Call;
-use crate::dialect::{Api, ApiSet};
+use crate::dialect::{Api, ApiSet, Call};
 pub use base::Base;
 
-/// How one backend is called: the defaults of its kind, or what the operator made of them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Provider {
-    /// Which kind.
-    pub kind: ProviderKind,
-    /// Endpoints it serves; a request for another one is not sent to it.
+/// One kind of backend: how its servers are called unless the operator says otherwise.
+#[derive(Debug)]
+pub struct ProviderKind {
+    /// In the configuration.
+    pub name: &'static str,
+    /// Another name that configurations may have for it; empty for none.
+    pub also: &'static str,
+    /// The base of its API, if all customers have the same.
+    pub base: Option<&'static str>,
+    /// What its base looks like.
+    pub example: &'static str,
+    /// Endpoints it serves.
     pub serves: ApiSet,
-    /// Whether it accepts `stream_options` with `include_usage`; one that does not is never sent it.
+    /// Whether it accepts `stream_options` with `include_usage`.
     pub takes_stream_options: bool,
     /// Whether somebody else runs it and bills by the token, finished or not.
     pub hosted: bool,
@@ -33,25 +35,29 @@ pub struct Provider {
     pub health_path: Option<&'static str>,
     /// How our credential is presented.
     pub credential: Credential,
+    /// The member of chat completions that bounds its output.
+    output_cap_member: &'static str,
+    /// A line to send if the client's request has none of that name: the name in lower case, and the whole line.
+    line_if_absent: Option<(&'static [u8], &'static [u8])>,
+    /// Endpoints that are not where others have them.
+    paths: &'static [(Api, &'static str)],
+    /// What the path and the query of its URL put around every endpoint; the flag says that they are an API's base.
+    base_of: fn(&str, &str, bool) -> Base,
 }
 
-/// The kinds of backend.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ProviderKind {
-    /// vLLM's server.
-    Vllm,
-    /// SGLang's server or router.
-    Sglang,
-    /// `trtllm-serve`.
-    TensorRtLlm,
-    /// `llama-server` of llama.cpp.
-    LlamaCpp,
-    /// api.openai.com.
-    OpenAi,
-    /// api.anthropic.com.
-    Anthropic,
-    /// Anything else that copies OpenAI's endpoints.
-    Generic,
+/// How one backend is called: the defaults of its kind, or what the operator made of them.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Provider {
+    /// Which kind.
+    pub kind: &'static ProviderKind,
+    /// Endpoints it serves; a request for another one is not sent to it.
+    pub serves: ApiSet,
+    /// Whether it accepts `stream_options` with `include_usage`; one that does not is never sent it.
+    pub takes_stream_options: bool,
+    /// Whether somebody else runs it and bills by the token, finished or not.
+    pub hosted: bool,
+    /// How our credential is presented.
+    pub credential: Credential,
 }
 
 /// The header line that carries a credential.
@@ -78,53 +84,65 @@ impl Credential {
 }
 
 impl ProviderKind {
-    /// Every kind.
-    pub const ALL: [ProviderKind; 7] = [
-        ProviderKind::Vllm,
-        ProviderKind::Sglang,
-        ProviderKind::TensorRtLlm,
-        ProviderKind::LlamaCpp,
-        ProviderKind::OpenAi,
-        ProviderKind::Anthropic,
-        ProviderKind::Generic,
-    ];
-
-    /// The kind an operator names in the configuration.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
+    /// The columns of a server that copies OpenAI's.
+    const COPY: Self = Self {
+        name: "",
+        also: "",
+        base: None,
+        example: "http://HOST:PORT",
+        serves: ApiSet::of(&[]),
+        takes_stream_options: true,
+        hosted: false,
+        health_path: None,
+        credential: Credential::Bearer,
+        output_cap_member: "max_tokens",
+        line_if_absent: None,
+        paths: &[],
+        base_of: Base::new,
+    };
 
     /// Its name in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            ProviderKind::Vllm => "vllm",
-            ProviderKind::Sglang => "sglang",
-            ProviderKind::TensorRtLlm => "tensorrt-llm",
-            ProviderKind::LlamaCpp => "llama.cpp",
-            ProviderKind::OpenAi => "openai",
-            ProviderKind::Anthropic => "anthropic",
-            ProviderKind::Generic => "openai-compatible",
-        }
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Every kind.
+    pub fn all() -> &'static [Self] {
+        list::LIST
+    }
+
+    /// The kind an operator names in the configuration.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        let is_name = |kind: &&Self| kind.name == name || !name.is_empty() && kind.also == name;
+        Self::all().iter().find(is_name)
+    }
+
+    /// The kind of what only copies OpenAI's endpoints.
+    pub fn generic() -> &'static Self {
+        &list::LIST[list::LIST.len() - 1]
+    }
+
+    /// What goes around every endpoint's path at a server of this kind. `is_api`: path and query are an API's base.
+    pub fn base_of(&self, path: &str, query: &str, is_api: bool) -> Base {
+        (self.base_of)(path, query, is_api)
     }
 }
 
-impl From<ProviderKind> for Provider {
-    fn from(kind: ProviderKind) -> Self {
-        Self::new(kind)
+impl PartialEq for ProviderKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
     }
 }
 
 impl Provider {
     /// The defaults of a kind.
-    pub const fn new(kind: ProviderKind) -> Self {
-        match kind {
-            ProviderKind::Vllm => vllm::PROVIDER,
-            ProviderKind::Sglang => sglang::PROVIDER,
-            ProviderKind::TensorRtLlm => tensorrt_llm::PROVIDER,
-            ProviderKind::LlamaCpp => llama_cpp::PROVIDER,
-            ProviderKind::OpenAi => openai::PROVIDER,
-            ProviderKind::Anthropic => anthropic::PROVIDER,
-            ProviderKind::Generic => generic::PROVIDER,
+    pub const fn new(kind: &'static ProviderKind) -> Self {
+        Self {
+            kind,
+            serves: kind.serves,
+            takes_stream_options: kind.takes_stream_options,
+            hosted: kind.hosted,
+            credential: kind.credential,
         }
     }
 
@@ -148,9 +166,12 @@ impl Provider {
     }
 
     /// Appends the request target: the endpoint's path with the `id` that belongs into it (empty for none) between what
-    /// `base` puts around it, with the client's `query` (without `?`, empty for none).
-    pub fn target(&self, api: Api, id: &[u8], base: &Base, query: &[u8], out: &mut Vec<u8>) {
-        base.begin(self.path(api), out);
+    /// `base` puts around it, with the client's `query` (without `?`, empty for none). `model`: its own name for the model,
+    /// which some have in the path.
+    pub fn target(&self, place: &Place<'_>, base: &Base, query: &[u8], out: &mut Vec<u8>) {
+        let Place { api, model, id } = *place;
+        let own = self.kind.paths.iter().find(|(other, _)| *other == api);
+        base.begin(api, own.map_or(api.path(), |(_, path)| path), model, out);
         encode_id(id, out);
         out.extend_from_slice(api.path_end().as_bytes());
         base.end(query, out);
@@ -162,20 +183,8 @@ impl Provider {
             model,
             output_max_default: OUTPUT_MAX_DEFAULT,
             takes_stream_options: self.takes_stream_options,
-            output_cap_member: match self.kind {
-                ProviderKind::OpenAi => "max_completion_tokens", // its newer models refuse the older name
-                _ => "max_tokens",
-            },
+            output_cap_member: self.kind.output_cap_member,
             takes_extras: !self.hosted,
-        }
-    }
-
-    /// The endpoint's path at this kind of backend, up to its id if it has one.
-    pub fn path(&self, api: Api) -> &'static str {
-        match (self.kind, api) {
-            // Beside it there is another one with a body of its own.
-            (ProviderKind::Sglang, Api::Classify) => "/v1/classify",
-            _ => api.path(),
         }
     }
 
@@ -200,96 +209,24 @@ impl Provider {
     }
 
     /// A line to send if the client's request has none of that name: the name in lower case, and the whole line.
-    pub const fn line_if_absent(&self) -> Option<(&'static [u8], &'static [u8])> {
-        match self.kind {
-            ProviderKind::Anthropic => Some(anthropic::VERSION),
-            _ => None,
-        }
+    pub fn line_if_absent(&self) -> Option<(&'static [u8], &'static [u8])> {
+        self.kind.line_if_absent
     }
+}
+
+/// What a request is for, as far as its path tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The endpoint.
+    pub api: Api,
+    /// The backend's own name for the model.
+    pub model: &'a [u8],
+    /// The response that is asked for, empty for none.
+    pub id: &'a [u8],
 }
 
 /// The bound on output for APIs that want one, where the client names none: what the smallest of Anthropic's models takes.
 const OUTPUT_MAX_DEFAULT: u64 = 4096;
 
-/// The endpoints that every copy of OpenAI's server has.
-const OPENAI_CORE: ApiSet = ApiSet::of(&[Api::Chat, Api::Completions, Api::Embeddings]);
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_unique_and_parse_back() {
-        for kind in ProviderKind::ALL {
-            assert_eq!(ProviderKind::parse(kind.name()), Some(kind));
-            assert_eq!(Provider::new(kind).kind, kind);
-        }
-        for name in ["", "VLLM", "vllm ", "generic", "llamacpp"] {
-            assert_eq!(ProviderKind::parse(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn messages_go_only_where_they_are_understood() {
-        let speak: Vec<_> =
-            ProviderKind::ALL.into_iter().filter(|kind| Provider::new(*kind).speaks(Api::Messages)).collect();
-        assert_eq!(speak, [ProviderKind::Vllm, ProviderKind::Anthropic]);
-        assert!(!Provider::new(ProviderKind::Anthropic).speaks(Api::Chat));
-        let mut provider = Provider::new(ProviderKind::Sglang);
-        provider.serves = provider.serves.with(Api::Messages);
-        assert!(provider.speaks(Api::Messages));
-    }
-
-    #[test]
-    fn nobody_is_sent_what_the_gateway_answers_itself() {
-        for kind in ProviderKind::ALL {
-            let provider = Provider::new(kind);
-            assert!(!provider.speaks(Api::Models) && !provider.speaks(Api::ModelById));
-            assert_eq!(provider.speaks(Api::ResponseById), provider.speaks(Api::Responses));
-        }
-    }
-
-    #[test]
-    fn a_target_has_its_id_and_is_beside_the_version_where_its_server_has_it() {
-        let target = |kind, api, id: &str, base: Base| {
-            let mut out = Vec::new();
-            Provider::new(kind).target(api, id.as_bytes(), &base, b"", &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        let server = Base::of_server;
-        assert_eq!(target(ProviderKind::Vllm, Api::Tokenize, "", server("")), "/tokenize");
-        assert_eq!(target(ProviderKind::Vllm, Api::Tokenize, "", server("/v1")), "/tokenize");
-        assert_eq!(target(ProviderKind::Vllm, Api::Pooling, "", server("/engine/v1")), "/engine/pooling");
-        assert_eq!(target(ProviderKind::Vllm, Api::Score, "", server("/engine/v1")), "/engine/v1/score");
-        assert_eq!(target(ProviderKind::Sglang, Api::Classify, "", server("/v1")), "/v1/classify");
-        assert_eq!(
-            target(ProviderKind::OpenAi, Api::ResponseCancel, "a/b", server("")),
-            "/v1/responses/a%2Fb/cancel"
-        );
-        assert_eq!(target(ProviderKind::OpenAi, Api::ResponseById, "a", server("/x")), "/x/v1/responses/a");
-        let api = Base::of_api("/paas/v4", "k=v");
-        assert_eq!(
-            target(ProviderKind::OpenAi, Api::ResponseInputItems, "a", api),
-            "/paas/v4/responses/a/input_items?k=v"
-        );
-        assert_eq!(target(ProviderKind::Vllm, Api::Tokenize, "", Base::of_api("/v1", "")), "/v1/tokenize");
-    }
-
-    #[test]
-    fn a_credential_is_presented_the_way_its_owner_reads_it() {
-        let line = |kind, secret| Provider::new(kind).credential_line(secret);
-        assert_eq!(line(ProviderKind::OpenAi, b"sk-1").unwrap(), b"authorization: Bearer sk-1\r\n");
-        assert_eq!(line(ProviderKind::Anthropic, b"sk-1").unwrap(), b"x-api-key: sk-1\r\n");
-        for bad in [b"".as_slice(), b"a\r\nx: y", b"a b", b"a\n", "é".as_bytes(), b"\0"] {
-            let reason = line(ProviderKind::OpenAi, bad).unwrap_err();
-            assert!(bad.is_empty() || !reason.contains(&*String::from_utf8_lossy(bad)));
-        }
-    }
-
-    #[test]
-    fn only_anthropic_needs_a_version_line() {
-        let (name, line) = Provider::new(ProviderKind::Anthropic).line_if_absent().unwrap();
-        assert!(line.starts_with(name) && line.ends_with(b"\r\n"));
-        assert_eq!(Provider::new(ProviderKind::Vllm).line_if_absent(), None);
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ use crate::dialect::translate::{self, Call, Translated};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::plan::{Backend, Member};
+use crate::provider::Place;
 use crate::units::Span;
 use crate::wire::fields::{self, Field};
 use crate::wire::head::RequestHead;
@@ -78,7 +79,8 @@ pub(super) fn request(
         .shard
         .buffers
         .with_room(lines.len() + HEAD_ROOM + if large.is_some() { 0 } else { body_bytes });
-    request_line(&mut out, outgoing, outgoing.api, outgoing.head.query.of(inbox), backend);
+    let name = settle.shard.plan.deployment(member.deployment).model.as_bytes();
+    request_line(&mut out, outgoing, (outgoing.api, name), outgoing.head.query.of(inbox), backend);
     let hops = client_lines(&mut out, lines, outgoing.head);
     if hops >= HOPS_MAX {
         return Err(Fault::new(
@@ -129,7 +131,8 @@ fn translated(
         ));
     }
     let mut out = settle.shard.buffers.with_room(lines.len() + HEAD_ROOM + body.len());
-    request_line(&mut out, outgoing, call.backend, b"", backend);
+    let name = settle.shard.plan.deployment(member.deployment).model.as_bytes();
+    request_line(&mut out, outgoing, (call.backend, name), b"", backend);
     for line in fields::lines(&lines).filter(|line| !is_of_dialect(line.name)) {
         out.extend_from_slice(line.raw);
     }
@@ -173,11 +176,19 @@ fn parts(out: &mut Buffer, client: &Rc<Buffer>, body: Span, edits: &[(Span, &[u8
     parts
 }
 
-fn request_line(out: &mut Buffer, outgoing: &Outgoing<'_>, api: Api, query: &[u8], backend: &Backend) {
+/// `asked`: the endpoint, and the backend's own name for the model.
+fn request_line(
+    out: &mut Buffer,
+    outgoing: &Outgoing<'_>,
+    asked: (Api, &[u8]),
+    query: &[u8],
+    backend: &Backend,
+) {
+    let (api, model) = asked;
     out.extend_from_slice(api.method().as_bytes());
     out.push(b' ');
     let id = if api.has_id() { outgoing.id } else { b"" };
-    backend.provider.target(api, id, &backend.base, query, out);
+    backend.provider.target(&Place { api, model, id }, &backend.base, query, out);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(&backend.authority);
     out.extend_from_slice(b"\r\n");

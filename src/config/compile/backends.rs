@@ -20,7 +20,7 @@ use crate::dialect::{Api, ApiSet};
 use crate::plan::{Backend, BackendTls, HealthProbe, Target};
 use crate::policy::auth::ids::Maker;
 use crate::policy::routing::failure_state::LimitScope;
-use crate::provider::{Credential, Provider};
+use crate::provider::{Credential, Provider, ProviderKind};
 use crate::units::BackendId;
 
 /// One row per backend, by name.
@@ -61,10 +61,10 @@ impl One<'_> {
         let provider = self.provider(report);
         let secret =
             self.backend.api_key.as_ref().map(|key| secrets::read(&self.at("api_key"), key, source, report));
-        let url = self.url(report);
+        let url = self.url(provider.kind, report);
         let health = self.health(provider, url.as_ref(), &source.file.health, report);
         let url = url?;
-        let base = url.base(self.backend.api_base.is_some());
+        let base = provider.kind.base_of(&url.path, &url.query, self.is_api());
         let tls = self.tls(&url, source, trusts, report);
         let proxy = egress.proxy(self.name, self.backend, &url, provider.hosted, source, report);
         let credential_lines = match secret {
@@ -98,12 +98,12 @@ impl One<'_> {
         })
     }
 
-    /// Its URL, which stands under exactly one of two keys.
-    fn url(&self, report: &mut Report<'_>) -> Option<Url> {
+    /// Its URL, which stands under one of two keys, or is known of its kind.
+    fn url(&self, kind: &ProviderKind, report: &mut Report<'_>) -> Option<Url> {
         match (&self.backend.url, &self.backend.api_base) {
             (Some(url), None) => {
                 let url = report.take(&self.at("url"), url::parse(url))?;
-                if url.has_own_version() {
+                if url.has_own_version() && kind.base_of(&url.path, "", false) == url.base(false) {
                     let path = format!("{}/v1/...", url.path);
                     report.note(format!(
                         "backend {} is called at {path}; if its API lies right under its url, write api_base instead",
@@ -117,17 +117,34 @@ impl One<'_> {
                 report.problem(&self.at("api_base"), "is there beside url; take away one of them");
                 None
             }
-            (None, None) => {
-                report
-                    .problem(&self.at("url"), "is missing; expected url = \"http://HOST:PORT\", or api_base");
-                None
-            }
+            (None, None) => match (kind.base, kind.hosted) {
+                (Some(base), _) => report.take(&self.at("kind"), url::parse_base(base)),
+                (None, true) => {
+                    let expected = format!("is missing; expected one like \"{}\"", kind.example);
+                    report.problem(&self.at("api_base"), expected);
+                    None
+                }
+                (None, false) => {
+                    let expected = "is missing; expected url = \"http://HOST:PORT\", or api_base";
+                    report.problem(&self.at("url"), expected);
+                    None
+                }
+            },
         }
     }
 
     /// The key under which its URL stands.
     fn url_key(&self) -> &'static str {
-        if self.backend.api_base.is_some() { "api_base" } else { "url" }
+        match (&self.backend.url, &self.backend.api_base) {
+            (_, Some(_)) => "api_base",
+            (Some(_), None) => "url",
+            (None, None) => "kind",
+        }
+    }
+
+    /// Whether its URL is the base of an API: those that kinds know are.
+    fn is_api(&self) -> bool {
+        self.backend.url.is_none()
     }
 
     fn check_bounds(&self, report: &mut Report<'_>) {
@@ -204,7 +221,8 @@ impl One<'_> {
         {
             report.problem(&at("path"), "expected a path like \"/health\", visible ASCII only");
         }
-        let path = own.path.clone().or_else(|| provider.health_path.map(|path| self.health_path(url, path)));
+        let path =
+            own.path.clone().or_else(|| provider.kind.health_path.map(|path| self.health_path(url, path)));
         if own.enabled == Some(true) && path.is_none() {
             report.problem(&at("path"), "is missing; this kind of backend has no path of its own to ask");
         }
@@ -224,7 +242,7 @@ impl One<'_> {
     fn health_path(&self, url: Option<&Url>, path: &str) -> String {
         let Some(url) = url else { return path.to_owned() };
         let (before, last) = url.path.rsplit_once('/').unwrap_or_default();
-        let is_version = if self.backend.api_base.is_some() { url::is_version(last) } else { last == "v1" };
+        let is_version = if self.is_api() { url::is_version(last) } else { last == "v1" };
         let prefix = if is_version { before } else { &url.path };
         let mark = if url.query.is_empty() { "" } else { "?" };
         format!("{prefix}{path}{mark}{}", url.query)

@@ -15,14 +15,15 @@ use crate::config::secret::SecretSource;
 #[serde(deny_unknown_fields)]
 pub struct Backend {
     /// The server: `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/PATH`. A path may follow the port; `/v1` and the
-    /// endpoint are added, `/v1` only where the path does not end in it. Either this or `api_base`.
+    /// endpoint are added, `/v1` only where the path does not end in it. Either this or `api_base`; neither where its kind
+    /// knows the URL (`ringway providers` shows which).
     #[serde(default)]
     pub url: Option<String>,
     /// Instead of `url`, the base of an API whose endpoints lie right under it: only the endpoint's own part is added, like
     /// /chat/completions or /messages. A query is sent with every request, like ?api-version=2024-10-21.
     #[serde(default)]
     pub api_base: Option<String>,
-    /// What runs there.
+    /// What runs there; `ringway providers` lists all kinds.
     #[serde(default)]
     pub kind: ProviderKind,
     /// Endpoints it serves (chat, completions, embeddings, responses, responses_compact, responses_input_tokens, rerank,

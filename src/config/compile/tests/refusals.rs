@@ -119,6 +119,7 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", "[backend.\"b c\"]\nurl = \"http://b\"", "backend.\"b c\": is no name"),
         ("", "[backend.b]\nurl = \"b:80\"", "backend.b.url: expected http://HOST"),
         ("", "[backend.b]\nkind = \"vllm\"", "backend.b.url: is missing; expected url ="),
+        ("", "[backend.b]\nkind = \"azure\"", "backend.b.api_base: is missing; expected one like \"https://NAME.openai"),
         ("", "[backend.b]\nurl = \"https://b?v=1\"", "backend.b.url: has a query; expected scheme, host, port and path"),
         ("", "[backend.b]\nurl = \"https://b/v1/chat/completions\"", "backend.b.url: names an endpoint"),
         ("", "[backend.b]\napi_base = \"b:80\"", "backend.b.api_base: expected http://HOST"),
