@@ -25,6 +25,7 @@ pub(super) static LIST: &[ProviderKind] = &[
     anthropic::KIND,
     azure::KIND,
     hosted("mistral", "https://api.mistral.ai/v1", CHAT.with(Api::Embeddings)).without_stream_options(),
+    hosted("groq", "https://api.groq.com/openai/v1", CHAT.with(Api::Responses)),
     hosted("deepseek", "https://api.deepseek.com", CHAT),
     hosted("xai", "https://api.x.ai/v1", CHAT.with(Api::Responses)),
     hosted("openrouter", "https://openrouter.ai/api/v1", CORE.with(Api::Responses).with(Api::Messages)),

@@ -55,6 +55,10 @@ golden! {
         "https://api.mistral.ai/v1/chat/completions"
         "https://api.mistral.ai/v1/embeddings"
     ] "authorization: Bearer ";
+    groq "groq": [
+        "https://api.groq.com/openai/v1/chat/completions"
+        "https://api.groq.com/openai/v1/responses"
+    ] "authorization: Bearer ";
     deepseek "deepseek": ["https://api.deepseek.com/chat/completions"] "authorization: Bearer ";
     xai "xai": [
         "https://api.x.ai/v1/chat/completions"
