@@ -181,19 +181,16 @@ fn an_api_base_is_asked_for_its_health_beside_its_version() {
 
 #[test]
 fn a_kind_that_knows_where_it_is_needs_no_url() {
-    let row = |lines: &str| {
-        let plan = based("", &format!("[backend.b]\n{lines}")).unwrap().plan;
-        plan.backends.into_vec().remove(1)
-    };
-    let openai = row("kind = \"openai\"\napi_key = { env = \"GPU_A_KEY\" }");
+    let plan = |lines: &str| based("", &format!("[backend.b]\n{lines}")).unwrap().plan;
+    let openai = &plan("kind = \"openai\"\napi_key = { env = \"GPU_A_KEY\" }").backends[1];
     assert_eq!(openai.base, Base::of_api("/v1", ""));
     assert_eq!((&*openai.authority, openai.tls.is_some()), (&b"api.openai.com"[..], true));
-    let ollama = row("kind = \"ollama\"");
+    let ollama = &plan("kind = \"ollama\"").backends[1];
     assert_eq!((&*ollama.authority, ollama.tls.is_some()), (&b"127.0.0.1:11434"[..], false));
     assert_eq!(ollama.health.path.as_deref(), Some("/api/version"));
-    let azure = row("kind = \"azure\"\nurl = \"https://n.openai.azure.com\"");
+    let azure = &plan("kind = \"azure\"\nurl = \"https://n.openai.azure.com\"").backends[1];
     assert_eq!(azure.base, Base::of_api("/openai/v1", ""));
-    let own = row("kind = \"openai\"\nurl = \"http://mock:1/v1\"");
+    let own = &plan("kind = \"openai\"\nurl = \"http://mock:1/v1\"").backends[1];
     assert_eq!(own.base, Base::of_server("/v1"));
 }
 
