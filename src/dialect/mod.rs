@@ -52,14 +52,6 @@ pub enum Dialect {
     Anthropic,
 }
 
-impl Dialect {
-    /// The dialect in which to refuse a request whose path may not name an endpoint.
-    pub fn of_request(path: &[u8], has_anthropic_version: bool) -> Self {
-        let messages = path.strip_prefix(b"/v1").unwrap_or(path).starts_with(b"/messages");
-        if messages || has_anthropic_version { Dialect::Anthropic } else { Dialect::OpenAi }
-    }
-}
-
 /// Why a body is not one that a conversion takes. Nobody's fault and nothing to retry: the body passes as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unfit(pub &'static str);

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-use super::{Api, Task};
+use super::{Api, Dialect, Task};
 use crate::error::{Fault, FaultKind};
 
 /// The endpoint that a method and a path (without its query) name.
 ///
-/// Paths count with and without `/v1` and with one trailing slash, because SDK base URLs come in both forms. Nothing
-/// else is tidied up: `//v1/models` is unknown, since a path that two readers split differently must not be routed.
+/// Paths count with and without `/v1` and with one trailing slash, because SDK base URLs come in both forms; and below
+/// `/openai` and `/anthropic`, where gateways that are dropped in have the endpoints of one dialect. Azure's SDKs name the
+/// model in the path (`/openai/deployments/MODEL/chat/completions`): see [`deployment`]. Nothing else is tidied up: `//v1/models` is unknown, since a path that two readers split differently must not be routed.
 /// HEAD counts as GET where the gateway answers itself.
 ///
 /// # Errors
@@ -19,7 +20,7 @@ pub fn route(method: &[u8], path: &[u8]) -> Result<Api, Fault> {
     };
     let place = Place::of(path).ok_or_else(unknown)?;
     let takes = |api: &Api| api.method().as_bytes() == method || method == b"HEAD" && api.is_local();
-    place.endpoints().find(takes).ok_or_else(|| {
+    place.endpoints(Path::of(path).dialect).find(takes).ok_or_else(|| {
         Fault::new(
             FaultKind::MethodNotAllowed,
             match place.methods() {
@@ -49,15 +50,24 @@ enum Place<'a> {
 
 impl<'a> Place<'a> {
     fn of(path: &'a [u8]) -> Option<Self> {
-        let is_known = |place: &Self| place.endpoints().next().is_some();
-        Some(Self::Own(trimmed(path)))
+        let path = Path::of(path);
+        let is_known = |place: &Self| place.endpoints(path.dialect).next().is_some();
+        if let Some(name) = path.deployment {
+            decoded(name)?;
+            let takes_model = |api: Api| !api.is_local() && !api.has_id();
+            let place = Self::Own(path.rest);
+            return place.endpoints(path.dialect).any(takes_model).then_some(place);
+        }
+        Some(Self::Own(path.rest))
             .filter(is_known)
-            .or_else(|| model_id(path).map(|_| Self::Model))
-            .or_else(|| response(path).map(|(_, end)| Self::Stored(end)).filter(is_known))
+            .or_else(|| path.model().map(|_| Self::Model))
+            .or_else(|| path.response().map(|(_, end)| Self::Stored(end)).filter(is_known))
     }
 
-    fn endpoints(self) -> impl Iterator<Item = Api> {
-        Api::ALL.iter().copied().filter(move |api| {
+    /// `dialect`: only of this one, and what every dialect has.
+    fn endpoints(self, dialect: Option<Dialect>) -> impl Iterator<Item = Api> {
+        let is_of = move |api: &Api| dialect.is_none_or(|dialect| api.dialect() == dialect || api.is_local());
+        Api::ALL.iter().copied().filter(is_of).filter(move |api| {
             let endpoint = api.endpoint();
             match self {
                 Self::Own(path) => {
@@ -72,7 +82,7 @@ impl<'a> Place<'a> {
     }
 
     fn methods(self) -> &'static str {
-        let mut methods = self.endpoints().map(Api::method);
+        let mut methods = self.endpoints(None).map(Api::method);
         match (methods.next(), methods.next()) {
             (Some(_), Some(_)) => "GET, DELETE",
             (Some(method), None) => method,
@@ -83,24 +93,84 @@ impl<'a> Place<'a> {
 
 /// The model that a `ModelById` path asks for, percent-decoded: ids may contain `/` and `:`.
 pub fn model_id(path: &[u8]) -> Option<Cow<'_, str>> {
-    decoded(trimmed(path).strip_prefix(b"/models/")?)
+    Path::of(path).model()
 }
 
 /// The response that the path of one of those endpoints names ([`Api::has_id`]), percent-decoded.
 ///
 /// It becomes a part of the path at a backend: one that could lead elsewhere there is none.
 pub fn response_id(path: &[u8]) -> Option<Cow<'_, str>> {
-    response(path).map(|(id, _)| id)
+    Path::of(path).response().map(|(id, _)| id)
 }
 
-/// The id in a path below `/responses/`, and what follows it.
-fn response(path: &[u8]) -> Option<(Cow<'_, str>, &[u8])> {
-    let path = trimmed(path).strip_prefix(b"/responses/")?;
-    let end = path.iter().position(|&byte| byte == b'/').unwrap_or(path.len());
-    let id = decoded(&path[..end])?;
-    let leads = |byte: u8| byte == b'/' || byte == b'\\' || byte.is_ascii_control();
-    let fits = id.len() <= ID_BYTES_MAX && !id.bytes().any(leads) && id.bytes().any(|byte| byte != b'.');
-    fits.then_some((id, &path[end..]))
+/// The model that a path in the older form of Azure OpenAI's names, percent-decoded.
+pub fn deployment(path: &[u8]) -> Option<Cow<'_, str>> {
+    decoded(Path::of(path).deployment?)
+}
+
+/// A path without what says only by which base URL the client found it.
+#[derive(Clone, Copy)]
+struct Path<'a> {
+    /// Without a prefix, `/v1` and one trailing slash.
+    rest: &'a [u8],
+    /// The dialect that its prefix names.
+    dialect: Option<Dialect>,
+    /// The segment that names a model.
+    deployment: Option<&'a [u8]>,
+}
+
+impl<'a> Path<'a> {
+    fn of(path: &'a [u8]) -> Self {
+        let path = path.strip_suffix(b"/").unwrap_or(path);
+        let (dialect, rest) = match PREFIXES
+            .iter()
+            .find_map(|(prefix, dialect)| below(path, prefix).map(|rest| (*dialect, rest)))
+        {
+            Some((dialect, rest)) => (Some(dialect), rest),
+            None => (None, path),
+        };
+        if dialect == Some(Dialect::OpenAi)
+            && let Some(named) = rest.strip_prefix(b"/deployments/")
+        {
+            let end = memchr::memchr(b'/', named).unwrap_or(named.len());
+            return Self { rest: &named[end..], dialect, deployment: Some(&named[..end]) };
+        }
+        Self { rest: below(rest, b"/v1").unwrap_or(rest), dialect, deployment: None }
+    }
+
+    fn model(&self) -> Option<Cow<'a, str>> {
+        decoded(self.rest.strip_prefix(b"/models/").filter(|_| self.deployment.is_none())?)
+    }
+
+    /// The id in a path below `/responses/`, and what follows it.
+    fn response(&self) -> Option<(Cow<'a, str>, &'a [u8])> {
+        let path = self.rest.strip_prefix(b"/responses/")?;
+        let end = path.iter().position(|&byte| byte == b'/').unwrap_or(path.len());
+        let id = decoded(&path[..end])?;
+        let leads = |byte: u8| byte == b'/' || byte == b'\\' || byte.is_ascii_control();
+        let fits = id.len() <= ID_BYTES_MAX && !id.bytes().any(leads) && id.bytes().any(|byte| byte != b'.');
+        fits.then_some((id, &path[end..]))
+    }
+}
+
+/// Where gateways that are dropped in have the endpoints of one dialect.
+const PREFIXES: [(&[u8], Dialect); 2] = [(b"/openai", Dialect::OpenAi), (b"/anthropic", Dialect::Anthropic)];
+
+/// What of a path is below a segment, with its slash.
+fn below<'a>(path: &'a [u8], segment: &[u8]) -> Option<&'a [u8]> {
+    path.strip_prefix(segment).filter(|rest| rest.first() == Some(&b'/'))
+}
+
+impl Dialect {
+    /// The dialect in which to refuse a request whose path may not name an endpoint, and of the catalogue.
+    pub fn of_request(path: &[u8], has_anthropic_version: bool) -> Self {
+        let path = Path::of(path);
+        let guessed = match path.rest.starts_with(b"/messages") || has_anthropic_version {
+            true => Dialect::Anthropic,
+            false => Dialect::OpenAi,
+        };
+        path.dialect.unwrap_or(guessed)
+    }
 }
 
 /// Appends an id as a segment of a path: what is not unreserved (RFC 3986 section 2.3) is percent-encoded.
@@ -144,19 +214,9 @@ fn hex(digit: u8) -> Option<u8> {
     (digit as char).to_digit(16).map(|value| value as u8)
 }
 
-/// The path without `/v1` and without one trailing slash.
-fn trimmed(path: &[u8]) -> &[u8] {
-    let path = path.strip_suffix(b"/").unwrap_or(path);
-    match path.strip_prefix(b"/v1") {
-        Some(rest) if rest.first() == Some(&b'/') => rest,
-        _ => path,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::Dialect;
 
     fn kind(method: &str, path: &str) -> Result<Api, FaultKind> {
         route(method.as_bytes(), path.as_bytes()).map_err(|fault| fault.kind)
@@ -205,6 +265,54 @@ mod tests {
         ];
         for (method, path, api) in cases {
             assert_eq!(kind(method, path), Ok(api), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_has_the_endpoints_of_its_dialect_with_and_without_a_version() {
+        for (method, path, api) in [
+            ("POST", "/openai/v1/chat/completions", Ok(Api::Chat)),
+            ("POST", "/openai/chat/completions/", Ok(Api::Chat)),
+            ("GET", "/openai/v1/models", Ok(Api::Models)),
+            ("GET", "/openai/responses/resp_1", Ok(Api::ResponseById)),
+            ("POST", "/openai/v1/messages", Err(FaultKind::PathUnknown)),
+            ("POST", "/anthropic/v1/messages", Ok(Api::Messages)),
+            ("POST", "/anthropic/messages/count_tokens", Ok(Api::CountTokens)),
+            ("GET", "/anthropic/v1/models/a", Ok(Api::ModelById)),
+            ("POST", "/anthropic/v1/chat/completions", Err(FaultKind::PathUnknown)),
+            ("GET", "/anthropic/v1/responses/resp_1", Err(FaultKind::PathUnknown)),
+            ("POST", "/openai/openai/v1/chat/completions", Err(FaultKind::PathUnknown)),
+            ("POST", "/v1/openai/chat/completions", Err(FaultKind::PathUnknown)),
+            ("POST", "/openai", Err(FaultKind::PathUnknown)),
+            ("POST", "/openaix/chat/completions", Err(FaultKind::PathUnknown)),
+        ] {
+            assert_eq!(kind(method, path), api, "{path}");
+        }
+        assert_eq!(model_id(b"/openai/v1/models/org/name").as_deref(), Some("org/name"));
+        assert_eq!(allow(b"/anthropic/v1/messages"), Some("POST"));
+        for (path, dialect) in [("/anthropic/x", Dialect::Anthropic), ("/openai/v1/models", Dialect::OpenAi)]
+        {
+            assert_eq!(Dialect::of_request(path.as_bytes(), false), dialect, "{path}");
+        }
+    }
+
+    #[test]
+    fn azures_sdk_names_the_model_in_the_path() {
+        for (path, api, model) in [
+            ("/openai/deployments/gpt-4o/chat/completions", Ok(Api::Chat), Some("gpt-4o")),
+            ("/openai/deployments/org%2Fm/embeddings/", Ok(Api::Embeddings), Some("org/m")),
+            ("/openai/deployments/m/completions", Ok(Api::Completions), Some("m")),
+            ("/openai/responses", Ok(Api::Responses), None),
+            ("/openai/deployments/m", Err(FaultKind::PathUnknown), Some("m")),
+            ("/openai/deployments//chat/completions", Err(FaultKind::PathUnknown), None),
+            ("/openai/deployments/m/v1/chat/completions", Err(FaultKind::PathUnknown), Some("m")),
+            ("/openai/deployments/m/models", Err(FaultKind::PathUnknown), Some("m")),
+            ("/openai/deployments/m/responses/r", Err(FaultKind::PathUnknown), Some("m")),
+            ("/openai/v1/deployments/m/chat/completions", Err(FaultKind::PathUnknown), None),
+            ("/anthropic/deployments/m/messages", Err(FaultKind::PathUnknown), None),
+        ] {
+            assert_eq!(kind("POST", path), api, "{path}");
+            assert_eq!(deployment(path.as_bytes()).as_deref(), model, "{path}");
         }
     }
 
