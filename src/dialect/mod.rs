@@ -9,7 +9,7 @@
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`response_ids`]: where a response says its own id.
 //! - [`stream`]: the meter over a response; [`usage`]: the one normal form of token counts.
-//! - [`one_shot`], [`embeddings`]: whole responses in the form the client asked for, where the backend chose another.
+//! - [`whole`], [`embeddings`]: whole responses in the form the client asked for, where the backend chose another.
 //! - [`opening`]: whether a 200 begins like a response, or is a failure inside one.
 //! - [`overflow`]: the one refusal of a backend that another model need not share.
 //! - [`backend_error`]: a backend's error as a record in a stream.
@@ -24,7 +24,6 @@ pub mod estimate;
 pub mod messages;
 pub mod models;
 pub mod neutral;
-pub mod one_shot;
 pub mod opening;
 pub mod overflow;
 pub mod refusal;
@@ -36,6 +35,7 @@ pub mod stream;
 mod table;
 pub mod translate;
 pub mod usage;
+pub mod whole;
 
 pub use route::route;
 pub use table::{Api, ApiSet, Task};

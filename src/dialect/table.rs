@@ -3,8 +3,9 @@
 //!
 //! A new endpoint is a row. A new generating dialect is a row here, a folder, and a row in `translate`.
 
-use super::Dialect;
 use super::stream::form::{self, StreamForm};
+use super::whole::AsStream;
+use super::{Dialect, chat, messages, responses};
 
 /// What is wanted, in whichever dialect it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +87,8 @@ pub(super) struct Endpoint {
     pub(super) dialect: Dialect,
     /// The form of its events.
     pub(super) stream: &'static StreamForm,
+    /// How a whole response is made a stream.
+    pub(super) as_stream: Option<AsStream>,
     /// The endpoint that a backend has to serve for this one, if not this one: the one that makes responses is asked for
     /// them too.
     pub(super) served_as: Option<Api>,
@@ -111,6 +114,7 @@ const POST: Endpoint = Endpoint {
     task: Task::Generate,
     dialect: Dialect::OpenAi,
     stream: &form::OTHER,
+    as_stream: None,
     served_as: None,
     counts: None,
     caps: &[],
@@ -155,6 +159,7 @@ endpoints! {
         name: "chat",
         path: "/v1/chat/completions",
         stream: &form::CHOICES,
+        as_stream: Some(chat::as_stream),
         caps: &[CapMember::Tokens, CapMember::CompletionTokens],
         is_object: true,
         ..POST
@@ -165,6 +170,7 @@ endpoints! {
         path: "/v1/completions",
         task: Task::Complete,
         stream: &form::CHOICES,
+        as_stream: Some(chat::completions_as_stream),
         caps: &[CapMember::Tokens],
         is_object: true,
         ..POST
@@ -184,6 +190,7 @@ endpoints! {
         name: "responses",
         path: "/v1/responses",
         stream: &form::RESPONSE,
+        as_stream: Some(responses::as_stream),
         caps: &[CapMember::OutputTokens],
         own_member: Some(OwnMember::PreviousResponse),
         media: MediaMembers::Results,
@@ -248,6 +255,7 @@ endpoints! {
         path: "/v1/messages",
         dialect: Dialect::Anthropic,
         stream: &form::MESSAGE,
+        as_stream: Some(messages::as_stream),
         caps: &[CapMember::Tokens],
         media: MediaMembers::Blocks,
         is_object: true,

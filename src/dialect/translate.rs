@@ -5,7 +5,7 @@
 
 use super::neutral::{Context, Event, FaultRecord, HeldTooMuch, Losses, Request, Target, Text, ToolKind};
 use super::usage::Usage;
-use super::{Api, ApiSet, Unfit, chat, messages, responses};
+use super::{Api, ApiSet, Unfit};
 use crate::error::Fault;
 use crate::wire::sse;
 
@@ -45,13 +45,13 @@ macro_rules! dialects {
         enum Verbs { $($(#[cfg($when)])? $api,)* }
 
         #[derive(Debug)]
-        enum Decoder { $($(#[cfg($when)])? $api($folder::decode::Events),)* }
+        enum Decoder { $($(#[cfg($when)])? $api(super::$folder::decode::Events),)* }
 
         #[derive(Debug)]
-        enum Encoder { $($(#[cfg($when)])? $api($folder::encode::Events),)* }
+        enum Encoder { $($(#[cfg($when)])? $api(super::$folder::encode::Events),)* }
 
         #[derive(Debug)]
-        enum Fold { $($(#[cfg($when)])? $api($folder::encode::Body),)* }
+        enum Fold { $($(#[cfg($when)])? $api(super::$folder::encode::Body),)* }
 
         impl Verbs {
             fn of(api: Api) -> Option<Self> {
@@ -62,35 +62,35 @@ macro_rules! dialects {
             }
 
             fn decode_request(self, body: &[u8]) -> Result<Request<'_>, Fault> {
-                match self { $($(#[cfg($when)])? Self::$api => $folder::decode::request(body),)* }
+                match self { $($(#[cfg($when)])? Self::$api => super::$folder::decode::request(body),)* }
             }
 
             fn encode_request(self, request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) -> Result<Losses, Fault> {
-                match self { $($(#[cfg($when)])? Self::$api => $folder::encode::request(request, target, out),)* }
+                match self { $($(#[cfg($when)])? Self::$api => super::$folder::encode::request(request, target, out),)* }
             }
 
             fn decode_fault(self, status: u16, body: &[u8]) -> FaultRecord<'_> {
-                match self { $($(#[cfg($when)])? Self::$api => $folder::decode::fault(status, body),)* }
+                match self { $($(#[cfg($when)])? Self::$api => super::$folder::decode::fault(status, body),)* }
             }
 
             fn encode_fault(self, record: &FaultRecord<'_>, status: u16, request_id: &str, out: &mut Vec<u8>) {
-                match self { $($(#[cfg($when)])? Self::$api => $folder::encode::fault(record, status, request_id, out),)* }
+                match self { $($(#[cfg($when)])? Self::$api => super::$folder::encode::fault(record, status, request_id, out),)* }
             }
 
             fn decode_whole(self, context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Unfit> {
-                match self { $($(#[cfg($when)])? Self::$api => $folder::decode::body(context, body, sink),)* }
+                match self { $($(#[cfg($when)])? Self::$api => super::$folder::decode::body(context, body, sink),)* }
             }
 
             fn decoder(self, context: &Context) -> Decoder {
-                match self { $($(#[cfg($when)])? Self::$api => Decoder::$api($folder::decode::Events::new(context)),)* }
+                match self { $($(#[cfg($when)])? Self::$api => Decoder::$api(super::$folder::decode::Events::new(context)),)* }
             }
 
             fn encoder(self, context: Context) -> Encoder {
-                match self { $($(#[cfg($when)])? Self::$api => Encoder::$api($folder::encode::Events::new(context)),)* }
+                match self { $($(#[cfg($when)])? Self::$api => Encoder::$api(super::$folder::encode::Events::new(context)),)* }
             }
 
             fn fold(self, context: Context) -> Fold {
-                match self { $($(#[cfg($when)])? Self::$api => Fold::$api($folder::encode::Body::new(context)),)* }
+                match self { $($(#[cfg($when)])? Self::$api => Fold::$api(super::$folder::encode::Body::new(context)),)* }
             }
         }
 

@@ -6,7 +6,7 @@ use super::response::Response;
 use super::settle::Settle;
 use super::{Shard, rename};
 use crate::dialect::request::Peek;
-use crate::dialect::{embeddings, one_shot, opening};
+use crate::dialect::{embeddings, opening, whole};
 use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
 use crate::wire::Step;
@@ -64,7 +64,7 @@ pub(super) fn apply(settle: &mut Settle, response: &mut Response, peek: &Peek) {
         // The chunk with the usage is dropped on its way if the client did not ask for it, as in any stream.
         Conversion::ToStream => {
             let usage = peek.usage_asked || response.asks_usage;
-            one_shot::stream(peek.api, payload, usage, &mut body).is_ok()
+            whole::stream(peek.api, payload, usage, &mut body).is_ok()
         }
         Conversion::ToBase64 => embeddings::floats_to_base64(payload, &mut body).unwrap_or(false),
     };

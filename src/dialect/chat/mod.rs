@@ -3,8 +3,11 @@
 //! Sources: OpenAI's API reference (`/v1/chat/completions`); what vLLM, SGLang, Azure, DeepSeek and others add to it or
 //! spell another way is noted where it is read.
 
+mod as_stream;
 pub mod decode;
 pub mod encode;
+
+pub(super) use as_stream::{as_stream, completions_as_stream};
 
 #[cfg(test)]
 mod tests;

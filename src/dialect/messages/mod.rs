@@ -4,8 +4,11 @@
 //! its Python and TypeScript SDKs, and what Claude Code sends and needs. Where a client is stricter than the reference,
 //! the branch that obeys it says so.
 
+mod as_stream;
 pub mod decode;
 pub mod encode;
+
+pub(super) use as_stream::as_stream;
 
 #[cfg(test)]
 mod tests;

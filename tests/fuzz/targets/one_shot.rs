@@ -1,8 +1,8 @@
 //! Whole answers told as streams: well-formed events that say what the answer says and nothing else.
 
 use ringway::dialect::Api;
-use ringway::dialect::one_shot::{bytes_max, stream};
 use ringway::dialect::stream::Meter;
+use ringway::dialect::whole::{bytes_max, stream};
 use ringway::wire::{json, sse};
 use serde_json::Value;
 

@@ -7,10 +7,10 @@
 //! data: [DONE]
 //! ```
 
-use super::super::request::CHOICES_MAX;
-use super::super::{Api, Unfit};
-use super::{Change, Events, Object, json};
-use crate::wire::json::ValueKind;
+use crate::dialect::Unfit;
+use crate::dialect::request::CHOICES_MAX;
+use crate::dialect::whole::{Change, Events, Object};
+use crate::wire::json::{self, ValueKind};
 
 /// What every chunk carries, besides its `object`.
 const HEAD: [&str; 5] = ["id", "created", "model", "system_fingerprint", "service_tier"];
@@ -27,8 +27,25 @@ const ELSEWHERE: [Change<'_>; HEAD.len() + 3] = [
     ("usage", None),
 ];
 
-pub(super) fn stream(
-    api: Api,
+pub(in crate::dialect) fn as_stream(
+    body: &[u8],
+    include_usage: bool,
+    events: &mut Events<'_>,
+) -> Result<(), Unfit> {
+    chunks(true, body, include_usage, events)
+}
+
+/// The same of completions, whose choices have texts where those of chat have messages.
+pub(in crate::dialect) fn completions_as_stream(
+    body: &[u8],
+    include_usage: bool,
+    events: &mut Events<'_>,
+) -> Result<(), Unfit> {
+    chunks(false, body, include_usage, events)
+}
+
+fn chunks(
+    has_messages: bool,
     body: &[u8],
     include_usage: bool,
     events: &mut Events<'_>,
@@ -38,7 +55,7 @@ pub(super) fn stream(
         return Err(Unfit("the body is an error"));
     }
     let choices = body.of_kind("choices", ValueKind::Array)?.ok_or(Unfit("there are no 'choices'"))?;
-    let chunks = Chunks { api, body: &body };
+    let chunks = Chunks { has_messages, body: &body };
     let mut told = Vec::new();
     for (position, element) in json::elements(choices).enumerate() {
         if position as u64 == CHOICES_MAX {
@@ -68,7 +85,8 @@ pub(super) fn stream(
 }
 
 struct Chunks<'a> {
-    api: Api,
+    /// Its choices have messages, not texts.
+    has_messages: bool,
     body: &'a Object<'a>,
 }
 
@@ -77,9 +95,9 @@ impl Chunks<'_> {
     fn open(&self, events: &mut Events<'_>) -> Result<(), Unfit> {
         events.open();
         events.name("object");
-        events.text(match self.api {
-            Api::Chat => "\"chat.completion.chunk\"",
-            _ => "\"text_completion\"",
+        events.text(match self.has_messages {
+            true => "\"chat.completion.chunk\"",
+            false => "\"text_completion\"",
         });
         for name in HEAD {
             if let Some(value) = self.body.get(name)? {
@@ -99,9 +117,9 @@ impl Chunks<'_> {
         events: &mut Events<'_>,
     ) -> Result<(), Unfit> {
         // Where a whole response has its content, where a stream has it, and how that is empty.
-        let (content, streamed, empty) = match self.api {
-            Api::Chat => ("message", "delta", ",\"delta\":{}"),
-            _ => ("text", "text", ",\"text\":\"\""),
+        let (content, streamed, empty) = match self.has_messages {
+            true => ("message", "delta", ",\"delta\":{}"),
+            false => ("text", "text", ",\"text\":\"\""),
         };
         let ends = [choice.get("finish_reason")?, choice.get("stop_reason")?]; // the second is vLLM's
 
@@ -111,7 +129,7 @@ impl Chunks<'_> {
         }
         events.text(",\"choices\":[{");
         events.index("index", index);
-        if self.api == Api::Chat {
+        if self.has_messages {
             let message =
                 choice.of_kind(content, ValueKind::Object)?.ok_or(Unfit("a choice has no message"))?;
             delta(&Object::read(message)?, events)?;

@@ -5,13 +5,13 @@
 //! The SDKs keep an item under its position, look at whether each event names its item's own id, and refuse events
 //! they do not know. So items of other kinds than those below come whole, as do those without an id.
 
-use super::super::Unfit;
-use super::{Change, EMPTY_ARRAY, EMPTY_STRING, Events, NULL, Object, json};
-use crate::wire::json::ValueKind;
+use crate::dialect::Unfit;
+use crate::dialect::whole::{Change, EMPTY_ARRAY, EMPTY_STRING, Events, NULL, Object};
+use crate::wire::json::{self, ValueKind};
 
 const IN_PROGRESS: Change<'_> = ("status", Some(b"\"in_progress\""));
 
-pub(super) fn stream(body: &[u8], events: &mut Events<'_>) -> Result<(), Unfit> {
+pub(in crate::dialect) fn as_stream(body: &[u8], _: bool, events: &mut Events<'_>) -> Result<(), Unfit> {
     let response = Object::read(body)?;
     let status = response.of_kind("status", ValueKind::String)?.ok_or(Unfit("there is no 'status'"))?;
     let last = [

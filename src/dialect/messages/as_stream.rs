@@ -4,11 +4,11 @@
 //! `message_delta` with the reason to stop and the counts, `message_stop`. Blocks of kinds that come in one piece
 //! (redacted thinking, results of server tools, kinds not known here) stand whole in their start.
 
-use super::super::Unfit;
-use super::{EMPTY_ARRAY, EMPTY_STRING, Events, NULL, Object, json};
-use crate::wire::json::ValueKind;
+use crate::dialect::Unfit;
+use crate::dialect::whole::{EMPTY_ARRAY, EMPTY_STRING, Events, NULL, Object};
+use crate::wire::json::{self, ValueKind};
 
-pub(super) fn stream(body: &[u8], events: &mut Events<'_>) -> Result<(), Unfit> {
+pub(in crate::dialect) fn as_stream(body: &[u8], _: bool, events: &mut Events<'_>) -> Result<(), Unfit> {
     let message = Object::read(body)?;
     if !message.says("type", "message")? {
         return Err(Unfit("the body is not a message"));
