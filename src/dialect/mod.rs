@@ -18,6 +18,8 @@
 
 pub mod backend_error;
 pub mod chat;
+#[cfg(test)]
+mod echo;
 pub mod embeddings;
 pub mod error_status;
 pub mod estimate;

@@ -271,6 +271,9 @@ endpoints! {
         media: MediaMembers::Blocks,
         ..POST
     };
+    /// `POST /v1/echo`
+    #[cfg(test)]
+    Echo: Endpoint { name: "echo", path: "/v1/echo", stream: &form::CHOICES, caps: &[CapMember::Tokens], ..POST };
     /// `GET /v1/models`: the gateway responds itself
     Models: Endpoint {
         name: "models",

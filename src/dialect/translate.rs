@@ -131,6 +131,8 @@ dialects! {
     Chat: chat;
     Responses: responses;
     Messages: messages;
+    #[cfg(test)]
+    Echo: echo;
 }
 
 /// What a translated request leaves for its response.
