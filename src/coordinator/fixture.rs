@@ -99,9 +99,11 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
                 .collect(),
             |_| DeploymentCells::default(),
         ),
+        patterns: [].into(),
         models: table(Model {
             id: ModelId::new(0),
             name: "llama".into(),
+            prefix: None,
             aliases: Box::new(["gpt-4o".into()]),
             fallbacks: Box::new([]),
             pool: (0..targets.len())
@@ -109,6 +111,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
                     backend: BackendId::new(row),
                     deployment: DeploymentId::new(row),
                     model_json: None,
+                    template: None,
                     weight: 1,
                     price: None,
                 })

@@ -86,6 +86,18 @@ const NAMES: [&str; 10] = [
 ///
 /// Cost: one pass over the body, no allocation.
 pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
+    read(api, body, false)
+}
+
+/// The same for a request whose path names the model: its body need not, and what it says counts for nothing.
+///
+/// # Errors
+/// As above, but for a `model` that is missing; `BodyMalformed` for an object without members.
+pub fn peek_named(api: Api, body: &[u8]) -> Result<Peek, Fault> {
+    read(api, body, true)
+}
+
+fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
     let endpoint = api.endpoint();
     let (names, own) = (&NAMES[..COMMON], endpoint.own_member.map(|member| member as usize));
     let mut members = json::members(body);
@@ -108,10 +120,14 @@ pub fn peek(api: Api, body: &[u8]) -> Result<Peek, Fault> {
     let [model, stream, options, max_tokens, max_completion, max_output, n, best_of, encoding, previous] =
         values.each_ref().map(given);
 
-    let model = model.ok_or_else(|| refused("'model' is missing"))?.value;
-    if json::string(model.of(body)).is_none_or(|name| name.is_empty()) {
-        return Err(refused("'model' has to be a non-empty string"));
-    }
+    let model = match model {
+        Some(model) if json::string(model.value.of(body)).is_none_or(|name| name.is_empty()) => {
+            return Err(refused("'model' has to be a non-empty string"));
+        }
+        Some(model) => model.value,
+        None if is_named && !members.is_empty() => Span::new(object_end, object_end),
+        None => return Err(refused("'model' is missing")),
+    };
     let stream = boolean(stream, "stream")?;
     let (stream_options, usage_asked) = match (options, &values[2]) {
         (Some(options), _) => read_options(options, body)?,
@@ -172,7 +188,13 @@ impl Peek {
         self.stream && !self.usage_asked && self.api.stream().usage_on_request()
     }
 
-    /// What to change for a backend that calls the model `model_json` and the response before this one `previous_json`
+    /// Whether the body names no model, which then has to be put in as a member (`edits`).
+    pub fn lacks_model(&self) -> bool {
+        self.model.is_empty() && self.model.end > 0
+    }
+
+    /// What to change for a backend that calls the model `model_json` (for a body that [`Peek::lacks_model`] a whole member
+    /// with a comma in front) and the response before this one `previous_json`
     /// (JSON strings with their quotes; `None` leaves the client's) and that takes `stream_options` or not.
     ///
     /// Usage is asked for on behalf of a streaming client that does not, where it has to be asked for: chat and
@@ -187,8 +209,9 @@ impl Peek {
         if let (Some(span), Some(id)) = (self.previous, previous_json) {
             edits.push(span, id);
         }
+        // Where a request says all in its path there is no body to name a model in.
         if let Some(name) = model_json
-            && !self.model.is_empty()
+            && self.model.end > 0
         {
             edits.push(self.model, name);
         }

@@ -108,6 +108,30 @@ pub fn deployment(path: &[u8]) -> Option<Cow<'_, str>> {
     decoded(Path::of(path).deployment?)
 }
 
+/// The credential in a query, as clients of Google's APIs send it (`?key=`), percent-decoded.
+pub fn query_key(query: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut parameters = query.split(|byte| *byte == b'&');
+    let key = parameters.find_map(|parameter| parameter.strip_prefix(b"key=")).filter(|key| !key.is_empty())?;
+    match key.contains(&b'%') {
+        false => Some(Cow::Borrowed(key)),
+        true => Some(Cow::Owned(decoded(key)?.into_owned().into_bytes())),
+    }
+}
+
+/// What of a client's query is for a backend: not its credential, and not the version in which it speaks to Azure, which the
+/// URL of an Azure backend has on its own.
+pub fn forwarded_query<'q>(path: &[u8], query: &'q [u8]) -> Cow<'q, [u8]> {
+    let is_version = |parameter: &[u8]| parameter.starts_with(b"api-version=");
+    let drops_version = Path::of(path).dialect == Some(Dialect::OpenAi);
+    let is_ours = |parameter: &[u8]| parameter.starts_with(b"key=") || drops_version && is_version(parameter);
+    let parameters = || query.split(|byte| *byte == b'&');
+    if query.is_empty() || !parameters().any(is_ours) {
+        return Cow::Borrowed(query);
+    }
+    let passed: Vec<&[u8]> = parameters().filter(|parameter| !is_ours(parameter)).collect();
+    Cow::Owned(passed.join(&b'&'))
+}
+
 /// A path without what says only by which base URL the client found it.
 #[derive(Clone, Copy)]
 struct Path<'a> {
@@ -313,6 +337,25 @@ mod tests {
         ] {
             assert_eq!(kind("POST", path), api, "{path}");
             assert_eq!(deployment(path.as_bytes()).as_deref(), model, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_credential_in_the_query_is_found_and_goes_no_further() {
+        for (path, query, key, passed) in [
+            ("/v1/chat/completions", "", None, ""),
+            ("/v1/chat/completions", "beta=true", None, "beta=true"),
+            ("/v1/chat/completions", "a=1&key=sk-1&b=2", Some("sk-1"), "a=1&b=2"),
+            ("/v1/chat/completions", "key=sk%2D1", Some("sk-1"), ""),
+            ("/v1/chat/completions", "key=&monkey=1", None, "monkey=1"),
+            ("/v1/chat/completions", "api-version=1&key=k", Some("k"), "api-version=1"),
+            ("/openai/deployments/m/chat/completions", "api-version=2024-10-21", None, ""),
+            ("/openai/responses", "x=1&api-version=2024-10-21", None, "x=1"),
+        ] {
+            let found = query_key(query.as_bytes());
+            assert_eq!(found.as_deref(), key.map(str::as_bytes), "{query}");
+            let forwarded = forwarded_query(path.as_bytes(), query.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&forwarded), passed, "{path} {query}");
         }
     }
 

@@ -6,8 +6,9 @@
 
 use crossbeam_utils::CachePadded;
 
+use super::pattern::{NamedBreakers, STAR};
 use super::unreached::Unreached;
-use super::{Backend, Table};
+use super::{Backend, Deployment, Table};
 use crate::policy::limits::inflight::Gauge;
 use crate::policy::routing::breaker::Breaker;
 use crate::policy::routing::load::{Ewma, Load};
@@ -41,6 +42,24 @@ pub struct DeploymentCells {
     pub breaker: Breaker,
     /// Observed over predicted time to the first token.
     pub ewma: Ewma,
+    /// The failures of each name, where clients choose the names.
+    named: Option<Box<NamedBreakers>>,
+}
+
+impl DeploymentCells {
+    /// Fresh cells of a deployment.
+    pub fn new(row: &Deployment) -> Self {
+        let named = row.model.contains(STAR).then(Box::default);
+        Self { named, ..Self::default() }
+    }
+
+    /// The breaker of a name, by its hash (`pattern::hash`); of all names together for 0.
+    pub fn breaker_of(&self, name: u64) -> &Breaker {
+        match &self.named {
+            Some(named) if name != 0 => named.of(name),
+            _ => &self.breaker,
+        }
+    }
 }
 
 /// One attempt's share of a backend's load. It has to be given back.

@@ -11,6 +11,7 @@ mod caller;
 pub mod cells;
 pub mod control;
 pub mod mailbox;
+pub mod pattern;
 mod proxy;
 mod table;
 pub mod unreached;
@@ -67,6 +68,8 @@ pub struct Plan {
     pub budgets: Table<BudgetId, BudgetRow>,
     /// By `TeamId`, in the order of their names.
     pub teams: Table<TeamId, Team>,
+    /// The models that are patterns, the longest prefix first.
+    pub patterns: Box<[ModelId]>,
     /// By `KeyId`, in the order of their names. Empty with `keys_required = false`: an open gateway on a trusted network.
     pub keys: Table<KeyId, Key>,
     /// Digest to `KeyId`, in constant time.
@@ -280,6 +283,8 @@ pub struct Model {
     pub id: ModelId,
     /// The name clients ask for and `/v1/models` lists.
     pub name: Box<str>,
+    /// What the names have in common that clients ask for, if it is a pattern: `openai/` of `openai/*`.
+    pub prefix: Option<Box<str>>,
     /// Other names for it.
     pub aliases: Box<[Box<str>]>,
     /// The backends that serve it.
@@ -301,8 +306,8 @@ pub struct Model {
 /// One backend serving one model under the backend's own name for it. Public models that reach the same one share it, and
 /// so share what its responses say (`cells::DeploymentCells`).
 ///
-/// Rows are those that the configuration names. Names that clients choose will need cells of their own, by backend and
-/// name, in a table with a bound.
+/// Rows are those that the configuration names. The row of a pattern stands for all its names; what their responses say counts by
+/// name, in a table with a bound (`pattern::NamedBreakers`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Deployment {
     /// Its backend.
@@ -320,6 +325,8 @@ pub struct Member {
     /// The backend's own name for the model as a JSON string with its quotes, to be spliced over the client's;
     /// `None` passes the client's bytes.
     pub model_json: Option<Box<[u8]>>,
+    /// How the backend calls the models of a pattern.
+    pub template: Option<pattern::Template>,
     /// Share of traffic among equals, at least 1.
     pub weight: u32,
     /// What its tokens cost.
@@ -339,12 +346,27 @@ impl Backend {
 }
 
 impl Plan {
+    /// The model that clients mean by a name: the one of this name, or else the pattern with the longest prefix that fits.
+    pub fn find_model(&self, name: &str) -> Option<ModelId> {
+        let fits = |id: &&ModelId| {
+            let prefix = self.model(**id).prefix.as_deref();
+            prefix.is_some_and(|prefix| name.len() > prefix.len() && name.starts_with(prefix))
+        };
+        self.names.get(name).or_else(|| self.patterns.iter().find(fits)).copied()
+    }
+
     /// The failure state of a deployment; `alone`: there is nobody else to ask.
     pub fn failure_state(&self, id: DeploymentId, alone: bool) -> FailureState<'_> {
+        self.failure_state_of(id, 0, alone)
+    }
+
+    /// The failure state of a deployment for a model that the client named, by the [`pattern::hash`] of the name; of a
+    /// deployment that is not a pattern's, whatever the name.
+    pub fn failure_state_of(&self, id: DeploymentId, name: u64, alone: bool) -> FailureState<'_> {
         let backend = self.deployment(id).backend;
         FailureState {
             backend: &self.backends.cells(backend).breaker,
-            deployment: &self.deployments.cells(id).breaker,
+            deployment: self.deployments.cells(id).breaker_of(name),
             limit_scope: self.backend(backend).limit_scope,
             alone,
         }

@@ -21,6 +21,8 @@ pub(super) struct Wanted {
     pub(super) kv_tokens: u64,
     /// The one backend that has what the request refers to.
     pub(super) bound: Option<BackendId>,
+    /// What failures count by (`plan::pattern::hash`); 0 for a model that is not one of a pattern.
+    pub(super) name: u64,
 }
 
 impl Wanted {
@@ -74,7 +76,7 @@ pub(super) fn pick<'a, L>(
     for _ in 0..views.len() {
         let index = balance::pick(views, wanted.prompt_tokens, random())?;
         let member = &model.pool[index];
-        let state = plan.failure_state(member.deployment, alone);
+        let state = plan.failure_state_of(member.deployment, wanted.name, alone);
         if let Some(probes) = state.admit(now) {
             if let Some(lease) = lease(member.backend) {
                 let expected_seconds = views[index].first_token_seconds(wanted.prompt_tokens);
@@ -115,7 +117,7 @@ fn is_alone(plan: &Plan, model: &Model, wanted: &Wanted) -> bool {
 fn may_ask(plan: &Plan, member: &Member, wanted: &Wanted, alone: bool, now: Nanos) -> bool {
     wanted.fits(plan, member)
         && plan.backends.cells(member.backend).health() != Health::Down
-        && plan.failure_state(member.deployment, alone).blocked(now).is_none()
+        && plan.failure_state_of(member.deployment, wanted.name, alone).blocked(now).is_none()
 }
 
 fn look(plan: &Plan, member: &Member, eligible: bool, now: Nanos) -> View {
@@ -146,7 +148,8 @@ pub(super) fn nobody(plan: &Plan, model: &Model, wanted: &Wanted, now: Nanos) ->
         );
     }
     let members = || model.pool.iter().filter(|member| wanted.fits(plan, member));
-    let blocked = || members().map(|member| plan.failure_state(member.deployment, alone).blocked(now));
+    let blocked =
+        || members().map(|member| plan.failure_state_of(member.deployment, wanted.name, alone).blocked(now));
     // A breaker's times are rounded up to milliseconds: 20 seconds are not to be told as 21.
     let left = |until: Nanos| Nanos(until.since(now).0.saturating_sub(1_000_000));
     let wait = blocked().map(|blocked| blocked.map_or(RETRY_SOON, |(_, until)| left(until)));

@@ -136,7 +136,7 @@ impl Chain<'_> {
                 Reason::Waited => shard.numbers.inc(Counter::RetriesWaited),
             }
             let index = picked.index;
-            let state = shard.plan.failure_state(picked.member.deployment, picked.alone);
+            let state = shard.plan.failure_state_of(picked.member.deployment, self.name(), picked.alone);
             let Err((refused, sent)) =
                 self.attempt(model, picked, retry_state.is_fresh(), holds, place).await
             else {
@@ -236,7 +236,13 @@ impl Chain<'_> {
         let prompt_tokens = self.settle.prompt_tokens;
         let output = self.outgoing.peek.output_cap.unwrap_or(self.client.shard.plan.output_tokens_default);
         let (api, bound) = (self.outgoing.api, self.outgoing.bound);
-        Wanted { api, last, prompt_tokens, kv_tokens: prompt_tokens + output, bound }
+        let name = self.name();
+        Wanted { api, last, prompt_tokens, kv_tokens: prompt_tokens + output, bound, name }
+    }
+
+    /// What failures of a model that is one of a pattern count by.
+    fn name(&self) -> u64 {
+        self.settle.naming.as_ref().map_or(0, |naming| naming.hash)
     }
 
     /// Asked only of the last model: with another one after it nobody waits.

@@ -1,5 +1,6 @@
 //! The request as a backend gets it: the client's lines and body, byte for byte, but for what must change.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -9,6 +10,7 @@ use super::respond::number;
 use super::settle::Settle;
 use super::translation::is_of_dialect;
 use crate::dialect::Api;
+use crate::dialect::route;
 use crate::dialect::translate::{self, Call, Translated};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
@@ -67,8 +69,10 @@ pub(super) fn request(
     let (inbox, large) = (client.inbox(), client.large_request());
     let body = outgoing.body.of(inbox);
     let takes_stream_options = backend.provider.takes_stream_options;
+    let naming = settle.naming.as_deref();
+    let own = naming.and_then(|naming| naming.edit(&settle.shard.plan, member));
     let edits = outgoing.peek.edits(
-        member.model_json.as_deref(),
+        own.as_deref().or(member.model_json.as_deref()),
         Some(outgoing.id).filter(|id| !id.is_empty()),
         takes_stream_options,
     );
@@ -79,8 +83,9 @@ pub(super) fn request(
         .shard
         .buffers
         .with_room(lines.len() + HEAD_ROOM + if large.is_some() { 0 } else { body_bytes });
-    let name = settle.shard.plan.deployment(member.deployment).model.as_bytes();
-    request_line(&mut out, outgoing, (outgoing.api, name), outgoing.head.query.of(inbox), backend);
+    let name = own_name(settle, member);
+    let query = route::forwarded_query(outgoing.head.path.of(inbox), outgoing.head.query.of(inbox));
+    request_line(&mut out, outgoing, (outgoing.api, name.as_bytes()), &query, backend);
     let hops = client_lines(&mut out, lines, outgoing.head);
     if hops >= HOPS_MAX {
         return Err(Fault::new(
@@ -117,7 +122,9 @@ fn translated(
 ) -> Result<Encoded, Fault> {
     let inbox = client.inbox();
     let backend = settle.shard.plan.backend(member.backend);
-    let model = member.model_json.as_deref().unwrap_or(outgoing.peek.model.of(outgoing.body.of(inbox)));
+    let own = settle.naming.as_ref().and_then(|naming| naming.own_json(&settle.shard.plan, member));
+    let own = own.as_deref().or(member.model_json.as_deref());
+    let model = own.unwrap_or(outgoing.peek.model.of(outgoing.body.of(inbox)));
     let target = backend.provider.target_of(model);
     let mut body = settle.shard.buffers.large();
     let translated = translate::request(call, outgoing.body.of(inbox), &target, &mut body)?;
@@ -131,8 +138,8 @@ fn translated(
         ));
     }
     let mut out = settle.shard.buffers.with_room(lines.len() + HEAD_ROOM + body.len());
-    let name = settle.shard.plan.deployment(member.deployment).model.as_bytes();
-    request_line(&mut out, outgoing, (call.backend, name), b"", backend);
+    let name = own_name(settle, member);
+    request_line(&mut out, outgoing, (call.backend, name.as_bytes()), b"", backend);
     for line in fields::lines(&lines).filter(|line| !is_of_dialect(line.name)) {
         out.extend_from_slice(line.raw);
     }
@@ -142,6 +149,15 @@ fn translated(
     settle.shard.buffers.put(body);
     let asks_usage = outgoing.peek.needs_usage();
     Ok(Encoded { first: out.len(), buffer: out, rest: Vec::new(), asks_usage, translated: Some(translated) })
+}
+
+/// The backend's own name for the model.
+fn own_name<'a>(settle: &'a Settle, member: &Member) -> Cow<'a, str> {
+    let plan = &settle.shard.plan;
+    match &settle.naming {
+        Some(naming) => naming.own(plan, member),
+        None => Cow::Borrowed(&plan.deployment(member.deployment).model),
+    }
 }
 
 /// Our own lines, and the end of the head. `lines`: the client's.

@@ -345,17 +345,14 @@ async fn list(client: &mut Client, settle: &mut Settle, asked: &Asked, head: &Re
     let usable = |model: &ModelId| phases::may_use(&shard, settle.record.key, *model);
     let mut out = shard.buffers.large();
     if asked.api.map(Api::task) == Some(Task::ListModels) {
-        let entries = plan.models.iter().filter(|model| usable(&model.id)).map(entry);
+        let listed = |model: &&Model| model.prefix.is_none() && usable(&model.id);
+        let entries = plan.models.iter().filter(listed).map(entry);
         models::list(asked.dialect, entries, &mut out);
     } else {
         let id = dialect::route::model_id(head.path.of(client.inbox())).unwrap_or_default();
-        match plan.names.get(&*id).filter(|model| usable(model)) {
+        match plan.find_model(&id).filter(|model| usable(model)) {
             Some(model) => {
-                models::one(
-                    asked.dialect,
-                    models::Entry { name: &id, ..entry(plan.model(*model)) },
-                    &mut out,
-                );
+                models::one(asked.dialect, models::Entry { name: &id, ..entry(plan.model(model)) }, &mut out);
             }
             None => {
                 let fault = phases::unknown_model(&id);

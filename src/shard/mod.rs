@@ -17,6 +17,7 @@ mod idle;
 mod inspect;
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
 mod interleavings;
+mod naming;
 mod opening;
 mod patience;
 mod phases;

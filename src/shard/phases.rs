@@ -1,12 +1,15 @@
 //! The pipeline, read like a table of contents: what is decided before the body, and what before the dispatch.
 //! Each decision is a function that returns a value; none of them waits.
 
+use std::borrow::Cow;
+
 use super::Shard;
+use super::naming::Naming;
 use super::settle::Settle;
 use crate::clock;
 use crate::dialect::estimate::{self, Prompt};
 use crate::dialect::request::{self, Peek};
-use crate::dialect::{Api, Task};
+use crate::dialect::{Api, Task, route};
 use crate::error::{Fault, FaultKind};
 use crate::plan::Member;
 use crate::plan::admission::{self, At, Wanted};
@@ -33,10 +36,21 @@ pub(super) fn on_head(settle: &mut Settle, head: &RequestHead, bytes: &[u8], api
     enter(settle)
 }
 
-/// After the body: which model, in which manner, and the tokens it may cost.
-pub(super) fn on_body(settle: &mut Settle, api: Api, body: &[u8]) -> Result<(ModelId, Peek), Fault> {
-    let peek = request::peek(api, body)?;
-    let model = find_model(settle, &peek.model_name(body))?;
+/// After the body: which model, in which manner, and the tokens it may cost. `in_path`: the model that the path names.
+pub(super) fn on_body(
+    settle: &mut Settle,
+    api: Api,
+    in_path: Option<Cow<'_, str>>,
+    body: &[u8],
+) -> Result<(ModelId, Peek), Fault> {
+    let peek = match in_path {
+        None => request::peek(api, body)?,
+        Some(_) => request::peek_named(api, body)?,
+    };
+    let is_in_path = in_path.is_some();
+    let asked = in_path.unwrap_or_else(|| peek.model_name(body));
+    let model = find_model(settle, &asked)?;
+    settle.naming = Naming::of(settle.shard.plan.model(model), &asked, is_in_path, &peek);
     settle.record.stream = peek.stream;
     let prompt = estimate::prompt(api, body, &settle.shard.plan.estimate);
     settle.prompt_tokens = prompt.tokens();
@@ -110,9 +124,11 @@ fn authenticate(settle: &mut Settle, head: &RequestHead, bytes: &[u8]) -> Result
     if !plan.keys_required {
         return Ok(());
     }
+    let query_key = route::query_key(head.query.of(bytes));
     let key = plan.key_table.identify(&Credentials {
         authorization: head.authorization.map(|span| span.of(bytes)),
         api_keys: head.api_keys.map(|span| span.map(|span| span.of(bytes))),
+        query_key: query_key.as_deref(),
     })?;
     settle.record.key = Some(key);
     Ok(())
@@ -207,7 +223,7 @@ fn enter(settle: &mut Settle) -> Result<(), Fault> {
 
 fn find_model(settle: &mut Settle, name: &str) -> Result<ModelId, Fault> {
     let plan = &settle.shard.plan;
-    let Some(&model) = plan.names.get(name) else {
+    let Some(model) = plan.find_model(name) else {
         return Err(unknown_model(name));
     };
     settle.record.model = Some(model);

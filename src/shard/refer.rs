@@ -1,5 +1,7 @@
 //! Requests that refer to a response: in their path, or by `previous_response_id`. Only the backend that made it knows it.
 
+use std::borrow::Cow;
+
 use super::Shard;
 use super::phases;
 use super::settle::Settle;
@@ -31,7 +33,7 @@ pub(super) fn decide(
     body: &[u8],
 ) -> Result<Decided, Fault> {
     if !api.has_id() {
-        return by_body(settle, api, body);
+        return by_body(settle, api, route::deployment(head.path.of(bytes)), body);
     }
     let id = route::response_id(head.path.of(bytes)).unwrap_or_default();
     let peek = Peek::of_path(api, head.query.of(bytes));
@@ -41,8 +43,13 @@ pub(super) fn decide(
     Ok(decided)
 }
 
-fn by_body(settle: &mut Settle, api: Api, body: &[u8]) -> Result<Decided, Fault> {
-    let (model, peek) = phases::on_body(settle, api, body)?;
+fn by_body(
+    settle: &mut Settle,
+    api: Api,
+    in_path: Option<Cow<'_, str>>,
+    body: &[u8],
+) -> Result<Decided, Fault> {
+    let (model, peek) = phases::on_body(settle, api, in_path, body)?;
     let mut decided = Decided { model, peek, bound: None, id: Vec::new() };
     if !api.refers() {
         return Ok(decided);

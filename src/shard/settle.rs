@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::Shard;
+use super::naming::Naming;
 use crate::clock;
 use crate::dialect::usage::Usage;
 use crate::error::FaultKind;
@@ -37,6 +38,8 @@ pub(crate) struct Settle {
     /// What is left of the tightest limits since it was admitted, for `x-ratelimit-*`.
     pub(crate) requests_left: Option<Left>,
     pub(crate) tokens_left: Option<Left>,
+    /// How the client named its model, where that is more than a name in the body.
+    pub(super) naming: Option<Box<Naming>>,
     /// Ids of responses are told under names that lead back to their backend.
     pub(crate) renames: bool,
     /// Members of the request that the backend of the last attempt was not sent, since its dialect cannot say them.
@@ -93,6 +96,7 @@ impl Settle {
             page: PageGrant::None,
             requests_left: None,
             tokens_left: None,
+            naming: None,
             renames: false,
             dropped: None,
             is_recorded: false,

@@ -35,7 +35,12 @@ impl Translation {
     pub(super) fn new(settle: &Settle, call: Call, translated: Translated, peek: &Peek) -> Self {
         let shard = &settle.shard;
         let request_id = String::from_utf8_lossy(settle.record.request_id.as_bytes()).into_owned();
-        let model = settle.record.model.map(|model| shard.plan.model(model).name.to_string());
+        let name = |model| {
+            let model = shard.plan.model(model);
+            let asked = settle.naming.as_ref().filter(|_| model.prefix.is_some());
+            asked.map_or(&model.name, |naming| &naming.asked).to_string()
+        };
+        let model = settle.record.model.map(name);
         let held_bytes_max = shard.plan.limits.held_bytes;
         let context = Context {
             request_id: request_id.clone(),

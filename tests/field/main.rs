@@ -18,6 +18,7 @@ mod heartbeats;
 mod heartbeats_ends;
 mod ids;
 mod long_events;
+mod naming;
 mod network;
 mod openings;
 mod process;

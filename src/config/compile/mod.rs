@@ -27,7 +27,7 @@ use super::environment::Environment;
 use super::file::{self, Driver, File, LogLevel};
 use super::problem::{Problems, Report};
 use super::read::Written;
-use crate::plan::cells::BackendCells;
+use crate::plan::cells::{BackendCells, DeploymentCells};
 use crate::plan::{Plan, Table};
 use crate::policy::auth::credential::{KeyTable, Token};
 pub use store::StoreSettings;
@@ -145,6 +145,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     }
     let digests: Vec<_> = keys.iter().map(|key| key.credential.digest).collect();
     let shard_count = shards.len();
+    let patterns = models::patterns(&models);
     let plan = Plan {
         generation: 1,
         listeners: listeners.into(),
@@ -153,10 +154,11 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         resolve_every,
         limits,
         backends: Table::new(backends, |_| BackendCells::new(shard_count)),
-        deployments: Table::new(deployments, |_| Default::default()),
+        deployments: Table::new(deployments, DeploymentCells::new),
         models: Table::new(models, |_| Default::default()),
         names,
         budgets: Table::new(budgets, |_| Default::default()),
+        patterns,
         teams: Table::new(teams, |_| Default::default()),
         keys_required: !keys.is_empty(),
         keys: Table::new(keys, |_| Default::default()),

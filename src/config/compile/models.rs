@@ -6,6 +6,7 @@ use super::bounds::{TIME_MIN, model_timeout, or_never, response_default, timeout
 use super::{MODEL_SIGNS, Source, check_name, file, row};
 use crate::config::problem::Report;
 use crate::config::quantity::Time;
+use crate::plan::pattern::{STAR, Template};
 use crate::plan::{Deployment, Member, Model, Timeouts};
 use crate::units::{BackendId, DeploymentId, ModelId};
 use crate::wire::json;
@@ -41,7 +42,10 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
         .collect();
     let mut models = Vec::new();
     for (index, (name, model)) in file.model.iter().enumerate() {
-        check_name(&["model", name], name, MODEL_SIGNS, report);
+        let prefix = prefix(name, model, report);
+        if prefix.is_none() {
+            check_name(&["model", name], name, MODEL_SIGNS, report);
+        }
         let id = ModelId::new(index);
         if let Some(tokens) = model.context_length {
             within(&["model", name, "context_length"], tokens, 1, 1 << 40, report);
@@ -58,6 +62,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
         models.push(Model {
             id,
             name: name.as_str().into(),
+            prefix,
             aliases: model.aliases.iter().map(|alias| alias.as_str().into()).collect(),
             pool: [].into(),
             fallbacks: [].into(),
@@ -75,10 +80,10 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
         models.iter().flat_map(|model| model.fallbacks.iter().copied()).collect();
     let mut used = HashSet::new();
     let deployments = deployments(file);
-    for (row, (name, model)) in models.iter_mut().zip(&file.model) {
+    for (row, model) in models.iter_mut().zip(file.model.values()) {
         // A client that asks by an alias, or for a model that this one stands in for, means the public name.
         let named = !model.aliases.is_empty() || stand_in.contains(&row.id);
-        row.pool = pool(file, name, model, named, &deployments, report).into();
+        row.pool = pool(file, row, model, named, &deployments, report).into();
         used.extend(row.pool.iter().map(|member| member.backend));
     }
     for (index, name) in file.backend.keys().enumerate() {
@@ -87,6 +92,29 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
         }
     }
     Compiled { models, names, deployments }
+}
+
+/// The patterns among the models, the longest prefix first: the first that fits a name is the closest.
+pub(super) fn patterns(models: &[Model]) -> Box<[ModelId]> {
+    let mut found: Vec<&Model> = models.iter().filter(|model| model.prefix.is_some()).collect();
+    found.sort_by_key(|model| std::cmp::Reverse(model.prefix.as_ref().map(|prefix| prefix.len())));
+    found.into_iter().map(|model| model.id).collect()
+}
+
+/// What stands before the star of a pattern: `openai/` of `openai/*`. `None` for the name of one model.
+fn prefix(name: &str, model: &file::Model, report: &mut Report<'_>) -> Option<Box<str>> {
+    let prefix = name.split_once(STAR)?.0;
+    let path = ["model", name];
+    if prefix.len() + 1 != name.len() {
+        report.problem(&path, "has a * that is not at its end; expected a name, or a pattern like \"openai/*\"");
+    }
+    if !prefix.is_empty() {
+        check_name(&path, prefix, MODEL_SIGNS, report);
+    }
+    if !model.aliases.is_empty() {
+        report.problem(&["model", name, "aliases"], "has names for a pattern; expected none");
+    }
+    Some(prefix.into())
 }
 
 /// What every member of a pool is: a backend, and its own name for the model. Members that are the same share a row.
@@ -103,7 +131,8 @@ fn deployments(file: &file::File) -> Vec<Deployment> {
 }
 
 fn deployment(name: &str, member: &file::Member, backend: BackendId) -> Deployment {
-    Deployment { backend, model: member.model.as_deref().unwrap_or(name).into() }
+    let all = if name.contains(STAR) { "*" } else { name };
+    Deployment { backend, model: member.model.as_deref().unwrap_or(all).into() }
 }
 
 /// The models that stand in for one, by what the operator calls them.
@@ -120,6 +149,9 @@ fn fallbacks(name: &str, model: &file::Model, names: &Names, report: &mut Report
             Some(id) if found.contains(id) => {
                 report.problem(&path, format!("{fallback} is listed twice; expected each model once"));
             }
+            Some(_) if fallback.contains(STAR) => {
+                report.problem(&path, format!("{fallback} is a pattern; expected the name of one model"));
+            }
             Some(id) => found.push(*id),
         }
     }
@@ -135,13 +167,14 @@ fn fallbacks(name: &str, model: &file::Model, names: &Names, report: &mut Report
 /// The pool of a model; `named`: its backends are told the public name even where they have no name of their own for it.
 fn pool(
     file: &file::File,
-    name: &str,
+    row: &Model,
     model: &file::Model,
     named: bool,
     deployments: &[Deployment],
     report: &mut Report<'_>,
 ) -> Vec<Member> {
     let mut pool: Vec<Member> = Vec::new();
+    let name = &*row.name;
     if model.backends.is_empty() {
         report.problem(
             &["model", name, "backends"],
@@ -152,7 +185,7 @@ fn pool(
         let at = format!("[{at}]");
         let path = ["model", name, "backends", &at];
         let member = &entry.0;
-        let Some(index) = row(&file.backend, &member.name) else {
+        let Some(index) = super::row(&file.backend, &member.name) else {
             let text = format!("there is no [backend.{}]; {}", member.name, known(file));
             report.problem(&path, text);
             continue;
@@ -170,7 +203,8 @@ fn pool(
             report.problem(&[&path[..], &["model"]].concat(), "expected the backend's name for the model");
         }
         let weight = member.weight.or(file.backend[&member.name].weight).unwrap_or(1);
-        let own = member.model.as_deref().or(named.then_some(name));
+        let template = row.prefix.as_ref().and_then(|_| Template::new(member.model.as_deref().unwrap_or("*")));
+        let own = member.model.as_deref().or(named.then_some(name)).filter(|_| template.is_none());
         let model_json = own.map(|own| {
             let mut json = Vec::new();
             json::quote(&mut json, own);
@@ -182,6 +216,7 @@ fn pool(
             backend,
             deployment: DeploymentId::new(deployment),
             model_json,
+            template,
             weight,
             price: None,
         });

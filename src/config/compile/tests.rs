@@ -180,6 +180,48 @@ fn an_api_base_is_asked_for_its_health_beside_its_version() {
 }
 
 #[test]
+fn a_pattern_takes_the_names_that_no_model_has_and_the_closest_one_wins() {
+    let text = r#"
+[backend.b]
+kind = "openrouter"
+[model."openai/*"]
+backends = ["b"]
+[model."openai/gpt-*"]
+backends = [{ name = "b", model = "gpt/*:free" }]
+[model."openai/gpt-4o"]
+backends = ["b"]
+[model."one/*"]
+backends = [{ name = "b", model = "fixed" }]
+[model."*"]
+backends = ["b"]
+"#;
+    let plan = based("", text).unwrap().plan;
+    let found = |name: &str| &*plan.model(plan.find_model(name).unwrap()).name;
+    for (name, model) in [
+        ("openai/gpt-4o", "openai/gpt-4o"),
+        ("openai/gpt-5", "openai/gpt-*"),
+        ("openai/o3", "openai/*"),
+        ("openai/", "*"),
+        ("one/x", "one/*"),
+        ("anything", "*"),
+    ] {
+        assert_eq!(found(name), model, "{name}");
+    }
+    assert_eq!(plan.find_model(""), None);
+    let member = |name: &str| &plan.model_named(name).unwrap().pool[0];
+    let template = |name: &str| member(name).template.as_ref().map(|template| template.name("x").into_owned());
+    assert_eq!(template("openai/*").as_deref(), Some("x"));
+    assert_eq!(template("openai/gpt-*").as_deref(), Some("gpt/x:free"));
+    assert_eq!((template("one/*"), template("openai/gpt-4o")), (None, None));
+    assert_eq!(member("one/*").model_json.as_deref(), Some(&b"\"fixed\""[..]));
+    let state = |name: u64| {
+        plan.failure_state_of(member("openai/*").deployment, name, false).deployment as *const _
+    };
+    assert_ne!(state(1), state(2), "names fail on their own");
+    assert_eq!(state(1), state(1));
+}
+
+#[test]
 fn a_kind_that_knows_where_it_is_needs_no_url() {
     let plan = |lines: &str| based("", &format!("[backend.b]\n{lines}")).unwrap().plan;
     let openai = &plan("kind = \"openai\"\napi_key = { env = \"GPU_A_KEY\" }").backends[1];

@@ -85,7 +85,8 @@ pub struct Backend {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// The backends that serve it: names, or { name, model, weight }.
+    /// The backends that serve it: names, or { name, model, weight }. A model whose name ends in `*` is a pattern: what clients
+    /// write for the star goes to the backend.
     pub backends: Vec<Entry<Member>>,
     /// Other names for it.
     #[serde(default)]
@@ -107,7 +108,8 @@ pub struct Model {
 pub struct Member {
     /// The backend.
     pub name: String,
-    /// The backend's own name for the model; the public name if left out.
+    /// The backend's own name for the model; the public name if left out. Of a pattern: with a `*` for what clients write for
+    /// the star, `*` alone if left out.
     #[serde(default)]
     pub model: Option<String>,
     /// Share of traffic among equals, instead of the backend's own.

@@ -285,3 +285,29 @@ fn the_response_before_is_found_where_it_can_be_and_replaced() {
         assert_eq!(peeked(Api::Responses, &body).previous, None, "{value}");
     }
 }
+
+#[test]
+fn a_model_that_the_path_names_is_put_into_the_body() {
+    for (body, stream, expected) in [
+        (r#"{"messages":[]}"#, "", r#"{"messages":[],"model":"n"}"#),
+        (
+            r#"{"messages":[],"stream":true}"#,
+            r#","stream_options":{"include_usage":true}"#,
+            r#"{"messages":[],"stream":true,"model":"n""#,
+        ),
+        (r#"{"model":"m","messages":[]}"#, "", r#"{"model":"n","messages":[]}"#),
+    ] {
+        let peek = peek_named(Api::Chat, body.as_bytes()).unwrap();
+        let own: &[u8] = if peek.lacks_model() { br#","model":"n""# } else { br#""n""# };
+        let edits = peek.edits(Some(own), None, true);
+        let mut out = Vec::new();
+        json::splice(&mut out, body.as_bytes(), edits.as_slice());
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.starts_with(expected) && out.contains(stream), "{out}");
+        assert!(serde_json::from_str::<serde_json::Value>(&out).is_ok(), "{out}");
+    }
+    assert!(peek_named(Api::Chat, b"{}").is_err());
+    assert_eq!(peek(Api::Chat, br#"{"messages":[]}"#).unwrap_err().note, "'model' is missing");
+    let by_path = Peek::of_path(Api::ResponseById, b"");
+    assert!(!by_path.lacks_model() && by_path.edits(Some(b"\"n\""), None, true).as_slice().is_empty());
+}

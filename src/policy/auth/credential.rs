@@ -142,6 +142,8 @@ pub struct Credentials<'a> {
     pub authorization: Option<&'a [u8]>,
     /// The values of its `x-api-key`, `api-key` and `x-goog-api-key` lines.
     pub api_keys: [Option<&'a [u8]>; 3],
+    /// What its query has for `key`.
+    pub query_key: Option<&'a [u8]>,
 }
 
 impl KeyTable {
@@ -156,7 +158,8 @@ impl KeyTable {
     pub fn identify(&self, credentials: &Credentials<'_>) -> Result<KeyId, Fault> {
         let authorization = credentials.authorization.map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
         let token = authorization.and_then(bearer);
-        let api_keys = credentials.api_keys.iter().copied().flatten().map(<[u8]>::trim_ascii);
+        let api_keys = credentials.api_keys.iter().copied().chain([credentials.query_key]);
+        let api_keys = api_keys.flatten().map(<[u8]>::trim_ascii);
         let presented = token.into_iter().chain(api_keys).filter(|key| !key.is_empty());
         let (mut found, mut last, mut too_long) = (None, &[][..], false);
         for key in presented {
@@ -273,7 +276,19 @@ mod tests {
 
     fn identify(authorization: Line, api_keys: [Line; 3]) -> Result<KeyId, Fault> {
         let table = KeyTable::new(&[digest(b"k"), digest(b"other")]);
-        table.identify(&Credentials { authorization, api_keys })
+        table.identify(&Credentials { authorization, api_keys, query_key: None })
+    }
+
+    #[test]
+    fn a_key_in_the_query_counts_like_one_in_a_line() {
+        let table = KeyTable::new(&[digest(b"k"), digest(b"other")]);
+        let of = |query_key, api_key| {
+            let api_keys = [Some(api_key), None, None];
+            table.identify(&Credentials { authorization: None, api_keys, query_key }).map_err(|fault| fault.kind)
+        };
+        assert_eq!(of(Some(&b"k"[..]), b"placeholder"), Ok(KeyId::new(0)));
+        assert_eq!(of(Some(&b"k"[..]), b"other"), Err(FaultKind::HeadMalformed));
+        assert_eq!(of(Some(&b"x"[..]), b"placeholder"), Err(FaultKind::KeyInvalid));
     }
 
     #[test]

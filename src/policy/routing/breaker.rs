@@ -186,6 +186,11 @@ impl Breaker {
         word.state == State::Probing && now.millis() < word.until_ms
     }
 
+    /// Forgets everything: it is to stand for something else.
+    pub fn reset(&self) {
+        self.word.store(Word::CLOSED.pack(), Ordering::Relaxed);
+    }
+
     /// A response came. Ends a row of failures and closes a half-open breaker. An open one stays open until its time:
     /// the response belongs to a request sent before, and does not outdo a `Retry-After`.
     pub fn success(&self, now: Nanos) {

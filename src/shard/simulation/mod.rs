@@ -100,7 +100,7 @@ fn the_same_seed_is_the_same_story() {
 
 /// What a chat asks of a backend.
 fn chat(prompt_tokens: u64, kv_tokens: u64) -> Wanted {
-    Wanted { api: Api::Chat, last: true, prompt_tokens, kv_tokens, bound: None }
+    Wanted { api: Api::Chat, last: true, prompt_tokens, kv_tokens, bound: None, name: 0 }
 }
 
 /// A half-open backend that has no slot free keeps its probe for the next request.
