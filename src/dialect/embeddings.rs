@@ -1,7 +1,7 @@
 //! Vectors in the encoding that the client asked for.
 //!
 //! The OpenAI SDKs ask for `"encoding_format":"base64"` unless their caller says otherwise, and the one for Node reads an
-//! array of numbers as an empty vector, without an error. Many engines answer with arrays whatever they are asked.
+//! array of numbers as an empty vector, without an error. Many engines respond with arrays whatever they are asked for.
 
 use super::Unfit;
 use crate::units::Span;

@@ -54,7 +54,7 @@ pub enum Dialect {
     Anthropic,
 }
 
-/// Why a body is not one that a conversion takes. Nobody's fault and nothing to retry: the body passes as it is.
+/// Why a body is not one that a conversion takes. Not an error, and nothing to retry: the body passes as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unfit(pub &'static str);
 

@@ -1,4 +1,4 @@
-//! The catalogue: `GET /v1/models` and `GET /v1/models/{id}`, answered by the gateway.
+//! The catalogue: `GET /v1/models` and `GET /v1/models/{id}`, which the gateway responds to itself.
 //!
 //! A request with `anthropic-version` gets Anthropic's shape, every other one OpenAI's.
 

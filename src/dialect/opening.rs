@@ -45,7 +45,7 @@ pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
     let text = &text[..text.len().min(FRONT_BYTES_MAX)];
     if text.is_empty() {
         return match ended {
-            true => Verdict::Failed("the backend answered 200 with an empty body"),
+            true => Verdict::Failed("the backend responded 200 with an empty body"),
             false => Verdict::Unclear,
         };
     }
@@ -69,7 +69,7 @@ pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
             }
             Err(bad) if is_first && bad.at == text.len() && !ended => return Verdict::Unclear,
             Err(_) if is_first => {
-                return Verdict::Failed("the backend answered 200 with a body that is no JSON object");
+                return Verdict::Failed("the backend responded 200 with a body that is no JSON object");
             }
             Err(bad) if bad.at < text.len() => return Verdict::Sound,
             Err(_) => break,
@@ -80,7 +80,7 @@ pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
         is_first = false;
     }
     match (is_undecided && !is_first, ended) {
-        (true, true) => Verdict::Failed("the backend answered 200 with an error in the body"),
+        (true, true) => Verdict::Failed("the backend responded 200 with an error in the body"),
         (true, false) => Verdict::Unclear,
         (false, _) => Verdict::Sound,
     }
@@ -172,9 +172,9 @@ fn judge(key: &[u8], value: &[u8], kind: Option<ValueKind>, ended: bool) -> Verd
         (Some(ValueKind::Null), true) => Verdict::Sound,
         // Nothing of it, or of a null that is on its way.
         (None, true) if b"null".starts_with(value) && !ended => Verdict::Unclear,
-        (_, true) => Verdict::Failed("the backend answered 200 with an error in the body"),
+        (_, true) => Verdict::Failed("the backend responded 200 with an error in the body"),
         (Some(ValueKind::String), false) if is_error(value) && says_what_it_is(key) => {
-            Verdict::Failed("the backend answered 200 with an error in the body")
+            Verdict::Failed("the backend responded 200 with an error in the body")
         }
         (None, false) if says_what_it_is(key) && value.len() < "\"error\"".len() && !ended => {
             Verdict::Unclear

@@ -6,7 +6,7 @@ use crate::wire::json;
 
 /// Whether the body of a 400 or 413 says that the prompt does not fit the model's context.
 ///
-/// OpenAI, and whoever copies its codes, say so in `error.code`; llama.cpp in `error.type`; vLLM, SGLang, TensorRT-LLM and
+/// OpenAI, and servers that copy its codes, say so in `error.code`; llama.cpp in `error.type`; vLLM, SGLang, TensorRT-LLM and
 /// Anthropic only in the words of the message, which may stand at the top level.
 pub fn is_context_overflow(body: &[u8]) -> bool {
     let error = match member(body, "error") {

@@ -100,7 +100,7 @@ fn should_retry(kind: FaultKind) -> Option<bool> {
 
 /// Appends the record that ends a stream which failed after its head, at an event boundary.
 ///
-/// No finish reason, no stop event and no `[DONE]` follow: a cut answer must not look finished.
+/// No finish reason, no stop event and no `[DONE]` follow: a cut response must not look finished.
 /// `sequence`: the next `sequence_number` of a Responses stream, unused otherwise (`stream::Meter::sequence`).
 pub fn in_stream(api: Api, fault: &Fault, request_id: &[u8], sequence: u64, out: &mut Vec<u8>) {
     match api.stream().error {

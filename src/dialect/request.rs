@@ -29,7 +29,7 @@ pub struct Peek {
     /// The most output tokens one response may have: the cap this endpoint obeys (the larger one, if a body names
     /// both), zero where there is no output, `None` if there is no cap.
     pub output_cap: Option<u64>,
-    /// Answers the client gets: `n`, at least 1.
+    /// Choices the client gets: `n`, at least 1.
     pub choices: u64,
     /// Responses that are computed and billed: `best_of` if it is more than `n`.
     pub generations: u64,
@@ -57,7 +57,7 @@ pub enum StreamOptions {
     },
 }
 
-/// Most answers one request may ask for. Taste: an engine computes them all at once, and one huge number kills it.
+/// Most choices one request may ask for. Chosen, not measured: an engine computes them all at once, and one huge number kills it.
 pub const CHOICES_MAX: u64 = 128;
 /// Largest output cap. Engines hold it in 32 bits.
 pub const OUTPUT_CAP_MAX: u64 = u32::MAX as u64;
@@ -198,7 +198,7 @@ impl Peek {
     /// (JSON strings with their quotes; `None` leaves the client's) and that takes `stream_options` or not.
     ///
     /// Usage is asked for on behalf of a streaming client that does not, where it has to be asked for: chat and
-    /// completions. The chunk that answers is the gateway's and must be dropped (`stream::Meter`).
+    /// completions. The chunk with that usage is the gateway's and must be dropped (`stream::Meter`).
     pub fn edits<'a>(
         &self,
         model_json: Option<&'a [u8]>,

@@ -13,12 +13,12 @@ use crate::wire::{json, sse};
 
 /// Ids that were found: JSON strings with their quotes, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Found {
+pub struct IdSpans {
     list: [Span; 3],
     count: usize,
 }
 
-impl Found {
+impl IdSpans {
     /// The spans.
     pub fn as_slice(&self) -> &[Span] {
         &self.list[..self.count]
@@ -44,8 +44,8 @@ impl Found {
 }
 
 /// The ids in a whole response.
-pub fn in_body(body: &[u8]) -> Found {
-    let mut found = Found::default();
+pub fn in_body(body: &[u8]) -> IdSpans {
+    let mut found = IdSpans::default();
     if json::is_object(body) {
         found.take(body, 0, &OF_RESPONSE);
     }
@@ -62,7 +62,7 @@ pub fn next_event(events: &[u8], from: usize) -> Option<Span> {
 }
 
 /// The ids in one event, or in the beginning of one.
-pub fn in_event(event: &[u8]) -> Found {
+pub fn in_event(event: &[u8]) -> IdSpans {
     let lines: Vec<Span> = sse::data_spans(event).collect();
     let data = match lines[..] {
         [line] => Cow::Borrowed(line.of(event)),
@@ -70,7 +70,7 @@ pub fn in_event(event: &[u8]) -> Found {
             lines.iter().flat_map(|line| [line.of(event), b"\n".as_slice()]).collect::<Vec<_>>().concat(),
         ),
     };
-    let mut found = Found::default();
+    let mut found = IdSpans::default();
     let mut end = 0;
     for member in json::leading_members(&data).map_while(Result::ok) {
         let key = member.key.of(&data);
@@ -133,7 +133,7 @@ impl Word {
 mod tests {
     use super::*;
 
-    fn texts<'a>(bytes: &'a [u8], found: &Found) -> Vec<&'a str> {
+    fn texts<'a>(bytes: &'a [u8], found: &IdSpans) -> Vec<&'a str> {
         found.as_slice().iter().map(|span| std::str::from_utf8(span.of(bytes)).unwrap()).collect()
     }
 

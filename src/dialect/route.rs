@@ -10,7 +10,7 @@ use crate::error::{Fault, FaultKind};
 /// Paths count with and without `/v1` and with one trailing slash, because SDK base URLs come in both forms; and below
 /// `/openai` and `/anthropic`, where gateways that are dropped in have the endpoints of one dialect. Azure's SDKs name the
 /// model in the path (`/openai/deployments/MODEL/chat/completions`): see [`deployment`]. Nothing else is tidied up: `//v1/models` is unknown, since a path that two readers split differently must not be routed.
-/// HEAD counts as GET where the gateway answers itself.
+/// HEAD counts as GET where the gateway responds itself.
 ///
 /// # Errors
 /// `PathUnknown`; `MethodNotAllowed` for a known path ([`allow`] says what it takes).
@@ -111,7 +111,8 @@ pub fn deployment(path: &[u8]) -> Option<Cow<'_, str>> {
 /// The credential in a query, as clients of Google's APIs send it (`?key=`), percent-decoded.
 pub fn query_key(query: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut parameters = query.split(|byte| *byte == b'&');
-    let key = parameters.find_map(|parameter| parameter.strip_prefix(b"key=")).filter(|key| !key.is_empty())?;
+    let key =
+        parameters.find_map(|parameter| parameter.strip_prefix(b"key=")).filter(|key| !key.is_empty())?;
     match key.contains(&b'%') {
         false => Some(Cow::Borrowed(key)),
         true => Some(Cow::Owned(decoded(key)?.into_owned().into_bytes())),

@@ -47,11 +47,11 @@ pub struct Meter {
 
 /// What a block of events holds that the relay has to act on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Found {
-    /// The event that answers our own question for usage, with its blank line: not for the client. At most one per
+pub struct Signals {
+    /// The event with the usage that the gateway asked for, with its blank line: not for the client. At most one per
     /// block; a backend that sends two is passed the second.
     pub drop: Option<Span>,
-    /// Behind `[DONE]`, if it is in this block: whatever follows is for nobody.
+    /// Behind `[DONE]`, if it is in this block: whatever follows is dropped.
     pub end: Option<usize>,
     /// The first output is in this block.
     pub first_token: bool,
@@ -77,7 +77,7 @@ pub fn heartbeat(api: Api, sequence: u64, out: &mut Vec<u8>) {
 const FIRST_TOKEN_BYTES_MAX: usize = 64 * 1024;
 
 impl Meter {
-    /// The meter of a stream. `choices`: answers asked for (`Peek::choices`). `asks_usage`: `Edits::asks_usage`.
+    /// The meter of a stream. `choices`: as many were asked for (`Peek::choices`). `asks_usage`: `Edits::asks_usage`.
     pub fn new(api: Api, choices: u64, asks_usage: bool) -> Self {
         Self {
             form: api.stream(),
@@ -94,8 +94,8 @@ impl Meter {
     }
 
     /// Takes in whole events: `events` begins and ends at event boundaries.
-    pub fn events(&mut self, events: &[u8]) -> Found {
-        let mut found = Found::default();
+    pub fn events(&mut self, events: &[u8]) -> Signals {
+        let mut found = Signals::default();
         // Behind the event in which a word was last found: each is read once for it.
         let mut seen_to = [0; Word::COUNT];
         // From here on every event is read for its choices.
@@ -187,7 +187,7 @@ impl Meter {
 
     /// Whether a body that ends here, and properly, ends before its response does: a choice has begun and has no finish
     /// reason, or the dialect's last event has not come. `[DONE]` is an end where it belongs to the dialect, and an error
-    /// is one of its own. Fewer choices than were asked for are for the backend to answer for.
+    /// is one of its own. Fewer choices than were asked for are the backend's fault.
     pub fn is_cut(&self) -> bool {
         let is_complete = match self.form.end {
             StreamEnd::Choices => self.done || self.choices.none_is_open(),
@@ -213,7 +213,7 @@ impl Meter {
         self.sequence
     }
 
-    fn see_usage(&mut self, event: Span, events: &[u8], found: &mut Found) {
+    fn see_usage(&mut self, event: Span, events: &[u8], found: &mut Signals) {
         let said = Said::of(event.of(events));
         let (Some(usage), _) = usage::last_in(&said.data) else {
             return;

@@ -1,4 +1,4 @@
-//! Every endpoint, one row each. What differs between endpoints is a column here, and nobody else asks which one it is:
+//! Every endpoint, one row each. What differs between endpoints is a column here; other files do not ask which endpoint it is:
 //! `tidy` refuses the name of an endpoint outside of this room and of the list of providers.
 //!
 //! A new endpoint is a row. A new generating dialect is a row here, a folder, and a row in `translate`.

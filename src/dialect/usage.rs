@@ -175,7 +175,7 @@ fn details(object: &[u8]) -> impl Iterator<Item = json::Member> {
 /// The key of the member that holds the counts.
 static USAGE: LazyLock<json::Finder> = LazyLock::new(|| json::Finder::new("usage"));
 
-/// Objects of that name that are tried, from the last on. Taste: more are a text made to cost time.
+/// Objects of that name that are tried, from the last on. Chosen, not measured: more are a text made to cost time.
 const TRIES_MAX: usize = 8;
 
 /// The last usage object in `bytes`, wherever it is nested, and where a later one begins that is cut off.
@@ -184,9 +184,9 @@ pub(super) fn last_in(bytes: &[u8]) -> (Option<Usage>, Option<usize>) {
     // Two looks each: at the object, and at its key once the object is cut away.
     for _ in 0..2 * TRIES_MAX {
         let cut_at = match json::find_object(&bytes[..end], &USAGE) {
-            json::Found::Absent => break,
-            json::Found::Incomplete(key) => key,
-            json::Found::Opens { key, object } => match Usage::read(&bytes[object..end]) {
+            json::ObjectSearch::Absent => break,
+            json::ObjectSearch::Incomplete(key) => key,
+            json::ObjectSearch::Opens { key, object } => match Usage::read(&bytes[object..end]) {
                 Ok(Some(usage)) => return (Some(usage), cut),
                 Ok(None) => {
                     end = object;
@@ -214,7 +214,7 @@ pub struct BodyMeter {
     carry: Vec<u8>,
 }
 
-/// Longest usage object that is put together from several blocks; a longer one is not read. Taste: those of today are
+/// Longest usage object that is put together from several blocks; a longer one is not read. Chosen, not measured: those of today are
 /// below 1 KiB.
 pub const CARRY_BYTES_MAX: usize = 8 * 1024;
 

@@ -2,7 +2,7 @@
 //! sent none. Each dialect's folder says how (`as_stream`); here is what they write with.
 //!
 //! The events say what the body says, each thing once where the dialect allows it. Values are copied as they were
-//! written (numbers, escapes, the order of keys, members nobody here knows); only line breaks between tokens go, because
+//! written (numbers, escapes, the order of keys, members the gateway does not know); only line breaks between tokens go, because
 //! they would end a line of the stream. Nothing is made up: no reason to finish, no identifier, no count.
 //!
 //! This is not the way through the neutral form, which would drop what it does not know.
@@ -21,7 +21,7 @@ pub(super) type AsStream = fn(&[u8], bool, &mut Events<'_>) -> Result<(), Unfit>
 /// carry usage in any case. A body without usage has no such chunk.
 ///
 /// # Errors
-/// `out` is as it was. The body is no sound JSON object of the expected shape (an error, another API's answer, a
+/// `out` is as it was. The body is no sound JSON object of the expected shape (an error, another API's response, a
 /// response that is not finished), a member that decides is there twice, the stream would be longer than
 /// [`bytes_max`], or the API has no streams.
 ///
@@ -38,13 +38,13 @@ pub fn stream(api: Api, body: &[u8], include_usage: bool, out: &mut Vec<u8>) -> 
     told
 }
 
-/// The longest stream that is made of a body, but for its last event. Far above what answers need; it bounds what a body
+/// The longest stream that is made of a body, but for its last event. Far above what responses need; it bounds what a body
 /// of many tiny parts costs.
 pub const fn bytes_max(body_bytes: usize) -> usize {
     body_bytes.saturating_mul(16).saturating_add(64 * 1024)
 }
 
-/// Most members of an object that is looked into. Taste: answers have below 40.
+/// Most members of an object that is looked into. Chosen, not measured: responses have below 40.
 const MEMBERS_MAX: usize = 1024;
 
 /// An object of the body that is looked into, sound to its end.

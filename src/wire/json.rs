@@ -1,7 +1,7 @@
 //! JSON (RFC 8259) as bytes to be looked through: where the members are, which range to replace, nothing more.
 //!
 //! The scanner checks structure, numbers, escapes and raw control bytes strictly, so that what it accepts any
-//! parser can read. It leaves two things to whoever decodes a value: UTF-8 and lone surrogates pass inside strings,
+//! parser can read. It leaves two things to the caller that decodes a value: UTF-8 and lone surrogates pass inside strings,
 //! because skipped bytes travel untouched; [`string`] refuses both.
 //!
 //! No recursion (nesting is a bit stack of [`DEPTH_MAX`]), no allocation, linear in the bytes.
@@ -15,7 +15,7 @@ use memchr::memchr2;
 
 use super::framing;
 use crate::units::Span;
-pub use find::{Finder, Found, find_object};
+pub use find::{Finder, ObjectSearch, find_object};
 pub use front::{Begun, Front, front};
 pub use scan::{Scan, Seen, Token};
 pub use text::{escape, escape_bytes, key_is, key_is_caseless, quote, string, unescape};
@@ -352,7 +352,7 @@ fn skip_string(bytes: &[u8], open: usize) -> Result<usize, BadJson> {
     skip_rest(bytes, at)
 }
 
-/// Words of a string that are looked at one by one. Taste: keys and most short values fit.
+/// Words of a string that are looked at one by one. Chosen, not measured: keys and most short values fit.
 const NEAR_WORDS: usize = 6;
 
 /// The end of a string of which everything before `at` is read.

@@ -19,7 +19,7 @@ pub mod pause;
 pub mod proxy_protocol;
 pub mod sse;
 
-/// A parser's answer. "Need more bytes" is a state, never a fault.
+/// What a parser returns. "Need more bytes" is a state, never a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step<T> {
     /// Everything so far is fine and incomplete: call again with the same bytes and more behind them.

@@ -106,7 +106,10 @@ fn prefix(name: &str, model: &file::Model, report: &mut Report<'_>) -> Option<Bo
     let prefix = name.split_once(STAR)?.0;
     let path = ["model", name];
     if prefix.len() + 1 != name.len() {
-        report.problem(&path, "has a * that is not at its end; expected a name, or a pattern like \"openai/*\"");
+        report.problem(
+            &path,
+            "has a * that is not at its end; expected a name, or a pattern like \"openai/*\"",
+        );
     }
     if !prefix.is_empty() {
         check_name(&path, prefix, MODEL_SIGNS, report);
@@ -203,7 +206,8 @@ fn pool(
             report.problem(&[&path[..], &["model"]].concat(), "expected the backend's name for the model");
         }
         let weight = member.weight.or(file.backend[&member.name].weight).unwrap_or(1);
-        let template = row.prefix.as_ref().and_then(|_| Template::new(member.model.as_deref().unwrap_or("*")));
+        let template =
+            row.prefix.as_ref().and_then(|_| Template::new(member.model.as_deref().unwrap_or("*")));
         let own = member.model.as_deref().or(named.then_some(name)).filter(|_| template.is_none());
         let model_json = own.map(|own| {
             let mut json = Vec::new();

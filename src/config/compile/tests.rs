@@ -209,14 +209,14 @@ backends = ["b"]
     }
     assert_eq!(plan.find_model(""), None);
     let member = |name: &str| &plan.model_named(name).unwrap().pool[0];
-    let template = |name: &str| member(name).template.as_ref().map(|template| template.name("x").into_owned());
+    let template =
+        |name: &str| member(name).template.as_ref().map(|template| template.name("x").into_owned());
     assert_eq!(template("openai/*").as_deref(), Some("x"));
     assert_eq!(template("openai/gpt-*").as_deref(), Some("gpt/x:free"));
     assert_eq!((template("one/*"), template("openai/gpt-4o")), (None, None));
     assert_eq!(member("one/*").model_json.as_deref(), Some(&b"\"fixed\""[..]));
-    let state = |name: u64| {
-        plan.failure_state_of(member("openai/*").deployment, name, false).deployment as *const _
-    };
+    let state =
+        |name: u64| plan.failure_state_of(member("openai/*").deployment, name, false).deployment as *const _;
     assert_ne!(state(1), state(2), "names fail on their own");
     assert_eq!(state(1), state(1));
 }

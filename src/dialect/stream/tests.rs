@@ -7,11 +7,11 @@ const END: &str =
 const USAGE: &str = "data: {\"id\":\"c\",\"choices\":[ ],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":2,\"total_tokens\":12}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
 
-fn fed(meter: &mut Meter, events: &[&str]) -> Vec<Found> {
+fn fed(meter: &mut Meter, events: &[&str]) -> Vec<Signals> {
     events.iter().map(|event| meter.events(event.as_bytes())).collect()
 }
 
-fn firsts(found: &[Found]) -> Vec<bool> {
+fn firsts(found: &[Signals]) -> Vec<bool> {
     found.iter().map(|found| found.first_token).collect()
 }
 

@@ -284,7 +284,9 @@ mod tests {
         let table = KeyTable::new(&[digest(b"k"), digest(b"other")]);
         let of = |query_key, api_key| {
             let api_keys = [Some(api_key), None, None];
-            table.identify(&Credentials { authorization: None, api_keys, query_key }).map_err(|fault| fault.kind)
+            table
+                .identify(&Credentials { authorization: None, api_keys, query_key })
+                .map_err(|fault| fault.kind)
         };
         assert_eq!(of(Some(&b"k"[..]), b"placeholder"), Ok(KeyId::new(0)));
         assert_eq!(of(Some(&b"k"[..]), b"other"), Err(FaultKind::HeadMalformed));

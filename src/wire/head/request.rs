@@ -336,7 +336,7 @@ impl Seen {
     }
 }
 
-/// `Content_Length` and the like: some servers read `_` as `-`, so nobody may ever see them.
+/// `Content_Length` and the like: some servers read `_` as `-`, so they are never passed on.
 fn is_framing_in_disguise(name: &[u8]) -> bool {
     match name.len() {
         14 => fields::same_but_underscores(name, b"content-length"),

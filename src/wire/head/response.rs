@@ -205,7 +205,7 @@ impl Seen {
     }
 
     /// RFC 9112 section 6.3, for a response that may have a body. A coding we did not ask for is refused: its label
-    /// goes from hop to hop only, so whoever got the body next would take it for plain.
+    /// goes from hop to hop only, so the next reader of the body would take it for plain.
     fn framing(&self, version: Version) -> Result<framing::Response, Flaw> {
         match (self.coding, self.length) {
             (Some(_), _) if version == Version::Http10 => Err(malformed("Transfer-Encoding in HTTP/1.0")),

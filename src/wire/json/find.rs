@@ -20,7 +20,7 @@ impl Finder {
 
 /// What [`find_object`] found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Found {
+pub enum ObjectSearch {
     /// No member of that key has an object for a value.
     Absent,
     /// The last one.
@@ -39,9 +39,9 @@ pub enum Found {
 /// `bytes` may start and end anywhere in a text. Text inside strings is no match: its quotes are escaped there. Members
 /// with the key and another value (`"usage": null`) are passed over. The object is not read: `leading_members` does, and
 /// finds out whether it is whole. Cost: one vector search over the bytes.
-pub fn find_object(bytes: &[u8], finder: &Finder) -> Found {
+pub fn find_object(bytes: &[u8], finder: &Finder) -> ObjectSearch {
     let length = finder.quoted.needle().len();
-    let mut last = Found::Absent;
+    let mut last = ObjectSearch::Absent;
     let mut from = 0;
     while let Some(next) = finder.quoted.find(&bytes[from..]) {
         let key = from + next;
@@ -52,8 +52,8 @@ pub fn find_object(bytes: &[u8], finder: &Finder) -> Found {
         let colon = blanks(bytes, key + length);
         let object = blanks(bytes, colon + 1);
         match (bytes.get(colon), bytes.get(object)) {
-            (None, _) | (Some(b':'), None) => return Found::Incomplete(key),
-            (Some(b':'), Some(b'{')) => last = Found::Opens { key, object },
+            (None, _) | (Some(b':'), None) => return ObjectSearch::Incomplete(key),
+            (Some(b':'), Some(b'{')) => last = ObjectSearch::Opens { key, object },
             _ => {}
         }
     }

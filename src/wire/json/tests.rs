@@ -335,13 +335,13 @@ fn leading(bytes: &[u8]) -> Result<&[u8], BadJson> {
 fn the_last_object_of_a_key_is_found() {
     let usage = Finder::new("usage");
     let find = |text: &'static str| match find_object(text.as_bytes(), &usage) {
-        Found::Opens { object, .. } => match leading(&text.as_bytes()[object..]) {
+        ObjectSearch::Opens { object, .. } => match leading(&text.as_bytes()[object..]) {
             Ok(found) => std::str::from_utf8(found).unwrap(),
             Err(bad) if bad.at == text.len() - object => "cut",
             Err(_) => "-",
         },
-        Found::Incomplete(_) => "cut",
-        Found::Absent => "-",
+        ObjectSearch::Incomplete(_) => "cut",
+        ObjectSearch::Absent => "-",
     };
     for (text, found) in [
         ("{\"usage\":{\"a\":1}}", "{\"a\":1}"),
@@ -366,8 +366,8 @@ fn the_last_object_of_a_key_is_found() {
     ] {
         assert_eq!(find(text), found, "{text}");
     }
-    assert_eq!(find_object(b"xx\"usage\": {\"a\"", &usage), Found::Opens { key: 2, object: 11 });
-    assert_eq!(find_object(b"xx\"usage\": ", &usage), Found::Incomplete(2));
+    assert_eq!(find_object(b"xx\"usage\": {\"a\"", &usage), ObjectSearch::Opens { key: 2, object: 11 });
+    assert_eq!(find_object(b"xx\"usage\": ", &usage), ObjectSearch::Incomplete(2));
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn mutated_texts_never_panic_and_never_look_sound_when_cut() {
                 }
             }
         }
-        if let Found::Opens { object, .. } = find_object(&bytes, &finder)
+        if let ObjectSearch::Opens { object, .. } = find_object(&bytes, &finder)
             && let Ok(found) = leading(&bytes[object..])
         {
             assert!(is_object(found), "seed {seed:#x} round {round}: {text}");

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use ringway::wire::json::{self, Found, ValueKind};
+use ringway::wire::json::{self, ObjectSearch, ValueKind};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -88,7 +88,7 @@ fn check_object(data: &[u8]) {
     let mut keys = Vec::new();
     usages(data, 0, ValueKind::Object, &mut keys);
     let expected = keys.into_iter().max_by_key(|&(key, _)| key);
-    let expected = expected.map_or(Found::Absent, |(key, object)| Found::Opens { key, object });
+    let expected = expected.map_or(ObjectSearch::Absent, |(key, object)| ObjectSearch::Opens { key, object });
     assert_eq!(json::find_object(data, &json::Finder::new("usage")), expected);
 }
 

@@ -4,7 +4,7 @@ use crate::dialect::neutral::{Context, Event, FaultRecord, FinishReason, Json, P
 use crate::dialect::usage::Usage;
 use crate::wire::json::{self, ValueKind};
 
-/// Decoder of one stream. Only the choice of index 0 counts: nobody asks for more across dialects.
+/// Decoder of one stream. Only the choice of index 0 counts: a translated request asks for one.
 ///
 /// Invariant: at most one of text, refusal and thinking is open at a time; calls may be open beside each other. What
 /// cannot be told yet is held: the arguments of a call whose name has not come.

@@ -65,7 +65,7 @@ fn push<'a>(
             Part::Thinking { text: thought, signature }
         }
         Some("redacted_thinking") => Part::Redacted(text("data")?),
-        // The provider's own tools in the history: what they brought is sealed, and nobody else has them.
+        // The provider's own tools in the history: what they brought is sealed, and other providers do not have them.
         Some(hosted)
             if hosted == "server_tool_use" || hosted == "mcp_tool_use" || is_hosted_result(hosted) =>
         {

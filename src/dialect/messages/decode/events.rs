@@ -145,7 +145,7 @@ impl Events {
             return;
         }
         let Some(mut record) = Record::read(data) else {
-            // Text that is lost would be missed by nobody: a record of a known kind that is broken ends the response.
+            // A client cannot see that text is lost: a record of a known kind that is broken ends the response.
             if name.is_some_and(|name| name.starts_with(b"content_block") || name.starts_with(b"message_")) {
                 self.fault("the backend sent a record that is not sound JSON", sink);
             }

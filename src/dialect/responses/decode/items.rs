@@ -53,7 +53,7 @@ fn add<'a>(item: &Object<'a>, at: &str, request: &mut Request<'a>, hosted: &mut 
             }
         }
         "additional_tools" => tools::read_all(item, &format!("{at}.tools"), request, hosted)?,
-        // What the provider's own tools did: nobody else has them, and the model's words about it follow.
+        // What the provider's own tools did: other providers do not have them, and the model's words about it follow.
         kind @ ("web_search_call"
         | "file_search_call"
         | "image_generation_call"

@@ -7,7 +7,7 @@ use crate::dialect::neutral::{Context, Event, HeldTooMuch};
 #[derive(Clone, Debug)]
 pub struct Body {
     events: Events,
-    /// The records of the stream, which nobody reads.
+    /// The records of the stream, which are not sent.
     unread: Vec<u8>,
 }
 
