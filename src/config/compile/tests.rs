@@ -47,6 +47,7 @@ impl Fake {
                 ("RINGWAY_ADMIN_TOKEN", "rt-very-secret-0123456789abcdef"),
                 ("WEAK", "changeme"),
                 ("RINGWAY_IDS_SECRET", "rt-very-secret-9876543210fedcba"),
+                ("RINGWAY_IDS_SECRET_BEFORE", "rt-older-secret-0123456789abcdef"),
                 ("EGRESS_CREDENTIAL", "ringway:very-secret-c"),
                 ("SHORT", "rt-very-secret-012345"),
                 ("ALIKE", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
