@@ -13,19 +13,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-import grid
 import load
 import machine
 import measure
 import peers as roster
 import plot
-import proxies
 import report
 import servers
 from measure import say
 
 MEASURED = ["nginx", "haproxy", "bare-relay", "ringway"]
-GRID = ["nginx", "haproxy", "varnish", "apache2", "squid", "h2o", "lighttpd"]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or roster.ROOT / "target").resolve() / "release"
 
 
@@ -37,11 +34,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     ringways = [build(text) for text in options.ringway] or [("ringway", str(TARGET / "ringway"))]
     known = roster.known(str(TARGET / "examples/bare-relay"), ringways, options.config)
-    known |= {peer.name: peer for peer in proxies.general()}
     if options.install:
         return install(known, options.install)
-    if options.http_grid:
-        return http_grid(options, known, ringways[0][1])
     chosen = choose(known, options.peers, [name for name, _ in ringways])
     probe = str(TARGET / "examples/probe")
     if not os.access(probe, os.X_OK):
@@ -122,20 +116,6 @@ def run(options, chosen: dict, at: load.Arrangement, folder: Path) -> dict:
         backend.stop()
 
 
-def http_grid(options, known: dict, binary: str) -> int:
-    """The grid of edge cases: general proxies and one Ringway, no load, no timing."""
-    wanted = GRID if options.peers == MEASURED else [name for name in options.peers if name != "ringway"]
-    if unknown := [name for name in wanted if name not in GRID]:
-        raise SystemExit(f"not in the grid: {', '.join(unknown)}; there: {', '.join(GRID)}")
-    folder = Path(tempfile.mkdtemp(prefix="ringway-grid-"))
-    folder.chmod(0o755)  # some of them become another user before they open their files
-    try:
-        ours = proxies.OpenRingway("ringway", binary, grid.free_port())
-        return grid.main([*(known[name] for name in wanted), ours], ours.name, options.case, options.why, folder, options.json)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def choose(known: dict, names: list[str], ringways: list[str]) -> dict:
     """The peers asked for that are here; each that is not is a line, never a silent gap."""
     wanted = []
@@ -213,9 +193,6 @@ def arguments() -> argparse.Namespace:
     add("--load-cores", type=cores, default=[0], help="cores of backend and load (0)")
     add("--quiet", type=float, default=0.05, help="share of a core others may use before a window is noisy (0.05)")
     add("--quick", action="store_true", help="2 rounds of 2 s: does it work, never a figure to quote")
-    add("--http-grid", action="store_true", help="edge cases of HTTP/1.1 through general proxies: a grid of grades, no figures")
-    add("--case", type=names, metavar="CASES", help="only these rows of the grid")
-    add("--why", type=names, default=[], metavar="CASES", help="only these rows, with the bytes seen at both sides")
     add("--json", metavar="FILE", help="write everything measured")
     add("--plot", metavar="FILE", help="write a self-contained HTML page")
     options = parser.parse_args()

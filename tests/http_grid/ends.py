@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-import grid_wire as wire
+import wire
 
 #: Seconds until silence counts: for bytes that may still come; for an answer that has to come.
 QUIET_S, PATIENCE_S = 0.25, 5.0

@@ -8,9 +8,9 @@ was cut and looks whole, bytes of somebody else, a hang, a crash.
 
 from dataclasses import dataclass, field
 
-import grid_wire as wire
-from grid_cases import Case
-from grid_ends import Talk
+import wire
+from cases import Case
+from ends import Talk
 
 GRADES = ("ok", "lax", "BAD")
 

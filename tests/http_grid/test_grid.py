@@ -6,13 +6,13 @@ import threading
 import unittest
 
 import grid
-import grid_cases
-import grid_wire as wire
-from grid_cases import FRAMED, HELLO, P
-from grid_ends import Origin, Talk, completion, plain
-from grid_verdict import Seen, verdict
+import cases as rows
+import wire
+from cases import FRAMED, HELLO, P
+from ends import Origin, Talk, completion, plain
+from verdict import Seen, verdict
 
-CASES = {case.id: case for case in grid_cases.everything()}
+CASES = {case.id: case for case in rows.everything()}
 OK = plain(completion("n1"))
 REFUSED = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 
@@ -73,7 +73,7 @@ class Judge(unittest.TestCase):
         self.assertEqual(grade("D00", OK, [request()], end="open"), "ok")
 
     def test_a_hidden_request_is_bad_wherever_it_shows(self):
-        hidden = grid_cases.EVIL
+        hidden = rows.EVIL
         self.assertEqual(grade("E01a", OK, [request() + hidden]), "BAD")
         self.assertEqual(grade("E01a", REFUSED, [hidden]), "BAD")
         self.assertEqual(grade("E01a", OK + OK, [request()]), "BAD")

@@ -7,7 +7,7 @@ Where an ambiguity can hide a request, one is hidden, with a nonce of its own: w
 from dataclasses import dataclass, field
 from typing import Callable
 
-from grid_ends import Script, plain
+from ends import Script, plain
 
 J = b'{"model":"m","messages":[]}'  # 27 bytes, 0x1b
 START = b"POST /v1/chat/completions HTTP/1.1\r\n"
