@@ -1,7 +1,7 @@
 //! What does the status of a backend's response mean?
 //!
 //! One table for 400 to 599: whose fault it is, and so whether another backend or model is asked, what the breaker hears,
-//! and what the client is told. The README shows it, and a test compares the two.
+//! and what the client sees. `docs/failure-semantics.md` shows it, and a test compares the two.
 
 use crate::error::{FaultKind, Retry, Side};
 
@@ -31,7 +31,7 @@ static ROWS: [Row; 12] = [
     row(
         &[(402, 402), (408, 408), (423, 424)],
         FaultKind::BackendFailed,
-        "no credit, too slow, locked, a part it needs failed",
+        "no credit, timeout, locked, failed dependency",
     )
     .theirs(),
     row(
@@ -40,19 +40,19 @@ static ROWS: [Row; 12] = [
         "not served by this backend",
     )
     .theirs(),
-    row(&[(429, 429)], FaultKind::BackendBusy, "at a limit").ours(429),
-    row(&[(499, 499)], FaultKind::BackendFailed, "the backend thought that its caller had left")
+    row(&[(429, 429)], FaultKind::BackendBusy, "rate limit").ours(429),
+    row(&[(499, 499)], FaultKind::BackendFailed, "the backend saw its caller disconnect")
         .theirs()
         .ours(502),
-    row(&[(400, 499)], FaultKind::RequestRejected, "the request is at fault").theirs(),
+    row(&[(400, 499)], FaultKind::RequestRejected, "the request is invalid").theirs(),
     row(&[(501, 501)], FaultKind::BackendRefused, "not implemented by this backend").theirs().ours(502),
-    row(&[(503, 503)], FaultKind::BackendOverloaded, "no work for now").ours(503),
-    row(&[(504, 504), (522, 522), (524, 524), (598, 599)], FaultKind::BackendFailed, "too late")
+    row(&[(503, 503)], FaultKind::BackendOverloaded, "temporarily unavailable").ours(503),
+    row(&[(504, 504), (522, 522), (524, 524), (598, 599)], FaultKind::BackendFailed, "timeout")
         .theirs()
         .ours(504),
     row(&[(529, 529)], FaultKind::BackendFailed, "overloaded").theirs().ours(503),
     row(&[(500, 599)], FaultKind::BackendFailed, "failed").theirs().ours(502),
-    row(&[(0, u16::MAX)], FaultKind::BackendMalformed, "no status of an error"),
+    row(&[(0, u16::MAX)], FaultKind::BackendMalformed, "not an error status"),
 ];
 
 const fn row(statuses: &'static [(u16, u16)], kind: FaultKind, meaning: &'static str) -> Row {
@@ -74,12 +74,12 @@ impl Row {
         ROWS.iter().find(has).unwrap_or(&ROWS[ROWS.len() - 1])
     }
 
-    /// The request is at fault: nobody else is asked, and nobody is blamed.
+    /// The request is invalid: no other backend is tried, and the breaker counts a success.
     pub fn is_clients(&self) -> bool {
         self.kind.side() == Side::Client
     }
 
-    /// The row as the README has it.
+    /// The row as `docs/failure-semantics.md` has it.
     pub fn text(&self) -> String {
         let statuses: Vec<String> = self
             .statuses
@@ -88,17 +88,17 @@ impl Row {
             .collect();
         let elsewhere = match self.kind.retry() {
             Retry::Yes => "another backend of the model, then a fallback",
-            Retry::IfReused | Retry::Never => "nobody",
+            Retry::IfReused | Retry::Never => "none",
         };
         let breaker = match self.kind {
             FaultKind::BackendBusy | FaultKind::BackendOverloaded => "pause",
-            FaultKind::BackendRefused => "nothing",
+            FaultKind::BackendRefused => "ignored",
             FaultKind::RequestRejected => "success",
             _ => "failure",
         };
         let ours = self.ours.map_or_else(|| "the same status".to_owned(), |status| status.to_string());
         let client = match self.shows_theirs {
-            true => format!("the backend's JSON as it is; instead of anything else an error with {ours}"),
+            true => format!("the backend's body if it is JSON, else an error of the gateway with {ours}"),
             false => format!("an error of the gateway with {ours}"),
         };
         format!("| {} | {} | {elsewhere} | {breaker} | {client} |", statuses.join(", "), self.meaning)
@@ -138,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_every_row() {
-        let readme = include_str!("../../../README.md");
+    fn the_page_on_failures_has_every_row() {
+        let page = include_str!("../../../docs/failure-semantics.md");
         for row in &ROWS[..ROWS.len() - 1] {
-            assert!(readme.contains(&row.text()), "{}", row.text());
+            assert!(page.contains(&row.text()), "{}", row.text());
         }
     }
 }

@@ -38,51 +38,63 @@ fn merged(mut base: toml::Table, over: toml::Table) -> toml::Table {
     base
 }
 
-/// The first example is a whole configuration; the others are what changes in it. What is a matter of the machine is
-/// put in its place: a file of secrets, and cores.
+/// The pages for operators, by path.
+fn pages() -> Vec<String> {
+    let docs = std::fs::read_dir(root().join("docs")).expect("the folder of the pages").flatten();
+    let names = docs.map(|entry| format!("docs/{}", entry.file_name().to_string_lossy()));
+    let mut pages: Vec<String> = names.filter(|name| name.ends_with(".md")).collect();
+    pages.extend(["README.md", "SECURITY.md", "CONTRIBUTING.md", "tests/README.md", "loadtest/README.md"].map(str::to_owned));
+    pages.sort();
+    pages
+}
+
+/// `ringway check` accepts every example. Those of the README are whole configurations; the first of docs/configuration.md is
+/// one too, and the others on the pages are changes to it. What depends on the machine is replaced: a file with a secret, and cores.
 #[test]
-fn every_example_of_the_readme_holds() {
-    let folder = std::env::temp_dir().join(format!("ringway-readme-{}", std::process::id()));
+fn every_example_of_the_pages_is_accepted() {
+    let folder = std::env::temp_dir().join(format!("ringway-pages-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let secret = folder.join("admin-token");
     std::fs::write(&secret, "4f0c9b1d7e6a5c3b2a1908f7e6d5c4b3a2910f8e7d6c5b4a").expect("a file");
-    let examples = fenced(&document("README.md"), "toml");
-    assert!(examples.len() >= 5, "{} examples", examples.len());
+    let examples = fenced(&document("docs/configuration.md"), "toml");
     let first: toml::Table = examples[0].parse().expect("TOML");
     let keys = examples.iter().find(|example| example.contains("[key.")).expect("an example of a key");
     let base = merged(first.clone(), keys.parse().expect("TOML")); // other machines are served with keys only
-    for (index, example) in examples.iter().enumerate() {
-        let here = example.replace("/etc/ringway/admin-token", &secret.to_string_lossy());
-        let here = here.replace("\"0-15\"", "[0]").replace("[shards.core.3]", "[shards.core.0]");
-        let table: toml::Table =
-            here.parse().unwrap_or_else(|error| panic!("example {index}: {error}\n{example}"));
-        let file = folder.join(format!("{index}.toml"));
-        std::fs::write(
-            &file,
-            merged(if index == 0 { first.clone() } else { base.clone() }, table).to_string(),
-        )
-        .expect("a file");
-        let checked = Command::new(support::binary())
-            .arg("check")
-            .arg(&file)
-            .env("EGRESS_CREDENTIAL", "user:password")
-            .output()
-            .expect("it runs");
-        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-        assert!(checked.status.success(), "example {index}: {said}\n{example}");
+    let mut checked = 0;
+    for page in pages() {
+        for (index, example) in fenced(&document(&page), "toml").iter().enumerate() {
+            let here = example.replace("/etc/ringway/admin-token", &secret.to_string_lossy());
+            let here = here.replace("\"0-15\"", "[0]").replace("[shards.core.3]", "[shards.core.0]");
+            let table: toml::Table =
+                here.parse().unwrap_or_else(|error| panic!("{page}, example {index}: {error}\n{example}"));
+            let is_whole = page == "README.md" || (page == "docs/configuration.md" && index == 0);
+            let table = if is_whole { table } else { merged(base.clone(), table) };
+            let file = folder.join("ringway.toml");
+            std::fs::write(&file, table.to_string()).expect("a file");
+            let mut command = Command::new(support::binary());
+            command.arg("check").arg(&file);
+            command.env("EGRESS_CREDENTIAL", "user:password").env("OPENAI_API_KEY", "sk-something-long-enough");
+            let output = command.output().expect("it runs");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{page}, example {index}: {said}\n{example}");
+            checked += 1;
+        }
     }
+    assert!(checked >= 10, "{checked} examples");
     let _ = std::fs::remove_dir_all(&folder);
 }
 
-/// Paths that the README links to are there.
+/// Every link to a file leads to one.
 #[test]
-fn links_of_the_readme_lead_somewhere() {
-    for name in ["README.md", "SECURITY.md"] {
-        let text = document(name);
+fn links_of_the_pages_lead_somewhere() {
+    for name in pages() {
+        let text = document(&name);
+        let path = root().join(&name);
+        let folder = path.parent().expect("a page is in a folder");
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
-            let path = root().join(target.split('#').next().unwrap_or(target));
-            assert!(path.exists(), "{name} links to {target}, which is not there");
+            let path = folder.join(target.split('#').next().unwrap_or(target));
+            assert!(path.exists(), "{name} links to {target}, which does not exist");
         }
     }
 }
@@ -104,9 +116,9 @@ fn of_day(time: &str) -> u64 {
     ((part(11..13) * 60 + part(14..16)) * 60 + part(17..19)) * 1000 + part(20..23)
 }
 
-/// The table of the README names every field of a line, and says the truth of what can be measured.
+/// The table of docs/operations.md names every field of a line, and says the truth of what can be measured.
 #[test]
-fn the_access_log_is_what_the_readme_says() {
+fn the_access_log_is_what_the_page_says() {
     let origin = Origin::scripted(|talk| {
         talk.pause(Duration::from_millis(1_500));
         echo(talk)
@@ -152,8 +164,8 @@ fn the_access_log_is_what_the_readme_says() {
     assert_eq!(client.answer().expect("an answer").status(), 200);
     assert_eq!(last_line(&gateway, 2)["request_bytes"], framed.len());
 
-    let readme = document("README.md");
-    let table = readme.split("<!-- access log -->").nth(1).expect("the table of the access log");
+    let page = document("docs/operations.md");
+    let table = page.split("<!-- access log -->").nth(1).expect("the table of the access log");
     let cells = table.lines().filter_map(|row| row.strip_prefix("| `")?.split(" |").next());
     let named: BTreeSet<String> =
         cells.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`').to_owned()).collect();
