@@ -86,7 +86,7 @@ def main() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    programs = build(options.debug)
+    programs = options.built.resolve() if options.built else build(options.debug)
     folder = Path(tempfile.mkdtemp(prefix="ringway-soak-"))
     soak = Soak(programs, folder, options.seconds, options.seed)
     try:
@@ -109,6 +109,7 @@ def arguments():
     parser.add_argument("--seconds", type=float, help="the same in seconds")
     parser.add_argument("--seed", type=int, default=1, help="fixes what clients and backends do wrong (1)")
     parser.add_argument("--debug", action="store_true", help="a gateway built without optimisation")
+    parser.add_argument("--built", type=Path, metavar="FOLDER", help="use the programs in FOLDER and build nothing")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs, reports and the access log")
     options = parser.parse_args()
     options.seconds = options.seconds or options.hours * 3600
