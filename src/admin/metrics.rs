@@ -50,31 +50,35 @@ fn build(page: &mut Page, watch: &Watch) {
     let settings = &watch.settings;
     page.gauge("ringway_build_info", "Version and driver of this process; always 1.")
         .count(&[("version", settings.version), ("driver", &settings.driver)], 1);
-    page.gauge("ringway_shards_running", "Shards that serve.").count(&[], watch.control.running() as u64);
+    page.gauge("ringway_shards_running", "Shards that accept connections.")
+        .count(&[], watch.control.running() as u64);
     let draining = watch.control.is_draining();
-    page.gauge("ringway_draining", "Whether the process has been asked to stop.").count(&[], draining.into());
-    page.gauge("ringway_plan_generation", "Number of the plan in force.").count(&[], watch.plan.generation);
-    page.gauge("ringway_plans_in_use", "Plans that something is still served by, the one in force included.")
+    page.gauge("ringway_draining", "1 while the process drains before it stops.").count(&[], draining.into());
+    page.gauge("ringway_plan_generation", "Number of the active configuration plan.")
+        .count(&[], watch.plan.generation);
+    page.gauge("ringway_plans_in_use", "Plans that some exchange still uses, including the active one.")
         .count(&[], watch.plans().len() as u64);
-    page.gauge("ringway_shedding", "Whether new requests are refused for want of memory.")
+    page.gauge("ringway_shedding", "1 while new requests are refused because memory is short.")
         .count(&[], watch.control.is_shedding().into());
-    page.counter("ringway_shard_stalls_total", "Times a shard was seen standing still for a second.")
+    page.counter("ringway_shard_stalls_total", "Times that a shard was found blocked for a second.")
         .count(&[], watch.control.stalls());
     let reloads = &watch.reloads;
-    let mut family =
-        page.counter("ringway_reloads_total", "Reloads of the configuration, by what became of them.");
+    let mut family = page.counter("ringway_reloads_total", "Reloads of the configuration, by result.");
     for (result, count) in [("done", &reloads.done), ("refused", &reloads.refused)] {
         family.count(&[("result", result)], count.load(Ordering::Relaxed));
     }
     let refused = lock(&reloads.last_error).is_some();
-    page.gauge("ringway_reload_refused", "Whether the last reload was refused: the file does not hold.")
-        .count(&[], refused.into());
+    page.gauge(
+        "ringway_reload_refused",
+        "1 if the last reload was refused because of an error in the configuration.",
+    )
+    .count(&[], refused.into());
 }
 
 fn refused(page: &mut Page, gate: &Gate) {
     let mut family = page.counter(
         "ringway_admin_refused_total",
-        "Requests refused on the admin listener: without its token (401, 429), or made by a web page (403).",
+        "Requests refused on the admin listener, by status: invalid token (401), cross-site or unknown host (403), too many invalid tokens (429).",
     );
     for (status, count) in [("401", &gate.unauthorized), ("403", &gate.foreign), ("429", &gate.limited)] {
         family.count(&[("status", status)], count.load(Ordering::Relaxed));
@@ -189,13 +193,13 @@ fn dimension(page: &mut Page, of: &Dimension<'_>) {
         }
     });
     let mut family =
-        page.counter(of.tokens, "Tokens; input includes cached_input, output includes reasoning.");
+        page.counter(of.tokens, "Tokens, by type. input includes cached_input, output includes reasoning.");
     rows(of.names.len(), TOKEN_TYPES.len(), name, usage, |name, usage| {
         for (kind, count) in TOKEN_TYPES.iter().zip(usage.tokens) {
             family.count(&[(of.label, name), ("type", kind)], count);
         }
     });
-    let mut family = page.counter(of.estimated, "Settled exchanges whose tokens are an estimate.");
+    let mut family = page.counter(of.estimated, "Settled exchanges whose token counts are estimates.");
     rows(of.names.len(), 1, name, usage, |name, usage| family.count(&[(of.label, name)], usage.estimated));
 }
 
@@ -233,19 +237,19 @@ fn times(page: &mut Page, watch: &Watch) {
     let families: [(&'static str, &str, &[f64], Pick); 3] = [
         (
             "gen_ai_server_request_duration_seconds",
-            "First byte of the request to last byte of the response; exchanges that reached a backend.",
+            "Seconds from the first byte of the request to the last byte of the response, for exchanges that reached a backend.",
             DURATION_BOUNDS,
             |times| &times.duration,
         ),
         (
             "gen_ai_server_time_to_first_token_seconds",
-            "First byte of the request to the first token of the response.",
+            "Seconds from the first byte of the request to the first token of the response.",
             FIRST_TOKEN_BOUNDS,
             |times| &times.first_token,
         ),
         (
             "gen_ai_server_time_per_output_token_seconds",
-            "Time after the first token, per further token.",
+            "Seconds per token after the first one.",
             PER_TOKEN_BOUNDS,
             |times| &times.per_token,
         ),
@@ -264,9 +268,9 @@ fn times(page: &mut Page, watch: &Watch) {
         );
     }
     let mut family =
-        page.histogram("gen_ai_client_token_usage", "Tokens per exchange, where they are known.");
+        page.histogram("gen_ai_client_token_usage", "Tokens per exchange, where the count is known.");
     token_usage(&mut family, &called);
-    page.histogram("ringway_overhead_seconds", "From the end of a request's head until it was sent to the backend asked last, less waits in the queue and between attempts.").histogram(
+    page.histogram("ringway_overhead_seconds", "Seconds from the end of a request's head until it was sent to the backend tried last, without waits in the queue and between attempts.").histogram(
         &[],
         OVERHEAD_BOUNDS,
         &totals.overhead.cumulative(OVERHEAD_BOUNDS),
@@ -309,15 +313,15 @@ fn backends(page: &mut Page, watch: &Watch) {
     let cells = |row: usize| plan.backends.cells(plan.backends[row].id);
     gauge(
         "ringway_backend_up",
-        "0 if the backend fails its health probe; 1 also if it is not probed.",
+        "0 if the backend fails its health probes, else 1; 1 if it is not probed.",
         &|row| u64::from(cells(row).probed() != Health::Down),
     );
-    gauge("ringway_backend_drained", "1 while an operator has the backend out of service.", &|row| {
+    gauge("ringway_backend_drained", "1 while an operator has taken the backend out of service.", &|row| {
         u64::from(cells(row).is_drained())
     });
     gauge(
         "ringway_backend_breaker",
-        "By failures to connect: 0 closed, 1 half open, 2 open for all deployments of the backend.",
+        "Breaker for failures to connect: 0 closed, 1 half open, 2 open for all deployments of the backend.",
         &|row| state(&cells(row).breaker, now),
     );
     gauge("ringway_backend_in_flight", "Exchanges in flight to the backend.", &|row| {
@@ -325,10 +329,10 @@ fn backends(page: &mut Page, watch: &Watch) {
     });
     gauge(
         "ringway_backend_pending_tokens",
-        "Prompt tokens sent whose first output has not come back.",
+        "Prompt tokens sent to the backend for which no output has arrived yet.",
         &|row| plan.backends.cells(plan.backends[row].id).loads().map(|load| load.pending_tokens()).sum(),
     );
-    gauge("ringway_backend_addresses", "Addresses the backend's name has.", &|row| {
+    gauge("ringway_backend_addresses", "Addresses that the backend's name resolves to.", &|row| {
         plan.backends[row].addresses.load().len() as u64
     });
     let mut counter = |name, help, value: &dyn Fn(usize) -> u64| {
@@ -336,15 +340,15 @@ fn backends(page: &mut Page, watch: &Watch) {
         let label = |row: usize| &*plan.backends[row].name;
         rows(plan.backends.len(), 1, label, value, |name, value| family.count(&[("backend", name)], value));
     };
-    counter("ringway_backend_probes_total", "Health probes the backend answered.", &|row| {
+    counter("ringway_backend_probes_total", "Health probes that succeeded.", &|row| {
         watch.probes[row].successes.load(Ordering::Relaxed)
     });
-    counter("ringway_backend_probe_failures_total", "Health probes the backend failed.", &|row| {
+    counter("ringway_backend_probe_failures_total", "Health probes that failed.", &|row| {
         watch.probes[row].failures.load(Ordering::Relaxed)
     });
     page.counter(
         "ringway_resolve_failures_total",
-        "Lookups of backend names that failed; the last response was kept.",
+        "Lookups of backend names that failed; the last addresses stay in use.",
     )
     .count(&[], watch.resolve_failures.load(Ordering::Relaxed));
 }
@@ -362,12 +366,12 @@ fn deployments(page: &mut Page, watch: &Watch) {
     };
     emit(
         "ringway_deployment_breaker",
-        "By responses: 0 closed, 1 half open, 2 open. The model is the backend's own name for it.",
+        "Breaker for failed responses: 0 closed, 1 half open, 2 open. The model label is the backend's own name.",
         &|id| state(&plan.deployments.cells(id).breaker, now) as f64,
     );
     emit(
         "ringway_deployment_pause_seconds",
-        "For how long the deployment gets no requests, by its own breaker or its backend's.",
+        "Seconds for which the deployment gets no requests, because of its own breaker or its backend's.",
         &|id| {
             let blocked = plan.failure_state(id, false).blocked(now);
             blocked.map_or(0.0, |(_, until)| until.since(now).seconds())
@@ -407,7 +411,7 @@ fn unreached(page: &mut Page, watch: &Watch) {
     };
     let mut family = page.counter(
         "ringway_backend_unreachable_total",
-        "Failures to reach the backend, by requests and health probes, by reason.",
+        "Failures of requests and health probes to reach the backend, by reason.",
     );
     let label = |row: usize| &*plan.backends[row].name;
     rows(plan.backends.len(), Unreachable::ALL.len(), label, counts, |name, counts| {
@@ -421,24 +425,24 @@ fn log(page: &mut Page, watch: &Watch) {
     let Some(numbers) = &watch.log else { return };
     page.counter("ringway_log_lines_total", "Access log lines written.")
         .count(&[], numbers.lines.load(Ordering::Relaxed));
-    page.counter("ringway_log_lines_lost_total", "Access log lines the sink refused.")
+    page.counter("ringway_log_lines_lost_total", "Access log lines that could not be written.")
         .count(&[], numbers.lines_lost.load(Ordering::Relaxed));
 }
 
 fn process_numbers(page: &mut Page, watch: &Watch) {
     let process = process::read();
-    page.gauge("process_start_time_seconds", "Start of the process, Unix seconds.")
+    page.gauge("process_start_time_seconds", "Start of the process, in Unix seconds.")
         .value(&[], watch.started_unix_ms as f64 / 1e3);
     if let Some(seconds) = process.cpu_seconds {
         page.counter("process_cpu_seconds_total", "User and system CPU time of all threads.")
             .value(&[], seconds);
     }
     for (name, help, value) in [
-        ("process_resident_memory_bytes", "Memory in use.", process.resident_bytes),
-        ("process_virtual_memory_bytes", "Address space in use.", process.virtual_bytes),
-        ("process_threads", "Threads.", process.threads),
-        ("process_open_fds", "File descriptors in use.", process.open_fds),
-        ("process_max_fds", "File descriptors allowed.", process.max_fds),
+        ("process_resident_memory_bytes", "Resident memory, in bytes.", process.resident_bytes),
+        ("process_virtual_memory_bytes", "Virtual memory, in bytes.", process.virtual_bytes),
+        ("process_threads", "Threads of the process.", process.threads),
+        ("process_open_fds", "Open file descriptors.", process.open_fds),
+        ("process_max_fds", "Limit of open file descriptors.", process.max_fds),
     ] {
         if let Some(value) = value {
             page.gauge(name, help).count(&[], value);

@@ -11,7 +11,7 @@ pub(super) fn ledger(page: &mut Page, watch: &Watch) {
         ("ringway_journal_records_total", "Settled exchanges appended to the journals.", status.records),
         (
             "ringway_journal_lost_total",
-            "Settled exchanges not recorded: the journals had reached [store] journal, or the disk was full.",
+            "Settled exchanges not recorded because the journals had reached [store] journal, or the disk was full.",
             status.lost,
         ),
         (
@@ -21,31 +21,28 @@ pub(super) fn ledger(page: &mut Page, watch: &Watch) {
         ),
         (
             "ringway_journal_unreadable_total",
-            "Records of a format that this program does not know.",
+            "Records in a format that this version does not know.",
             status.unreadable,
         ),
         ("ringway_ledger_rows_total", "Exchanges of this process moved into the store.", status.rows),
         (
             "ringway_ledger_recovered_rows_total",
-            "Exchanges moved into the store that processes that are gone had left in their journals.",
+            "Exchanges moved into the store from the journals of earlier processes.",
             status.recovered_rows,
         ),
-        (
-            "ringway_ledger_store_failures_total",
-            "Times that the store could not be written to.",
-            status.store_failures,
-        ),
+        ("ringway_ledger_store_failures_total", "Writes to the store that failed.", status.store_failures),
         (
             "ringway_audit_lost_total",
-            "Audit entries that found no room while the store was away.",
+            "Audit entries lost because the store was unavailable and their buffer was full.",
             status.audit_lost,
         ),
     ] {
         page.counter(name, help).count(&[], value);
     }
-    page.gauge("ringway_journal_bytes", "Bytes of the journals' segments.").count(&[], status.journal_bytes);
-    page.gauge("ringway_journal_full", "Whether the journals can take no more segments.")
+    page.gauge("ringway_journal_bytes", "Size of the journals' segments, in bytes.")
+        .count(&[], status.journal_bytes);
+    page.gauge("ringway_journal_full", "1 while the journals are full and new exchanges are not recorded.")
         .count(&[], status.is_full.into());
-    page.gauge("ringway_ledger_store_up", "Whether the store can be written to.")
+    page.gauge("ringway_ledger_store_up", "1 if the store can be written to.")
         .count(&[], status.store_error.is_none().into());
 }

@@ -10,7 +10,7 @@ use super::{BackendHealth, LimitScope, ModelTimeouts};
 use crate::config::entry::{Entry, ProviderKind, ProxyChoice};
 use crate::config::secret::SecretSource;
 
-/// One server that answers.
+/// One server.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
@@ -19,8 +19,8 @@ pub struct Backend {
     /// knows the URL (`ringway providers` shows which).
     #[serde(default)]
     pub url: Option<String>,
-    /// Instead of `url`, the base of an API whose endpoints lie right under it: only the endpoint's own part is added, like
-    /// /chat/completions or /messages. A query is sent with every request, like ?api-version=2024-10-21.
+    /// Instead of `url`: the base URL of an API. The gateway adds only the endpoint's own part, for example
+    /// /chat/completions or /messages. A query, for example ?api-version=2024-10-21, is sent with every request.
     #[serde(default)]
     pub api_base: Option<String>,
     /// What runs there; `ringway providers` lists all kinds.
@@ -31,52 +31,52 @@ pub struct Backend {
     /// responses is also asked for them by their ids.
     #[serde(default)]
     pub serves: Option<Vec<String>>,
-    /// Whether it accepts `stream_options`; as its kind does if left out. Without it, usage of streams is estimated.
+    /// Whether it accepts `stream_options`. Default: as its kind. If not, usage of streams is estimated.
     #[serde(default)]
     pub stream_options: Option<bool>,
-    /// Whether somebody else runs it and bills by the token, finished or not; as for its kind if left out.
+    /// Whether it is a service that bills by the token, even for requests that are cancelled. Default: as its kind.
     #[serde(default)]
     pub hosted: Option<bool>,
-    /// The credential to present: { env = "NAME" } or { file = "/path" }.
+    /// The credential to send: { env = "NAME" } or { file = "/path" }.
     #[serde(default)]
     pub api_key: Option<SecretSource>,
-    /// The header that carries it: "authorization" (as a bearer token), "x-api-key" or "api-key" (Azure). Default: as for
+    /// The header that carries it: "authorization" (as a bearer token), "x-api-key" or "api-key" (Azure). Default: as
     /// its kind.
     #[serde(default)]
     pub api_key_header: Option<String>,
-    /// Share of traffic among equals in every pool, 1 if left out.
+    /// Share of the traffic in every pool, relative to the other backends. Default: 1.
     #[serde(default)]
     pub weight: Option<u32>,
-    /// Exchanges in flight at once over all shards; no bound if left out.
+    /// Requests in flight at once, over all shards. Default: unlimited.
     #[serde(default)]
     pub in_flight_max: Option<u32>,
-    /// What a 429 of this backend is about: "model" pauses the model that was asked for, "backend" all its models, for
-    /// limits of a whole account.
+    /// What a 429 of this backend pauses: "model" the requested model, "backend" all of its models, for providers
+    /// that limit the whole account.
     #[serde(default)]
     pub limit_scope: LimitScope,
-    /// KV cache in tokens, for the balance score; unknown if left out.
+    /// Size of the KV cache in tokens, used to balance load. Default: unknown.
     #[serde(default)]
     pub kv_tokens: Option<u64>,
-    /// The only authorities its certificate may come from (PEM), instead of the machine's; or its own certificate.
+    /// The only authorities that may sign its certificate (PEM), instead of the machine's; or its own certificate.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// The certificate to show to a server that asks for one (PEM, with its chain), and its key.
+    /// The client certificate for a server that requests one (PEM, with its chain).
     #[serde(default)]
     pub cert_file: Option<PathBuf>,
     /// The private key of cert_file (PEM).
     #[serde(default)]
     pub key_file: Option<PathBuf>,
-    /// false takes any certificate. Whoever can reach the wire can then read and change everything.
+    /// false accepts any certificate. An attacker on the network can then read and change everything.
     #[serde(default)]
     pub tls_verify: Option<bool>,
-    /// The proxy to reach it through, as in `[egress]`; true for that of `[egress]`, false for none. Default: that of
-    /// `[egress]` if the backend is hosted and not in `no_proxy`. `no_proxy` does not apply to what is written here.
+    /// The proxy towards this backend, as in `[egress]`; true: that of `[egress]`; false: none. Default: that of
+    /// `[egress]` if the backend is hosted and not in `no_proxy`. `no_proxy` does not apply to a proxy set here.
     #[serde(default)]
     pub proxy: Option<ProxyChoice>,
-    /// USER:PASSWORD for a proxy of its own: { env = "NAME" } or { file = "/path" }.
+    /// USER:PASSWORD for this proxy: { env = "NAME" } or { file = "/path" }.
     #[serde(default)]
     pub proxy_credential: Option<SecretSource>,
-    /// What differs from `[health]`.
+    /// Values that differ from `[health]`.
     #[serde(default)]
     pub health: BackendHealth,
 }
@@ -91,13 +91,13 @@ pub struct Model {
     /// Other names for it.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// Tokens that fit into it, prompt and output together: told to clients in /v1/models.
+    /// Context length in tokens, prompt and output together. Clients read it in /v1/models.
     #[serde(default)]
     pub context_length: Option<u64>,
-    /// Models that response in its place, in this order, before the first content has gone out: names or aliases.
+    /// Models that respond in its place, in this order, until the first content has been sent: names or aliases.
     #[serde(default)]
     pub fallbacks: Vec<String>,
-    /// Deadlines that differ from `[timeouts]`.
+    /// Timeouts that differ from `[timeouts]`.
     #[serde(default)]
     pub timeouts: ModelTimeouts,
 }
@@ -112,12 +112,12 @@ pub struct Member {
     /// the star, `*` alone if left out.
     #[serde(default)]
     pub model: Option<String>,
-    /// Share of traffic among equals, instead of the backend's own.
+    /// Share of the traffic of this model, instead of the backend's weight.
     #[serde(default)]
     pub weight: Option<u32>,
 }
 
-/// A team of keys. What its keys use together is limited.
+/// A team of keys. Its limits apply to all of its keys together.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Team {
@@ -156,7 +156,7 @@ pub struct Key {
     /// The team it belongs to, a [team.NAME]. Default: none.
     #[serde(default)]
     pub team: Option<String>,
-    /// When it stops being valid, like "2027-01-01T00:00:00Z". Default: never.
+    /// When it expires, for example "2027-01-01T00:00:00Z". Default: never.
     #[serde(default)]
     pub expires: Option<String>,
     /// Labels for reports.

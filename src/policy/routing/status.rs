@@ -41,9 +41,7 @@ static ROWS: [Row; 12] = [
     )
     .theirs(),
     row(&[(429, 429)], FaultKind::BackendBusy, "rate limit").ours(429),
-    row(&[(499, 499)], FaultKind::BackendFailed, "the backend saw its caller disconnect")
-        .theirs()
-        .ours(502),
+    row(&[(499, 499)], FaultKind::BackendFailed, "the backend saw its caller disconnect").theirs().ours(502),
     row(&[(400, 499)], FaultKind::RequestRejected, "the request is invalid").theirs(),
     row(&[(501, 501)], FaultKind::BackendRefused, "not implemented by this backend").theirs().ours(502),
     row(&[(503, 503)], FaultKind::BackendOverloaded, "temporarily unavailable").ours(503),

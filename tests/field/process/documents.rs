@@ -43,7 +43,10 @@ fn pages() -> Vec<String> {
     let docs = std::fs::read_dir(root().join("docs")).expect("the folder of the pages").flatten();
     let names = docs.map(|entry| format!("docs/{}", entry.file_name().to_string_lossy()));
     let mut pages: Vec<String> = names.filter(|name| name.ends_with(".md")).collect();
-    pages.extend(["README.md", "SECURITY.md", "CONTRIBUTING.md", "tests/README.md", "loadtest/README.md"].map(str::to_owned));
+    pages.extend(
+        ["README.md", "SECURITY.md", "CONTRIBUTING.md", "tests/README.md", "loadtest/README.md"]
+            .map(str::to_owned),
+    );
     pages.sort();
     pages
 }
@@ -73,7 +76,9 @@ fn every_example_of_the_pages_is_accepted() {
             std::fs::write(&file, table.to_string()).expect("a file");
             let mut command = Command::new(support::binary());
             command.arg("check").arg(&file);
-            command.env("EGRESS_CREDENTIAL", "user:password").env("OPENAI_API_KEY", "sk-something-long-enough");
+            command
+                .env("EGRESS_CREDENTIAL", "user:password")
+                .env("OPENAI_API_KEY", "sk-something-long-enough");
             let output = command.output().expect("it runs");
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "{page}, example {index}: {said}\n{example}");
