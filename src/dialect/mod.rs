@@ -28,6 +28,7 @@ pub mod models;
 pub mod neutral;
 pub mod opening;
 pub mod overflow;
+pub mod prompt;
 pub mod refusal;
 pub mod request;
 pub mod response_ids;

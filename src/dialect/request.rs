@@ -37,7 +37,16 @@ pub struct Peek {
     pub previous: Option<Span>,
     /// Embeddings only: whether vectors are wanted as base64 (`encoding_format`).
     pub base64: bool,
+    /// The values that are the prompt, in the order in which a model reads them; empty for none.
+    pub prompt: [Span; PROMPT_MEMBERS],
+    /// The value of `cache_salt`: engines share no cache between different ones.
+    pub cache_salt: Span,
+    /// The value of `prompt_cache_key`: which requests belong together.
+    pub cache_key: Span,
 }
+
+/// Most members that are a prompt: tools, system, messages.
+pub const PROMPT_MEMBERS: usize = 3;
 
 /// The member that asks for usage in a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,6 +111,8 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
     let (names, own) = (&NAMES[..COMMON], endpoint.own_member.map(|member| member as usize));
     let mut members = json::members(body);
     let mut values = [None; NAMES.len()];
+    let mut prompt = [Span::default(); PROMPT_MEMBERS];
+    let [mut cache_salt, mut cache_key] = [Span::default(); 2];
     for member in &mut members {
         let member =
             member.map_err(|bad| refused(format!("invalid JSON at byte {}: {}", bad.at, bad.reason)))?;
@@ -114,6 +125,15 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
             && values[index].replace(member).is_some()
         {
             return Err(refused(format!("'{}' is given twice", NAMES[index])));
+        }
+        if index.is_none() {
+            let name = &key[1..key.len() - 1];
+            match endpoint.prompt.iter().position(|part| part.as_bytes() == name) {
+                Some(part) => prompt[part] = member.value,
+                None if name == b"cache_salt" => cache_salt = member.value,
+                None if name == b"prompt_cache_key" => cache_key = member.value,
+                None => {}
+            }
         }
     }
     let object_end = members.close().unwrap_or(body.len());
@@ -156,6 +176,9 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
         previous: previous.filter(|member| member.kind == json::ValueKind::String).map(|member| member.value),
         // An encoding that is no string is for the backend to refuse.
         base64: encoding.is_some_and(|encoding| json::key_is(encoding.value.of(body), "base64")),
+        prompt,
+        cache_salt,
+        cache_key,
     })
 }
 
@@ -175,6 +198,9 @@ impl Peek {
             generations: 1,
             previous: None,
             base64: false,
+            prompt: [Span::default(); PROMPT_MEMBERS],
+            cache_salt: Span::default(),
+            cache_key: Span::default(),
         }
     }
 

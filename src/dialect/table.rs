@@ -97,6 +97,8 @@ pub(super) struct Endpoint {
     /// What bounds its output; nothing where there is no output.
     pub(super) caps: &'static [CapMember],
     pub(super) own_member: Option<OwnMember>,
+    /// The members that are its prompt, in the order in which a model reads them: tools, system, messages.
+    pub(super) prompt: &'static [&'static str],
     pub(super) media: MediaMembers,
     /// Its responses are JSON objects, or events with one in each.
     pub(super) is_object: bool,
@@ -119,6 +121,7 @@ const POST: Endpoint = Endpoint {
     counts: None,
     caps: &[],
     own_member: None,
+    prompt: &[],
     media: MediaMembers::Named,
     is_object: false,
     holds_errors: false,
@@ -157,6 +160,7 @@ endpoints! {
     /// `POST /v1/chat/completions`
     Chat: Endpoint {
         name: "chat",
+        prompt: &["tools", "messages"],
         path: "/v1/chat/completions",
         stream: &form::CHOICES,
         as_stream: Some(chat::as_stream),
@@ -167,6 +171,7 @@ endpoints! {
     /// `POST /v1/completions`
     Completions: Endpoint {
         name: "completions",
+        prompt: &["prompt"],
         path: "/v1/completions",
         task: Task::Complete,
         stream: &form::CHOICES,
@@ -188,6 +193,7 @@ endpoints! {
     /// `POST /v1/responses`
     Responses: Endpoint {
         name: "responses",
+        prompt: &["tools", "instructions", "input"],
         path: "/v1/responses",
         stream: &form::RESPONSE,
         as_stream: Some(responses::as_stream),
@@ -252,6 +258,7 @@ endpoints! {
     /// `POST /v1/messages`
     Messages: Endpoint {
         name: "messages",
+        prompt: &["tools", "system", "messages"],
         path: "/v1/messages",
         dialect: Dialect::Anthropic,
         stream: &form::MESSAGE,
