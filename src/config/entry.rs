@@ -10,6 +10,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::file::{Listener, Member};
+use crate::policy::routing::choice;
 use crate::provider;
 
 /// Where clients connect: one entry, or a list of them.
@@ -128,6 +129,36 @@ impl<'de> Deserialize<'de> for ProxyChoice {
             }
         }
         deserializer.deserialize_any(TextOrBool)
+    }
+}
+
+/// How a backend of a pool is chosen, by the names of [`choice::Policy`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RoutingPolicy(pub choice::Policy);
+
+impl<'de> Deserialize<'de> for RoutingPolicy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let found = choice::Policy::NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, policy)| Self(*policy)).ok_or_else(|| {
+            let names = choice::Policy::NAMES.map(|(name, _)| name).join(", ");
+            D::Error::custom(format_args!("no such policy; expected one of {names}"))
+        })
+    }
+}
+
+impl Serialize for RoutingPolicy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name())
+    }
+}
+
+impl JsonSchema for RoutingPolicy {
+    fn schema_name() -> Cow<'static, str> {
+        "RoutingPolicy".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": choice::Policy::NAMES.map(|(name, _)| name) })
     }
 }
 

@@ -16,12 +16,13 @@ use crate::observe::{Rows, ShardInbox, ShardOutbox, channel};
 use crate::plan::cells::{BackendCells, DeploymentCells};
 use crate::plan::control::Presence;
 use crate::plan::{
-    Backend, Control, Credential, Deployment, Grant, HealthProbe, Key, Limits, Member, Model, Plan, Row,
-    ShardTuning, Table, Target, Timeouts,
+    Backend, Control, Credential, Deployment, Grant, HealthProbe, Key, Limits, Member, Model, Placements,
+    Plan, Row, ShardTuning, Table, Target, Timeouts,
 };
 use crate::policy::auth::credential::KeyTable;
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::caller::CallerLimits;
+use crate::policy::routing::choice::Policy;
 use crate::policy::routing::failure_state::LimitScope;
 use crate::provider::{Base, Provider, ProviderKind};
 use crate::units::{BackendId, DeploymentId, KeyId, ModelId, Nanos, RowId, ShardId};
@@ -63,6 +64,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
     };
     Plan {
         generation: 1,
+        placements: Arc::new(Placements::new(1)),
         listeners: Box::new([]),
         shards: Box::new([ShardTuning {
             core: Some(3),
@@ -114,11 +116,13 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
                     template: None,
                     weight: 1,
                     price: None,
+                    slot: row as u8,
                 })
                 .collect(),
             context_length: None,
             renames_ids: false,
             price: None,
+            policy: Policy::Cost,
             timeouts,
             created: 1,
         }),

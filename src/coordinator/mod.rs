@@ -11,6 +11,7 @@ mod aggregate;
 mod drain;
 pub mod ledger;
 pub mod log;
+mod prefix;
 mod probe;
 pub(crate) mod process;
 pub(crate) mod recent;
@@ -144,6 +145,7 @@ pub fn start(
             let reloader = Reloader::new(&current, source, Replaced { stop: told, admin });
             tokio::spawn(reloader.run(signals, requests));
             tokio::spawn(watchdog::run(current.clone()));
+            tokio::spawn(prefix::run(current.clone()));
             run(current, log, stops).await
         });
         // A name being looked up may hold a thread for as long as its resolver pleases; it is left behind.

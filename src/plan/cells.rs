@@ -7,6 +7,7 @@
 use crossbeam_utils::CachePadded;
 
 use super::pattern::{NamedBreakers, STAR};
+use super::placements::Prefixes;
 use super::unreached::Unreached;
 use super::{Backend, Deployment, Table};
 use crate::policy::limits::inflight::Gauge;
@@ -15,11 +16,13 @@ use crate::policy::routing::load::{Ewma, Load};
 use crate::sync::{AtomicU8, Ordering};
 use crate::units::{BackendId, ShardId};
 
-/// The waiting room of one model.
+/// The waiting room of one model, and where its prompts went.
 #[derive(Default)]
 pub struct ModelCells {
     /// Requests that wait for a slot of its backends, over all shards.
     pub waiting: Gauge,
+    /// Which member of its pool has which prompts in its cache: written by the coordinator.
+    pub prefixes: Prefixes,
 }
 
 /// What is known of one backend.

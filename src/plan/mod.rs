@@ -12,6 +12,7 @@ pub mod cells;
 pub mod control;
 pub mod mailbox;
 pub mod pattern;
+pub mod placements;
 mod proxy;
 mod table;
 pub mod unreached;
@@ -30,6 +31,7 @@ use crate::policy::auth::ids::{Ids, Maker};
 use crate::policy::auth::origin::Pages;
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::price::Price;
+use crate::policy::routing::choice::Policy;
 use crate::policy::routing::failure_state::{FailureState, LimitScope};
 use crate::provider;
 use crate::sync::Ordering;
@@ -39,6 +41,7 @@ pub use caller::{Credential, Expiry, Grant, Key, Team};
 use cells::{BackendCells, DeploymentCells, ModelCells};
 pub use control::Control;
 pub use mailbox::Mailbox;
+pub use placements::Placements;
 pub use proxy::Proxy;
 pub use table::{Row, Table};
 
@@ -90,6 +93,8 @@ pub struct Plan {
     pub estimate: estimate::Rates,
     /// Makes ids of responses lead back to their backend, and reads those; `None` if no model needs it.
     pub ids: Option<Ids>,
+    /// What shards tell the coordinator of the prompts that they placed.
+    pub placements: Arc<Placements>,
 }
 
 /// One data listener; every shard opens it with SO_REUSEPORT.
@@ -297,6 +302,8 @@ pub struct Model {
     pub renames_ids: bool,
     /// What its tokens cost at the dearest of its backends; `None` if one of them has no price.
     pub price: Option<Price>,
+    /// How one of the pool is chosen.
+    pub policy: Policy,
     /// Its own deadlines.
     pub timeouts: Timeouts,
     /// Unix seconds shown as `created`.
@@ -331,6 +338,8 @@ pub struct Member {
     pub weight: u32,
     /// What its tokens cost.
     pub price: Option<Price>,
+    /// Its bit in the table of the pool's prompts; `placements::NO_SLOT` for none.
+    pub slot: u8,
 }
 
 impl Backend {
@@ -388,7 +397,10 @@ impl Plan {
         }
         let backends = &self.backends;
         self.deployments.carry_from(&old.deployments, |row| row.before(backends, old));
-        self.models.carry(&old.models);
+        let models = self.models.carry(&old.models);
+        placements::keep_slots(self, old, &models);
+        self.placements = Arc::clone(&old.placements);
+        self.open_prefixes();
         self.teams.carry(&old.teams);
         self.budgets.carry(&old.budgets);
         for (id, before) in self.keys.carry(&old.keys) {

@@ -4,8 +4,9 @@ use crate::dialect::Api;
 use crate::error::{Fault, FaultKind};
 use crate::plan::cells::Health;
 use crate::plan::{Member, Model, Plan};
-use crate::policy::routing::balance::{self, View};
+use crate::policy::routing::balance::View;
 use crate::policy::routing::breaker::Cause;
+use crate::policy::routing::choice::{self, Request};
 use crate::policy::routing::failure_state::Probes;
 use crate::policy::routing::retry_state::Tried;
 use crate::units::{BackendId, Nanos};
@@ -40,6 +41,8 @@ pub(super) struct Picked<'a, L> {
     pub(super) backend: BackendId,
     pub(super) lease: L,
     pub(super) expected_seconds: f64,
+    /// Tokens of the prompt that it is taken to have in its cache.
+    pub(super) matched_tokens: u64,
     /// The breakers that let it in as their probe.
     pub(super) probes: Probes,
     /// There is nobody else to ask.
@@ -47,14 +50,15 @@ pub(super) struct Picked<'a, L> {
 }
 
 /// The member to try next, with its in-flight slot taken by `lease`, which gives `None` if there is none.
+/// `prepare` completes the views by what is known of the prompt; `lease` is told the tokens that have to be prefilled.
 pub(super) fn pick<'a, L>(
     plan: &Plan,
     wanted: &Wanted,
     model: &'a Model,
     tried: &Tried,
     now: Nanos,
-    random: impl Fn() -> u64,
-    lease: impl Fn(BackendId) -> Option<L>,
+    prepare: impl FnOnce(&mut [View]) -> Request,
+    lease: impl Fn(BackendId, u64) -> Option<L>,
 ) -> Option<Picked<'a, L>> {
     let alone = is_alone(plan, model, wanted);
     let (mut one, mut many);
@@ -72,20 +76,23 @@ pub(super) fn pick<'a, L>(
         let may = !tried.contains(index) && may_ask(plan, member, wanted, alone, now);
         *view = look(plan, member, may, now);
     }
+    let mut request = prepare(views);
     // A slot may be taken between the look and the grab: then the next best has its turn.
     for _ in 0..views.len() {
-        let index = balance::pick(views, wanted.prompt_tokens, random())?;
+        let index = choice::pick(model.policy, views, &request)?;
         let member = &model.pool[index];
         let state = plan.failure_state_of(member.deployment, wanted.name, alone);
         if let Some(probes) = state.admit(now) {
-            if let Some(lease) = lease(member.backend) {
-                let expected_seconds = views[index].first_token_seconds(wanted.prompt_tokens);
+            let view = &views[index];
+            if let Some(lease) = lease(member.backend, view.uncached(request.prompt_tokens) as u64) {
+                let expected_seconds = view.first_token_seconds(request.prompt_tokens);
                 return Some(Picked {
                     index,
                     member,
                     backend: member.backend,
                     lease,
                     expected_seconds,
+                    matched_tokens: view.matched_tokens,
                     probes,
                     alone,
                 });
@@ -93,6 +100,7 @@ pub(super) fn pick<'a, L>(
             state.abandon(probes, now); // else nobody would hear of it, and nobody be let in for as long as that takes
         }
         views[index].eligible = false;
+        request.turn = request.turn.wrapping_add(1);
     }
     None
 }

@@ -6,6 +6,7 @@ use super::choose::{self, Picked, RETRY_SOON, Wanted};
 use super::connection::Client;
 use super::exchange::Body;
 use super::phases;
+use super::prompt::Prompt;
 use super::queue::Place;
 use super::response::Response;
 use super::settle::{Lease, Settle};
@@ -16,6 +17,7 @@ use crate::dialect::request::Peek;
 use crate::error::{Fault, FaultKind};
 use crate::observe::counters::Counter;
 use crate::plan::Model;
+use crate::policy::routing::balance::View;
 use crate::policy::routing::retry::{self, Sent};
 use crate::policy::routing::retry_state::{Failure, Nobody, Reason, RetryState, Rules, Tried};
 use crate::units::{BackendId, ModelId, Nanos};
@@ -52,7 +54,8 @@ pub(super) async fn run<'p>(
     let may_stand_in = |id: &&ModelId| outgoing.bound.is_none() && phases::may_use(&shard, key, **id);
     let mut fallbacks = asked.fallbacks.iter().filter(may_stand_in).peekable();
     let total = settle.started.plus(asked.timeouts.total);
-    let mut chain = Chain { client, settle, outgoing, total, refused: None };
+    let prompt = Prompt::new(&shard);
+    let mut chain = Chain { client, settle, outgoing, prompt, total, refused: None };
     let mut model = asked;
     loop {
         match chain.ask(model, fallbacks.peek().is_some(), place).await {
@@ -89,6 +92,7 @@ struct Chain<'a> {
     client: &'a mut Client,
     settle: &'a mut Settle,
     outgoing: &'a Outgoing<'a>,
+    prompt: Prompt,
     total: Nanos,
     /// What the client is told if nobody answers.
     refused: Option<Refused>,
@@ -106,6 +110,9 @@ impl Chain<'_> {
         place: &mut Option<Response>,
     ) -> Result<(), FaultKind> {
         let shard = self.client.shard.clone();
+        if model.pool.len() > 1 && model.policy.uses_affinity() {
+            self.prompt.hash(self.outgoing.peek, self.outgoing.body.of(self.client.inbox()));
+        }
         let mut retry_state = RetryState::new(Rules {
             attempts_max: shard.plan.limits.attempts,
             retry_wait: model.timeouts.retry_wait,
@@ -168,6 +175,7 @@ impl Chain<'_> {
     ) -> Result<(), (Refused, Sent)> {
         self.settle.record.attempts += 1;
         self.settle.record.backend = Some(picked.backend);
+        let placed = self.prompt.placed(model, picked.member, picked.matched_tokens);
         let unix_ms = self.client.shard.unix_ms.get();
         let mut attempt = Attempt {
             client: self.client,
@@ -197,6 +205,7 @@ impl Chain<'_> {
                 (fault, None)
             }
         };
+        self.prompt.failed(model, placed, fault.kind == FaultKind::ConnectFailed);
         let fault = match asked {
             Some(pause) => fault.retry_after(pause),
             None => fault,
@@ -226,9 +235,9 @@ impl Chain<'_> {
 
     fn choose<'m>(&self, model: &'m Model, tried: &Tried, holds: bool) -> Option<Picked<'m, Lease>> {
         let (shard, wanted) = (&self.client.shard, self.wanted(!holds));
-        let random = || shard.random();
-        let lease = |backend| Lease::take(shard, backend, wanted.prompt_tokens, wanted.kv_tokens);
-        choose::pick(&shard.plan, &wanted, model, tried, shard.deadlines.now(), random, lease)
+        let prepare = |views: &mut [View]| self.prompt.request(model, views, wanted.prompt_tokens);
+        let lease = |backend, pending| Lease::take(shard, backend, pending, wanted.kv_tokens);
+        choose::pick(&shard.plan, &wanted, model, tried, shard.deadlines.now(), prepare, lease)
     }
 
     /// `last`: no other model comes after this one.

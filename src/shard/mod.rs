@@ -21,6 +21,7 @@ mod naming;
 mod opening;
 mod patience;
 mod phases;
+mod prompt;
 mod queue;
 mod refer;
 mod relay;
@@ -59,7 +60,6 @@ use crate::policy::auth::failures::Failures;
 use crate::policy::routing::retry::RetryBudget;
 use crate::units::{Nanos, ShardId};
 use crate::wire::head::HeadLimits;
-
 use idle::Idle;
 use queue::Queues;
 
@@ -109,6 +109,7 @@ pub(crate) struct Core {
     pub(crate) control: Arc<Control>,
     pub(crate) retries: RefCell<RetryBudget>,
     pub(crate) queues: Queues,
+    pub(crate) prompts: prompt::Prompts,
     pub(crate) failures: RefCell<Failures>,
     /// `Date` field value, renewed by the tick.
     pub(crate) date: RefCell<[u8; respond::DATE_BYTES]>,
@@ -123,15 +124,13 @@ pub(crate) struct Core {
     spill: Arc<Spill>,
     random: Cell<u64>,
     connections: Cell<usize>,
-    /// Clients that get a 503.
-    turning_away: Cell<usize>,
+    turning_away: Cell<usize>, // clients that get a 503
     /// Listeners that may still bring a client.
     accepting: Cell<usize>,
 }
 
 impl Deref for Shard {
     type Target = Core;
-
     fn deref(&self) -> &Core {
         &self.core
     }
@@ -157,6 +156,7 @@ impl Shard {
             control,
             retries: RefCell::default(),
             queues: Queues::default(),
+            prompts: prompt::Prompts::default(),
             failures: RefCell::new(Failures::new(seed(id))),
             date: RefCell::new(respond::date(clock::unix_ms())),
             unix_ms: Cell::new(clock::unix_ms()),

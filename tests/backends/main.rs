@@ -2,5 +2,6 @@
 
 mod answers;
 mod kept;
+mod routing;
 mod tls;
 mod unix;

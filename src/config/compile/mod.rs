@@ -22,12 +22,14 @@ mod store;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::environment::Environment;
 use super::file::{self, Driver, File, LogLevel};
 use super::problem::{Problems, Report};
 use super::read::Written;
 use crate::plan::cells::{BackendCells, DeploymentCells};
+use crate::plan::placements::Placements;
 use crate::plan::{Plan, Table};
 use crate::policy::auth::credential::{KeyTable, Token};
 pub use store::StoreSettings;
@@ -170,7 +172,9 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         output_tokens_default: file.estimate.output_tokens,
         estimate,
         ids,
+        placements: Arc::new(Placements::new(shard_count)),
     };
+    plan.open_prefixes();
     Some((
         plan,
         Settings {

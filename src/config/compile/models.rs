@@ -7,6 +7,7 @@ use super::{MODEL_SIGNS, Source, check_name, file, row};
 use crate::config::problem::Report;
 use crate::config::quantity::Time;
 use crate::plan::pattern::{STAR, Template};
+use crate::plan::placements::NO_SLOT;
 use crate::plan::{Deployment, Member, Model, Timeouts};
 use crate::units::{BackendId, DeploymentId, ModelId};
 use crate::wire::json;
@@ -69,6 +70,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
             context_length: model.context_length,
             renames_ids: false,
             price: None,
+            policy: model.policy.0,
             timeouts: own_timeouts(name, &model.timeouts, timeouts, file.timeouts.response, report),
             created,
         });
@@ -216,6 +218,7 @@ fn pool(
         });
         let deployment =
             deployments.binary_search(&deployment(name, member, backend)).expect("a row per member");
+        let slot = pool.len().min(usize::from(NO_SLOT)) as u8;
         pool.push(Member {
             backend,
             deployment: DeploymentId::new(deployment),
@@ -223,6 +226,7 @@ fn pool(
             template,
             weight,
             price: None,
+            slot,
         });
     }
     pool

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BackendHealth, LimitScope, ModelTimeouts};
-use crate::config::entry::{Entry, ProviderKind, ProxyChoice};
+use crate::config::entry::{Entry, ProviderKind, ProxyChoice, RoutingPolicy};
 use crate::config::secret::SecretSource;
 
 /// One server.
@@ -97,6 +97,11 @@ pub struct Model {
     /// Models that respond in its place, in this order, until the first content has been sent: names or aliases.
     #[serde(default)]
     pub fallbacks: Vec<String>,
+    /// How a backend is chosen: "cost" (the lowest expected time, by prompts in its cache, prompts that wait and running
+    /// streams), "least_request", "p2c" (the less busy of two at random), "round_robin", "rendezvous" (the same conversation
+    /// always to the same backend), "weighted" (at random, by weight) or "lmetric" (tokens to compute times streams).
+    #[serde(default)]
+    pub policy: RoutingPolicy,
     /// Timeouts that differ from `[timeouts]`.
     #[serde(default)]
     pub timeouts: ModelTimeouts,

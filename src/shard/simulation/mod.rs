@@ -22,7 +22,9 @@ use world::{Totals, World};
 
 use super::choose::{self, Wanted};
 use crate::dialect::Api;
+use crate::policy::routing::balance::View;
 use crate::policy::routing::breaker::{Admission, Settings};
+use crate::policy::routing::choice::Request;
 use crate::policy::routing::retry_state::Tried;
 use crate::units::Nanos;
 
@@ -103,6 +105,12 @@ fn chat(prompt_tokens: u64, kv_tokens: u64) -> Wanted {
     Wanted { api: Api::Chat, last: true, prompt_tokens, kv_tokens, bound: None, name: 0 }
 }
 
+/// What a choice is made for where nothing is known of the prompt but its length.
+fn blind(wanted: &Wanted, random: u64) -> impl FnOnce(&mut [View]) -> Request {
+    let request = Request { prompt_tokens: wanted.prompt_tokens, affinity: random, random, turn: random };
+    move |_| request
+}
+
 /// A half-open backend that has no slot free keeps its probe for the next request.
 #[test]
 fn a_probe_without_a_slot_is_there_for_the_next() {
@@ -114,7 +122,8 @@ fn a_probe_without_a_slot_is_there_for_the_next() {
     let mut now = Nanos(1_000_000_000);
     let settings = Settings { threshold: 5, open_for: Nanos(1_000_000_000), open_max: Nanos(1_000_000_000) };
     let pick = |slots: Option<()>, now| {
-        let picked = choose::pick(&plan, &wanted, model, &Tried::default(), now, || 0, |_| slots);
+        let picked =
+            choose::pick(&plan, &wanted, model, &Tried::default(), now, blind(&wanted, 0), |_, _| slots);
         picked.map(|picked| picked.probes.any())
     };
     for breaker in breakers {

@@ -2,38 +2,31 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 
 use super::{MEMBERS_MAX, Table, bit};
 
-/// Keeps a [`Table`] true: adds what is placed, and takes out what a member's cache will have evicted.
+/// Keeps a [`Table`] true, always the same one: adds what is placed, and takes out what a member's cache will have evicted.
 ///
 /// An engine evicts the least recently used block, the end of a prompt before its beginning; so does this, for each
 /// member within its capacity. One thread; may allocate.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Keeper {
-    table: Arc<Table>,
     members: Vec<Lru>,
 }
 
 impl Keeper {
-    /// A keeper of an empty table.
-    pub fn new(table: Arc<Table>) -> Self {
-        Self { table, members: Vec::new() }
-    }
-
     /// The blocks that a member's cache holds at most; 0 evicts all.
-    pub fn set_capacity(&mut self, member: usize, blocks: usize) {
+    pub fn set_capacity(&mut self, table: &Table, member: usize, blocks: usize) {
         let Some(lru) = lru(&mut self.members, member) else { return };
         lru.capacity = blocks;
         while lru.nodes_used > lru.capacity {
             let Some(evicted) = lru.pop() else { break };
-            remove(&self.table, evicted, member);
+            remove(table, evicted, member);
         }
     }
 
     /// A prompt is being sent to a member: its blocks are used, and those that it has not yet will be there.
-    pub fn place(&mut self, member: usize, blocks: &[u64]) {
+    pub fn place(&mut self, table: &Table, member: usize, blocks: &[u64]) {
         let Some(lru) = lru(&mut self.members, member) else { return };
         for block in blocks[..blocks.len().min(lru.capacity)].iter().rev() {
             if lru.touch(*block) {
@@ -42,28 +35,28 @@ impl Keeper {
             if lru.nodes_used >= lru.capacity
                 && let Some(evicted) = lru.pop()
             {
-                remove(&self.table, evicted, member);
+                remove(table, evicted, member);
             }
             lru.insert(*block);
-            self.table.set(*block, self.table.get(*block) | bit(member));
+            table.set(*block, table.get(*block) | bit(member));
         }
     }
 
     /// Blocks did not get to a member.
-    pub fn drop_blocks(&mut self, member: usize, blocks: &[u64]) {
+    pub fn drop_blocks(&mut self, table: &Table, member: usize, blocks: &[u64]) {
         let Some(lru) = lru(&mut self.members, member) else { return };
         for block in blocks {
             if lru.remove(*block) {
-                remove(&self.table, *block, member);
+                remove(table, *block, member);
             }
         }
     }
 
     /// A member's cache is empty.
-    pub fn clear(&mut self, member: usize) {
+    pub fn clear(&mut self, table: &Table, member: usize) {
         let Some(lru) = lru(&mut self.members, member) else { return };
         while let Some(block) = lru.pop() {
-            remove(&self.table, block, member);
+            remove(table, block, member);
         }
     }
 
@@ -231,10 +224,9 @@ mod tests {
         reach
     }
 
-    fn keeper(capacity: usize) -> (Arc<Table>, Keeper) {
-        let table = Arc::new(Table::new(1_000));
-        let mut keeper = Keeper::new(Arc::clone(&table));
-        (0..3).for_each(|member| keeper.set_capacity(member, capacity));
+    fn keeper(capacity: usize) -> (Table, Keeper) {
+        let (table, mut keeper) = (Table::new(1_000), Keeper::default());
+        (0..3).for_each(|member| keeper.set_capacity(&table, member, capacity));
         (table, keeper)
     }
 
@@ -242,8 +234,8 @@ mod tests {
     fn placed_prompts_are_found_for_their_member_only() {
         let (table, mut keeper) = keeper(100);
         let prompt = chain(1, 20);
-        keeper.place(1, &prompt);
-        keeper.place(2, &prompt[..5]);
+        keeper.place(&table, 1, &prompt);
+        keeper.place(&table, 2, &prompt[..5]);
         assert_eq!([0, 1, 2].map(|member| reach(&table, &prompt, member)), [0, 20, 5]);
     }
 
@@ -251,10 +243,10 @@ mod tests {
     fn a_full_cache_loses_the_end_of_the_oldest_prompt_first() {
         let (table, mut keeper) = keeper(10);
         let (old, new) = (chain(1, 6), chain(2, 6));
-        keeper.place(0, &old);
-        keeper.place(0, &new);
+        keeper.place(&table, 0, &old);
+        keeper.place(&table, 0, &new);
         assert_eq!((reach(&table, &old, 0), reach(&table, &new, 0)), (4, 6));
-        keeper.place(0, &old);
+        keeper.place(&table, 0, &old);
         assert_eq!((reach(&table, &old, 0), reach(&table, &new, 0)), (6, 4));
         assert_eq!(keeper.len(0), 10);
     }
@@ -263,7 +255,7 @@ mod tests {
     fn a_prompt_larger_than_the_cache_keeps_its_beginning() {
         let (table, mut keeper) = keeper(10);
         let prompt = chain(1, 30);
-        keeper.place(0, &prompt);
+        keeper.place(&table, 0, &prompt);
         assert_eq!(reach(&table, &prompt, 0), 10);
     }
 
@@ -271,13 +263,13 @@ mod tests {
     fn a_restart_empties_one_member_and_a_drop_only_its_blocks() {
         let (table, mut keeper) = keeper(100);
         let prompt = chain(1, 20);
-        keeper.place(0, &prompt);
-        keeper.place(1, &prompt);
-        keeper.drop_blocks(0, &prompt[8..]);
+        keeper.place(&table, 0, &prompt);
+        keeper.place(&table, 1, &prompt);
+        keeper.drop_blocks(&table, 0, &prompt[8..]);
         assert_eq!((reach(&table, &prompt, 0), reach(&table, &prompt, 1)), (8, 20));
-        keeper.clear(1);
+        keeper.clear(&table, 1);
         assert_eq!((reach(&table, &prompt, 0), reach(&table, &prompt, 1)), (8, 0));
-        keeper.clear(0);
+        keeper.clear(&table, 0);
         assert!(keeper.is_empty());
     }
 
@@ -285,18 +277,18 @@ mod tests {
     fn a_smaller_capacity_evicts_at_once() {
         let (table, mut keeper) = keeper(100);
         let prompt = chain(1, 20);
-        keeper.place(0, &prompt);
-        keeper.set_capacity(0, 5);
+        keeper.place(&table, 0, &prompt);
+        keeper.set_capacity(&table, 0, 5);
         assert_eq!((reach(&table, &prompt, 0), keeper.len(0)), (5, 5));
-        keeper.set_capacity(0, 0);
-        keeper.place(0, &prompt);
+        keeper.set_capacity(&table, 0, 0);
+        keeper.place(&table, 0, &prompt);
         assert_eq!(keeper.len(0), 0);
     }
 
     #[test]
     fn members_beyond_the_bound_are_ignored() {
         let (table, mut keeper) = keeper(100);
-        keeper.place(MEMBERS_MAX, &chain(1, 3));
+        keeper.place(&table, MEMBERS_MAX, &chain(1, 3));
         assert_eq!(table.get(chain(1, 3)[0]), 0);
     }
 }

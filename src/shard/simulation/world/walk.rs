@@ -1,6 +1,6 @@
 //! The walk of a request: what `dispatch`, the queue and the relay do with sockets.
 
-use super::super::{Wanted, chat};
+use super::super::{Wanted, blind, chat};
 use super::*;
 
 impl World {
@@ -65,10 +65,10 @@ impl World {
         let (prompt_tokens, kv_tokens) = (request.prompt, request.prompt + request.output);
         let wanted = Wanted { last: !self.holds(id), ..chat(prompt_tokens, kv_tokens) };
         let now = self.tick(shard);
-        let lease = |backend| plan.backends.take(ShardId::new(shard), backend, prompt_tokens, kv_tokens);
-        let random = || self.random.borrow_mut().next();
+        let lease = |backend, pending| plan.backends.take(ShardId::new(shard), backend, pending, kv_tokens);
+        let prepare = blind(&wanted, self.random.borrow_mut().next());
         let model = &plan.models[request.model];
-        let Some(picked) = choose::pick(&plan, &wanted, model, tried, now, random, lease) else {
+        let Some(picked) = choose::pick(&plan, &wanted, model, tried, now, prepare, lease) else {
             return false;
         };
         assert!(!tried.contains(picked.index), "it had its try");
