@@ -24,6 +24,8 @@ enum Command {
     Chaos(cli::chaos::Chaos),
     /// Simulate routing policies before GPU servers, in virtual time.
     Sim(Box<cli::sim::Sim>),
+    /// Hold the simulator's conversations with a real gateway, each turn after the response before it.
+    Sessions(cli::sim::Sessions),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Command::Drive(command) => command.run(),
         Command::Chaos(command) => command.run(),
         Command::Sim(command) => command.run(),
+        Command::Sessions(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@
 //! This is the one part of the package that uses the gateway's code, and only its `policy` room: nothing here parses.
 
 pub mod router;
+pub mod sessions;
 pub mod workload;
 pub mod world;
 

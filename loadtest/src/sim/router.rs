@@ -7,7 +7,6 @@ use ringway::policy::routing::choice::{self, Policy, Request};
 use ringway::policy::routing::load::Ewma;
 use ringway::policy::routing::prefix::{self, Keeper, Note, NoteKind, Recent, Table};
 use ringway::units::Nanos;
-use std::sync::Arc;
 
 /// A rule that chooses an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +78,7 @@ pub struct Placed {
 pub struct Router {
     rule: Rule,
     known: Vec<Known>,
-    table: Arc<Table>,
+    table: Table,
     keeper: Keeper,
     recent: Vec<Recent>,
     /// Placements that the coordinator has not seen.
@@ -99,9 +98,8 @@ impl Router {
     /// A router that knows nothing yet. `kv_blocks`: capacity of each engine's cache.
     pub fn new(rule: Rule, engines: usize, kv_blocks: usize, shards: usize, seed: u64) -> Self {
         let capacity = if rule == Rule::CacheAware { kv_blocks * 64 } else { kv_blocks };
-        let table = Arc::new(Table::new(capacity.min(1 << 20) * engines));
-        let mut keeper = Keeper::new(table.clone());
-        (0..engines).for_each(|engine| keeper.set_capacity(engine, capacity));
+        let (table, mut keeper) = (Table::new(capacity.min(1 << 20) * engines), Keeper::default());
+        (0..engines).for_each(|engine| keeper.set_capacity(&table, engine, capacity));
         Self {
             rule,
             known: std::iter::repeat_with(Known::default).take(engines).collect(),
@@ -196,7 +194,7 @@ impl Router {
         if now >= self.merge_due {
             self.merge_due = now + MERGE_EVERY;
             for (note, blocks) in self.notes.drain(..) {
-                self.keeper.place(note.member.into(), &blocks);
+                self.keeper.place(&self.table, note.member.into(), &blocks);
             }
         }
         if now >= self.scrape_due {
