@@ -135,6 +135,7 @@ mod tests {
             deployment: DeploymentId::new(0),
             model_json: None,
             weight: 1,
+            template: None,
             price: None,
             slot: 0,
         };

@@ -111,7 +111,7 @@ impl Chain<'_> {
     ) -> Result<(), FaultKind> {
         let shard = self.client.shard.clone();
         if model.pool.len() > 1 && model.policy.uses_affinity() {
-            self.prompt.hash(self.outgoing.peek, self.outgoing.body.of(self.client.inbox()));
+            self.prompt.hash(model, self.outgoing.peek, self.outgoing.body.of(self.client.inbox()));
         }
         let mut retry_state = RetryState::new(Rules {
             attempts_max: shard.plan.limits.attempts,

@@ -125,8 +125,7 @@ pub(crate) struct Core {
     random: Cell<u64>,
     connections: Cell<usize>,
     turning_away: Cell<usize>, // clients that get a 503
-    /// Listeners that may still bring a client.
-    accepting: Cell<usize>,
+    accepting: Cell<usize>,    // listeners that may still bring a client
 }
 
 impl Deref for Shard {

@@ -46,13 +46,15 @@ impl Prompt {
         Self { shard: Rc::clone(shard), chain: None, tokens: 0, session: None }
     }
 
-    /// Hashes the prompt, the first time for an exchange.
-    pub(super) fn hash(&mut self, peek: &Peek, body: &[u8]) {
+    /// Hashes the prompt, the first time for an exchange. A pool that serves names which clients choose serves a model by each.
+    pub(super) fn hash(&mut self, model: &Model, peek: &Peek, body: &[u8]) {
         if self.chain.is_some() {
             return;
         }
         let mut chain = self.shard.prompts.spare.borrow_mut().pop().unwrap_or_default();
-        chain.restart(word(peek.cache_salt.of(body)));
+        let is_pattern = model.pool.iter().any(|member| member.template.is_some());
+        let name = if is_pattern { word(peek.model.of(body)) } else { 0 };
+        chain.restart(word(peek.cache_salt.of(body)) ^ name.rotate_left(32));
         let rates = self.shard.plan.estimate;
         let (mut bytes, mut media) = (0, 0);
         prompt::pieces(peek, body, |piece| match piece {
