@@ -63,7 +63,10 @@ pub(super) fn command(arguments: Arguments) -> ExitCode {
         after: None,
     };
     let mut table = Table::new(&NAMES);
-    let read = each(&store, filter, arguments.limit, |request| table.push(row(request)));
+    let read = each(&store, filter, arguments.limit, |request| {
+        table.push(row(request));
+        table.print_if_long(arguments.format);
+    });
     match read {
         Ok(()) => table.print(arguments.format, "no requests"),
         Err(error) => complain(&error.to_string()),
@@ -88,7 +91,7 @@ pub(super) fn each(
     Ok(())
 }
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "at",
     "request_id",
     "key",
@@ -101,6 +104,7 @@ const NAMES: [&str; 16] = [
     "attempts",
     "input_tokens",
     "cached_tokens",
+    "cache_write_tokens",
     "output_tokens",
     "duration_ms",
     "first_token_ms",
@@ -122,6 +126,7 @@ fn row(request: &Request) -> Vec<Value> {
         json!(request.attempts),
         tokens(request, request.input_tokens),
         tokens(request, request.cached_tokens),
+        tokens(request, request.cache_write_tokens),
         tokens(request, request.output_tokens),
         json!(ms(request.duration_us)),
         json!(request.first_token_us.map(ms)),

@@ -17,16 +17,21 @@ pub(super) struct Format {
     csv: bool,
 }
 
+/// Rows in memory.
+const ROWS_MAX: usize = 10_000;
+
 /// Rows under the names of their columns. Numbers are aligned to the right.
 pub(super) struct Table {
     names: Vec<&'static str>,
     rows: Vec<Vec<Value>>,
+    /// Rows have been printed before these.
+    is_continued: bool,
 }
 
 impl Table {
     /// No rows yet.
     pub(super) fn new(names: &[&'static str]) -> Self {
-        Self { names: names.to_vec(), rows: Vec::new() }
+        Self { names: names.to_vec(), rows: Vec::new(), is_continued: false }
     }
 
     /// Adds a row, with a cell for each name.
@@ -35,15 +40,27 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Prints it; a table for people without rows says `nothing`.
+    /// Prints the last rows of it; a table for people that never had any says `nothing`.
     pub(super) fn print(&self, format: Format, nothing: &str) -> ExitCode {
         let text = match format {
             Format { json: true, .. } => self.json(),
             Format { csv: true, .. } => self.csv(),
-            _ if self.rows.is_empty() => nothing.to_owned(),
+            _ if self.rows.is_empty() && !self.is_continued => nothing.to_owned(),
+            _ if self.rows.is_empty() => String::new(),
             _ => self.text(),
         };
         if text.is_empty() { ExitCode::SUCCESS } else { print(&text) }
+    }
+
+    /// Prints the rows so far and forgets them, once there are many: a table may have more than fit into memory.
+    pub(super) fn print_if_long(&mut self, format: Format) -> ExitCode {
+        if self.rows.len() < ROWS_MAX {
+            return ExitCode::SUCCESS;
+        }
+        let status = self.print(format, "");
+        self.rows.clear();
+        self.is_continued = true;
+        status
     }
 
     fn json(&self) -> String {
@@ -57,7 +74,8 @@ impl Table {
     fn csv(&self) -> String {
         let line =
             |row: &Vec<Value>| row.iter().map(|cell| quoted(&shown(cell))).collect::<Vec<_>>().join(",");
-        [self.names.join(",")].into_iter().chain(self.rows.iter().map(line)).collect::<Vec<_>>().join("\n")
+        let head = (!self.is_continued).then(|| self.names.join(","));
+        head.into_iter().chain(self.rows.iter().map(line)).collect::<Vec<_>>().join("\n")
     }
 
     fn text(&self) -> String {
@@ -79,7 +97,8 @@ impl Table {
             });
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
-        [&head].into_iter().chain(&rows).map(line).collect::<Vec<_>>().join("\n")
+        let head = (!self.is_continued).then_some(&head);
+        head.into_iter().chain(&rows).map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -136,6 +155,14 @@ mod tests {
         for (text, cell) in [("-1", "-1"), ("-x", "'-x"), ("@a", "'@a"), ("a\nb", "\"a\nb\""), ("", "")] {
             assert_eq!(quoted(text), cell);
         }
+    }
+
+    #[test]
+    fn a_long_table_is_printed_in_parts_under_one_head() {
+        let mut table = table();
+        table.is_continued = true;
+        assert_eq!(table.csv().lines().next(), Some("ci,12"));
+        assert!(table.text().starts_with("ci  "));
     }
 
     #[test]

@@ -98,6 +98,7 @@ fn sums(store: &Store, arguments: &Arguments) -> Result<Table, StoreError> {
         "failures",
         "input_tokens",
         "cached_tokens",
+        "cache_write_tokens",
         "output_tokens",
         "reasoning_tokens",
         "estimated",
@@ -124,6 +125,7 @@ fn sums(store: &Store, arguments: &Arguments) -> Result<Table, StoreError> {
             json!(sums.failures),
             json!(sums.input_tokens),
             json!(sums.cached_tokens),
+            json!(sums.cache_write_tokens),
             json!(sums.output_tokens),
             json!(sums.reasoning_tokens),
             json!(sums.estimated),
@@ -154,11 +156,15 @@ fn rows(store: &Store, arguments: &Arguments) -> Result<Table, StoreError> {
         "status",
         "input_tokens",
         "cached_tokens",
+        "cache_write_tokens",
         "output_tokens",
         "reasoning_tokens",
         "estimated",
     ]);
-    requests::each(store, filter, usize::MAX, |request| table.push(row(request)))?;
+    requests::each(store, filter, usize::MAX, |request| {
+        table.push(row(request));
+        table.print_if_long(arguments.format);
+    })?;
     Ok(table)
 }
 
@@ -175,6 +181,7 @@ fn row(request: &Request) -> Vec<Value> {
         json!(request.status),
         tokens(request.input_tokens),
         tokens(request.cached_tokens),
+        tokens(request.cache_write_tokens),
         tokens(request.output_tokens),
         tokens(request.reasoning_tokens),
         json!(request.estimated),

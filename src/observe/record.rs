@@ -106,6 +106,8 @@ pub struct Record {
     pub input_tokens: u64,
     /// Prompt tokens that came from a cache of the backend.
     pub cached_tokens: u64,
+    /// Prompt tokens that were written to a cache of the backend.
+    pub cache_write_tokens: u64,
     /// Tokens of the response, reasoning included.
     pub output_tokens: u64,
     /// Tokens of the response spent on reasoning.
@@ -160,6 +162,7 @@ pub(crate) mod tests {
             attempts: 1,
             input_tokens: 100,
             cached_tokens: 64,
+            cache_write_tokens: 3,
             output_tokens: 11,
             reasoning_tokens: 5,
             usage_known: true,

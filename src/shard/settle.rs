@@ -75,6 +75,7 @@ impl Settle {
             attempts: 0,
             input_tokens: 0,
             cached_tokens: 0,
+            cache_write_tokens: 0,
             output_tokens: 0,
             reasoning_tokens: 0,
             usage_known: false,
@@ -130,6 +131,7 @@ impl Settle {
             record.usage_known = true;
             record.input_tokens = self.usage.input;
             record.cached_tokens = self.usage.cached;
+            record.cache_write_tokens = self.usage.cache_write;
             record.output_tokens = self.usage.output;
             record.reasoning_tokens = self.usage.reasoning;
         } else if self.output_estimate > 0 {

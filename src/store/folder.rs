@@ -216,7 +216,11 @@ pub fn read(run: &Path, shard: usize, position: u64, end: Option<u64>) -> io::Re
 pub fn live_ends(directory: &Path) -> io::Result<Vec<(String, u64)>> {
     let mut ends = Vec::new();
     for (id, path) in folders(directory)? {
-        let mut segments = segments(&path)?;
+        let mut segments = match segments(&path) {
+            Ok(segments) => segments,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // moved, and removed
+            Err(error) => return Err(error),
+        };
         segments.sort_unstable_by(|a, b| b.cmp(a));
         let mut last = None;
         for (shard, index) in segments {

@@ -39,19 +39,27 @@ struct HourSums {
     cached: i64,
     output: i64,
     reasoning: i64,
+    cache_write: i64,
 }
 
 const MS_PER_HOUR: u64 = 3_600_000;
 
-const INSERT: &str = "insert or ignore into exchange values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-     ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)";
+// Columns by their names: a newer program may have added some while this one runs.
+const INSERT: &str = "insert or ignore into exchange (journal, position, at_ms, request_id, key, team, user, model, \
+     fallback_for, backend, api, fault, status, stream, attempts, usage, input_tokens, cached_tokens, output_tokens, \
+     reasoning_tokens, request_bytes, response_bytes, duration_us, first_token_us, overhead_us, cache_write_tokens) \
+     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
+     ?24, ?25, ?26)";
 
-const ADD: &str = "insert into hour values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
+const ADD: &str = "insert into hour (hour, key, team, user, model, backend, api, requests, failures, estimated, uncounted, \
+     input_tokens, cached_tokens, output_tokens, reasoning_tokens, cache_write_tokens) \
+     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
      on conflict do update set requests = requests + excluded.requests, failures = failures + excluded.failures, \
      estimated = estimated + excluded.estimated, uncounted = uncounted + excluded.uncounted, \
      input_tokens = input_tokens + excluded.input_tokens, cached_tokens = cached_tokens + excluded.cached_tokens, \
      output_tokens = output_tokens + excluded.output_tokens, \
-     reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens";
+     reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens, \
+     cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens";
 
 impl Store {
     /// Moves the records of a journal, each with its position, and notes that it has been moved up to `end`. All of it
@@ -145,7 +153,8 @@ fn batch(
             sums.input,
             sums.cached,
             sums.output,
-            sums.reasoning
+            sums.reasoning,
+            sums.cache_write
         ])?;
     }
     Ok(moved)
@@ -192,6 +201,7 @@ fn row(
         us(entry.duration_ns),
         entry.first_token_ns.map(us),
         us(entry.overhead_ns),
+        count(entry.cache_write_tokens),
     ])?)
 }
 
@@ -202,9 +212,13 @@ fn add(sums: &mut HourSums, entry: &Entry) {
     let is_uncounted = !entry.usage_known && entry.fault.is_empty() && !entry.backend.is_empty();
     sums.uncounted += i64::from(is_uncounted);
     if entry.usage_known {
-        let tokens = [entry.input_tokens, entry.cached_tokens, entry.output_tokens, entry.reasoning_tokens];
-        let cells = [&mut sums.input, &mut sums.cached, &mut sums.output, &mut sums.reasoning];
-        for (cell, tokens) in cells.into_iter().zip(tokens) {
+        for (cell, tokens) in [
+            (&mut sums.input, entry.input_tokens),
+            (&mut sums.cached, entry.cached_tokens),
+            (&mut sums.cache_write, entry.cache_write_tokens),
+            (&mut sums.output, entry.output_tokens),
+            (&mut sums.reasoning, entry.reasoning_tokens),
+        ] {
             *cell = cell.saturating_add(count(tokens));
         }
     }

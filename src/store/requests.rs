@@ -90,6 +90,8 @@ pub struct Request {
     pub input_tokens: u64,
     /// Prompt tokens from a backend's cache.
     pub cached_tokens: u64,
+    /// Prompt tokens written to a backend's cache.
+    pub cache_write_tokens: u64,
     /// Tokens of the response, reasoning included.
     pub output_tokens: u64,
     /// Tokens spent on reasoning.
@@ -117,7 +119,7 @@ pub const PAGE_ROWS_MAX: usize = 1_000;
 
 pub(super) const PAGE: &str = "select at_ms, request_id, key.text, team.text, user.text, model.text, fallback_for.text, \
      backend.text, api.text, fault.text, status, stream, attempts, usage, input_tokens, cached_tokens, output_tokens, \
-     reasoning_tokens, request_bytes, response_bytes, duration_us, first_token_us, overhead_us, journal, position \
+     reasoning_tokens, request_bytes, response_bytes, duration_us, first_token_us, overhead_us, journal, position, cache_write_tokens \
      from exchange as e join name as key on key.id = e.key join name as team on team.id = e.team \
      join name as user on user.id = e.user join name as model on model.id = e.model \
      join name as fallback_for on fallback_for.id = e.fallback_for join name as backend on backend.id = e.backend \
@@ -185,6 +187,7 @@ fn request(row: &Row<'_>) -> rusqlite::Result<Request> {
         estimated: usage == 2,
         input_tokens: number(14)?,
         cached_tokens: number(15)?,
+        cache_write_tokens: number(25)?,
         output_tokens: number(16)?,
         reasoning_tokens: number(17)?,
         request_bytes: number(18)?,

@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{Result, StoreError};
 
 /// One step per version of the schema, in order. A step that was released never changes.
-const STEPS: [&str; 1] = [include_str!("schema/1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// Settings of a connection that writes.
 pub(super) fn prepare(connection: &Connection, durable: bool) -> Result<()> {

@@ -149,6 +149,7 @@ fn a_row_says_what_its_record_said() {
         fallback_for: "big".to_owned(),
         user: "u-1".to_owned(),
         cached_tokens: 3,
+        cache_write_tokens: 4,
         reasoning_tokens: 2,
         stream: true,
         estimated: true,
@@ -161,7 +162,9 @@ fn a_row_says_what_its_record_said() {
     let texts =
         [&request.key, &request.user, &request.model, &request.fallback_for, &request.fault, &request.api];
     assert_eq!(texts, ["ci", "u-1", "llama", "big", "rate_limit_exceeded", "chat"]);
-    assert_eq!((request.cached_tokens, request.reasoning_tokens, request.output_tokens), (3, 2, 7));
+    let tokens =
+        [request.cached_tokens, request.cache_write_tokens, request.reasoning_tokens, request.output_tokens];
+    assert_eq!(tokens, [3, 4, 2, 7]);
     assert_eq!((request.duration_us, request.first_token_us, request.overhead_us), (5_000, Some(1_000), 21));
     assert_eq!((request.stream, request.usage_known, request.estimated), (true, true, true));
     assert_eq!(request.input_tokens, 1 << 42, "what a backend claims is bounded, so that sums are");
@@ -205,6 +208,23 @@ fn old_exchanges_go_and_their_sums_stay() {
     assert!(total(&store).is_empty());
     // A record that was moved before its row was deleted is known by the journal's position; the mover never goes back.
     assert_eq!(store.moved_to("j").unwrap(), 500_000);
+}
+
+#[test]
+fn a_database_of_the_first_schema_is_brought_up_to_date_and_keeps_its_rows() {
+    let path = folder_of("older").join("ledger.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch(include_str!("schema/1.sql")).unwrap();
+    connection
+        .execute_batch("insert into hour values (500000, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 1, 1, 1); pragma user_version = 1")
+        .unwrap();
+    drop(connection);
+    let mut store = Store::open(&path, false).unwrap();
+    store
+        .move_in("j", 200, &[(0, Entry { cache_write_tokens: 5, ..entry(T0, "ci", "llama", 1, 1) })])
+        .unwrap();
+    let total = all_groups(&store, &UsageFilter::default())[0];
+    assert_eq!((total.requests, total.cache_write_tokens), (10, 5));
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub struct Sums {
     pub input_tokens: u64,
     /// Prompt tokens from a backend's cache.
     pub cached_tokens: u64,
+    /// Prompt tokens written to a backend's cache.
+    pub cache_write_tokens: u64,
     /// Tokens of responses, reasoning included.
     pub output_tokens: u64,
     /// Tokens spent on reasoning.
@@ -80,6 +82,7 @@ impl Sums {
         self.uncounted += other.uncounted;
         self.input_tokens += other.input_tokens;
         self.cached_tokens += other.cached_tokens;
+        self.cache_write_tokens += other.cache_write_tokens;
         self.output_tokens += other.output_tokens;
         self.reasoning_tokens += other.reasoning_tokens;
     }
@@ -108,12 +111,12 @@ macro_rules! sums_by {
     ($group:literal) => {
         concat!(
             "select ", $group, " as grouped, model.text, backend.text, sum(requests), sum(failures), sum(estimated), ",
-            "sum(uncounted), sum(input_tokens), sum(cached_tokens), sum(output_tokens), sum(reasoning_tokens) from (",
+            "sum(uncounted), sum(input_tokens), sum(cached_tokens), sum(output_tokens), sum(reasoning_tokens), sum(cache_write_tokens) from (",
             "select hour, key, team, user, model, backend, api, requests, failures, estimated, uncounted, input_tokens, ",
-            "cached_tokens, output_tokens, reasoning_tokens from hour where hour >= ?1 and hour < ?2 ",
+            "cached_tokens, output_tokens, reasoning_tokens, cache_write_tokens from hour where hour >= ?1 and hour < ?2 ",
             "union all select at_ms / 3600000, key, team, user, model, backend, api, 1, fault != 0, usage = 2, ",
             "usage = 0 and fault = 0 and backend != 0, iif(usage = 0, 0, input_tokens), iif(usage = 0, 0, cached_tokens), ",
-            "iif(usage = 0, 0, output_tokens), iif(usage = 0, 0, reasoning_tokens) from exchange ",
+            "iif(usage = 0, 0, output_tokens), iif(usage = 0, 0, reasoning_tokens), iif(usage = 0, 0, cache_write_tokens) from exchange ",
             "where at_ms >= ?3 and at_ms < ?4 or at_ms >= ?5 and at_ms < ?6",
             ") as used join name as model on model.id = used.model join name as backend on backend.id = used.backend ",
             "where (?7 is null or used.key = ?7) and (?8 is null or used.team = ?8) and (?9 is null or used.user = ?9) ",
@@ -249,5 +252,6 @@ fn sums(row: &Row<'_>) -> rusqlite::Result<Sums> {
         cached_tokens: number(8)?,
         output_tokens: number(9)?,
         reasoning_tokens: number(10)?,
+        cache_write_tokens: number(11)?,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -169,7 +169,7 @@ fn usage_is_shown_by_row_and_by_sum_with_the_gateway_up_and_down() {
     let (_, text, _) = run(&gateway, &["usage"]);
     assert!(text.starts_with("KEY") && text.lines().count() == 3, "{text}");
     let (_, csv, _) = run(&gateway, &["usage", "--csv", "--by", "backend"]);
-    assert!(csv.contains(&format!("b1,3,0,{},{},{},", whole[0], whole[1], whole[2])), "{csv}");
+    assert!(csv.contains(&format!("b1,3,0,{},{},0,{},", whole[0], whole[1], whole[2])), "{csv}");
     let (_, failed, _) = run(&gateway, &["requests", "--failed", "--json"]);
     assert_eq!((member(&failed, "fault").as_str(), failed.lines().count()), ("model_not_allowed", 1));
     let (_, audit, _) = run(&gateway, &["audit", "--json"]);
@@ -249,6 +249,82 @@ fn load(port: u16, name: &str, received: &Mutex<Vec<String>>) {
             _ => return,
         }
     }
+}
+
+#[test]
+fn upgrades_and_an_orderly_end_lose_nothing_and_count_nothing_twice() {
+    let (truth, directory) = (Truth::default(), Directory::new("upgrades"));
+    let origin = origin(&truth);
+    let mut gateway = Gateway::start(&config(&origin, &directory.0).shards("count = 2"));
+    let (port, over, received) = (gateway.port, AtomicBool::new(false), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for worker in 0..3 {
+            let (over, received) = (&over, &received);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if over.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let id = format!("u{worker}-{number}");
+                    let mut client = Client::connect(port);
+                    client.send(&request(K1, &id, number % 2 == 0));
+                    assert_eq!(client.answer().expect("a response").status(), 200);
+                    received.lock().expect("not poisoned").push(id);
+                }
+            });
+        }
+        for _ in 0..3 {
+            let before = received.lock().expect("not poisoned").len();
+            assert!(eventually(PATIENCE, || received.lock().expect("not poisoned").len() > before + 5));
+            let (status, said) = gateway.to_admin("POST", "/upgrade").expect("a response");
+            assert_eq!(status, 200, "{said}");
+            gateway.follow(member(&said, "pid").parse().expect("a process number"));
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+    gateway.signal("TERM");
+    let left = || std::fs::read_dir(directory.0.join("journal")).map_or(0, Iterator::count);
+    assert!(eventually(PATIENCE, || left() == 0), "every process has moved its own journals");
+    let mut found: Vec<String> = rows(&gateway).into_iter().map(|(id, _)| id).collect();
+    let mut received = received.into_inner().expect("not poisoned");
+    found.sort();
+    received.sort();
+    assert_eq!(found, received);
+}
+
+#[test]
+fn a_damaged_journal_is_reported_and_loses_the_damaged_record_only() {
+    let (truth, directory) = (Truth::default(), Directory::new("damaged"));
+    let origin = origin(&truth);
+    let config = config(&origin, &directory.0).shards("count = 1");
+    // A folder in the place of the database: the records stay in the journal.
+    std::fs::create_dir_all(directory.0.join("ledger.db")).expect("a folder");
+    let mut gateway = Gateway::start(&config);
+    let mut client = gateway.connect();
+    for number in 0..5 {
+        client.send(&request(K1, &format!("d-{number}"), false));
+        assert_eq!(client.answer().expect("a response").status(), 200);
+    }
+    gateway.signal("KILL");
+    gateway.wait(PATIENCE);
+    std::fs::remove_dir(directory.0.join("ledger.db")).expect("it is empty");
+    let run = std::fs::read_dir(directory.0.join("journal"))
+        .expect("it")
+        .next()
+        .expect("a run")
+        .expect("it")
+        .path();
+    let segment = run.join("0-0000000000.seg");
+    let mut bytes = std::fs::read(&segment).expect("a segment");
+    let at = bytes.windows(3).position(|window| window == b"d-3").expect("the record");
+    bytes[at + 1] ^= 0x40;
+    std::fs::write(&segment, bytes).expect("written");
+    let gateway = Gateway::start(&config);
+    assert!(eventually(PATIENCE, || gateway.metric("ringway_ledger_recovered_rows_total", "") == 4.0));
+    assert!(gateway.said().contains("bytes of a journal hold no valid record"), "{}", gateway.said());
+    let mut ids: Vec<String> = rows(&gateway).into_iter().map(|(id, _)| id).collect();
+    ids.sort();
+    assert_eq!(ids, ["d-0", "d-1", "d-2", "d-4"]);
 }
 
 #[test]

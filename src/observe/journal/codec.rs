@@ -6,12 +6,12 @@
 //! ```text
 //! header: "RWJOURN1", journal id u64, position of the segment u64, CRC-32 of all that u32, padding to 32 bytes
 //! frame:  length of the body u32, CRC-32 of position and body u32, position u64, body, padding to 8
-//! body:   version u8, flags u8, attempts u8, 0, status u16, ten numbers u64, then texts: length u8 and bytes
+//! body:   version u8, flags u8, attempts u8, 0, status u16, ten numbers u64, texts: length u8 and bytes, one number u64
 //! ```
 //!
 //! All numbers are little-endian. A segment is all zero before it is written, and the length is stored last: a frame that
-//! a crash interrupted has the length 0, or (after a power cut) fails its CRC. Later versions only append texts and use
-//! free flags, so that an older reader finds what it knows.
+//! a crash interrupted has the length 0, or (after a power cut) fails its CRC. Later versions only append to
+//! the body and use free flags, so that an older reader finds what it knows.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ pub const HEADER_BYTES: usize = 32;
 /// Bytes before the body of a frame.
 pub const FRAME_HEAD_BYTES: usize = 16;
 /// The longest body. Every text is cut to [`TEXT_BYTES_MAX`].
-pub const BODY_BYTES_MAX: usize = FIXED_BYTES + TEXTS * (1 + TEXT_BYTES_MAX);
+pub const BODY_BYTES_MAX: usize = FIXED_BYTES + TEXTS * (1 + TEXT_BYTES_MAX) + 8;
 /// The longest text in a record; names of the configuration are shorter.
 const TEXT_BYTES_MAX: usize = 255;
 const MAGIC: &[u8; 8] = b"RWJOURN1";
@@ -74,6 +74,8 @@ pub struct Entry {
     pub input_tokens: u64,
     /// As in [`Record`].
     pub cached_tokens: u64,
+    /// As in [`Record`].
+    pub cache_write_tokens: u64,
     /// As in [`Record`].
     pub output_tokens: u64,
     /// As in [`Record`].
@@ -154,6 +156,8 @@ pub(super) fn encode(scratch: &mut Scratch, position: u64, record: &Record, name
         body[at + 1..at + 1 + text.len()].copy_from_slice(text);
         at += 1 + text.len();
     }
+    body[at..at + 8].copy_from_slice(&record.cache_write_tokens.to_le_bytes());
+    at += 8;
     let crc = crc32fast::hash(&scratch[8..FRAME_HEAD_BYTES + at]);
     scratch[4..8].copy_from_slice(&crc.to_le_bytes());
     at
@@ -301,6 +305,7 @@ fn decode(body: &[u8]) -> Option<Entry> {
         model: text()?,
         fallback_for: text()?,
         backend: text()?,
+        cache_write_tokens: u64::from_le_bytes(*rest.first_chunk()?),
         stream: fixed[1] & STREAM != 0,
         usage_known: fixed[1] & USAGE_KNOWN != 0,
         estimated: fixed[1] & ESTIMATED != 0,
