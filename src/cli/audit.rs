@@ -30,8 +30,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn command(arguments: Arguments) -> ExitCode {
-    let store = match ledger::open(arguments.place) {
-        Ok(store) => store,
+    let (store, _) = match ledger::open(arguments.place) {
+        Ok(opened) => opened,
         Err(status) => return status,
     };
     if arguments.verify {

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Place, complain};
-use crate::config::{self, Process, StoreSettings};
+use crate::config::{self, PriceList, Process, StoreSettings};
 use crate::store::{Store, StoreError, folder, recover};
 
 /// How long a command waits for the gateway to move what its journals hold.
@@ -13,9 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The store, to read from. What a gateway that is gone left in its journals is moved into it first; what a running one
-/// has in its own is waited for, shortly. Error: the exit status of a command that has said why.
-pub(super) fn open(place: Place) -> Result<Store, ExitCode> {
-    let settings = settings(place)?;
+/// has in its own is waited for, shortly. And what tokens cost. Error: the exit status of a command that has said why.
+pub(super) fn open(place: Place) -> Result<(Store, PriceList), ExitCode> {
+    let (settings, prices) = settings(place)?;
     if let Err(error) = bring_up_to_date(&settings) {
         complain(&format!("note: the newest requests may be missing: {error}"));
     }
@@ -26,14 +26,15 @@ pub(super) fn open(place: Place) -> Result<Store, ExitCode> {
         )));
     }
     Store::read(&settings.database)
+        .map(|store| (store, prices))
         .map_err(|error| complain(&format!("{} cannot be read: {error}", settings.database.display())))
 }
 
-fn settings(place: Place) -> Result<StoreSettings, ExitCode> {
+fn settings(place: Place) -> Result<(StoreSettings, PriceList), ExitCode> {
     let loaded = config::locate(place.named()).and_then(|file| config::load_store(&file, &Process));
     match loaded {
-        Ok(Some(settings)) => Ok(settings),
-        Ok(None) => Err(complain("usage is not kept: [store] enabled = false")),
+        Ok((Some(settings), prices)) => Ok((settings, prices)),
+        Ok((None, _)) => Err(complain("usage is not kept: [store] enabled = false")),
         Err(problems) => Err(complain(&problems.to_string())),
     }
 }

@@ -20,7 +20,7 @@ mod url;
 
 use std::path::{Path, PathBuf};
 
-pub use compile::{AccessLog, Compiled, Settings, StoreSettings, check_key_name, compile};
+pub use compile::{AccessLog, Compiled, PriceList, Settings, StoreSettings, check_key_name, compile};
 pub use environment::{Environment, Noting, Process, Stamp};
 pub use file::{Fsync, LogLevel};
 pub use problem::{Problem, Problems};
@@ -51,12 +51,15 @@ pub fn load(path: &Path, environment: &dyn Environment) -> Result<Compiled, Prob
     compile(&read(path, &text)?, environment)
 }
 
-/// Reads what a file says about the store, whatever else is wrong with it: keys and secrets of backends that only the
+/// Reads what a file says about the store and prices, whatever else is wrong with it: keys and secrets of backends that only the
 /// gateway can read are no concern of a command that reads the store.
 ///
 /// # Errors
 /// The file has not the right shape, or that part of it is wrong.
-pub fn load_store(path: &Path, environment: &dyn Environment) -> Result<Option<StoreSettings>, Problems> {
+pub fn load_store(
+    path: &Path,
+    environment: &dyn Environment,
+) -> Result<(Option<StoreSettings>, PriceList), Problems> {
     let bytes = environment.file(path, read::CONFIG_BYTES_MAX);
     let bytes = bytes.map_err(|error| Problems::of_file(path, format!("cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|_| Problems::of_file(path, "is not UTF-8 text"))?;

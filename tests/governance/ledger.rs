@@ -163,6 +163,22 @@ fn usage_is_shown_by_row_and_by_sum_with_the_gateway_up_and_down() {
     let input = gateway.metric("ringway_key_tokens_total", "type=\"input\"");
     assert_eq!(input.to_string(), whole[0], "what the metrics say");
 
+    // Money is derived when it is read: a price that is written now prices what was used before.
+    let money = || {
+        let (_, sums, _) = run(&gateway, &["usage", "--by", "model", "--json"]);
+        (member(&sums, "money"), member(&sums, "unpriced_tokens"))
+    };
+    let tokens = truth.lock().unwrap().values().map(|[input, _, output]| input + output).sum::<u64>();
+    assert_eq!(money(), ("null".to_owned(), tokens.to_string()));
+    let text = std::fs::read_to_string(gateway.folder().join("ringway.toml")).expect("its file");
+    gateway.rewrite_text(&format!(
+        "{text}\n[price.m]\ninput_per_million = 2.0\ncached_per_million = 1.0\noutput_per_million = 10.0\n"
+    ));
+    let price = |[input, cached, output]: &[u64; 3]| 2 * (input - cached) + cached + 10 * output;
+    let cost: u64 = truth.lock().unwrap().values().map(price).sum();
+    assert_eq!(money(), ((cost as f64 / 1e6).to_string(), "0".to_owned()));
+
+    let (_, out, _) = run(&gateway, &["usage", "--rows", "--json"]);
     gateway.signal("TERM");
     assert_eq!(gateway.wait(PATIENCE).and_then(|status| status.code()), Some(0));
     assert_eq!(run(&gateway, &["usage", "--rows", "--json"]).1, out, "the same with the gateway down");

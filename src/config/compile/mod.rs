@@ -32,6 +32,7 @@ use crate::plan::cells::{BackendCells, DeploymentCells};
 use crate::plan::placements::Placements;
 use crate::plan::{Plan, Table};
 use crate::policy::auth::credential::{KeyTable, Token};
+pub use prices::PriceList;
 pub use store::StoreSettings;
 
 /// A configuration that holds.
@@ -190,16 +191,22 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     ))
 }
 
-/// Where a file says that usage is kept, whatever else is wrong with it: for commands that read the store.
+/// Where a file says that usage is kept, and what tokens cost, whatever else is wrong with it: for commands that read the
+/// store.
 ///
 /// # Errors
-/// What is wrong with that part.
-pub fn store(written: &Written, environment: &dyn Environment) -> Result<Option<StoreSettings>, Problems> {
+/// What is wrong with those parts.
+pub fn store(
+    written: &Written,
+    environment: &dyn Environment,
+) -> Result<(Option<StoreSettings>, PriceList), Problems> {
     let mut report = Report::new(&written.lines);
     let folder = written.path.parent().unwrap_or(Path::new(""));
-    let settings = store::compile(&Source { file: &written.file, folder, environment }, &mut report);
+    let source = Source { file: &written.file, folder, environment };
+    let settings = store::compile(&source, &mut report);
+    let prices = prices::list(&source, &mut report);
     match report.problems.is_empty() {
-        true => Ok(settings),
+        true => Ok((settings, prices)),
         false => Err(Problems { file: written.path.clone(), list: report.problems }),
     }
 }

@@ -1,5 +1,7 @@
 //! What the tokens of each model cost, at each of its backends.
 
+use std::collections::BTreeMap;
+
 use super::models::Names;
 use super::{Source, file, row};
 use crate::config::glob;
@@ -30,6 +32,47 @@ pub(super) fn compile(source: &Source<'_>, names: &Names, models: &mut [Model], 
         };
         model.price = model.pool.iter().filter_map(|member| member.price).reduce(dearest);
     }
+}
+
+/// Prices by the names that the ledger has, for reports: also of models and backends that are no longer configured.
+#[derive(Debug, Default)]
+pub struct PriceList {
+    rows: Vec<ListedPrice>,
+    /// The names of each model beside its own.
+    aliases: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Debug)]
+struct ListedPrice {
+    name: String,
+    price: Option<Price>,
+    backends: BTreeMap<String, Option<Price>>,
+}
+
+impl PriceList {
+    /// What a token of this model costs at this backend; `None` without a price. The same choice as for limits.
+    pub fn price(&self, model: &str, backend: &str) -> Option<Price> {
+        let own = || {
+            std::iter::once(model).chain(self.aliases.get(model).into_iter().flatten().map(String::as_str))
+        };
+        let fits = |row: &&ListedPrice| own().any(|name| glob::matches(&row.name, name));
+        let row =
+            self.rows.iter().filter(fits).max_by_key(|row| (!row.name.contains('*'), row.name.len()))?;
+        row.backends.get(backend).copied().unwrap_or(row.price)
+    }
+}
+
+/// The prices of a file by name.
+pub(super) fn list(source: &Source<'_>, report: &mut Report<'_>) -> PriceList {
+    let names: Vec<&String> = source.file.backend.keys().collect();
+    let rows = source.file.price.iter().map(|(name, written)| {
+        let priced = Priced::new(source, name, written, report);
+        let backends = priced.backends.iter().map(|(id, price)| (names[id.index()].clone(), *price));
+        ListedPrice { name: name.clone(), price: priced.price, backends: backends.collect() }
+    });
+    let rows = rows.collect();
+    let aliases = source.file.model.iter().map(|(name, model)| (name.clone(), model.aliases.clone()));
+    PriceList { rows, aliases: aliases.collect() }
 }
 
 /// One table of prices, as compiled.
