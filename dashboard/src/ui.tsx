@@ -224,7 +224,7 @@ export function Table<T>({ rows, columns, id, onOpen, open, caption, initial }: 
   const of = (column: Column<T>) =>
     [column.num ? 'num' : '', column.minor ? 'minor' : '', column.wide ? 'wide' : '', column.grow ? 'grow' : '', column.tight ? 'tight' : '', column.cut ? 'cut' : ''].join(' ').trim();
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={caption}>
+    <div class="scroll" tabIndex={0} role="group" aria-label={`${caption}, as a table`}>
       <table>
         <caption class="sr">{caption}</caption>
         <thead>

@@ -29,7 +29,7 @@ use crate::units::{ModelId, Nanos};
 pub const RECORDS_MAX: usize = 8_192;
 
 /// Records that wait in one shard for the list of recent requests, with the log off.
-const RECORDS_MAX_OFF: usize = 1_024;
+const RECORDS_MAX_OFF: usize = 512;
 
 /// Bytes from which a batch is handed to the writer without waiting for more.
 const BATCH_BYTES: usize = 64 * 1024;

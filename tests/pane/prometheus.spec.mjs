@@ -47,7 +47,8 @@ async function query(expression) {
 const filled = (expression) => expression.replace(/\$__rate_interval/g, '10s').replace(/\$(instance|model|backend|key)\b/g, '.*');
 
 /** Every metric that an expression names. */
-const named = (expression) => [...expression.matchAll(/\b((?:ringway|gen_ai|process)_[a-z_]+)\b(?=[{[\s)]|$)/g)].map(([, name]) => name);
+const named = (expression) => [...expression.matchAll(/\b((?:ringway|gen_ai|process)_[a-z_]+)\b(?=[{[\s)]|$)/g)]
+  .map(([, name]) => name).filter((name) => name !== 'gen_ai_request_model'); // a label
 
 /** A metric without a series yet is declared all the same. */
 const declared = (page) => new Set([...page.matchAll(/^# TYPE (\S+)/gm)].flatMap(([, name]) => [name, `${name}_bucket`, `${name}_count`, `${name}_sum`]));

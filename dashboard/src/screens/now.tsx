@@ -72,7 +72,7 @@ function Tiles({ overview, seconds }: { overview: Overview; seconds: Second[] })
     <div class="tiles" role="group" aria-label={`Rates of the last ${overview.window_seconds} seconds`}>
       {tiles.map(([name, value, under, values, level]) => (
         <div class={`tile ${level ?? ''}`} key={name}>
-          <h3>{name}</h3>
+          <span class="name">{name}</span>
           <b>{value}</b>
           <Spark values={values} label={`${name}, last 60 seconds`} />
           <small>{under}</small>

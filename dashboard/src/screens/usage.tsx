@@ -64,7 +64,7 @@ export function Usage({ route }: { route: Route }) {
             ['Cached input', percent(total.input_tokens ? total.cached_tokens / total.input_tokens : null), `${exact(total.cached_tokens)} tokens`],
             ['Output tokens', count(total.output_tokens), exact(total.output_tokens)],
             ['Not counted by backends', exact(total.estimated + total.uncounted), `${exact(total.estimated)} estimated, ${exact(total.uncounted)} unknown`]] as const).map(([title, value, under]) => (
-            <div class="tile" key={title}><h3>{title}</h3><b>{value}</b><small>{under}</small></div>
+            <div class="tile" key={title}><span class="name">{title}</span><b>{value}</b><small>{under}</small></div>
           ))}
         </div>
       ) : null}

@@ -45,7 +45,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Response {
         time("between_events", times.between_events, "between two reads of a response"),
         time("response", times.response, "a response that is not streamed, to its last byte"),
         time("total", times.total, "the whole exchange"),
-        time("queue", times.queue_timeout, "waiting for a free slot of a backend"),
+        time("queue_timeout", times.queue_timeout, "waiting for a free slot of a backend"),
         time("drain", times.drain, "requests in flight after a stop was asked for"),
     ];
     let bytes = |name, value: u64, meaning| line(name, size(value), meaning);
@@ -57,7 +57,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Response {
         line("queue", limits.queue.to_string(), "requests that wait for one model's backends"),
         line(
             "memory",
-            limits.memory_bytes.map_or_else(|| "-".to_owned(), size),
+            limits.memory_bytes.map_or_else(|| "the machine's".to_owned(), size),
             "memory of the process near which new requests are refused",
         ),
         line(
