@@ -60,19 +60,20 @@ pub(super) async fn list(State(shared): State<Shared>) -> Response {
             limits.memory_bytes.map_or_else(|| "the machine's".to_owned(), size),
             "memory of the process near which new requests are refused",
         ),
-        line(
-            "output_tokens_default",
-            plan.output_tokens_default.to_string(),
-            "output tokens reserved when a request names no cap",
-        ),
     ];
+    let tokens = plan.output_tokens_default.to_string();
+    let estimate = vec![line("output_tokens", tokens, "output tokens reserved when a request names no cap")];
     let last = watch.reloads.last_unix_ms.load(std::sync::atomic::Ordering::Relaxed);
     json(&Policies {
         generation: plan.generation,
         keys_required: plan.keys_required,
         last_reload_unix_ms: (last != 0).then_some(last),
         last_reload_error: lock(&watch.reloads.last_error).clone(),
-        groups: vec![Group { name: "timeouts", lines: timeouts }, Group { name: "limits", lines: bounds }],
+        groups: vec![
+            Group { name: "timeouts", lines: timeouts },
+            Group { name: "limits", lines: bounds },
+            Group { name: "estimate", lines: estimate },
+        ],
     })
 }
 
