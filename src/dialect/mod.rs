@@ -36,6 +36,7 @@ pub mod responses;
 pub mod route;
 pub mod stream;
 mod table;
+pub mod texts;
 pub mod translate;
 pub mod usage;
 pub mod whole;

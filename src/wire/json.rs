@@ -18,7 +18,7 @@ use crate::units::Span;
 pub use find::{Finder, ObjectSearch, find_object};
 pub use front::{Begun, Front, front};
 pub use scan::{Scan, Seen, Token};
-pub use text::{escape, escape_bytes, key_is, key_is_caseless, quote, string, unescape};
+pub use text::{escape, escape_bytes, inside_range, key_is, key_is_caseless, quote, string, unescape};
 
 /// The deepest nesting accepted.
 pub const DEPTH_MAX: usize = 512;

@@ -1,6 +1,7 @@
 //! Matches by hand; the seeded corpus of each detector is in `corpus`.
 
 mod corpus;
+mod filter;
 
 use super::detect::Detector;
 use super::patterns::{Find, Patterns};

@@ -139,14 +139,44 @@ pub fn unescape(inside: &[u8], out: &mut Vec<u8>) {
     while let Some(at) = memchr(b'\\', rest) {
         out.extend_from_slice(&rest[..at]);
         rest = &rest[at..];
-        let (char, length) = escaped(rest).unwrap_or_else(|| {
-            let length = if rest.get(1) == Some(&b'u') { 6 } else { 2 };
-            (char::REPLACEMENT_CHARACTER, length.min(rest.len()))
-        });
+        let (char, length) =
+            escaped(rest).unwrap_or_else(|| (char::REPLACEMENT_CHARACTER, broken_length(rest)));
         out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
         rest = &rest[length..];
     }
     out.extend_from_slice(rest);
+}
+
+/// Length of an escape that stands for nothing.
+fn broken_length(rest: &[u8]) -> usize {
+    let length = if rest.get(1) == Some(&b'u') { 6 } else { 2 };
+    length.min(rest.len())
+}
+
+/// Where bytes of the text stand in the inside of a JSON string: `range` counts the bytes that [`unescape`] appends. An
+/// escape that stands for several bytes belongs to the range as soon as one of them does.
+pub fn inside_range(inside: &[u8], range: std::ops::Range<usize>) -> std::ops::Range<usize> {
+    let (mut at, mut plain) = (0, 0);
+    let (mut start, mut end) = (inside.len(), inside.len());
+    while at < inside.len() {
+        let (length, bytes) = match inside[at] {
+            b'\\' => match escaped(&inside[at..]) {
+                Some((char, length)) => (length, char.len_utf8()),
+                None => (broken_length(&inside[at..]), char::REPLACEMENT_CHARACTER.len_utf8()),
+            },
+            _ => (1, 1),
+        };
+        if plain + bytes > range.start && start == inside.len() {
+            start = at;
+        }
+        if plain >= range.end {
+            end = at;
+            break;
+        }
+        at += length;
+        plain += bytes;
+    }
+    start.min(end)..end
 }
 
 /// Appends `text` to `out` as the inside of a JSON string.

@@ -1,0 +1,144 @@
+use super::*;
+
+fn texts(located: &[Located], bytes: &[u8]) -> Vec<String> {
+    located
+        .iter()
+        .map(|one| match one {
+            Located::Whole { place, inside } | Located::Piece { place, inside, .. } => {
+                format!("{place:?}: {}", String::from_utf8_lossy(inside.of(bytes)))
+            }
+            Located::End { group } => format!("end {}", if group.is_some() { "group" } else { "all" }),
+        })
+        .collect()
+}
+
+fn of_request(body: &str) -> Vec<String> {
+    let mut located = Vec::new();
+    request(body.as_bytes(), &mut |one| located.push(one));
+    texts(&located, body.as_bytes())
+}
+
+fn of_event(data: &str) -> (Vec<String>, Vec<Channel>) {
+    let mut located = Vec::new();
+    event(data.as_bytes(), Span::new(0, data.len()), &mut |one| located.push(one));
+    let channels = located.iter().filter_map(|one| match one {
+        Located::Piece { channel, .. } => Some(*channel),
+        _ => None,
+    });
+    (texts(&located, data.as_bytes()), channels.collect())
+}
+
+#[test]
+fn the_texts_of_a_chat_are_found_with_their_places() {
+    let body = r#"{"model":"m","messages":[
+        {"role":"system","content":"be brief"},
+        {"role":"user","name":"ada","content":[{"type":"text","text":"hello"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]},
+        {"content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}],"role":"assistant"},
+        {"role":"tool","tool_call_id":"c1","content":"42 \"rows\""}],"user":"u1","tools":[{"type":"function"}]}"#;
+    assert_eq!(
+        of_request(body),
+        ["System: be brief", "Input: hello", r#"Tools: {\"a\":1}"#, r#"Tools: 42 \"rows\""#,]
+    );
+}
+
+#[test]
+fn the_texts_of_messages_responses_and_gemini_are_found() {
+    let messages = r#"{"system":[{"type":"text","text":"s","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":"q"},
+        {"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":"AAAA"},{"type":"tool_use","id":"x","name":"n","input":{"name":"Ada","id":"7"}}]},
+        {"role":"user","content":[{"type":"tool_result","tool_use_id":"x","content":[{"type":"text","text":"r"}]}]}]}"#;
+    assert_eq!(
+        of_request(messages),
+        ["System: s", "Input: q", "Thinking: t", "Tools: Ada", "Tools: 7", "Tools: r"]
+    );
+    let responses = r#"{"instructions":"i","input":[{"role":"user","content":[{"type":"input_text","text":"q"}]},
+        {"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"o"},
+        {"type":"reasoning","summary":[{"type":"summary_text","text":"t"}],"encrypted_content":"AAAA"}]}"#;
+    assert_eq!(of_request(responses), ["System: i", "Input: q", "Tools: {}", "Tools: o", "Thinking: t"]);
+    let gemini = r#"{"systemInstruction":{"parts":[{"text":"s"}]},"contents":[{"role":"user","parts":[{"text":"q"},{"inlineData":{"mimeType":"image/png","data":"AAAA"}}]},
+        {"role":"model","parts":[{"functionCall":{"name":"f","args":{"city":"Rome"}}}]}]}"#;
+    assert_eq!(of_request(gemini), ["System: s", "Input: q", "Tools: Rome"]);
+    assert_eq!(of_request(r#"{"input":["a","b"],"model":"e"}"#), ["Input: a", "Input: b"]);
+    assert_eq!(
+        of_request(r#"{"messages":[{"role":"user","content":[{"type":"poem","lines":["a"]}]}]}"#),
+        ["Input: a"]
+    );
+}
+
+#[test]
+fn pieces_of_one_text_have_one_channel_and_those_of_others_another() {
+    let chat = |choice: u32, key: &str, text: &str| {
+        of_event(&format!(
+            r#"{{"id":"x","choices":[{{"index":{choice},"delta":{{"{key}":"{text}"}},"finish_reason":null}}]}}"#
+        ))
+    };
+    let (texts, first) = chat(0, "content", "a");
+    assert_eq!(texts, ["Output: a"]);
+    assert_eq!(chat(0, "content", "b").1, first);
+    assert_ne!(chat(1, "content", "b").1, first);
+    assert_ne!(chat(0, "refusal", "b").1, first);
+    assert_ne!(chat(0, "reasoning_content", "b").1, first);
+    assert_eq!(chat(0, "reasoning_content", "b").0, ["Thinking: b"]);
+
+    let tool = |call: u32| {
+        of_event(&format!(
+            r#"{{"choices":[{{"delta":{{"tool_calls":[{{"index":{call},"function":{{"arguments":"x"}}}}]}},"index":0}}]}}"#
+        ))
+    };
+    assert_eq!(tool(0).0, ["Tools: x"]);
+    assert_ne!(tool(0).1, tool(1).1);
+
+    let block = |index: u32| {
+        of_event(&format!(
+            r#"{{"type":"content_block_delta","index":{index},"delta":{{"type":"text_delta","text":"x"}}}}"#
+        ))
+    };
+    let start =
+        of_event(r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"x"}}"#);
+    assert_eq!(block(0).1, start.1);
+    assert_ne!(block(0).1, block(1).1);
+    let partial = of_event(
+        r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{"}}"#,
+    );
+    assert_eq!(partial.0, ["Tools: {"]);
+}
+
+#[test]
+fn the_end_of_a_text_is_seen() {
+    for (data, expected) in [
+        (r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#, &["end group"][..]),
+        ("[DONE]", &["end all"]),
+        (r#"{"type":"content_block_stop","index":0}"#, &["end group"]),
+        (r#"{"type":"message_stop"}"#, &["end all"]),
+        (
+            r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"all of it"}"#,
+            &["Output: all of it", "end group"],
+        ),
+        (
+            r#"{"type":"response.completed","response":{"instructions":null,"output":[{"type":"message","content":[{"type":"output_text","text":"w"}]}]}}"#,
+            &["Output: w", "end all"],
+        ),
+    ] {
+        assert_eq!(of_event(data).0, expected, "{data}");
+    }
+    let group = |data: &str| {
+        let mut groups = Vec::new();
+        event(data.as_bytes(), Span::new(0, data.len()), &mut |one| match one {
+            Located::Piece { channel, .. } => groups.push(channel.group),
+            Located::End { group: Some(group) } => groups.push(group),
+            other => panic!("{other:?}"),
+        });
+        groups
+    };
+    for (piece, end) in [
+        (
+            r#"{"type":"content_block_delta","index":3,"delta":{"type":"text_delta","text":"x"}}"#,
+            r#"{"index":3,"type":"content_block_stop"}"#,
+        ),
+        (
+            r#"{"choices":[{"index":1,"delta":{"content":"x"}}]}"#,
+            r#"{"choices":[{"index":1,"delta":{},"finish_reason":"stop"}]}"#,
+        ),
+    ] {
+        assert_eq!(group(piece), group(end), "{piece}");
+    }
+}
