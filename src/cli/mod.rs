@@ -3,6 +3,7 @@
 mod ask;
 mod audit;
 mod check;
+mod explain;
 mod key;
 mod ledger;
 mod notify;
@@ -38,6 +39,8 @@ enum Command {
     Serve(Place),
     /// Check a configuration on this machine and print what it means
     Check(Place),
+    /// Print what a key may do with a model, and which line of the configuration says so
+    Explain(explain::Explain),
     /// Make the running gateway reload its configuration file
     Reload(Place),
     /// Make the running gateway start the binary now on disk and hand it the listening sockets
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(place) => start(place.named()),
         Command::Check(place) => check::command(place.named()),
+        Command::Explain(explain) => explain::command(explain),
         Command::Reload(place) => ask::command(place.named(), "/reload"),
         Command::Upgrade(place) => ask::command(place.named(), "/upgrade"),
         Command::Key(command) => key::command(&command),
@@ -136,6 +140,9 @@ mod tests {
             ("ringway serve", true),
             ("ringway serve --config a.toml", true),
             ("ringway check", true),
+            ("ringway explain ci llama", true),
+            ("ringway explain ci llama --config a.toml", true),
+            ("ringway explain ci", false),
             ("ringway check a.toml", true),
             ("ringway check --config a.toml", true),
             ("ringway serve a.toml", true),

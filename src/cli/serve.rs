@@ -12,6 +12,7 @@ use super::notify;
 use super::upgrade::{self, Sockets, Successor};
 use crate::config::file;
 use crate::config::{Compiled, Settings, StoreSettings};
+use crate::coordinator::budgets::Refill;
 use crate::coordinator::ledger::Running;
 use crate::coordinator::reload::{Source, Turn};
 use crate::coordinator::{self, Ended, log};
@@ -43,6 +44,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     let successor = Arc::new(Successor::new(second_hold(&plan, &listeners, &admin)?)?);
     drop(sockets); // what no listener of this configuration is on
     let (running, journals) = ledger(settings.store.clone(), plan.shards.len())?;
+    let refill = refill(&plan, running.as_ref());
     let (seats, inboxes) =
         seats(&plan, &control, &mailboxes, listeners, log::records_max(&settings.access_log))?;
     let (threads, driver) = start(seats, journals, only(settings.driver))?;
@@ -59,6 +61,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
             version: env!("CARGO_PKG_VERSION"),
             driver: driver.clone(),
             ledger: running.as_ref().map(|running| Arc::clone(&running.ledger)),
+            refill,
             say,
             log,
             handover: Some(successor),
@@ -84,6 +87,17 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
         Ended::Stuck(shards) => Err(io::Error::other(format!("{shards} shards did not stop in time"))),
         Ended::ShardsGone => Err(io::Error::other("every shard has ended by itself")),
     }
+}
+
+/// Charges the budgets with what the store knows, before the first request.
+fn refill(plan: &Arc<Plan>, running: Option<&Running>) -> Option<Refill> {
+    let running = running?;
+    let now = crate::clock::unix_ms();
+    let mut refill = Refill::new(plan, now);
+    if let Err(error) = refill.fill(running.ledger.database(), now) {
+        super::complain(&format!("note: budgets begin at zero until the store can be read: {error}"));
+    }
+    (!refill.is_empty()).then_some(refill)
 }
 
 /// The ledger and each shard's journal; none if usage is not kept, or nobody chose where and it cannot be kept here.

@@ -45,10 +45,7 @@ pub fn locate(named: Option<PathBuf>) -> Result<PathBuf, Problems> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path, environment: &dyn Environment) -> Result<Compiled, Problems> {
-    let bytes = environment.file(path, read::CONFIG_BYTES_MAX);
-    let bytes = bytes.map_err(|error| Problems::of_file(path, format!("cannot be read: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| Problems::of_file(path, "is not UTF-8 text"))?;
-    compile(&read(path, &text)?, environment)
+    compile(&read_file(path, environment)?, environment)
 }
 
 /// Reads what a file says about the store and prices, whatever else is wrong with it: keys and secrets of backends that only the
@@ -60,10 +57,18 @@ pub fn load_store(
     path: &Path,
     environment: &dyn Environment,
 ) -> Result<(Option<StoreSettings>, PriceList), Problems> {
+    compile::store(&read_file(path, environment)?, environment)
+}
+
+/// Reads the shape of a file, for commands that show where something stands in it.
+///
+/// # Errors
+/// The file cannot be read, or has not the right shape.
+pub fn read_file(path: &Path, environment: &dyn Environment) -> Result<Written, Problems> {
     let bytes = environment.file(path, read::CONFIG_BYTES_MAX);
     let bytes = bytes.map_err(|error| Problems::of_file(path, format!("cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|_| Problems::of_file(path, "is not UTF-8 text"))?;
-    compile::store(&read(path, &text)?, environment)
+    read(path, &text)
 }
 
 /// The JSON Schema of the file, for completion in editors.

@@ -59,6 +59,12 @@ impl std::error::Error for Problems {}
 pub struct Lines(pub(super) HashMap<Vec<String>, usize>);
 
 impl Lines {
+    /// The line of a key that was written.
+    pub(super) fn exactly(&self, path: &[&str]) -> Option<usize> {
+        let path: Vec<String> = path.iter().map(|&step| step.to_owned()).collect();
+        self.0.get(&path).copied()
+    }
+
     /// The line of a key, or of the innermost table around it that was written.
     fn of(&self, path: &[&str]) -> Option<usize> {
         let mut path: Vec<String> = path.iter().map(|&step| step.to_owned()).collect();

@@ -24,6 +24,14 @@ pub struct Written {
     pub unknown: Vec<Problem>,
 }
 
+impl Written {
+    /// Where a key stands, as `FILE:LINE`; `None` if it was left out.
+    pub fn place(&self, path: &[&str]) -> Option<String> {
+        let line = self.lines.exactly(path)?;
+        Some(format!("{}:{line}", self.path.display()))
+    }
+}
+
 /// The largest file that is read, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Faults of shape listed at most.

@@ -200,6 +200,7 @@ pub(crate) fn settings() -> Settings {
         version: "0.0.0-test",
         driver: "none (test)".to_owned(),
         ledger: None,
+        refill: None,
         say: |_| {},
         log: LogLevel::Info,
         handover: None,

@@ -8,6 +8,7 @@
 
 mod access;
 mod aggregate;
+pub mod budgets;
 mod drain;
 pub mod ledger;
 pub mod log;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub driver: String,
     /// Where usage is kept; `None` if it is not.
     pub ledger: Option<Arc<ledger::Ledger>>,
+    /// Charges budgets with what earlier processes had used; `None` if there is nothing to charge.
+    pub refill: Option<budgets::Refill>,
     /// Where to say what an operator should hear of.
     pub say: fn(&str),
     /// The least serious of it that is said; a reload may change it.
@@ -120,6 +123,7 @@ pub fn start(
     control: Arc<Control>,
 ) -> io::Result<Coordinator> {
     let source = settings.source.take();
+    let refill = settings.refill.take().zip(settings.ledger.clone());
     let listener = settings.admin.take();
     let door = settings.door;
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -146,6 +150,9 @@ pub fn start(
             tokio::spawn(reloader.run(signals, requests));
             tokio::spawn(watchdog::run(current.clone()));
             tokio::spawn(prefix::run(current.clone()));
+            if let Some((refill, ledger)) = refill {
+                tokio::spawn(budgets::run(refill, ledger));
+            }
             run(current, log, stops).await
         });
         // A name being looked up may hold a thread for as long as its resolver pleases; it is left behind.

@@ -38,6 +38,8 @@ pub enum Task {
     ListModels,
     /// One model of it: the gateway responds itself.
     ShowModel,
+    /// The caller's own key, its limits and what is used of them: the gateway responds itself.
+    ShowKey,
 }
 
 /// A member of a request that caps its output. The numbers index what `request::peek` reads.
@@ -289,6 +291,14 @@ endpoints! {
         task: Task::ListModels,
         ..POST
     };
+    /// `GET /v1/key`: the gateway responds itself
+    Key: Endpoint {
+        name: "key",
+        method: "GET",
+        path: "/v1/key",
+        task: Task::ShowKey,
+        ..POST
+    };
     /// `GET /v1/models/{id}`: the gateway responds itself; see [`super::route::model_id`]
     ModelById: Endpoint {
         name: "model",
@@ -352,7 +362,7 @@ impl Api {
 
     /// Whether the gateway responds itself.
     pub fn is_local(self) -> bool {
-        matches!(self.task(), Task::ListModels | Task::ShowModel)
+        matches!(self.task(), Task::ListModels | Task::ShowModel | Task::ShowKey)
     }
 
     /// The endpoint that a backend has to serve for this one.

@@ -73,23 +73,16 @@ impl Plan {
         member.and_then(|member| member.price.as_ref()).or(model.price.as_ref())
     }
 
-    /// Fills the budgets of a plan that has served nothing yet. `used` says what a holder has used since an instant (Unix
-    /// milliseconds). Models that have no price any more cost nothing.
-    pub fn restore_budgets(&self, unix_ms: u64, mut used: impl FnMut(&Holder, u64) -> Vec<Used>) {
-        for id in self.budgets.ids() {
-            let BudgetRow { name, budget } = self.budgets.row(id);
-            let cells = self.budgets.cells(id);
-            let since = cells.standing(&budget.window, unix_ms).start_ms;
-            let amount = |used: &Used| match budget.unit {
-                Unit::Tokens => used.charge.tokens(),
-                Unit::Money => {
-                    let backend = self.backend_named(&used.backend).map(|backend| backend.id);
-                    let price = self.names.get(&used.model).and_then(|model| self.price(*model, backend));
-                    price.map_or(0, |price| price.cost(&used.charge))
-                }
-            };
-            let sum = used(&name.holder, since).iter().map(amount).fold(0, u64::saturating_add);
-            cells.restore(&budget.window, sum, unix_ms);
-        }
+    /// What these tokens count for in this unit, by the prices of today. Models that have no price any more cost nothing.
+    pub fn amount(&self, unit: Unit, used: &[Used]) -> u64 {
+        let amount = |used: &Used| match unit {
+            Unit::Tokens => used.charge.tokens(),
+            Unit::Money => {
+                let backend = self.backend_named(&used.backend).map(|backend| backend.id);
+                let price = self.names.get(&used.model).and_then(|model| self.price(*model, backend));
+                price.map_or(0, |price| price.cost(&used.charge))
+            }
+        };
+        used.iter().map(amount).fold(0, u64::saturating_add)
     }
 }

@@ -14,6 +14,7 @@ pub mod mailbox;
 pub mod pattern;
 pub mod placements;
 mod proxy;
+pub mod standing;
 mod table;
 pub mod unreached;
 

@@ -15,10 +15,12 @@ use super::respond;
 use super::response::Response;
 use super::settle::Settle;
 use super::translation;
+use crate::clock;
 use crate::dialect::{self, Api, Dialect, Task, estimate, models};
 use crate::error::{Fault, FaultKind};
 use crate::observe::record::RequestId;
-use crate::plan::Model;
+use crate::plan::admission::At;
+use crate::plan::{Model, standing};
 use crate::policy::auth::origin::PageGrant;
 use crate::units::{ModelId, Nanos, Span};
 use crate::wire::chunked::{self, Chunked};
@@ -344,7 +346,15 @@ async fn list(client: &mut Client, settle: &mut Settle, asked: &Asked, head: &Re
     let plan = &shard.plan;
     let usable = |model: &ModelId| phases::may_use(&shard, settle.record.key, *model);
     let mut out = shard.buffers.large();
-    if asked.api.map(Api::task) == Some(Task::ListModels) {
+    let task = asked.api.map(Api::task);
+    if task == Some(Task::ShowKey) {
+        let Some(key) = settle.record.key else {
+            let fault = Fault::new(FaultKind::PathUnknown, "this gateway has no keys");
+            return respond::refuse(client, settle, asked, &fault, true).await;
+        };
+        let at = At { now: clock::now(), unix_ms: settle.record.at_unix_ms };
+        standing::render(plan, key, at, &mut out);
+    } else if task == Some(Task::ListModels) {
         let listed = |model: &&Model| model.prefix.is_none() && usable(&model.id);
         let entries = plan.models.iter().filter(listed).map(entry);
         models::list(asked.dialect, entries, &mut out);

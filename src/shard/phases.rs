@@ -33,7 +33,11 @@ pub(super) fn on_head(settle: &mut Settle, head: &RequestHead, bytes: &[u8], api
     authenticate(settle, head, bytes).map_err(|fault| count_failure(settle, fault))?;
     check_credential(settle, api)?;
     check_body_head(&settle.shard, head, bytes, api)?;
-    enter(settle)
+    match api.task() {
+        // Whoever has used up a limit still sees which.
+        Task::ShowKey => Ok(()),
+        _ => enter(settle),
+    }
 }
 
 /// After the body: which model, in which manner, and the tokens it may cost. `in_path`: the model that the path names.

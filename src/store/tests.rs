@@ -109,7 +109,7 @@ fn every_grouping_sums_up_to_the_same_and_to_the_rows() {
         }
         assert_eq!(all_groups(&store, &filter), [truth; 9], "{since_ms} to {until_ms:?}");
     }
-    let teams = store.used_by_teams(T0).unwrap();
+    let teams = store.used_by_teams(T0, None).unwrap();
     assert_eq!(
         teams.keys().map(String::as_str).collect::<Vec<_>>(),
         ["team-of-", "team-of-ci", "team-of-web"]

@@ -202,25 +202,38 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// What every key has used since a moment, by model and backend: what a budget of that window has to be charged.
+    /// What every key has used since a moment, and before another, by model and backend: what a budget of that window has to be charged.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn used_by_keys(&self, since_ms: u64) -> Result<BTreeMap<String, Vec<UsageRow>>> {
-        self.used_by(Group::Key, since_ms)
+    pub fn used_by_keys(
+        &self,
+        since_ms: u64,
+        until_ms: Option<u64>,
+    ) -> Result<BTreeMap<String, Vec<UsageRow>>> {
+        self.used_by(Group::Key, since_ms, until_ms)
     }
 
     /// The same for every team.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn used_by_teams(&self, since_ms: u64) -> Result<BTreeMap<String, Vec<UsageRow>>> {
-        self.used_by(Group::Team, since_ms)
+    pub fn used_by_teams(
+        &self,
+        since_ms: u64,
+        until_ms: Option<u64>,
+    ) -> Result<BTreeMap<String, Vec<UsageRow>>> {
+        self.used_by(Group::Team, since_ms, until_ms)
     }
 
-    fn used_by(&self, group: Group, since_ms: u64) -> Result<BTreeMap<String, Vec<UsageRow>>> {
+    fn used_by(
+        &self,
+        group: Group,
+        since_ms: u64,
+        until_ms: Option<u64>,
+    ) -> Result<BTreeMap<String, Vec<UsageRow>>> {
         let mut used = BTreeMap::<String, Vec<UsageRow>>::new();
-        for row in self.usage(group, &UsageFilter { since_ms, ..UsageFilter::default() })? {
+        for row in self.usage(group, &UsageFilter { since_ms, until_ms, ..UsageFilter::default() })? {
             used.entry(row.group.clone()).or_default().push(row);
         }
         Ok(used)

@@ -265,3 +265,147 @@ fn a_reload_leaves_what_was_used_as_it_was() {
     assert_eq!(ask(&gateway, K1, &capped(10)).status(), 200);
     assert_eq!(code(&ask(&gateway, K1, &capped(10))), "insufficient_quota");
 }
+
+/// Report 31: a key sees its own limits, its team's, what is used of them and when each window ends; and nothing of others.
+#[test]
+fn a_key_sees_its_own_limits_and_what_is_left() {
+    let origin = Origin::scripted(|talk| {
+        let usage = r#"{"prompt_tokens":30,"completion_tokens":10,"total_tokens":40}"#;
+        talk.answer(
+            "200 OK",
+            "Content-Type: application/json\r\n",
+            &format!(r#"{{"choices":[],"usage":{usage}}}"#),
+        )
+    });
+    let team = "[team.t]\nmodels = [\"m\"]\nbudgets = [{ money = 2.0, per = \"month\", zone = \"Europe/Berlin\" }]\n[price.\"*\"]\ninput_per_million = 1000.0\noutput_per_million = 2000.0";
+    let one = "team = \"t\"\ntags = [\"ci\"]\nrequests_per_minute = 1\nrequests_burst = 1\nin_flight_max = 3\nbudgets = [{ tokens = 100, per = \"hour\", rolling = true }]";
+    let gateway = start(&origin, team, one, "team = \"t\"");
+    let look = |key: &str| {
+        let mut client = gateway.connect();
+        client.send(
+            format!("GET /v1/key HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key}\r\n\r\n").as_bytes(),
+        );
+        client.answer().expect("a response")
+    };
+    assert_eq!(ask(&gateway, K1, &capped(10)).status(), 200);
+    // It takes nothing of the key's one request a minute.
+    for _ in 0..3 {
+        let response = look(K1);
+        assert_eq!(response.status(), 200, "{response:?}");
+        let key = response.json();
+        assert_eq!((key["name"].as_str(), key["team"].as_str()), (Some("one"), Some("t")), "{key}");
+        assert_eq!(
+            (&key["models"][0], key["models"].as_array().map(Vec::len)),
+            (&"m".into(), Some(1)),
+            "{key}"
+        );
+        assert_eq!(
+            (key["limits"][0]["limit"].as_str(), key["limits"][0]["remaining"].as_u64()),
+            (Some("requests_per_minute"), Some(0))
+        );
+        assert_eq!(
+            (key["limits"][1]["limit"].as_str(), key["limits"][1]["used"].as_u64()),
+            (Some("in_flight_max"), Some(0)),
+            "{key}"
+        );
+        let [tokens, money] = [&key["budgets"][0], &key["budgets"][1]];
+        assert_eq!(
+            (tokens["used"].as_u64(), tokens["remaining"].as_u64(), tokens["reserved"].as_u64()),
+            (Some(40), Some(60), Some(0)),
+            "{key}"
+        );
+        // 30 x 0.001 + 10 x 0.002.
+        assert_eq!(
+            (money["used"].as_f64(), money["remaining"].as_f64(), &money["of"]),
+            (Some(0.05), Some(1.95), &"team".into()),
+            "{key}"
+        );
+        for budget in [tokens, money] {
+            assert!(budget["start"].as_str() < budget["reset"].as_str(), "{key}");
+        }
+    }
+    let other = look(K2).text();
+    assert!(other.contains("\"used\":0.05") && !other.contains("\"one\""), "{other}");
+    assert_eq!(look("no such key").status(), 401);
+}
+
+/// Reports 12 and 21: what was used counts after a restart and after a kill, in the budgets of keys and of teams.
+#[test]
+fn what_was_used_counts_after_a_restart_and_after_a_kill() {
+    let (origin, _) = held_origin(400);
+    let directory = std::env::temp_dir().join(format!("ringway-budgets-{}", std::process::id()));
+    let tables = format!(
+        "[store]\ndirectory = {directory:?}\n[team.t]\nbudgets = [{{ tokens = 2000, per = \"month\" }}]"
+    );
+    let key = "team = \"t\"\nbudgets = [{ tokens = 1000, per = \"month\" }]";
+    let config = config(&origin, &tables, key, key);
+    let used = |gateway: &Gateway| {
+        let mut client = gateway.connect();
+        client.send(
+            format!("GET /v1/key HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {K1}\r\n\r\n").as_bytes(),
+        );
+        let key = client.answer().expect("a response").json();
+        [0, 1].map(|budget| key["budgets"][budget]["used"].as_u64().expect("a number"))
+    };
+    let mut gateway = Gateway::start(&config);
+    assert_eq!(ask(&gateway, K1, &capped(10)).status(), 200);
+    assert_eq!(used(&gateway), [400, 400]);
+    gateway.signal("TERM");
+    assert!(gateway.wait(PATIENCE).is_some());
+    let mut gateway = Gateway::start(&config);
+    assert_eq!(used(&gateway), [400, 400], "after a restart");
+    assert_eq!(ask(&gateway, K2, &capped(10)).status(), 200);
+    assert_eq!(used(&gateway), [400, 800]);
+    gateway.signal("KILL");
+    assert!(gateway.wait(PATIENCE).is_some());
+    let gateway = Gateway::start(&config);
+    assert!(eventually(PATIENCE, || used(&gateway) == [400, 800]), "after a kill: {:?}", used(&gateway));
+    assert_eq!(ask(&gateway, K1, &capped(10)).status(), 200);
+    assert_eq!(used(&gateway), [800, 1_200]);
+    let response = ask(&gateway, K1, &capped(300));
+    assert_eq!((response.status(), code(&response).as_str()), (429, "insufficient_quota"));
+    drop(gateway);
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+/// Report 8: every limit that applies is named, with the line that it comes from.
+#[test]
+fn explain_names_every_limit_and_where_it_comes_from() {
+    let origin = Origin::start();
+    let team = "[team.t]\nmodels = [\"m\"]\nin_flight_max = 50\nbudgets = [{ tokens = 5000, per = \"day\" }]\n[price.m]\ninput_per_million = 2.5\noutput_per_million = 10.0";
+    let gateway = start(&origin, team, "team = \"t\"\nrequests_per_minute = 60", "");
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_ringway"))
+            .args(arguments)
+            .args(["--config".as_ref(), gateway.folder().join("ringway.toml").as_os_str()])
+            .output()
+            .expect("the command runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), said)
+    };
+    let (status, page, said) = run(&["explain", "one", "m"]);
+    assert_eq!(status, Some(0), "{said}");
+    let file = std::fs::read_to_string(gateway.folder().join("ringway.toml")).expect("the file");
+    for (part, written) in [
+        ("may use the model m", "models = [\"m\"]"),
+        ("key one: 60 requests per minute, 60 at once", "requests_per_minute = 60"),
+        ("team t: 50 requests in flight", "in_flight_max = 50"),
+        ("team t: budget of 5000 tokens per day (UTC)", "budgets = ["),
+    ] {
+        let line = page.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {page}"));
+        let number = file.lines().position(|line| line.contains(written)).expect("it was written") + 1;
+        assert!(line.ends_with(&format!(":{number}")), "{line}: line {number}");
+    }
+    assert!(
+        page.contains(
+            "price at backend b1, per million tokens: input 2.50, cached 2.50, cache write 2.50, output 10.00"
+        ),
+        "{page}"
+    );
+    let (_, page, _) = run(&["explain", "one", "other"]);
+    assert!(page.contains("may NOT use the model other"), "{page}");
+    for wrong in [["explain", "nobody", "m"], ["explain", "one", "nothing"]] {
+        let (status, _, said) = run(&wrong);
+        assert!(status == Some(1) && said.contains("there is no"), "{said}");
+    }
+}
