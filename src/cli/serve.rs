@@ -92,9 +92,8 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
 /// Charges the budgets with what the store knows, before the first request.
 fn refill(plan: &Arc<Plan>, running: Option<&Running>) -> Option<Refill> {
     let running = running?;
-    let now = crate::clock::unix_ms();
-    let mut refill = Refill::new(plan, now);
-    if let Err(error) = refill.fill(running.ledger.database(), now) {
+    let (refill, filled) = Refill::start(plan, running.ledger.database());
+    if let Err(error) = filled {
         super::complain(&format!("note: budgets begin at zero until the store can be read: {error}"));
     }
     (!refill.is_empty()).then_some(refill)

@@ -29,8 +29,18 @@ pub struct Refill {
 type Sums = [BTreeMap<String, Vec<UsageRow>>; 2];
 
 impl Refill {
-    /// For a plan that has served nothing yet.
-    pub fn new(plan: &Arc<Plan>, started_ms: u64) -> Self {
+    /// For a plan that has served nothing yet; charges what the database has now.
+    ///
+    /// # Errors
+    /// None that ends anything: with what could not be read, the budgets begin at zero until it can.
+    pub fn start(plan: &Arc<Plan>, database: &Path) -> (Self, store::Result<()>) {
+        let now_ms = clock::unix_ms();
+        let mut refill = Self::new(plan, now_ms);
+        let filled = refill.fill(database, now_ms);
+        (refill, filled)
+    }
+
+    fn new(plan: &Arc<Plan>, started_ms: u64) -> Self {
         let windows = plan.budgets.ids().map(|id| {
             let standing = plan.budgets.cells(id).standing(&plan.budgets.row(id).budget.window, started_ms);
             (standing.start_ms, standing.reset_ms)
@@ -52,7 +62,7 @@ impl Refill {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn fill(&mut self, database: &Path, now_ms: u64) -> store::Result<()> {
+    fn fill(&mut self, database: &Path, now_ms: u64) -> store::Result<()> {
         if self.is_empty() || !database.exists() {
             return Ok(());
         }

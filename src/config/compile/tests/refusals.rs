@@ -49,7 +49,7 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", &key("budgets = [{ tokens = 1, per = \"day\", zone = \"Mars/Olympus\" }]"), "key.k.budgets[0].zone: expected a zone of the IANA"),
         ("", &key("budgets = [{ tokens = 1, per = \"day\", zone = \"UTC\", rolling = true }]"), "key.k.budgets[0].zone: a rolling window"),
         ("", &key("budgets = [{ tokens = 1, per = \"day\" }, { tokens = 2, per = \"day\" }]"), "key.k.budgets[1]: is a second budget of the same kind"),
-        ("", &key("budgets = [{ tokens = 1, per = \"year\" }]"), "unknown variant `year`"),
+        ("", &key("budgets = [{ tokens = 1, per = \"year\" }]"), "key.k.budgets[0].per: no such choice; expected one of \"minute\", \"hour\""),
         ("", &key("budgets = [{ money = 1.0, per = \"day\" }]"), "key.k.budgets: has a budget of money, but the model m of key k has no price"),
         ("", &key("team = \"t\"\n[team.t]\nbudgets = [{ money = 1.0, per = \"day\" }]"), "team.t.budgets: has a budget of money, but the model m"),
         ("", "[price.none]\ninput_per_million = 1.0\noutput_per_million = 1.0", "price.none: fits no model and no alias"),
