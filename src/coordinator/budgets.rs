@@ -134,6 +134,11 @@ fn used_of(row: &UsageRow) -> Used {
     Used {
         model: row.model.as_str().into(),
         backend: row.backend.as_str().into(),
-        charge: Charge::of_counts(sums.input_tokens, sums.cached_tokens, 0, sums.output_tokens),
+        charge: Charge::of_counts(
+            sums.input_tokens,
+            sums.cached_tokens,
+            sums.cache_write_tokens,
+            sums.output_tokens,
+        ),
     }
 }
