@@ -51,8 +51,14 @@ fn pages() -> Vec<String> {
     pages
 }
 
+/// The variables that a configuration takes secrets from.
+fn variables(text: &str) -> BTreeSet<&str> {
+    text.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
 /// `ringway check` accepts every example. Those of the README are whole configurations; the first of docs/configuration.md is
-/// one too, and the others on the pages are changes to it. What depends on the machine is replaced: a file with a secret, and cores.
+/// one too, and the others there are changes to it. On other pages each example adds to those before it on the page. What depends
+/// on the machine is replaced: secrets, and cores.
 #[test]
 fn every_example_of_the_pages_is_accepted() {
     let folder = std::env::temp_dir().join(format!("ringway-pages-{}", std::process::id()));
@@ -65,20 +71,23 @@ fn every_example_of_the_pages_is_accepted() {
     let base = merged(first.clone(), keys.parse().expect("TOML")); // other machines are served with keys only
     let mut checked = 0;
     for page in pages() {
+        let mut before = base.clone();
         for (index, example) in fenced(&document(&page), "toml").iter().enumerate() {
             let here = example.replace("/etc/ringway/admin-token", &secret.to_string_lossy());
             let here = here.replace("\"0-15\"", "[0]").replace("[shards.core.3]", "[shards.core.0]");
             let table: toml::Table =
                 here.parse().unwrap_or_else(|error| panic!("{page}, example {index}: {error}\n{example}"));
             let is_whole = page == "README.md" || (page == "docs/configuration.md" && index == 0);
-            let table = if is_whole { table } else { merged(base.clone(), table) };
+            let table = if is_whole { table } else { merged(before.clone(), table) };
+            if page != "docs/configuration.md" {
+                before = table.clone();
+            }
             let file = folder.join("ringway.toml");
-            std::fs::write(&file, table.to_string()).expect("a file");
+            let text = table.to_string();
+            std::fs::write(&file, &text).expect("a file");
             let mut command = Command::new(support::binary());
             command.arg("check").arg(&file);
-            command
-                .env("EGRESS_CREDENTIAL", "user:password")
-                .env("OPENAI_API_KEY", "sk-something-long-enough");
+            command.envs(variables(&text).into_iter().map(|name| (name, "user:7c2b9e40f1a86d35")));
             let output = command.output().expect("it runs");
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "{page}, example {index}: {said}\n{example}");
