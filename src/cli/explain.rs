@@ -43,7 +43,7 @@ pub(super) fn command(explain: Explain) -> ExitCode {
 /// One line for each part of the policy.
 fn policy(plan: &Plan, written: &Written, key: &str, model: &str) -> Result<Vec<String>, String> {
     let row = plan.key_named(key).ok_or_else(|| format!("there is no [key.{key}]"))?;
-    let id = *plan.names.get(model).ok_or_else(|| format!("there is no model and no alias \"{model}\""))?;
+    let id = plan.find_model(model).ok_or_else(|| format!("there is no model and no alias \"{model}\""))?;
     let page = Page { plan, written, key: row };
     let mut lines = page.access(id);
     lines.extend(page.limits());

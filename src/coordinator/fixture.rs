@@ -126,7 +126,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             timeouts,
             created: 1,
         }),
-        names: BTreeMap::from([("llama".into(), ModelId::new(0))]),
+        names: BTreeMap::from(["gpt-4o", "llama"].map(|name| (name.into(), ModelId::new(0)))),
         budgets: Table::new(Vec::new(), |_| Default::default()),
         teams: Table::new(Vec::new(), |_| Default::default()),
         keys: table(Key {

@@ -242,7 +242,7 @@ pub(super) async fn policy(
     lines.push(line("models", names, if all { "default: every model" } else { &from }));
     let mut reason = None;
     if let Some(name) = &question.model {
-        let id = plan.names.get(name.as_str()).copied();
+        let id = plan.find_model(name);
         match id.map(|id| plan.models.row(id)) {
             None => reason = Some(format!("no model is named {name:?}")),
             Some(model) => {
