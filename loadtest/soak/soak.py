@@ -192,7 +192,7 @@ class Soak:
         backends |= {f"faulty-{number}": self.faulty + number for number in range(len(FAULTS))}
         rough = [name for name in backends if not name.startswith("clean")]
         text = [f'listen = "{at(self.data)}"', "[admin]", f'listen = "{at(self.admin)}"', "[access_log]"]
-        text += [f'to = "{self.folder}/access.jsonl"', "[shards]", "count = 2", "pin = false"]
+        text += [f'path = "{self.folder}/access.jsonl"', "[shards]", "count = 2", "pin = false"]
         text += ["[timeouts]", 'keep_alive = "5s"', 'backend_idle = "2s"', 'head = "3s"', f'between_events = "{20 + turn % 2}s"']
         for name, port in backends.items():
             text += [f"[backend.{name}]", f'url = "http://{at(port)}"', 'kind = "vllm"']
