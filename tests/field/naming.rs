@@ -69,9 +69,9 @@ fn what_stands_for_the_star_goes_to_the_backend() {
         assert_eq!(ask(&gateway, unknown), 404, "{unknown}");
     }
     assert_eq!(ask(&gateway, "open/counted"), 200);
-    let counted = || gateway.metric("ringway_requests_total", "model=\"open/*\"") >= 3.0;
+    let counted = || gateway.metric("ringway_model_requests_total", "model=\"open/*\"") >= 3.0;
     assert!(eventually(Duration::from_secs(5), counted), "under the pattern");
-    assert_eq!(gateway.metric("ringway_requests_total", "model=\"open/counted\""), 0.0);
+    assert_eq!(gateway.metric("ringway_model_requests_total", "model=\"open/counted\""), 0.0);
 }
 
 #[test]
