@@ -49,7 +49,7 @@ export function Plot({ at, lines, stacked = false, bars = false, fixed = true, h
       height,
       cursor: { sync: { key: 'ringway' }, points: { show: false }, y: false },
       legend: { show: false },
-      scales: { x: { range: (_, min, max) => (fixed ? [max - 900, max] : bars && at.length > 1 ? [min - (at[1]! - at[0]!) / 2, max + (at[1]! - at[0]!) / 2] : [min, max]) }, y: { range: (_, __, max) => [0, Math.max(max * 1.1, 1e-6)] } },
+      scales: { x: { range: (_, min, max) => (fixed ? [max - 900, max] : bars && at.length > 1 ? [min - (at[1]! - at[0]!) / 2, max + (at[1]! - at[0]!) / 2] : [min, max]) }, y: { range: (_, __, max) => [0, Math.max((max ?? 0) * 1.1, 1)] } },
       axes: [
         { ...axis, size: 22, space: 70, values: (_, ticks) => ticks.map(label) },
         { ...axis, size: 44, space: 30, values: (_, ticks) => ticks.map((tick) => unit(tick)) },

@@ -55,7 +55,7 @@ function Detail({ name, all, changed }: { name: string; all: Backend[]; changed:
       <Trouble loaded={found} /><Waiting loaded={found} />
       {row ? (
         <>
-          <p class="headline"><Lamp state={row.state} />{row.why ? <span> {row.why}{row.paused_seconds ? `, for ${span(Math.ceil(row.paused_seconds))}` : ''}</span> : null}</p>
+          <p class="headline"><Lamp state={row.state} />{row.why ? <span>: {row.why}{row.paused_seconds ? `, for ${span(Math.ceil(row.paused_seconds))}` : ''}</span> : null}</p>
           <Actions row={row} all={all} done={() => { found.again(); changed(); }} />
           {steps.length > 1
             ? <Plot height={110} unit={rate} summary={`Requests per second to ${name}, last 15 minutes`}

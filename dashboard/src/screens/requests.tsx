@@ -48,7 +48,7 @@ export function Requests({ route }: { route: Route }) {
           {rows === null ? <p class="waiting">Loading…</p> : rows.length === 0 ? <Empty>
             {filters.length ? <>No recent request has {filters.map(([name, value]) => `${name} ${value}`).join(' and ')}. Drop a filter above.</> : 'No requests yet.'}
           </Empty> : <Rows rows={rows} open={open} />}
-          {next ? <button type="button" class="wide-button" onClick={older}>Older</button> : rows?.length ? <p class="quiet end">The gateway keeps the newest thousand requests and the newest thousand failures.</p> : null}
+          {next ? <button type="button" class="wide-button" onClick={older}>Older</button> : rows?.length ? <p class="quiet end">The gateway keeps the newest thousand requests and the newest thousand failures here; <code>ringway requests</code> reads older ones from the ledger.</p> : null}
         </Panel>
       </div>
       {open ? <Detail id={open} /> : null}
