@@ -66,6 +66,10 @@ id! {
     BudgetId(u32)
 }
 id! {
+    /// One content rule, a row of `Plan::guards`.
+    GuardId(u32)
+}
+id! {
     /// One team of keys, a row of `Plan::teams`.
     TeamId(u32)
 }

@@ -3,6 +3,7 @@
 //! These types are also the JSON Schema of `ringway schema`; their doc lines are what an editor shows. A key that
 //! is not here is refused. Whether the values fit together is decided in `compile`, not here.
 
+mod guards;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use super::cores::Cores;
 use super::entry::{CoreNumber, Listen};
 use super::quantity::{Size, Time};
 use super::secret::{SecretSource, TokenSource};
+pub use guards::{Guard, GuardAction, Words};
 pub use rows::{Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, Team};
 
 /// A table in which every key may be left out: `key: type = default`.
@@ -93,6 +95,8 @@ table! {
         team: BTreeMap<String, Team> = BTreeMap::new(),
         /// The clients' keys, by the name that labels and logs show.
         key: BTreeMap<String, Key> = BTreeMap::new(),
+        /// Content rules, by the name that reports and metrics show.
+        guard: BTreeMap<String, Guard> = BTreeMap::new(),
     }
 
     /// Web pages that may call the gateway from a browser (CORS).

@@ -123,11 +123,13 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             renames_ids: false,
             price: None,
             policy: Policy::Cost,
+            guards: None,
             timeouts,
             created: 1,
         }),
         names: BTreeMap::from(["gpt-4o", "llama"].map(|name| (name.into(), ModelId::new(0)))),
         budgets: Table::new(Vec::new(), |_| Default::default()),
+        guards: Table::new(Vec::new(), |_| Default::default()),
         teams: Table::new(Vec::new(), |_| Default::default()),
         keys: table(Key {
             id: KeyId::new(0),

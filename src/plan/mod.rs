@@ -6,10 +6,12 @@
 //! the one it started with.
 
 pub mod admission;
+mod backend;
 mod budget;
 mod caller;
 pub mod cells;
 pub mod control;
+pub mod guards;
 pub mod mailbox;
 pub mod pattern;
 pub mod placements;
@@ -20,23 +22,20 @@ pub mod unreached;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-use arc_swap::ArcSwap;
 
 use crate::dialect::estimate;
 use crate::policy::auth::credential::KeyTable;
 use crate::policy::auth::forwarded::Network;
-use crate::policy::auth::ids::{Ids, Maker};
+use crate::policy::auth::ids::Ids;
 use crate::policy::auth::origin::Pages;
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::price::Price;
 use crate::policy::routing::choice::Policy;
-use crate::policy::routing::failure_state::{FailureState, LimitScope};
-use crate::provider;
+use crate::policy::routing::failure_state::FailureState;
 use crate::sync::Ordering;
-use crate::units::{BackendId, BudgetId, DeploymentId, KeyId, ModelId, Nanos, TeamId};
+use crate::units::{BackendId, BudgetId, DeploymentId, GuardId, KeyId, ModelId, Nanos, TeamId};
+pub use backend::{Backend, BackendTls, HealthProbe, Target};
 pub use budget::{BudgetName, BudgetRow, Holder, Used};
 pub use caller::{Credential, Expiry, Grant, Key, Team};
 use cells::{BackendCells, DeploymentCells, ModelCells};
@@ -68,6 +67,8 @@ pub struct Plan {
     pub models: Table<ModelId, Model>,
     /// Public names and aliases. Sorted: of the few that there are, a search costs less than a hash does.
     pub names: BTreeMap<Box<str>, ModelId>,
+    /// Content rules.
+    pub guards: Table<GuardId, guards::Guard>,
     /// By `BudgetId`, in the order of their holders.
     pub budgets: Table<BudgetId, BudgetRow>,
     /// By `TeamId`, in the order of their names.
@@ -193,96 +194,6 @@ pub struct Limits {
     pub auth_failures: Option<Rate>,
 }
 
-/// One server we call.
-pub struct Backend {
-    /// Its row.
-    pub id: BackendId,
-    /// The operator's name for it: labels, logs, `x-ringway-backend`.
-    pub name: Box<str>,
-    /// How it is called and what its manners are.
-    pub provider: provider::Provider,
-    /// Where it listens.
-    pub target: Target,
-    /// The proxy whose tunnel leads there.
-    pub proxy: Option<Box<Proxy>>,
-    /// Addresses of what is dialled, as the coordinator resolved them last; empty until it has.
-    pub addresses: ArcSwap<Vec<SocketAddr>>,
-    /// Client side of TLS for `https` URLs.
-    pub tls: Option<BackendTls>,
-    /// `host[:port]` as sent in `Host`.
-    pub authority: Box<[u8]>,
-    /// What its URL puts around every endpoint's path.
-    pub base: provider::Base,
-    /// Whole header lines with our credential, each ending in CRLF; empty if it needs none.
-    pub credential_lines: Box<[u8]>,
-    /// Exchanges in flight at once over all shards, `u32::MAX` for no bound.
-    pub in_flight_max: u32,
-    /// To whom its limits (429) apply.
-    pub limit_scope: LimitScope,
-    /// Active probe.
-    pub health: HealthProbe,
-    /// KV capacity in tokens for the balance score, 0 if unknown.
-    pub kv_tokens: u64,
-    /// What it is known by in ids of responses.
-    pub maker: Maker,
-}
-
-impl Backend {
-    /// The host and the port that are dialled: the proxy's, if there is one. `None` for a socket file.
-    pub fn dialled(&self) -> Option<(&str, u16)> {
-        match (&self.target, &self.proxy) {
-            (Target::Unix(_), _) => None,
-            (_, Some(proxy)) => Some((&proxy.host, proxy.port)),
-            (Target::Tcp { host, port }, None) => Some((host, *port)),
-        }
-    }
-
-    /// Our credential as its line has it; empty if it needs none.
-    pub fn credential(&self) -> &[u8] {
-        let line = self.credential_lines.trim_ascii_end();
-        line.rsplit(|byte| *byte == b' ').next().unwrap_or_default()
-    }
-}
-
-/// Where a backend listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A name or literal address, resolved by the coordinator.
-    Tcp {
-        /// Name or literal.
-        host: Box<str>,
-        /// TCP port.
-        port: u16,
-    },
-    /// A socket file on this machine.
-    Unix(PathBuf),
-}
-
-/// TLS towards one backend.
-pub struct BackendTls {
-    /// Shared session cache and roots.
-    pub config: Arc<rustls::ClientConfig>,
-    /// The name that must be on its certificate.
-    pub server_name: rustls::pki_types::ServerName<'static>,
-    /// Whether its certificate is verified at all; false is shown wherever the backend is.
-    pub verified: bool,
-}
-
-/// How the coordinator asks a backend whether it is up.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HealthProbe {
-    /// Request path, `None` switches active probing off.
-    pub path: Option<Box<str>>,
-    /// Time between probes; jittered by a fifth.
-    pub interval: Nanos,
-    /// Patience per probe.
-    pub timeout: Nanos,
-    /// Consecutive failures until it is down.
-    pub failures: u32,
-    /// Consecutive successes until it is up again.
-    pub successes: u32,
-}
-
 /// One public model.
 pub struct Model {
     /// Its row.
@@ -305,6 +216,8 @@ pub struct Model {
     pub price: Option<Price>,
     /// How one of the pool is chosen.
     pub policy: Policy,
+    /// The content rules that are for it.
+    pub guards: guards::Guarded,
     /// Its own deadlines.
     pub timeouts: Timeouts,
     /// Unix seconds shown as `created`.
@@ -341,18 +254,6 @@ pub struct Member {
     pub price: Option<Price>,
     /// Its bit in the table of the pool's prompts; `placements::NO_SLOT` for none.
     pub slot: u8,
-}
-
-impl Backend {
-    /// Whether a connection to `other` serves this one, too. What TLS was set up with is not compared.
-    pub fn keeps_connections(&self, other: &Self) -> bool {
-        self.is_where(other) && self.tls.is_none() && other.tls.is_none()
-    }
-
-    /// Whether this is the server that `other` was, as far as its name, its place and the way there tell.
-    pub fn is_where(&self, other: &Self) -> bool {
-        self.name == other.name && self.target == other.target && self.proxy == other.proxy
-    }
 }
 
 impl Plan {
@@ -404,6 +305,7 @@ impl Plan {
         self.open_prefixes();
         self.teams.carry(&old.teams);
         self.budgets.carry(&old.budgets);
+        self.guards.carry(&old.guards);
         for (id, before) in self.keys.carry(&old.keys) {
             let before = old.key(before);
             let key = &mut self.keys[id.index()];

@@ -10,6 +10,7 @@ mod budgets;
 mod caller;
 mod cors;
 mod egress;
+mod guards;
 mod ids;
 mod keys;
 mod listen;
@@ -135,6 +136,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let keys::Compiled { teams, mut keys } = keys::compile(&common, report);
     prices::compile(source, &names, &mut models, report);
     let budgets = budgets::compile(file, &teams, &mut keys, &models, report);
+    let guards = guards::compile(source, (&teams, &keys), &names, &mut models, report);
     let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
     let admin_token = secrets::admin_token(source, &keys, report);
     let access_log = access_log(source, report);
@@ -161,6 +163,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         models: Table::new(models, |_| Default::default()),
         names,
         budgets: Table::new(budgets, |_| Default::default()),
+        guards: Table::new(guards, |_| Default::default()),
         patterns,
         teams: Table::new(teams, |_| Default::default()),
         keys_required: !keys.is_empty(),

@@ -70,6 +70,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
             context_length: model.context_length,
             renames_ids: false,
             price: None,
+            guards: None,
             policy: model.policy.0,
             timeouts: own_timeouts(name, &model.timeouts, timeouts, file.timeouts.response, report),
             created,

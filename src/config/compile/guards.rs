@@ -1,0 +1,192 @@
+//! Content rules: what they search for is compiled once for all models with the same rules.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::bounds::within;
+use super::file::{Guard as Written, GuardAction, Words};
+use super::models::Names;
+use super::{NAME_SIGNS, Source, check_name};
+use crate::config::glob;
+use crate::config::problem::Report;
+use crate::dialect::texts::Place;
+use crate::plan::guards::{Guard, ModelGuards};
+use crate::plan::{Key, Model, Team};
+use crate::policy::guard::detect::Detector;
+use crate::policy::guard::patterns::Find;
+use crate::policy::guard::rules::{Action, Guards, Rule};
+use crate::units::GuardId;
+
+/// The rows, by name; each model gets the rules that are for it.
+pub(super) fn compile(
+    source: &Source<'_>,
+    callers: (&[Team], &[Key]),
+    names: &Names,
+    models: &mut [Model],
+    report: &mut Report<'_>,
+) -> Vec<Guard> {
+    let (mut rows, mut rules) = (Vec::new(), Vec::new());
+    for (index, (name, written)) in source.file.guard.iter().enumerate() {
+        check_name(&["guard", name], name, NAME_SIGNS, report);
+        rows.push(row(name, written, callers, report));
+        let rule = rule(source, name, written, names, report);
+        rules.push((written.rank, GuardId::new(index), written, rule));
+    }
+    rules.sort_by_key(|rule| (rule.0, rule.1));
+    let mut known: HashMap<Vec<GuardId>, Arc<ModelGuards>> = HashMap::new();
+    for model in models.iter_mut() {
+        let meant: Vec<_> = rules.iter().filter(|rule| is_for(&rule.2.models, &model.name)).collect();
+        let ids: Vec<GuardId> = meant.iter().map(|rule| rule.1).collect();
+        if ids.is_empty() {
+            continue;
+        }
+        if let Some(guards) = known.get(&ids) {
+            model.guards = Some(Arc::clone(guards));
+            continue;
+        }
+        match Guards::compile(meant.iter().map(|rule| rule.3.clone()).collect()) {
+            Ok(guards) => {
+                let guards = Arc::new(ModelGuards { guards, ids: ids.clone().into() });
+                model.guards = Some(Arc::clone(&guards));
+                known.insert(ids, guards);
+            }
+            Err(unfit) => {
+                let name = &meant[unfit.rule].3.name;
+                report.problem(&["guard", name], unfit.problem);
+                return rows;
+            }
+        }
+    }
+    rows
+}
+
+fn is_for(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| glob::matches(pattern, name))
+}
+
+fn row(name: &str, written: &Written, callers: (&[Team], &[Key]), report: &mut Report<'_>) -> Guard {
+    let (teams, keys) = callers;
+    let of_team = |patterns: &[String], key: &Key| {
+        key.team.is_some_and(|team| is_for(patterns, &teams[team.index()].name))
+    };
+    let is_meant = |key: &Key| {
+        written.keys.as_ref().is_none_or(|patterns| is_for(patterns, &key.name))
+            && written.teams.as_ref().is_none_or(|patterns| of_team(patterns, key))
+    };
+    let row = Guard {
+        name: name.into(),
+        keys: keys.iter().map(is_meant).collect(),
+        keyless: written.keys.is_none() && written.teams.is_none(),
+    };
+    if !row.keyless && !row.keys.contains(&true) {
+        report.note(format!("guard {name} is for no key"));
+    }
+    row
+}
+
+fn rule(source: &Source<'_>, name: &str, written: &Written, names: &Names, report: &mut Report<'_>) -> Rule {
+    within(&["guard", name, "rank"], written.rank, 0, 1_000_000, report);
+    let mut finds = detectors(name, written, report);
+    finds.extend(written.patterns.iter().cloned().map(Find::Expression));
+    finds.extend(words(source, name, &written.words, report).into_iter().map(Find::Phrase));
+    if finds.is_empty() {
+        report.problem(&["guard", name], "searches for nothing; expected detect, patterns or words");
+    }
+    if finds.len() > FINDS_MAX {
+        let count = finds.len();
+        report
+            .problem(&["guard", name], format!("searches for {count} things; expected at most {FINDS_MAX}"));
+        finds.truncate(FINDS_MAX);
+    }
+    let action = match &written.action {
+        GuardAction::Log => Action::Log,
+        GuardAction::Mask => Action::Mask,
+        GuardAction::Refuse => Action::Refuse,
+        GuardAction::Stop => Action::Stop,
+        GuardAction::Route(model) => {
+            if !names.contains_key(model.as_str()) {
+                report.problem(&["guard", name, "action"], format!("there is no model \"{model}\""));
+            }
+            Action::Route(model.as_str().into())
+        }
+    };
+    let is_label = |label: &str| {
+        (1..=32).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    if written.label.as_deref().is_some_and(|label| !is_label(label)) {
+        report.problem(&["guard", name, "label"], "expected 1 to 32 capitals, digits and underscores");
+    }
+    Rule {
+        name: name.into(),
+        finds,
+        places: places(name, written, report),
+        action,
+        is_shadow: written.shadow,
+        label: written.label.as_deref().map(Into::into),
+    }
+}
+
+fn detectors(name: &str, written: &Written, report: &mut Report<'_>) -> Vec<Find> {
+    let known = Detector::ALL.map(|row| row.0).join(", ");
+    let mut finds = Vec::new();
+    for (index, detector) in written.detect.iter().enumerate() {
+        match Detector::named(detector) {
+            Some(detector) => finds.push(Find::Detector(detector)),
+            None => {
+                let at = format!("[{index}]");
+                report.problem(
+                    &["guard", name, "detect", &at],
+                    format!("is \"{detector}\"; expected one of {known}"),
+                );
+            }
+        }
+    }
+    finds
+}
+
+fn places(name: &str, written: &Written, report: &mut Report<'_>) -> Vec<Place> {
+    let known = Place::ALL.map(|row| row.0).join(", ");
+    let mut places = Vec::new();
+    for (index, place) in written.places.iter().enumerate() {
+        match Place::ALL.iter().find(|row| row.0 == place) {
+            Some(row) => places.push(row.1),
+            None => {
+                let at = format!("[{index}]");
+                report.problem(
+                    &["guard", name, "where", &at],
+                    format!("is \"{place}\"; expected one of {known}"),
+                );
+            }
+        }
+    }
+    if written.places.is_empty() {
+        report.problem(&["guard", name, "where"], format!("is empty; expected some of {known}"));
+    }
+    places
+}
+
+fn words(source: &Source<'_>, name: &str, words: &Words, report: &mut Report<'_>) -> Vec<String> {
+    let list = match words {
+        Words::List(list) => list.clone(),
+        Words::File { file } => {
+            let path = source.folder.join(file);
+            let text = source.environment.file(&path, WORDS_BYTES_MAX).and_then(|bytes| {
+                String::from_utf8(bytes).map_err(|_| std::io::Error::other("is not UTF-8"))
+            });
+            let text = text.map_err(|error| format!("{}: {error}", path.display()));
+            let text = report.take(&["guard", name, "words"], text).unwrap_or_default();
+            let is_word = |line: &&str| !line.is_empty() && !line.starts_with('#');
+            text.lines().map(str::trim).filter(is_word).map(str::to_owned).collect()
+        }
+    };
+    if list.iter().any(|word| word.trim().is_empty()) {
+        report.problem(&["guard", name, "words"], "has an empty word");
+    }
+    list.into_iter().filter(|word| !word.trim().is_empty()).collect()
+}
+
+/// Of a file of words.
+const WORDS_BYTES_MAX: usize = 1 << 20;
+/// Of one rule; an automaton of ten thousand words has some megabytes.
+const FINDS_MAX: usize = 10_000;

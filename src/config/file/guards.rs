@@ -1,0 +1,92 @@
+//! Content rules.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A content rule: what it searches for, where, and what follows a match.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Guard {
+    /// Detectors: "payment_card", "iban", "email", "phone", "national_id", "ip", "secrets", "injection".
+    #[serde(default)]
+    pub detect: Vec<String>,
+    /// Regular expressions, in the syntax of Rust's regex crate. Their search takes time linear in the text.
+    #[serde(default)]
+    pub patterns: Vec<String>,
+    /// Words and phrases, in any case: a list, or { file = "/path" } with one a line.
+    #[serde(default)]
+    pub words: Words,
+    /// Which texts are searched: "input", "output", "tools" (calls and results), "thinking", "system".
+    #[serde(default = "input", rename = "where")]
+    pub places: Vec<String>,
+    /// "log"; "mask" replaces each match by a label; "refuse" refuses a request and stops a response; "stop" ends a response
+    /// with an error; { route = "MODEL" } sends a request to another model.
+    pub action: GuardAction,
+    /// The models it is for; `*` is any run of characters.
+    #[serde(default = "every")]
+    pub models: Vec<String>,
+    /// The keys it is for; `*` is any run of characters. Default: all, and requests without a key.
+    #[serde(default)]
+    pub keys: Option<Vec<String>>,
+    /// The teams it is for; `*` is any run of characters. Default: all.
+    #[serde(default)]
+    pub teams: Option<Vec<String>>,
+    /// What stands for a masked match, `<LABEL_1>`: capitals, digits and underscores. Default: the detector's.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Of several rules that decide about one request, the one with the lowest number does; equal numbers by name.
+    #[serde(default = "rank")]
+    pub rank: u32,
+    /// true: only counts what it would have done.
+    #[serde(default)]
+    pub shadow: bool,
+}
+
+/// Words and phrases.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Words {
+    /// Here.
+    List(Vec<String>),
+    /// In a file, one a line; empty lines and lines that begin with # are left out.
+    File {
+        /// Its path.
+        file: PathBuf,
+    },
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+/// What follows a match.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GuardAction {
+    /// It is counted.
+    Log,
+    /// It is replaced by a label.
+    Mask,
+    /// The request is refused, a response stopped.
+    Refuse,
+    /// A response is stopped, a request refused.
+    Stop,
+    /// The request goes to this model.
+    Route(String),
+}
+
+fn input() -> Vec<String> {
+    vec!["input".to_owned()]
+}
+
+fn every() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+const fn rank() -> u32 {
+    100
+}
