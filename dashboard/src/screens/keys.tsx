@@ -133,7 +133,7 @@ function Detail({ name }: { name: string }) {
       {policy.data ? (
         <>
           <p class="headline"><Lamp state={policy.data.allowed ? 'ok' : 'down'} label={policy.data.allowed ? 'a request now is let in' : `a request now is refused: ${policy.data.reason}`} /></p>
-          <Table rows={policy.data.lines} id={(line) => line.name} caption="Effective policy" columns={[
+          <Table rows={policy.data.lines} id={(line) => line.name + line.value} caption="Effective policy" columns={[
             { name: 'Rule', cell: (line) => line.name.replace(/_/g, ' ') },
             { name: 'Value', cell: (line) => line.value || DASH, grow: true },
             { name: 'Said by', cell: (line) => <span class="quiet">{line.origin}</span> },

@@ -11,8 +11,9 @@ use crate::clock;
 use crate::coordinator::Watch;
 use crate::coordinator::recent::Exchange;
 use crate::error::FaultKind;
-use crate::plan;
+use crate::plan::{self, Holder};
 use crate::policy::limits::bucket::Rate;
+use crate::policy::limits::budget::{Money, Unit};
 
 /// What became of one exchange; `None` if all went well.
 pub(super) fn exchange(watch: &Watch, row: &Exchange) -> Option<Explain> {
@@ -224,6 +225,19 @@ pub(super) async fn policy(
                 origin: from.clone(),
             });
         }
+    }
+    for id in &key.grant.budgets {
+        let row = plan.budgets.row(*id);
+        let standing = plan.budgets.cells(*id).standing(&row.budget.window, clock::unix_ms());
+        let used = match row.budget.unit {
+            Unit::Tokens => format!("{} tokens", standing.used),
+            Unit::Money => Money(standing.used).to_string(),
+        };
+        let origin = match &row.name.holder {
+            Holder::Key(name) => format!("[key.{name}] of the configuration"),
+            Holder::Team(name) => format!("[team.{name}] of the configuration"),
+        };
+        lines.push(Line { name: "budget", value: format!("{}; {used} used", row.budget), origin });
     }
     if let Some(end) = &key.credential.expires {
         lines.push(line("expires", end.written.to_string(), &from));
