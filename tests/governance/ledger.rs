@@ -1,4 +1,5 @@
 //! The ledger has every exchange whose response a client received, once, with the backend's tokens: also after a kill.
+#![allow(clippy::print_stdout)] // the seed, and how many there were
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

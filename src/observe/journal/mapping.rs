@@ -1,7 +1,7 @@
 //! One segment's memory: a file mapped shared, so that what is stored in it survives the process without a system call.
 //!
 //! Unsafe code: a mapping of a file has no safe library interface. Nothing of it is lent out: bytes go in by copy.
-//! Measured against a write(2) per record on tmpfs-free ext4: see the page docs/ledger.md.
+//! What it costs beside a write(2) per record is measured in docs/ledger.md and bench/ledger.rs.
 #![allow(unsafe_code)]
 
 use std::fs::File;
