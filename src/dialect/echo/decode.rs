@@ -6,7 +6,7 @@ use crate::dialect::neutral::{
 };
 use crate::error::Fault;
 
-pub fn request(body: &[u8]) -> Result<Request<'_>, Fault> {
+pub(crate) fn request(body: &[u8]) -> Result<Request<'_>, Fault> {
     let object = Object::read(body).map_err(|unfit| malformed(unfit.reason))?;
     let text = object.text("text").ok_or_else(|| malformed("'text' is missing"))?;
     let turn = Turn { role: Role::User, parts: vec![Part::Text(text)] };
@@ -14,17 +14,17 @@ pub fn request(body: &[u8]) -> Result<Request<'_>, Fault> {
 }
 
 #[derive(Debug)]
-pub struct Events {
+pub(crate) struct Events {
     has_begun: bool,
     whole: bool,
 }
 
 impl Events {
-    pub fn new(_: &Context) -> Self {
+    pub(crate) fn new(_: &Context) -> Self {
         Self { has_begun: false, whole: false }
     }
 
-    pub fn record(&mut self, _: Option<&[u8]>, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+    pub(crate) fn record(&mut self, _: Option<&[u8]>, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         let Ok(object) = Object::read(data) else { return };
         if let Some(text) = object.text("echo") {
             if !std::mem::replace(&mut self.has_begun, true) {
@@ -36,7 +36,7 @@ impl Events {
         self.whole |= object.get("end") == Some(b"true");
     }
 
-    pub fn end(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+    pub(crate) fn end(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         if self.whole {
             sink(Event::Close { part: 0 });
             sink(Event::Finish { reason: FinishReason::Stop, stop_sequence: None });
@@ -44,12 +44,12 @@ impl Events {
         }
     }
 
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.whole
     }
 }
 
-pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Unfit> {
+pub(crate) fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Unfit> {
     let mut events = Events::new(context);
     events.record(None, body, sink);
     events.whole = events.has_begun;
@@ -57,7 +57,7 @@ pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> 
     if events.whole { Ok(()) } else { Err(Unfit("there is no 'echo'")) }
 }
 
-pub fn fault(status: u16, body: &[u8]) -> FaultRecord<'_> {
+pub(crate) fn fault(status: u16, body: &[u8]) -> FaultRecord<'_> {
     let words = Object::read(body).ok().and_then(|object| object.text("fault"));
     FaultRecord { message: words.unwrap_or_default(), status: Some(status), ..FaultRecord::default() }
 }

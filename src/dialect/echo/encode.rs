@@ -5,9 +5,9 @@ use crate::dialect::neutral::{
 };
 use crate::error::Fault;
 
-pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) -> Result<Losses, Fault> {
+pub(crate) fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) -> Result<Losses, Fault> {
     let parts = request.turns.iter().flat_map(|turn| &turn.parts);
-    let text = parts.filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None }).last();
+    let text = parts.filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None }).next_back();
     out.extend_from_slice(b"{\"model\":");
     out.extend_from_slice(target.model);
     out.extend_from_slice(b",\"text\":");
@@ -17,14 +17,14 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
 }
 
 #[derive(Debug)]
-pub struct Events;
+pub(crate) struct Events;
 
 impl Events {
-    pub fn new(_: Context) -> Self {
+    pub(crate) fn new(_: Context) -> Self {
         Self
     }
 
-    pub fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), HeldTooMuch> {
+    pub(crate) fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), HeldTooMuch> {
         match event {
             Event::Delta { text, .. } => {
                 out.extend_from_slice(b"data: {\"echo\":");
@@ -39,17 +39,17 @@ impl Events {
 }
 
 #[derive(Debug)]
-pub struct Body {
+pub(crate) struct Body {
     text: Vec<u8>,
     whole: bool,
 }
 
 impl Body {
-    pub fn new(_: Context) -> Self {
+    pub(crate) fn new(_: Context) -> Self {
         Self { text: Vec::new(), whole: false }
     }
 
-    pub fn event(&mut self, event: &Event<'_>) -> Result<(), HeldTooMuch> {
+    pub(crate) fn event(&mut self, event: &Event<'_>) -> Result<(), HeldTooMuch> {
         match event {
             Event::Delta { text, .. } => self.text.extend_from_slice(text.inside()),
             Event::End => self.whole = true,
@@ -58,7 +58,7 @@ impl Body {
         Ok(())
     }
 
-    pub fn finish(self, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn finish(self, out: &mut Vec<u8>) -> bool {
         if self.whole {
             out.extend_from_slice(b"{\"echo\":");
             Text::escaped(&self.text).quote(out);
@@ -68,7 +68,7 @@ impl Body {
     }
 }
 
-pub fn fault(record: &FaultRecord<'_>, _: u16, _: &str, out: &mut Vec<u8>) {
+pub(crate) fn fault(record: &FaultRecord<'_>, _: u16, _: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"fault\":");
     record.message.quote(out);
     out.push(b'}');

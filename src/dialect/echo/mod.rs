@@ -7,7 +7,7 @@
 //! error      {"fault":"words"}
 //! ```
 
-pub mod decode;
-pub mod encode;
+pub(crate) mod decode;
+pub(crate) mod encode;
 
 mod tests;
