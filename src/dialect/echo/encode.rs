@@ -5,9 +5,14 @@ use crate::dialect::neutral::{
 };
 use crate::error::Fault;
 
-pub(crate) fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) -> Result<Losses, Fault> {
+pub(crate) fn request(
+    request: &Request<'_>,
+    target: &Target<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Losses, Fault> {
     let parts = request.turns.iter().flat_map(|turn| &turn.parts);
-    let text = parts.filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None }).next_back();
+    let text =
+        parts.filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None }).next_back();
     out.extend_from_slice(b"{\"model\":");
     out.extend_from_slice(target.model);
     out.extend_from_slice(b",\"text\":");

@@ -250,7 +250,11 @@ fn automaton(sources: &[String]) -> Result<dense::DFA<Vec<u32>>, String> {
                 text = inner.to_string();
                 cause = inner.source();
             }
-            text
+            // The parser draws the expression above its reason.
+            match text.rsplit_once("\nerror: ") {
+                Some((_, reason)) => reason.trim_end().to_owned(),
+                None => text,
+            }
         })
 }
 

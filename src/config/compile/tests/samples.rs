@@ -130,6 +130,7 @@ fn the_full_sample_shows_the_defaults() {
         price: BTreeMap::new(),
         team: BTreeMap::new(),
         key: BTreeMap::new(),
+        guard: BTreeMap::new(),
         ..written
     };
     assert_eq!(named, File::default());
