@@ -58,7 +58,9 @@ pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
     for member in json::front(text) {
         match member {
             Ok(member) => {
-                is_undecided &= OF_ERRORS.iter().any(|name| json::key_is(member.key.of(text), name));
+                // Where a `message` is an object, it is a response's own: the first event of Messages has one.
+                is_undecided &= member.kind != Some(ValueKind::Object)
+                    && OF_ERRORS.iter().any(|name| json::key_is(member.key.of(text), name));
                 let value = member.value.of(text);
                 if let verdict @ (Verdict::Unclear | Verdict::Failed(_)) =
                     judge(member.key.of(text), value, member.kind, ended)
@@ -221,7 +223,8 @@ mod tests {
         r#"{"timestamp":1,"status":500,"path":"/v1"}"#,
     ];
 
-    const RESPONSES: [&str; 13] = [
+    const RESPONSES: [&str; 14] = [
+        r#"{"message":{"id":"msg_1","usage":{"input_tokens":3}},"type":"message_start"}"#,
         "{}",
         "{ }",
         r#"{"id":"c","object":"chat.completion","choices":[{"message":{"content":"error"}}],"error":{"a":1}}"#,
