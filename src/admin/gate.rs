@@ -101,6 +101,13 @@ impl Gate {
         Err(self.failed(from, now))
     }
 
+    /// Counts a page that is refused.
+    fn counted(&self, checked: Result<(), Refused>) -> Result<(), Refused> {
+        checked.inspect_err(|_| {
+            self.foreign.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
     fn failed(&self, from: IpAddr, now: Nanos) -> Refused {
         let rate = failures::rate(FAILURES_PER_MINUTE);
         match lock(&self.failures).take(from, &rate, now) {
@@ -117,7 +124,10 @@ impl Gate {
 
     /// Whether the pages that hold no data may be shown: without a token, only under a name of ours.
     pub(super) fn check_static(&self, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Refused> {
-        if self.access.token.load().is_some() { Ok(()) } else { self.check_page(authority, headers) }
+        match self.access.token.load().is_some() {
+            true => Ok(()),
+            false => self.counted(self.check_page(authority, headers)),
+        }
     }
 
     /// Whether a request with these headers may be answered. The right token always may, whatever else came from the
@@ -131,9 +141,7 @@ impl Gate {
     ) -> Result<(), Refused> {
         let token = self.access.token.load();
         let Some(token) = &*token else {
-            return self.check_page(authority, headers).inspect_err(|_| {
-                self.foreign.fetch_add(1, Ordering::Relaxed);
-            });
+            return self.counted(self.check_page(authority, headers));
         };
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         // Two lines are two tokens: which of them counts must not depend on order.
