@@ -373,7 +373,7 @@ fn what_keeps_the_rules_is_left_alone() {
         ("policy/limits/bucket/tests.rs", "use std::thread;"),
         ("policy/limits/bucket.rs", "let environment = threads;"),
         ("shard/mod.rs", "use crate::{net, plan::Plan};"),
-        ("cli/serve.rs", "use crate::coordinator; std::thread::spawn(crate::shard::Seat::take);"),
+        ("cli/serve.rs", "use crate::coordinator; std::thread::spawn(crate::shard::ShardParts::listen);"),
         ("error.rs", "use crate::units::Nanos;"),
         ("shard/relay.rs", "Api::ALL.iter().map(Api::name)"),
         ("dialect/table.rs", "let api = Api::Chat;"),

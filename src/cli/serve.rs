@@ -20,7 +20,7 @@ use crate::net::listen::{self, Spill};
 use crate::net::runtime::{Driver, ShardRuntime};
 use crate::observe::{self, Journal, Rows, ShardInbox};
 use crate::plan::{Control, Listener, Mailbox, Plan, Target};
-use crate::shard::Seat;
+use crate::shard::ShardParts;
 use crate::units::ShardId;
 
 /// Serves the configuration that was read from `path` until told to stop. Prints what runs on standard output.
@@ -45,9 +45,9 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
     drop(sockets); // what no listener of this configuration is on
     let (running, journals) = ledger(settings.store.clone(), plan.shards.len())?;
     let refill = refill(&plan, running.as_ref());
-    let (seats, inboxes) =
-        seats(&plan, &control, &mailboxes, listeners, log::records_max(&settings.access_log))?;
-    let (threads, driver) = start(seats, journals, only(settings.driver))?;
+    let (shards, inboxes) =
+        shards(&plan, &control, &mailboxes, listeners, log::records_max(&settings.access_log))?;
+    let (threads, driver) = start(shards, journals, only(settings.driver))?;
     huge_pages(false);
     let Settings { admin_token, admin_hosts, access_log, log, .. } = settings;
     let coordinator = coordinator::start(
@@ -124,27 +124,27 @@ fn ledger(settings: Option<StoreSettings>, shards: usize) -> io::Result<(Option<
 /// One per shard: where it finds the plans after the first.
 type Mailboxes = Vec<Arc<Mailbox<Turn>>>;
 
-/// One seat per shard, with its listeners open, and the coordinator's end of each.
-fn seats(
+/// The parts of each shard, with its listeners open, and the coordinator's end of each.
+fn shards(
     plan: &Arc<Plan>,
     control: &Arc<Control>,
     mailboxes: &Mailboxes,
     listeners: Vec<Vec<(usize, TcpListener)>>,
     records_max: Option<usize>,
-) -> io::Result<(Vec<Seat>, Vec<ShardInbox>)> {
-    let (spill, bells) = Spill::new(plan.shards.len())?;
+) -> io::Result<(Vec<ShardParts>, Vec<ShardInbox>)> {
+    let (spill, wakeups) = Spill::new(plan.shards.len())?;
     let rows = Rows { keys: plan.keys.len(), models: plan.models.len(), backends: plan.backends.len() };
-    let mut seats = Vec::with_capacity(bells.len());
-    let mut inboxes = Vec::with_capacity(bells.len());
-    for ((index, bell), listeners) in bells.into_iter().enumerate().zip(listeners) {
+    let mut shards = Vec::with_capacity(wakeups.len());
+    let mut inboxes = Vec::with_capacity(wakeups.len());
+    for ((index, wakeup), listeners) in wakeups.into_iter().enumerate().zip(listeners) {
         let id = ShardId::new(index);
         let (outbox, inbox) = observe::channel(id, rows, records_max);
         inboxes.push(inbox);
         let (plan, spill, control) = (Arc::clone(plan), Arc::clone(&spill), Arc::clone(control));
         let mailbox = Arc::clone(&mailboxes[index]);
-        seats.push(Seat { id, plan, listeners, spill, bell, outbox, mailbox, control });
+        shards.push(ShardParts { id, plan, listeners, spill, wakeup, outbox, mailbox, control });
     }
-    Ok((seats, inboxes))
+    Ok((shards, inboxes))
 }
 
 /// Each shard's listeners, with their rows in the plan: those of the process before, else new ones. One that a larger
@@ -196,28 +196,33 @@ fn second_hold(
 
 type Threads = Vec<JoinHandle<io::Result<()>>>;
 
-/// Starts a thread per seat, each with its journal if there are any; which driver they run on, and what was refused before it.
-fn start(seats: Vec<Seat>, journals: Vec<Journal>, only: Option<Driver>) -> io::Result<(Threads, String)> {
+/// Starts a thread per shard, each with its journal if there are any; which driver they run on, and what was refused before
+/// it.
+fn start(
+    shards: Vec<ShardParts>,
+    journals: Vec<Journal>,
+    only: Option<Driver>,
+) -> io::Result<(Threads, String)> {
     let (started, starts) = mpsc::channel();
-    let mut threads = Vec::with_capacity(seats.len());
+    let mut threads = Vec::with_capacity(shards.len());
     let mut journals = journals.into_iter();
-    for seat in seats {
+    for parts in shards {
         let journal = journals.next();
         let started = started.clone();
-        let thread = thread::Builder::new().name(format!("shard-{}", seat.id.index()));
+        let thread = thread::Builder::new().name(format!("shard-{}", parts.id.index()));
         threads.push(thread.spawn(move || {
             if let Some(journal) = journal {
                 journal.install();
             }
-            let tuning = &seat.plan.shards[seat.id.index()];
+            let tuning = &parts.plan.shards[parts.id.index()];
             if let Some(core) = tuning.core {
                 let _ = monoio::utils::bind_to_cpu_set([core]); // a core that is gone leaves the thread unpinned
             }
             let began = ShardRuntime::build(tuning.ring_entries, only).and_then(|(mut runtime, refused)| {
-                let seated = runtime.run(async { seat.take() })?;
-                Ok((runtime, refused, seated))
+                let shard = runtime.run(async { parts.listen() })?;
+                Ok((runtime, refused, shard))
             });
-            let (mut runtime, refused, seated) = match began {
+            let (mut runtime, refused, shard) = match began {
                 Ok(began) => began,
                 Err(error) => {
                     let _ = started.send(Err(error.to_string())); // the starter waits for every shard
@@ -226,7 +231,7 @@ fn start(seats: Vec<Seat>, journals: Vec<Journal>, only: Option<Driver>) -> io::
             };
             let _ = started.send(Ok((runtime.driver(), refused)));
             drop(started);
-            runtime.run(seated.run())
+            runtime.run(shard.run())
         })?);
     }
     drop(started);
@@ -309,7 +314,7 @@ fn huge_pages(allowed: bool) {
 
 /// Descriptors of the control plane: its runtime, its listener, health probes, the access log, the standard streams.
 const SHARED_DESCRIPTORS: usize = 64;
-/// Descriptors of a shard beside its listeners, each of which is held twice: driver, bells, tick.
+/// Descriptors of a shard beside its listeners, each of which is held twice: driver, wake-ups, tick.
 const SHARD_DESCRIPTORS: usize = 6;
 /// How long the start waits for names of backends; what is not known then is asked for again later.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);

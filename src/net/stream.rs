@@ -32,7 +32,7 @@ use super::tls::{TlsReader, TlsWriter};
 pub type Socket = UnixStream;
 
 /// What became of an operation, and the buffer it worked on.
-pub type Outcome<T> = (io::Result<T>, Buffer);
+pub type Completion<T> = (io::Result<T>, Buffer);
 
 /// A future that runs as long as its half: orders go in one at a time, outcomes come out.
 struct Pump<I, O> {
@@ -51,7 +51,7 @@ enum Slot<I, O> {
     /// The pump works.
     Busy,
     /// For the owner.
-    Outcome(O),
+    Completion(O),
 }
 
 impl<I, O> Pump<I, O> {
@@ -79,7 +79,7 @@ impl<I, O> Pump<I, O> {
         let ended = self.future.as_mut().poll(context).is_ready();
         debug_assert!(!ended, "a pump runs as long as its half");
         match self.handover.0.replace(Slot::Idle) {
-            Slot::Outcome(outcome) => Poll::Ready(outcome),
+            Slot::Completion(outcome) => Poll::Ready(outcome),
             working => {
                 self.handover.0.set(working);
                 Poll::Pending
@@ -102,12 +102,12 @@ impl<I, O> Handover<I, O> {
     }
 
     fn put(&self, outcome: O) {
-        self.0.set(Slot::Outcome(outcome));
+        self.0.set(Slot::Completion(outcome));
     }
 }
 
 /// The receiving half.
-pub struct Reader(Pump<Buffer, Outcome<usize>>);
+pub struct Reader(Pump<Buffer, Completion<usize>>);
 
 impl Reader {
     /// Gives the buffer that the next read appends to; it must have room. Nothing is submitted before a poll.
@@ -118,17 +118,17 @@ impl Reader {
 
     /// Submits the read if it is not, and takes what came: how many bytes were appended (0: the peer has closed)
     /// and the buffer. Must be armed.
-    pub fn poll_filled(&mut self, context: &mut Context<'_>) -> Poll<Outcome<usize>> {
+    pub fn poll_filled(&mut self, context: &mut Context<'_>) -> Poll<Completion<usize>> {
         self.0.poll(context)
     }
 
     /// Submits the read without anybody waiting for it; whether it is still pending.
-    pub fn submit(&mut self) -> Poll<Outcome<usize>> {
+    pub fn submit(&mut self) -> Poll<Completion<usize>> {
         self.poll_filled(&mut Context::from_waker(Waker::noop()))
     }
 
     /// Waits for the armed read.
-    pub async fn filled(&mut self) -> Outcome<usize> {
+    pub async fn filled(&mut self) -> Completion<usize> {
         poll_fn(|context| self.poll_filled(context)).await
     }
 }
@@ -140,7 +140,7 @@ pub struct Writer {
     plain: bool,
     /// What was given and has not been tried.
     fresh: Option<(Buffer, Range<usize>)>,
-    pump: Pump<Order, Outcome<()>>,
+    pump: Pump<Order, Completion<()>>,
 }
 
 /// What a writer is asked for.
@@ -162,7 +162,7 @@ impl Writer {
     }
 
     /// Sends what the socket takes, and takes the buffer back once all of it is written.
-    pub fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<Outcome<()>> {
+    pub fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<Completion<()>> {
         if let Some((buffer, range)) = self.fresh.take() {
             let sent = if self.plain { send_now(self.fd, &buffer[range.clone()]) } else { Ok(0) };
             match sent {
@@ -175,7 +175,7 @@ impl Writer {
     }
 
     /// Writes `range` of `buffer`, all of it, and gives the buffer back.
-    pub async fn write_all(&mut self, buffer: Buffer, range: Range<usize>) -> Outcome<()> {
+    pub async fn write_all(&mut self, buffer: Buffer, range: Range<usize>) -> Completion<()> {
         self.start(buffer, range);
         poll_fn(|context| self.poll_sent(context)).await
     }
@@ -224,7 +224,7 @@ pub(super) async fn send_all(
     half: &mut OwnedWriteHalf<Socket>,
     buffer: Buffer,
     range: Range<usize>,
-) -> Outcome<()> {
+) -> Completion<()> {
     match send_now(fd, &buffer[range.clone()]) {
         Ok(sent) => write_all(half, buffer, range.start + sent..range.end).await,
         Err(error) => (Err(error), buffer),
@@ -260,7 +260,7 @@ fn sent_on(sent: io::Result<usize>, start: usize) -> io::Result<usize> {
 }
 
 /// Reads once, appending to `buffer`.
-pub(super) async fn read_some(half: &mut OwnedReadHalf<Socket>, buffer: Buffer) -> Outcome<usize> {
+pub(super) async fn read_some(half: &mut OwnedReadHalf<Socket>, buffer: Buffer) -> Completion<usize> {
     let start = buffer.len();
     let (count, slice) = half.read(room_of(buffer)).await;
     filled(count, slice, start)
@@ -273,7 +273,7 @@ fn room_of(buffer: Buffer) -> SliceMut<Buffer> {
 }
 
 /// A buffer after a read into its room, which began at `start`.
-fn filled(count: io::Result<usize>, slice: SliceMut<Buffer>, start: usize) -> Outcome<usize> {
+fn filled(count: io::Result<usize>, slice: SliceMut<Buffer>, start: usize) -> Completion<usize> {
     let mut buffer = slice.into_inner();
     if count.is_err() {
         buffer.truncate(start);

@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::buffers::{Buffer, TAIL_BYTES, room};
-use super::stream::{Outcome, Reader, Socket, Writer, read_some, secured, send_all};
+use super::stream::{Completion, Reader, Socket, Writer, read_some, secured, send_all};
 
 /// Accepts TLS from a client. The caller bounds the time.
 ///
@@ -121,7 +121,7 @@ pub(super) struct TlsReader {
 impl TlsReader {
     /// Appends plaintext to `buffer`: what is there already, else what the next records bring. 0 after a
     /// `close_notify`; an end without one is an error, because a body delimited by it would be cut unseen.
-    pub(super) async fn read(&mut self, mut buffer: Buffer) -> Outcome<usize> {
+    pub(super) async fn read(&mut self, mut buffer: Buffer) -> Completion<usize> {
         loop {
             match self.take_plain(&mut buffer) {
                 Ok(Some(count)) => return (Ok(count), buffer),

@@ -1,12 +1,14 @@
 //! Responses that are not in the shape that was asked for: read whole, told anew. Rare, so dear is fine; what cannot be
 //! converted passes as it came. A stream under the label of something else gets its own.
 
-use super::respond::number;
+use super::exchange::Exchange;
+use super::heads::number;
+use super::rename;
 use super::response::Response;
-use super::settle::Settle;
-use super::{Shard, rename};
+use super::state::Shard;
 use crate::dialect::request::Peek;
-use crate::dialect::{embeddings, opening, whole};
+use crate::dialect::{embeddings, opening, translate as dialects, whole};
+use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
 use crate::wire::Step;
@@ -25,7 +27,7 @@ pub(super) enum Conversion {
 }
 
 /// The conversion that this response may need, by its head alone.
-pub(super) fn wanted(settle: &Settle, response: &Response, peek: &Peek) -> Option<Conversion> {
+pub(super) fn wanted(exchange: &Exchange, response: &Response, peek: &Peek) -> Option<Conversion> {
     if response.translation.is_some() {
         return None;
     }
@@ -36,28 +38,28 @@ pub(super) fn wanted(settle: &Settle, response: &Response, peek: &Peek) -> Optio
     match peek.api {
         _ if is_plain && peek.base64 => Some(Conversion::ToBase64),
         api if is_plain && peek.stream && api.makes_streams() => Some(Conversion::ToStream),
-        _ if is_plain && settle.renames => Some(Conversion::ToOurIds),
+        _ if is_plain && exchange.renames_ids => Some(Conversion::ToOurIds),
         _ => None,
     }
 }
 
 /// Converts the response if it should be, and if all of it has come. Its buffer then holds a head and a body as a backend
 /// would have sent them that does what it is asked.
-pub(super) fn apply(settle: &mut Settle, response: &mut Response, peek: &Peek) {
-    let shard = &settle.shard.clone();
-    let Some(conversion) = wanted(settle, response, peek) else { return };
+pub(super) fn apply(exchange: &mut Exchange, response: &mut Response, peek: &Peek) {
+    let shard = &exchange.shard.clone();
+    let Some(conversion) = wanted(exchange, response, peek) else { return };
     if !response.decoded.ended {
-        shard.numbers.add(Counter::IdsUnchanged, settle.renames.into());
+        shard.numbers.add(Counter::IdsUnchanged, exchange.renames_ids.into());
         return;
     }
     let payload = &response.buffer[response.head.len..];
     let mut body = shard.buffers.with_room(2 * payload.len());
-    if settle.renames && rename::body(settle, response.lease.backend(), payload, &mut body) {
+    if exchange.renames_ids && rename::body(exchange, response.lease.backend(), payload, &mut body) {
         let length = Some(body.len() as u64);
         retell(shard, response, &Retold { status: 200, label: b"", length, body: &body });
         body.clear();
     }
-    settle.renames = false; // done: a stream that is made of it has them already
+    exchange.renames_ids = false; // done: a stream that is made of it has them already
     let payload = &response.buffer[response.head.len..];
     let converted = match conversion {
         Conversion::ToOurIds => false,
@@ -77,6 +79,55 @@ pub(super) fn apply(settle: &mut Settle, response: &mut Response, peek: &Peek) {
         shard.numbers.inc(Counter::ResponsesConverted);
     }
     shard.buffers.put(body);
+}
+
+/// Puts a whole response, or an error, into the client's dialect. A stream is left to the relay.
+///
+/// # Errors
+/// The response is none that can be translated: it must not pass as it is.
+pub(super) fn translate(shard: &Shard, response: &mut Response) -> Result<(), Fault> {
+    let Some(mut translation) = response.translation.take() else { return Ok(()) };
+    let is_error = response.is_error();
+    if response.head.event_stream && !is_error && !response.is_coded() {
+        let (from, ended) = (response.head.len, response.decoded.ended);
+        translation.records(&mut response.buffer, from, ended)?;
+        response.translation = Some(translation);
+        return Ok(());
+    }
+    let payload = &response.buffer[response.head.len..];
+    let mut body = shard.buffers.with_room(2 * payload.len());
+    let status = response.head.status;
+    let retold = match (is_error, response.decoded.ended && !response.is_coded()) {
+        (true, is_readable) => {
+            let said: &[u8] = if is_readable { payload } else { b"" };
+            dialects::fault(translation.call, status, said, &translation.request_id, &mut body);
+            Ok((status, JSON))
+        }
+        (false, true) => {
+            let streams = translation.streams;
+            let whole = translation.translator.whole(payload, streams, &mut body);
+            whole.map(|()| (200, if streams { EVENT_STREAM } else { JSON })).map_err(|unfit| unfit.0)
+        }
+        (false, false) => Err("it is too long or in a content coding"),
+    };
+    let done = match retold {
+        Ok((status, label)) => {
+            let retold = Retold { status, label, length: Some(body.len() as u64), body: &body };
+            match retell(shard, response, &retold) {
+                true => {
+                    shard.numbers.inc(Counter::ResponsesConverted);
+                    Ok(())
+                }
+                false => Err("its head is too long"),
+            }
+        }
+        Err(reason) => Err(reason),
+    };
+    shard.buffers.put(body);
+    done.map_err(|reason| {
+        let note = format!("the backend's response could not be translated: {reason}");
+        Fault::new(FaultKind::BackendMalformed, note)
+    })
 }
 
 /// Labels a stream as one that was asked for and comes under another label, or under none. False if too little has come to

@@ -1,8 +1,8 @@
 //! Whether a 200 is a response: what its beginning says before anything of it has gone to the client.
 
-use super::Shard;
 use super::convert::{self, JSON, Retold};
 use super::response::Response;
+use super::state::Shard;
 use crate::dialect::opening::{self, Verdict};
 use crate::dialect::stream::Meter;
 use crate::dialect::{Api, error_status};

@@ -3,10 +3,10 @@
 //! Only where a model has several backends to make them. A stream is searched for the few events that say one; they are
 //! written anew, everything else stays as it is. Of an event that is too long to be held, the beginning is looked into.
 
-use super::inspect::Inspector;
+use super::exchange::Exchange;
 use super::refer;
+use super::relay::inspect::Inspector;
 use super::response::Response;
-use super::settle::Settle;
 use crate::dialect::response_ids;
 use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
@@ -14,28 +14,28 @@ use crate::units::{BackendId, Span};
 use crate::wire::{json, sse};
 
 /// Appends a whole response with its ids renamed; `false`, and nothing, if there is none to rename.
-pub(super) fn body(settle: &Settle, backend: BackendId, body: &[u8], out: &mut Buffer) -> bool {
+pub(super) fn body(exchange: &Exchange, backend: BackendId, body: &[u8], out: &mut Buffer) -> bool {
     let found = response_ids::in_body(body);
-    let renamed = found.as_slice().iter().filter_map(|span| rename(settle, backend, body, *span)).collect();
+    let renamed = found.as_slice().iter().filter_map(|span| rename(exchange, backend, body, *span)).collect();
     splice(body, renamed, out)
 }
 
 /// Renames the ids in what has come of a stream, behind `start`: in whole events, and in what will be passed on of others.
 #[inline]
 pub(super) fn events(
-    settle: &Settle,
+    exchange: &Exchange,
     inspector: &Inspector,
     response: &Response,
     buffer: &mut Buffer,
     start: usize,
 ) {
     if inspector.renames {
-        rename_events(settle, inspector, response, buffer, start);
+        rename_events(exchange, inspector, response, buffer, start);
     }
 }
 
 fn rename_events(
-    settle: &Settle,
+    exchange: &Exchange,
     inspector: &Inspector,
     response: &Response,
     buffer: &mut Buffer,
@@ -54,25 +54,25 @@ fn rename_events(
     while let Some(event) = response_ids::next_event(payload, at) {
         for span in response_ids::in_event(event.of(payload)).as_slice() {
             let span = span.shifted(start + event.start);
-            renamed.extend(rename(settle, response.lease.backend(), buffer, span));
+            renamed.extend(rename(exchange, response.lease.backend(), buffer, span));
         }
         at = event.end;
     }
     if renamed.is_empty() {
         return;
     }
-    let mut out = settle.shard.buffers.with_room(buffer.len() + renamed.len() * 256);
+    let mut out = exchange.shard.buffers.with_room(buffer.len() + renamed.len() * 256);
     splice(buffer, renamed, &mut out);
-    settle.shard.buffers.put(std::mem::replace(buffer, out));
+    exchange.shard.buffers.put(std::mem::replace(buffer, out));
 }
 
 /// The string to stand in the place of an id.
-fn rename(settle: &Settle, backend: BackendId, bytes: &[u8], span: Span) -> Option<(Span, Vec<u8>)> {
-    let shard = &settle.shard;
+fn rename(exchange: &Exchange, backend: BackendId, bytes: &[u8], span: Span) -> Option<(Span, Vec<u8>)> {
+    let shard = &exchange.shard;
     let maker = shard.plan.backend(backend).maker;
     let (ids, id) = (shard.plan.ids.as_ref()?, json::string(span.of(bytes))?);
     let mut text = b"\"".to_vec();
-    if !ids.seal(maker, refer::owner(shard, settle.record.key), id.as_bytes(), &mut text) {
+    if !ids.seal(maker, refer::owner(shard, exchange.key), id.as_bytes(), &mut text) {
         shard.numbers.inc(Counter::IdsUnchanged);
         return None;
     }

@@ -1,422 +1,244 @@
-//! What we say to a client in our own words: heads of responses, refusals, local answers.
+//! How an exchange ends without a response of a backend: a refusal in the client's dialect, an error record in a stream
+//! whose head the client has, a response of the gateway's own. The exchange is settled before the last write.
 
-use std::io::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
-
-use super::Shard;
-use super::connection::Client;
-use super::exchange::{Asked, Next};
-use super::settle::Settle;
-use super::watch::Interrupt;
-use crate::clock;
-use crate::dialect::{Dialect, refusal};
+use super::client::Client;
+use super::exchange::{AfterResponse, Exchange};
+use super::frame::{Framing, Transfer};
+use super::heads;
+use super::local::Local;
+use super::response::Response;
+use super::settle::{Outcome, settle};
+use crate::dialect::{backend_error, overflow, refusal};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::observe::Counter;
-use crate::plan::admission::Left;
-use crate::policy::auth::origin::{PageGrant, Pages};
-use crate::wire::fields::{self, Field};
-use crate::wire::head::{RequestHead, ResponseHead, Version};
+use crate::wire::framing;
 
-/// Length of an IMF-fixdate (RFC 9110 section 5.6.7).
-pub(super) const DATE_BYTES: usize = 29;
-
-/// How the body of a response travels to the client.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Framing {
-    /// Exactly this many bytes.
-    Length(u64),
-    /// In chunks, ended by the last one.
-    Chunked,
-    /// Until the connection closes: HTTP/1.0 clients.
-    Close,
-    /// There is none, and nothing may be said of it: 204, 304 (RFC 9110 section 8.6, RFC 9112 section 6.1).
-    None,
-}
-
-/// The value of `Date`.
-pub(super) fn date(unix_ms: u64) -> [u8; DATE_BYTES] {
-    let mut text = [0; DATE_BYTES];
-    let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_millis(unix_ms));
-    write!(&mut text[..], "{date}").expect("an IMF-fixdate has 29 bytes");
-    text
-}
-
-/// Pushes a decimal number.
-pub(super) fn number(out: &mut Buffer, value: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-/// Pushes the head of a backend's response as the client gets it: the backend's end-to-end lines, then our own.
-pub(super) fn response_head(
-    out: &mut Buffer,
-    settle: &Settle,
-    asked: &Asked,
-    head: &ResponseHead,
-    bytes: &[u8],
-    framing: Framing,
-    keep_alive: bool,
-) {
-    status_line(out, head.status);
-    let lines = head.fields.of(bytes);
-    let dropped = match settle.shard.plan.pages {
-        Some(_) => head.dropped.or(head.access_control), // ours take their place
-        None => head.dropped,
-    };
-    fields::pass(lines, dropped, head.connection_named, out);
-    if head.has_id {
-        backend_ids(out, lines);
+/// Whether a client that has the head of a stream can have this response as the rest of it.
+///
+/// # Errors
+/// It cannot: the record that tells the client so, in its own dialect.
+pub(super) fn check_fit(exchange: &Exchange, response: &Response) -> Result<(), Ending> {
+    let head = &response.head;
+    let is_stream = head.status == 200
+        && head.event_stream
+        && !response.is_coded()
+        && head.framing != framing::Response::None;
+    if is_stream || exchange.sent_head.is_none() {
+        return Ok(());
     }
-    if !head.date {
-        date_line(out, &settle.shard);
-    }
-    own_lines(out, settle, asked.dialect);
-    framing_lines(out, asked.version, framing, keep_alive);
-}
-
-/// The backend's own ids of the response, under a name that is not ours.
-fn backend_ids(out: &mut Buffer, lines: &[u8]) {
-    for line in fields::lines(lines) {
-        if let Field::XRequestId | Field::RequestId = fields::classify(line.name) {
-            out.extend_from_slice(b"x-backend-request-id: ");
-            out.extend_from_slice(line.value);
-            out.extend_from_slice(b"\r\n");
+    let (body, status) = (&response.buffer[head.len..], head.status);
+    let fault = match status {
+        200..300 if response.is_coded() => {
+            Fault::new(FaultKind::BackendMalformed, "the backend sent a content coding that nobody asked for")
         }
+        200..300 => Fault::new(
+            FaultKind::BackendMalformed,
+            "the backend's response to a request for a stream is none, and cannot be made one",
+        ),
+        400 | 413 if overflow::is_context_overflow(body) => {
+            Fault::new(FaultKind::ContextExceeded, "the prompt does not fit the model")
+        }
+        400..500 => Fault::new(FaultKind::RequestRejected, format!("the backend answered {status}")),
+        _ => Fault::new(FaultKind::BackendFailed, format!("the backend answered {status}")),
+    };
+    let (api, id) = (exchange.api.unwrap_or_default(), exchange.request_id);
+    let mut record = exchange.shard.buffers.large();
+    if !backend_error::in_stream(api, &fault, body, id.as_bytes(), &mut record) {
+        refusal::in_stream(api, &fault, id.as_bytes(), 0, &mut record);
+    }
+    Err(Ending::Record(fault.kind, record))
+}
+
+/// Why no response of a backend is relayed.
+pub(super) enum Ending {
+    /// The gateway responds itself.
+    Local(Local),
+    /// The exchange failed.
+    Fault(Fault),
+    /// The exchange failed, and this record says so to a client that has the head of a stream.
+    Record(FaultKind, Buffer),
+}
+
+impl From<Fault> for Ending {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
     }
 }
 
-/// Pushes the head of a stream that no backend has answered yet. `lines`: what [`identity_lines`] pushed.
-pub(super) fn early_head(
-    out: &mut Buffer,
-    shard: &Shard,
-    lines: &[u8],
-    version: Version,
-    framing: Framing,
-    keep_alive: bool,
-) {
-    status_line(out, 200);
-    out.extend_from_slice(b"content-type: text/event-stream\r\n");
-    date_line(out, shard);
-    out.extend_from_slice(lines);
-    framing_lines(out, version, framing, keep_alive);
-}
-
-/// Pushes whole records of our own into a stream.
-pub(super) fn piece(out: &mut Buffer, framing: Framing, records: &[u8]) {
-    if framing == Framing::Chunked {
-        out.extend_from_slice(chunk_size(records.len(), &mut [0; SIZE_BYTES]));
-    }
-    out.extend_from_slice(records);
-    if framing == Framing::Chunked {
-        out.extend_from_slice(b"\r\n");
+/// Ends an exchange for which no response of a backend is relayed.
+pub(super) async fn finish(client: &mut Client, exchange: &mut Exchange, ending: Ending) -> AfterResponse {
+    match ending {
+        Ending::Local(response) => local(client, exchange, response).await,
+        Ending::Fault(fault) => failed(client, exchange, fault).await,
+        Ending::Record(kind, record) => last_record(client, exchange, kind, record).await,
     }
 }
 
-/// Ends a stream with an error record, which is all that tells it from a whole one. `next`: what becomes of the connection
-/// once it is written.
-pub(super) async fn last_record(
+/// Refuses, with an error record if a head has gone out; a client that has gone is only settled.
+async fn failed(client: &mut Client, exchange: &mut Exchange, mut fault: Fault) -> AfterResponse {
+    if !is_gone(fault.kind)
+        && let Err(gone) = client.end_heartbeats(exchange).await
+    {
+        fault = gone;
+    }
+    if is_gone(fault.kind) {
+        return abandon(client, exchange, fault.kind);
+    }
+    if exchange.sent_head.is_none() {
+        return refuse(client, exchange, &fault).await;
+    }
+    let mut record = client.shard.buffers.large();
+    let api = exchange.api.unwrap_or_default();
+    refusal::in_stream(api, &fault, exchange.request_id.as_bytes(), 0, &mut record);
+    last_record(client, exchange, fault.kind, record).await
+}
+
+/// Settles without a word: the client has gone, or takes nothing any more.
+fn abandon(client: &mut Client, exchange: &mut Exchange, kind: FaultKind) -> AfterResponse {
+    client.abandon_heartbeats(exchange);
+    let status = exchange.sent_head.map_or(kind.status(), |_| 200);
+    count_sent_head(exchange);
+    settle(exchange, Outcome::failed(kind, status));
+    AfterResponse::Close
+}
+
+/// Ends a stream whose head the client has with an error record, which is all that tells it from a whole one.
+async fn last_record(
     client: &mut Client,
-    settle: &mut Settle,
-    framing: Framing,
-    record: &[u8],
-    next: Next,
-) -> Next {
-    let mut out = client.shard.buffers.large();
-    piece(&mut out, framing, record);
-    if framing == Framing::Chunked {
-        out.extend_from_slice(b"0\r\n\r\n");
+    exchange: &mut Exchange,
+    kind: FaultKind,
+    record: Buffer,
+) -> AfterResponse {
+    let Some(sent) = exchange.sent_head else { return abandon(client, exchange, kind) };
+    count_sent_head(exchange);
+    let after = if sent.keep_alive { AfterResponse::KeepAlive } else { AfterResponse::Finish };
+    let end = RecordEnd { framing: sent.framing, outcome: Outcome::failed(kind, 200), after };
+    error_record(client, exchange, record, end).await
+}
+
+fn count_sent_head(exchange: &mut Exchange) {
+    if let Some(sent) = exchange.sent_head {
+        exchange.response_bytes = sent.bytes;
+        exchange.shard.numbers.add(Counter::BytesToClients, sent.bytes);
     }
-    let end = out.len();
-    settle.release(clock::now());
-    settle.record.response_bytes += end as u64;
-    match client.write(out, 0..end).await {
+}
+
+/// Whether there is nobody left to respond to.
+fn is_gone(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::ClientGone | FaultKind::ClientStalled)
+}
+
+/// How a stream ends with an error record.
+pub(super) struct RecordEnd {
+    pub(super) framing: Framing,
+    pub(super) outcome: Outcome,
+    /// If the record can be written.
+    pub(super) after: AfterResponse,
+}
+
+/// Settles, and ends a stream with an error record.
+pub(super) async fn error_record(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    record: Buffer,
+    end: RecordEnd,
+) -> AfterResponse {
+    let mut out = client.shard.buffers.large();
+    end.framing.records(&mut out, &record);
+    end.framing.finish(&mut out);
+    client.shard.buffers.put(record);
+    let bytes = out.len();
+    exchange.response_bytes += bytes as u64;
+    settle(exchange, end.outcome);
+    match client.write(out, 0..bytes).await {
         Ok(out) => {
             client.shard.buffers.put(out);
-            next
+            end.after
         }
-        Err(_) => Next::Close,
+        Err(_) => AfterResponse::Close,
     }
 }
 
-/// Answers with a body of our own making; the request has been read.
-pub(super) async fn local(
-    client: &mut Client,
-    settle: &mut Settle,
-    asked: &Asked,
-    status: u16,
-    body: Buffer,
-) -> Next {
-    settle.done(status);
-    let keep_alive = asked.keep_alive && !client.shard.is_draining();
-    let mut out = client.shard.buffers.with_room(HEAD_ROOM + body.len());
-    status_line(&mut out, status);
-    out.extend_from_slice(b"content-type: application/json\r\n");
-    date_line(&mut out, &settle.shard);
-    own_lines(&mut out, settle, asked.dialect);
-    framing_lines(&mut out, asked.version, Framing::Length(body.len() as u64), keep_alive);
-    if !asked.head_only {
-        out.extend_from_slice(&body);
+/// Responds with a document of the gateway's own; the request has been read.
+async fn local(client: &mut Client, exchange: &mut Exchange, local: Local) -> AfterResponse {
+    let (status, framing) = match &local {
+        Local::Json(body) => (200, Framing::Length(body.len() as u64)),
+        Local::Preflight(_) => (204, Framing::None),
+    };
+    let transfer = Transfer { version: exchange.terms.version, framing, keep_alive: exchange.keeps_alive() };
+    let (Local::Json(bytes) | Local::Preflight(bytes)) = &local;
+    let mut out = client.shard.buffers.with_room(HEAD_ROOM + bytes.len());
+    heads::status_line(&mut out, status);
+    if let Local::Json(_) = local {
+        out.extend_from_slice(b"content-type: application/json\r\n");
     }
-    client.shard.buffers.put(body); // a slow reader holds one of them, not both
-    send(client, settle, out, if keep_alive { Next::Head } else { Next::Finish }).await
+    heads::date_line(&mut out, &exchange.shard);
+    heads::own_lines(&mut out, exchange);
+    if let Local::Preflight(lines) = &local {
+        out.extend_from_slice(lines);
+    }
+    heads::framing_lines(&mut out, transfer);
+    if let Local::Json(body) = &local
+        && !exchange.terms.head_only
+    {
+        out.extend_from_slice(body);
+    }
+    let (Local::Json(bytes) | Local::Preflight(bytes)) = local;
+    client.shard.buffers.put(bytes); // a slow reader holds one of them, not both
+    let after = if transfer.keep_alive { AfterResponse::KeepAlive } else { AfterResponse::Finish };
+    send(client, exchange, out, Outcome::served(status), after).await
 }
 
-/// Tells a browser that the page may send what it wants to send.
-pub(super) async fn preflight(
-    client: &mut Client,
-    settle: &mut Settle,
-    asked: &Asked,
-    head: &RequestHead,
-) -> Next {
-    settle.done(204);
-    let keep_alive = asked.keep_alive && !client.shard.is_draining();
-    let mut out = client.shard.buffers.with_room(HEAD_ROOM);
-    status_line(&mut out, 204);
-    date_line(&mut out, &settle.shard);
-    own_lines(&mut out, settle, asked.dialect);
-    out.extend_from_slice(PREFLIGHT_LINES);
-    // The names that are asked for are allowed: what counts among them is the key, which has to be right.
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_, \t".contains(byte);
-    let named = fields::lines(head.fields.of(client.inbox()))
-        .find(|line| line.name.eq_ignore_ascii_case(b"access-control-request-headers"))
-        .filter(|line| line.value.len() <= REQUESTED_BYTES_MAX && line.value.iter().all(is_name));
-    if let Some(named) = named {
-        out.extend_from_slice(b"access-control-allow-headers: ");
-        out.extend_from_slice(named.value);
-        out.extend_from_slice(b"\r\n");
-    }
-    framing_lines(&mut out, asked.version, Framing::None, keep_alive);
-    send(client, settle, out, if keep_alive { Next::Head } else { Next::Finish }).await
-}
-
-/// Tells the client why not. The connection goes on only if the request has been read to its end.
-pub(super) async fn refuse(
-    client: &mut Client,
-    settle: &mut Settle,
-    asked: &Asked,
-    fault: &Fault,
-    request_read: bool,
-) -> Next {
-    let dialect = asked.dialect;
-    let status = refusal::status(dialect, fault);
-    settle.failed(fault.kind, status);
-    let keep_alive = asked.keep_alive && request_read && !client.shard.is_draining();
+/// Responds with the fault. The connection is used again only if the request has been read to its end.
+async fn refuse(client: &mut Client, exchange: &mut Exchange, fault: &Fault) -> AfterResponse {
+    let terms = exchange.terms;
+    let status = refusal::status(terms.dialect, fault);
+    // Of an address that sends too many invalid keys every request takes a connection.
+    let is_read = exchange.is_request_read && fault.kind != FaultKind::KeysExceeded;
+    let keep_alive = is_read && exchange.keeps_alive();
     let mut out = client.shard.buffers.large();
-    status_line(&mut out, status);
+    heads::status_line(&mut out, status);
     out.extend_from_slice(b"content-type: application/json\r\n");
-    date_line(&mut out, &settle.shard);
-    refusal::lines(fault, asked.allow, &mut out);
-    own_lines(&mut out, settle, dialect);
+    heads::date_line(&mut out, &exchange.shard);
+    refusal::lines(fault, terms.allow, &mut out);
+    heads::own_lines(&mut out, exchange);
     let mut body = client.shard.buffers.large();
-    refusal::render(dialect, fault, settle.record.request_id.as_bytes(), &mut body);
-    framing_lines(&mut out, asked.version, Framing::Length(body.len() as u64), keep_alive);
-    if !asked.head_only {
+    refusal::render(terms.dialect, fault, exchange.request_id.as_bytes(), &mut body);
+    let framing = Framing::Length(body.len() as u64);
+    heads::framing_lines(&mut out, Transfer { version: terms.version, framing, keep_alive });
+    if !terms.head_only {
         out.extend_from_slice(&body);
     }
     client.shard.buffers.put(body);
-    let next = match (keep_alive, request_read) {
-        (true, _) => Next::Head,
-        (false, true) => Next::Finish,
-        (false, false) => Next::Linger,
+    let after = match (keep_alive, is_read) {
+        (true, _) => AfterResponse::KeepAlive,
+        (false, true) => AfterResponse::Finish,
+        (false, false) => AfterResponse::Linger,
     };
-    send(client, settle, out, next).await
+    send(client, exchange, out, Outcome::failed(fault.kind, status), after).await
 }
 
-/// Refuses a head that could not be read; nothing is known about who sent it.
-pub(super) async fn unread(client: &mut Client, fault: &Fault) {
-    let mut settle = Settle::new(&client.shard, client.address.ip());
-    let asked = Asked::unreadable();
-    refuse(client, &mut settle, &asked, fault, false).await;
-}
-
-async fn send(client: &mut Client, settle: &mut Settle, out: Buffer, next: Next) -> Next {
+/// Settles, and writes a whole response.
+async fn send(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    out: Buffer,
+    outcome: Outcome,
+    after: AfterResponse,
+) -> AfterResponse {
     let end = out.len();
-    settle.release(clock::now());
-    settle.record.response_bytes += end as u64;
-    settle.shard.numbers.add(Counter::BytesToClients, end as u64);
+    exchange.response_bytes += end as u64;
+    exchange.shard.numbers.add(Counter::BytesToClients, end as u64);
+    settle(exchange, outcome);
     match client.write(out, 0..end).await {
         Ok(out) => {
             client.shard.buffers.put(out);
-            next
+            after
         }
-        Err(interrupt) => {
-            settle.failed(gone(interrupt), settle.record.status);
-            Next::Close
-        }
+        Err(_) => AfterResponse::Close,
     }
 }
 
-/// The fault of a write to, or a wait for, a client that was interrupted.
-pub(super) fn gone(interrupt: Interrupt) -> FaultKind {
-    match interrupt {
-        Interrupt::ClientGone => FaultKind::ClientGone,
-        Interrupt::Due | Interrupt::ClientStalled => FaultKind::ClientStalled,
-        Interrupt::Stopping => FaultKind::Draining,
-        Interrupt::KeyRevoked => FaultKind::KeyRevoked,
-    }
-}
-
-fn status_line(out: &mut Buffer, status: u16) {
-    if status == 200 {
-        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-    }
-    out.extend_from_slice(b"HTTP/1.1 ");
-    number(out, status.into());
-    out.push(b' '); // kept even without a reason (RFC 9112 section 4)
-    let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    out.extend_from_slice(reason.unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-fn date_line(out: &mut Buffer, shard: &Shard) {
-    out.extend_from_slice(b"date: ");
-    out.extend_from_slice(&*shard.date.borrow());
-    out.extend_from_slice(b"\r\n");
-}
-
-/// The lines on every response: its id, what is left of the key's limits, and how it was served.
-fn own_lines(out: &mut Buffer, settle: &Settle, dialect: Dialect) {
-    identity_lines(out, settle, dialect);
-    if let Some(dropped) = &settle.dropped {
-        out.extend_from_slice(b"x-ringway-dropped: ");
-        out.extend_from_slice(dropped.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    if settle.shard.plan.debug_headers {
-        debug_lines(out, settle);
-    }
-}
-
-/// Those of them that are known before a backend is: its id, and what is left of the key's limits.
-pub(super) fn identity_lines(out: &mut Buffer, settle: &Settle, dialect: Dialect) {
-    let id = settle.record.request_id.as_bytes();
-    out.extend_from_slice(b"x-request-id: ");
-    out.extend_from_slice(id);
-    out.extend_from_slice(b"\r\n");
-    if dialect == Dialect::Anthropic {
-        out.extend_from_slice(b"request-id: ");
-        out.extend_from_slice(id);
-        out.extend_from_slice(b"\r\n");
-    }
-    let plan = &settle.shard.plan;
-    if let Some(pages) = &plan.pages {
-        page_lines(out, pages, settle.page);
-    }
-    for (names, left) in [(&REQUEST_LIMITS, &settle.requests_left), (&TOKEN_LIMITS, &settle.tokens_left)] {
-        if let Some(left) = left {
-            limit_lines(out, names, left);
-        }
-    }
-}
-
-/// What the browser may show the page that asks: also of a refusal, or the page could not tell why.
-fn page_lines(out: &mut Buffer, pages: &Pages, page: PageGrant) {
-    out.extend_from_slice(b"vary: Origin\r\n");
-    match page {
-        PageGrant::Listed(row) => {
-            out.extend_from_slice(b"access-control-allow-origin: ");
-            out.extend_from_slice(pages.origins[usize::from(row)].as_bytes());
-            out.extend_from_slice(b"\r\naccess-control-allow-credentials: true\r\n");
-        }
-        // Of a head that could not be read, too: with "*" there is nothing to compare.
-        _ if pages.any => out.extend_from_slice(b"access-control-allow-origin: *\r\n"),
-        _ => return,
-    }
-    out.extend_from_slice(EXPOSED_LINE);
-}
-
-fn limit_lines(out: &mut Buffer, names: &[&[u8]; 3], left: &Left) {
-    let values = [left.per_minute, left.room.remaining, left.room.reset.0.div_ceil(1_000_000)];
-    for (name, value) in names.iter().zip(values) {
-        out.extend_from_slice(name);
-        number(out, value);
-    }
-    out.extend_from_slice(b"ms\r\n");
-}
-
-fn debug_lines(out: &mut Buffer, settle: &Settle) {
-    out.extend_from_slice(b"x-ringway-overhead-us: ");
-    number(out, settle.record.overhead.micros());
-    if let Some(backend) = settle.record.backend {
-        out.extend_from_slice(b"\r\nx-ringway-backend: ");
-        out.extend_from_slice(settle.shard.plan.backend(backend).name.as_bytes());
-    }
-    if let (Some(_), Some(model)) = (settle.record.fallback_for, settle.record.model) {
-        out.extend_from_slice(b"\r\nx-ringway-fallback: ");
-        out.extend_from_slice(settle.shard.plan.model(model).name.as_bytes());
-    }
-    out.extend_from_slice(b"\r\nx-ringway-attempts: ");
-    number(out, settle.record.attempts.into());
-    out.extend_from_slice(b"\r\n");
-}
-
-fn framing_lines(out: &mut Buffer, version: Version, framing: Framing, keep_alive: bool) {
-    match framing {
-        Framing::Length(length) => {
-            out.extend_from_slice(b"content-length: ");
-            number(out, length);
-            out.extend_from_slice(b"\r\n");
-        }
-        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::Close | Framing::None => {}
-    }
-    match (keep_alive, version) {
-        (false, _) => out.extend_from_slice(b"connection: close\r\n\r\n"),
-        (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n\r\n"),
-        (true, Version::Http11) => out.extend_from_slice(b"\r\n"),
-    }
-}
-
-/// The size line of a chunk (RFC 9112 section 7.1), written into the end of `digits`.
-pub(super) fn chunk_size(bytes: usize, digits: &mut [u8; SIZE_BYTES]) -> &[u8] {
-    let mut at = SIZE_BYTES - 2;
-    digits[at..].copy_from_slice(b"\r\n");
-    let mut rest = bytes;
-    loop {
-        at -= 1;
-        digits[at] = b"0123456789abcdef"[rest % 16];
-        rest /= 16;
-        if rest == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
-/// The names of a limit, of what is left of it, and of the time until it is whole again.
-const REQUEST_LIMITS: [&[u8]; 3] = [
-    b"x-ratelimit-limit-requests: ",
-    b"\r\nx-ratelimit-remaining-requests: ",
-    b"\r\nx-ratelimit-reset-requests: ",
-];
-const TOKEN_LIMITS: [&[u8]; 3] =
-    [b"x-ratelimit-limit-tokens: ", b"\r\nx-ratelimit-remaining-tokens: ", b"\r\nx-ratelimit-reset-tokens: "];
-/// The names of our own lines, and of a backend's id, which a page may read.
-const EXPOSED_LINE: &[u8] = b"access-control-expose-headers: x-request-id, request-id, x-backend-request-id, retry-after, \
-    retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
-    x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ringway-backend, x-ringway-attempts, \
-    x-ringway-fallback, x-ringway-overhead-us, x-ringway-dropped\r\n";
-/// What is the same in every preflight response. Ten minutes: browsers keep it for two hours at most.
-const PREFLIGHT_LINES: &[u8] = b"vary: Access-Control-Request-Method, Access-Control-Request-Headers\r\n\
-    access-control-allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\naccess-control-max-age: 600\r\n";
-/// Names of header lines that a preflight may ask for, in bytes.
-const REQUESTED_BYTES_MAX: usize = 4 * 1024;
-/// The interim response that asks for the body (RFC 9110 section 15.2.1).
-pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// A head of ours fits.
+/// Room for a head of our own.
 const HEAD_ROOM: usize = 2048;
-/// Sixteen digits and CRLF, rounded up.
-pub(super) const SIZE_BYTES: usize = 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunk_sizes_are_lower_case_hex() {
-        for (bytes, line) in
-            [(1, "1\r\n"), (16, "10\r\n"), (255, "ff\r\n"), (usize::MAX, "ffffffffffffffff\r\n")]
-        {
-            assert_eq!(chunk_size(bytes, &mut [0; SIZE_BYTES]), line.as_bytes());
-        }
-    }
-}

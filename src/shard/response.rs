@@ -2,13 +2,12 @@
 
 use memchr::memmem;
 
-use super::choose::{self, RETRY_SOON};
 use super::decode::{Decode, Decoded};
 use super::idle::Connection;
+use super::lease::Lease;
 use super::opening::Readiness;
-use super::settle::Lease;
 use super::translation::Translation;
-use crate::dialect::request::Peek;
+use super::wording::{RETRY_SOON, busy};
 use crate::dialect::stream::{self, Meter};
 use crate::dialect::{Api, overflow};
 use crate::error::{Fault, FaultKind};
@@ -29,13 +28,15 @@ pub(super) struct Response {
     pub(super) decoded: Decoded,
     pub(super) lease: Lease,
     pub(super) deployment: DeploymentId,
-    /// There is nobody else to ask.
+    /// No other backend can be called.
     pub(super) alone: bool,
     pub(super) head: ResponseHead,
     /// The head, then payload: what came with it, of a stream at least the first event.
     pub(super) buffer: Buffer,
     /// Usage was asked for on our own behalf.
     pub(super) asks_usage: bool,
+    /// Choices that the client asked for.
+    pub(super) choices: u64,
     /// The backend speaks another dialect than the client.
     pub(super) translation: Option<Box<Translation>>,
     /// When the request was sent, and when the response's first byte came.
@@ -45,14 +46,26 @@ pub(super) struct Response {
     pub(super) expected_seconds: f64,
 }
 
+/// Whether another model can be called if this one's backends do not respond.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fallback {
+    /// No: a response is passed on as soon as it is known to be one.
+    None,
+    /// Yes: of a stream the first content is waited for, of a body all of it.
+    Available,
+}
+
 impl Response {
-    /// Whether the response is a refusal or a failure that another backend may not share; with `holds`, or another model.
-    pub(super) fn refusal(&self, api: Api, holds: bool) -> Option<Fault> {
+    /// Whether the response is a refusal or a failure that another backend may not share; with a fallback, or another model.
+    pub(super) fn refusal(&self, api: Api, fallback: Fallback) -> Option<Fault> {
         match self.head.status {
             300..=399 => {
                 Some(Fault::new(FaultKind::BackendMalformed, "the backend redirects, which is not followed"))
             }
-            400 | 413 if holds && overflow::is_context_overflow(&self.buffer[self.head.len..]) => {
+            400 | 413
+                if fallback == Fallback::Available
+                    && overflow::is_context_overflow(&self.buffer[self.head.len..]) =>
+            {
                 Some(Fault::new(FaultKind::ContextExceeded, "the prompt does not fit the model"))
             }
             200..=203 => self.failure(api),
@@ -67,7 +80,7 @@ impl Response {
             return None;
         }
         let fault = match row.kind {
-            FaultKind::BackendBusy => choose::busy().retry_after(RETRY_SOON),
+            FaultKind::BackendBusy => busy().retry_after(RETRY_SOON),
             FaultKind::BackendOverloaded => {
                 Fault::new(row.kind, "the backend takes no work for now").retry_after(RETRY_SOON)
             }
@@ -90,10 +103,10 @@ impl Response {
     }
 
     /// Whether a response whose connection closes now has come to its proper end. A stream says so itself.
-    pub(super) fn may_end(&self, peek: &Peek) -> bool {
+    pub(super) fn may_end(&self, api: Api) -> bool {
         let payload = &self.buffer[self.head.len..];
         let is_whole = || {
-            let mut meter = Meter::new(self.api(peek.api), peek.choices, false);
+            let mut meter = Meter::new(self.api(api), self.choices, false);
             meter.events(payload);
             let rest = &payload[sse::last_boundary(payload)..];
             meter.done() || meter.finished() && stream::is_whole_event(rest)
@@ -161,9 +174,15 @@ impl Response {
     }
 
     /// Whether what has come is enough to begin with: of a stream the first content, and of a body the first member, either of
-    /// which may be an error; of an error, or a body that will be converted, all of it. With `holds` of every body all of it:
-    /// while the client has nothing, another model can still answer. What is longer than the limits is passed as it is.
-    pub(super) fn readiness(&self, api: Api, converts: bool, holds: bool, limits: &Limits) -> Readiness {
+    /// which may be an error; of an error, or a body that will be converted, all of it. With a fallback, of every body all of
+    /// it: while the client has nothing, another model can still respond. What is longer than the limits is passed as it is.
+    pub(super) fn readiness(
+        &self,
+        api: Api,
+        converts: bool,
+        fallback: Fallback,
+        limits: &Limits,
+    ) -> Readiness {
         let payload = &self.buffer[self.head.len..];
         let is_open = match self.head.event_stream {
             _ if self.decoded.ended || self.is_coded() => true,
@@ -171,7 +190,7 @@ impl Response {
             true if payload.len() > limits.event_bytes => true,
             true => return self.stream_readiness(api),
             false if converts => payload.len() as u64 > limits.body_bytes,
-            false => payload.len() > HOLD_BYTES_MAX || !holds && !self.is_unclear(api),
+            false => payload.len() > HOLD_BYTES_MAX || fallback == Fallback::None && !self.is_unclear(api),
         };
         if is_open { Readiness::Open } else { Readiness::Unclear }
     }

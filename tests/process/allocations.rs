@@ -20,7 +20,7 @@ use ringway::net::runtime::{Driver, ShardRuntime};
 use ringway::observe::journal::{SEGMENT_BYTES, Segment};
 use ringway::observe::{self, Journal, Rows, Totals};
 use ringway::plan::Control;
-use ringway::shard::Seat;
+use ringway::shard::ShardParts;
 use ringway::units::{Nanos, ShardId};
 
 /// Counts what threads take that ask to be counted.
@@ -132,27 +132,27 @@ fn run(driver: Driver) {
     ringway::coordinator::resolve::initial(&plan, Duration::from_secs(1));
     let listener = listen::bind(plan.listeners[0].address).expect("a port");
     let address = listener.local_addr().expect("an address");
-    let (spill, mut bells) = Spill::new(1).expect("a socket pair");
+    let (spill, mut wakeups) = Spill::new(1).expect("a socket pair");
     let rows = Rows { keys: 1, models: 1, backends: 1 };
     let (outbox, inbox) = observe::channel(ShardId::new(0), rows, None);
     let control = Arc::new(Control::new(1));
-    let bell = bells.pop().expect("a bell");
-    let seat = Seat {
+    let wakeup = wakeups.pop().expect("a wake-up socket");
+    let parts = ShardParts {
         id: ShardId::new(0),
         plan,
         listeners: vec![(0, listener)],
         spill,
-        bell,
+        wakeup,
         mailbox: Arc::default(),
         outbox,
         control: Arc::clone(&control),
     };
     let gateway = thread::spawn(move || {
         let (mut runtime, _) = ShardRuntime::build(256, Some(driver)).expect("a runtime");
-        let seated = runtime.run(async { seat.take() }).expect("a listener and a timer");
+        let shard = runtime.run(async { parts.listen() }).expect("a listener and a timer");
         journal().install();
         COUNTED.set(true);
-        let result = runtime.run(seated.run());
+        let result = runtime.run(shard.run());
         COUNTED.set(false);
         result
     });

@@ -22,12 +22,19 @@ pub struct RetryState {
     attempts: u32,
     fresh: bool,
     waited: bool,
-    /// Whose probe the attempt is.
-    probes: Probes,
+    /// The attempt that is under way.
+    attempt: Attempt,
     /// Another backend has been asked after one failed.
     failed_over: bool,
     /// What the attempt to come has drawn from the budget.
     drew: Drew,
+}
+
+/// The attempt that is under way: which member of the pool is called, and the breakers whose probe it is.
+#[derive(Clone, Copy, Default)]
+struct Attempt {
+    index: usize,
+    probes: Probes,
 }
 
 /// What an attempt draws from the budget.
@@ -99,7 +106,7 @@ impl RetryState {
             attempts: 0,
             fresh: false,
             waited: false,
-            probes: Probes::default(),
+            attempt: Attempt::default(),
             failed_over: false,
             drew: Drew::Nothing,
         }
@@ -160,9 +167,9 @@ impl RetryState {
         }
     }
 
-    /// An attempt begins. `probes`: the breakers that let it in as their probe.
-    pub fn begin(&mut self, probes: Probes) -> Reason {
-        self.probes = probes;
+    /// An attempt begins with the member `index` of the pool. `probes`: the breakers that let it in as their probe.
+    pub fn begin(&mut self, index: usize, probes: Probes) -> Reason {
+        self.attempt = Attempt { index, probes };
         self.attempts += 1;
         match (self.drawn(), std::mem::take(&mut self.waited)) {
             (Some(_), true) => Reason::Waited,
@@ -180,23 +187,16 @@ impl RetryState {
         self.fresh
     }
 
-    /// The attempt with the member `index` of the pool failed, which goes into its failure state. Returns whether there
-    /// may be another one.
-    pub fn failed(
-        &mut self,
-        index: usize,
-        failure: Failure,
-        state: &FailureState<'_>,
-        now: Nanos,
-        random: u64,
-    ) -> bool {
+    /// The attempt failed, which goes into its member's failure state. Returns whether there may be another one.
+    pub fn failed(&mut self, failure: Failure, state: &FailureState<'_>, now: Nanos, random: u64) -> bool {
         let Failure { kind, asked, sent } = failure;
-        // The backend is well: it was the kept connection that was not.
+        let Attempt { index, probes } = self.attempt;
+        // The backend is healthy: it was the kept connection that was dead.
         self.fresh = kind == FaultKind::BackendClosed && sent.reused && !sent.response_bytes;
         match self.fresh {
-            true => state.abandon(self.probes, now),
+            true => state.abandon(probes, now),
             false => {
-                state.report(Report { kind, asked, connected: sent.request_bytes }, self.probes, now, random);
+                state.report(Report { kind, asked, connected: sent.request_bytes }, probes, now, random);
                 self.tried.add(index);
             }
         }
@@ -255,8 +255,8 @@ mod tests {
         }
     }
 
-    fn fail(retry_state: &mut RetryState, index: usize, failure: Failure) -> bool {
-        retry_state.failed(index, failure, &Two::default().state(), Nanos(0), 0)
+    fn fail(retry_state: &mut RetryState, failure: Failure) -> bool {
+        retry_state.failed(failure, &Two::default().state(), Nanos(0), 0)
     }
 
     fn left(mut budget: RetryBudget) -> usize {
@@ -268,20 +268,20 @@ mod tests {
         let (mut retry_state, mut budget) = (RetryState::new(RULES), RetryBudget::default());
         let full = left(budget.clone());
         assert!(retry_state.draw(&mut budget).is_ok() && retry_state.may_queue());
-        assert_eq!(retry_state.begin(Probes::default()), Reason::First);
-        assert!(fail(&mut retry_state, 0, STALE));
+        assert_eq!(retry_state.begin(0, Probes::default()), Reason::First);
+        assert!(fail(&mut retry_state, STALE));
         assert!(retry_state.is_fresh() && !retry_state.tried().contains(0) && !retry_state.may_queue());
         assert!(retry_state.draw(&mut budget).is_ok());
-        assert_eq!((retry_state.begin(Probes::default()), left(budget.clone())), (Reason::Stale, full));
-        assert!(fail(&mut retry_state, 0, FAILED));
+        assert_eq!((retry_state.begin(0, Probes::default()), left(budget.clone())), (Reason::Stale, full));
+        assert!(fail(&mut retry_state, FAILED));
         assert!(
             !retry_state.is_fresh() && retry_state.tried().contains(0) && !retry_state.tried().contains(1)
         );
         assert!(retry_state.draw(&mut budget).is_ok());
-        assert_eq!((retry_state.begin(Probes::default()), left(budget.clone())), (Reason::Failover, full));
-        assert!(fail(&mut retry_state, 1, FAILED));
+        assert_eq!((retry_state.begin(1, Probes::default()), left(budget.clone())), (Reason::Failover, full));
+        assert!(fail(&mut retry_state, FAILED));
         assert!(retry_state.draw(&mut budget).is_ok());
-        assert_eq!((retry_state.begin(Probes::default()), left(budget)), (Reason::Failover, full - 1));
+        assert_eq!((retry_state.begin(0, Probes::default()), left(budget)), (Reason::Failover, full - 1));
     }
 
     #[test]
@@ -289,8 +289,8 @@ mod tests {
         let (mut retry_state, mut budget) = (RetryState::new(RULES), RetryBudget::default());
         let full = left(budget.clone());
         while budget.first_failover() {}
-        retry_state.begin(Probes::default());
-        fail(&mut retry_state, 0, FAILED);
+        retry_state.begin(0, Probes::default());
+        fail(&mut retry_state, FAILED);
         assert!(retry_state.draw(&mut budget).is_ok());
         assert_eq!(left(budget.clone()), full - 1);
         assert!(matches!(retry_state.nobody(&mut budget, 0), Nobody::Wait(_)));
@@ -298,15 +298,15 @@ mod tests {
         // Nor is asking the same one after a wait a failover.
         let mut budget = RetryBudget::default();
         assert!(retry_state.draw(&mut budget).is_ok());
-        assert_eq!((retry_state.begin(Probes::default()), left(budget)), (Reason::Waited, full - 1));
+        assert_eq!((retry_state.begin(0, Probes::default()), left(budget)), (Reason::Waited, full - 1));
     }
 
     #[test]
     fn without_a_retry_left_it_is_over() {
         let (mut retry_state, mut budget) = (RetryState::new(RULES), RetryBudget::default());
         while budget.take() || budget.first_failover() {}
-        retry_state.begin(Probes::default());
-        fail(&mut retry_state, 0, FAILED);
+        retry_state.begin(0, Probes::default());
+        fail(&mut retry_state, FAILED);
         assert_eq!(retry_state.draw(&mut budget), Err(FaultKind::BackendFailed));
     }
 
@@ -315,8 +315,8 @@ mod tests {
         let (mut retry_state, mut budget) = (RetryState::new(RULES), RetryBudget::default());
         let full = left(budget.clone());
         assert_eq!(retry_state.nobody(&mut budget, 0), Nobody::Unasked);
-        retry_state.begin(Probes::default());
-        fail(&mut retry_state, 0, FAILED);
+        retry_state.begin(0, Probes::default());
+        fail(&mut retry_state, FAILED);
         retry_state.draw(&mut budget).unwrap();
         assert_eq!(retry_state.nobody(&mut budget, 0), Nobody::Wait(Nanos(250_000_000)));
         assert_eq!(left(budget.clone()), full);
@@ -324,8 +324,8 @@ mod tests {
         retry_state.draw(&mut budget).unwrap();
         assert_eq!(retry_state.nobody(&mut budget, 0), Nobody::Over(FaultKind::BackendFailed));
         retry_state.draw(&mut budget).unwrap();
-        assert_eq!(retry_state.begin(Probes::default()), Reason::Waited);
-        fail(&mut retry_state, 0, FAILED);
+        assert_eq!(retry_state.begin(0, Probes::default()), Reason::Waited);
+        fail(&mut retry_state, FAILED);
         retry_state.draw(&mut budget).unwrap();
         assert_eq!(retry_state.nobody(&mut budget, 0), Nobody::Wait(Nanos(500_000_000)));
     }
@@ -333,9 +333,9 @@ mod tests {
     #[test]
     fn a_wait_beyond_its_bound_is_none() {
         let (mut retry_state, mut budget) = (RetryState::new(RULES), RetryBudget::default());
-        retry_state.begin(Probes::default());
+        retry_state.begin(0, Probes::default());
         let asked = Some(Nanos(RULES.retry_wait.0 + 1));
-        fail(&mut retry_state, 0, Failure { kind: FaultKind::BackendBusy, asked, sent: SENT });
+        fail(&mut retry_state, Failure { kind: FaultKind::BackendBusy, asked, sent: SENT });
         retry_state.draw(&mut budget).unwrap();
         assert_eq!(retry_state.nobody(&mut budget, 0), Nobody::Over(FaultKind::BackendBusy));
     }
@@ -343,10 +343,10 @@ mod tests {
     #[test]
     fn the_last_attempt_is_the_last() {
         let mut retry_state = RetryState::new(Rules { attempts_max: 2, ..RULES });
-        retry_state.begin(Probes::default());
-        assert!(fail(&mut retry_state, 0, FAILED));
-        retry_state.begin(Probes::default());
-        assert!(!fail(&mut retry_state, 1, FAILED));
+        retry_state.begin(0, Probes::default());
+        assert!(fail(&mut retry_state, FAILED));
+        retry_state.begin(1, Probes::default());
+        assert!(!fail(&mut retry_state, FAILED));
     }
 
     #[test]
@@ -354,11 +354,11 @@ mod tests {
         let two = Two::default();
         let mut retry_state = RetryState::new(RULES);
         for _ in 0..100 {
-            retry_state.failed(0, STALE, &two.state(), Nanos(0), 0);
+            retry_state.failed(STALE, &two.state(), Nanos(0), 0);
         }
         assert_eq!(two.state().admit(Nanos(0)), Some(Probes::default()));
         for _ in 0..5 {
-            retry_state.failed(0, FAILED, &two.state(), Nanos(0), 0);
+            retry_state.failed(FAILED, &two.state(), Nanos(0), 0);
         }
         assert_eq!(two.state().admit(Nanos(0)), None);
     }
@@ -369,12 +369,12 @@ mod tests {
         let state = two.state();
         let left = Failure { kind: FaultKind::ClientGone, ..FAILED };
         let (mut early, mut probe) = (RetryState::new(RULES), RetryState::new(RULES));
-        early.begin(Probes::default());
+        early.begin(0, Probes::default());
         assert_eq!(state.admit(later), Some(PROBE));
-        probe.begin(PROBE);
-        early.failed(0, left, &state, later, 0);
+        probe.begin(0, PROBE);
+        early.failed(left, &state, later, 0);
         assert_eq!(state.admit(later), None, "a second probe beside the first");
-        probe.failed(0, left, &state, later, 0);
+        probe.failed(left, &state, later, 0);
         assert_eq!(state.admit(later), Some(PROBE));
     }
 
@@ -388,8 +388,8 @@ mod tests {
             Failure { kind: FaultKind::BackendBusy, ..STALE },
         ] {
             let mut retry_state = RetryState::new(RULES);
-            retry_state.begin(Probes::default());
-            fail(&mut retry_state, 0, failure);
+            retry_state.begin(0, Probes::default());
+            fail(&mut retry_state, failure);
             assert!(!retry_state.is_fresh() && retry_state.tried().contains(0), "{failure:?}");
         }
     }
@@ -400,8 +400,8 @@ mod tests {
             let (two, later) = (Two::failed(), Nanos(60_000_000_000));
             assert_eq!(two.state().admit(later), Some(PROBE));
             let mut retry_state = RetryState::new(RULES);
-            retry_state.begin(probes);
-            retry_state.failed(0, STALE, &two.state(), later, 0);
+            retry_state.begin(0, probes);
+            retry_state.failed(STALE, &two.state(), later, 0);
             assert_eq!(two.deployment.peek(later) == Admission::Probe, probes.any());
         }
     }

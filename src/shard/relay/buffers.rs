@@ -1,8 +1,8 @@
 //! The buffers of a relay: each read has room for a chunk size in front.
 
 use crate::net::buffers::{Buffer, grow, room};
-use crate::shard::connection::Client;
-use crate::shard::respond::SIZE_BYTES;
+use crate::shard::client::Client;
+use crate::shard::frame::SIZE_BYTES;
 
 /// A buffer for the next read, sized by what the last one brought.
 pub(super) fn empty_buffer(client: &Client, last_bytes: usize) -> Buffer {

@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use world::{Totals, World};
 
-use super::choose::{self, Wanted};
+use super::dispatch::choose::{Pool, Wanted};
 use crate::dialect::Api;
 use crate::policy::routing::balance::View;
 use crate::policy::routing::breaker::{Admission, Settings};
@@ -102,7 +102,7 @@ fn the_same_seed_is_the_same_story() {
 
 /// What a chat asks of a backend.
 fn chat(prompt_tokens: u64, kv_tokens: u64) -> Wanted {
-    Wanted { api: Api::Chat, last: true, prompt_tokens, kv_tokens, bound: None, name: 0 }
+    Wanted { api: Api::Chat, is_last_model: true, prompt_tokens, kv_tokens, bound: None, name: 0 }
 }
 
 /// What a choice is made for where nothing is known of the prompt but its length.
@@ -122,8 +122,8 @@ fn a_probe_without_a_slot_is_there_for_the_next() {
     let mut now = Nanos(1_000_000_000);
     let settings = Settings { threshold: 5, open_for: Nanos(1_000_000_000), open_max: Nanos(1_000_000_000) };
     let pick = |slots: Option<()>, now| {
-        let picked =
-            choose::pick(&plan, &wanted, model, &Tried::default(), now, blind(&wanted, 0), |_, _| slots);
+        let pool = Pool { plan: &plan, model, wanted: &wanted, now };
+        let picked = pool.pick(&Tried::default(), blind(&wanted, 0), |_, _| slots);
         picked.map(|picked| picked.probes.any())
     };
     for breaker in breakers {

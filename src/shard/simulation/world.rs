@@ -17,7 +17,7 @@ use crate::plan::{Member, Model, Plan};
 use crate::policy::routing::failure_state::{Probes, Report};
 use crate::policy::routing::retry::{self, RetryBudget, Sent};
 use crate::policy::routing::retry_state::{Failure, Nobody, Reason, RetryState, Rules, Tried};
-use crate::shard::choose::{self, Picked};
+use crate::shard::dispatch::choose::{Picked, Pool};
 use crate::shard::queue::{Queues, Ticket};
 use crate::units::{BackendId, DeploymentId, KeyId, Nanos, ShardId};
 
@@ -103,7 +103,6 @@ enum Stage {
     Waiting,
     Asking {
         share: Share,
-        index: usize,
         attempt: Attempt,
         outcome: Outcome,
         expected: f64,

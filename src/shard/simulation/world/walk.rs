@@ -21,7 +21,7 @@ impl World {
         if self.choose(id, &tried) {
             return;
         }
-        if waits && choose::is_full(&self.plan, &chat(0, 0), self.model(id), self.tick(shard)) {
+        if waits && self.is_full(id) {
             return self.queue(id);
         }
         self.nobody(id);
@@ -58,17 +58,23 @@ impl World {
             && server.in_flight < u64::from(self.plan.backend(backend).in_flight_max)
     }
 
-    /// Asks whom `choose` picks, if anybody.
+    fn is_full(&self, id: u64) -> bool {
+        let (wanted, now) = (chat(0, 0), self.tick(self.shard(id)));
+        Pool { plan: &self.plan, model: self.model(id), wanted: &wanted, now }.is_full()
+    }
+
+    /// Calls the backend that `choose` picks, if there is one.
     pub(super) fn choose(&mut self, id: u64, tried: &Tried) -> bool {
         let (plan, shard) = (Rc::clone(&self.plan), self.shard(id));
         let request = &self.requests[&id];
         let (prompt_tokens, kv_tokens) = (request.prompt, request.prompt + request.output);
-        let wanted = Wanted { last: !self.holds(id), ..chat(prompt_tokens, kv_tokens) };
+        let wanted = Wanted { is_last_model: !self.holds(id), ..chat(prompt_tokens, kv_tokens) };
         let now = self.tick(shard);
         let lease = |backend, pending| plan.backends.take(ShardId::new(shard), backend, pending, kv_tokens);
         let prepare = blind(&wanted, self.random.borrow_mut().next());
         let model = &plan.models[request.model];
-        let Some(picked) = choose::pick(&plan, &wanted, model, tried, now, prepare, lease) else {
+        let pool = Pool { plan: &plan, model, wanted: &wanted, now };
+        let Some(picked) = pool.pick(tried, prepare, lease) else {
             return false;
         };
         assert!(!tried.contains(picked.index), "it had its try");
@@ -89,7 +95,7 @@ impl World {
         assert!(!request.given, "asked again although the client has content");
         assert!(!request.worked, "asked again although the work may have been done");
         let fresh = request.retry_state.is_fresh();
-        let reason = request.retry_state.begin(probes);
+        let reason = request.retry_state.begin(index, probes);
         match reason {
             Reason::Waited => request.asked.clear(),
             Reason::Stale => drop(request.asked.pop()), // it was a connection that had its try
@@ -118,7 +124,7 @@ impl World {
         self.tell(("ask", id, backend, attempt.number, fresh));
         let (wait, outcome, worked) = self.outcome(id, shard, backend, fresh);
         self.requests.get_mut(&id).expect("it runs").worked = worked;
-        self.set(id, Stage::Asking { share, index, attempt, outcome, expected });
+        self.set(id, Stage::Asking { share, attempt, outcome, expected });
         let total = self.requests[&id].started.plus(self.plan.timeouts.total).since(self.now).0;
         self.next_after(id, wait.min(total.next_multiple_of(TICK)));
     }
@@ -197,8 +203,8 @@ impl World {
                 self.unqueue(id, &ticket);
                 self.over_at_once(id, FaultKind::QueueTimeout);
             }
-            Stage::Asking { share, index, attempt, outcome, expected } => {
-                self.answered(id, share, index, attempt, outcome, expected);
+            Stage::Asking { share, attempt, outcome, expected } => {
+                self.answered(id, share, attempt, outcome, expected);
             }
             Stage::Relaying { share, attempt, left, cut, prefilled, expected, since } => {
                 self.relay(id, Stage::Relaying { share, attempt, left, cut, prefilled, expected, since });
@@ -210,7 +216,6 @@ impl World {
         &mut self,
         id: u64,
         share: Share,
-        index: usize,
         attempt: Attempt,
         outcome: Outcome,
         expected: f64,
@@ -244,7 +249,7 @@ impl World {
         self.free(id, share);
         let random = self.random.borrow_mut().next();
         let request = self.requests.get_mut(&id).expect("it runs");
-        let again = request.retry_state.failed(index, failure, &state, self.now, random);
+        let again = request.retry_state.failed(failure, &state, self.now, random);
         self.tell(("failed", id, attempt.number, failure.kind as u8, again));
         self.failed(attempt, &failure);
         match again {
@@ -393,7 +398,7 @@ impl World {
                 let passed = self.sides[shard].served - served;
                 assert!(passed < (ahead + 1) * 3, "{passed} went first, {ahead} of its key before it");
                 self.sides[shard].served += 1;
-            } else if !choose::is_full(&self.plan, &chat(0, 0), self.model(id), self.tick(shard)) {
+            } else if !self.is_full(id) {
                 self.unqueue(id, &ticket);
                 self.set(id, Stage::Deciding);
                 self.nobody(id);
@@ -409,13 +414,13 @@ impl World {
         self.tell(("leaves", id));
         match self.set(id, Stage::Deciding) {
             Stage::Queued { ticket, .. } => self.unqueue(id, &ticket),
-            Stage::Asking { share, index, attempt, .. } => {
+            Stage::Asking { share, attempt, .. } => {
                 let plan = Rc::clone(&self.plan);
                 let state = plan.failure_state(attempt.deployment, attempt.alone);
                 self.free(id, share);
                 let failure = Failure { kind: FaultKind::ClientGone, asked: None, sent: Sent::default() };
                 let request = self.requests.get_mut(&id).expect("it runs");
-                assert!(!request.retry_state.failed(index, failure, &state, self.now, 0), "asked for nobody");
+                assert!(!request.retry_state.failed(failure, &state, self.now, 0), "asked for nobody");
                 self.failed(attempt, &failure);
             }
             Stage::Relaying { share, attempt, prefilled, expected, since, .. } => {

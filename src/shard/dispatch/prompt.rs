@@ -1,27 +1,16 @@
-//! The prompt of an exchange, as far as the choice of a backend needs it: hashed once, looked up for each attempt, and told
-//! to the coordinator where it went.
+//! The prompt of an exchange, as far as the choice of a backend needs it: hashed once, looked up for each attempt; where it
+//! went is reported to the coordinator.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::Shard;
 use crate::dialect::prompt::{self, Piece};
 use crate::dialect::request::Peek;
 use crate::observe::counters::Counter;
 use crate::plan::{Member, Model};
 use crate::policy::routing::balance::View;
 use crate::policy::routing::choice::{Policy, Request};
-use crate::policy::routing::prefix::{self, BLOCK_BYTES, Chain, Note, NoteKind, Recent};
-
-/// What one shard remembers of prompts.
-#[derive(Default)]
-pub(crate) struct Prompts {
-    recent: RefCell<Option<Recent>>,
-    /// Chains that no exchange uses.
-    spare: RefCell<Vec<Chain>>,
-    /// Choices made.
-    turn: Cell<u64>,
-}
+use crate::policy::routing::prefix::{self, BLOCK_BYTES, Chain, Note, NoteKind};
+use crate::shard::state::Shard;
 
 /// One prompt. Nothing is hashed before a pool with more than one member asks.
 pub(super) struct Prompt {
@@ -175,13 +164,6 @@ impl Drop for Prompt {
         if let Some(chain) = self.chain.take().filter(|_| spare.len() < SPARE_MAX) {
             spare.push(chain);
         }
-    }
-}
-
-impl Prompts {
-    /// The number of this choice.
-    fn turn(&self) -> u64 {
-        self.turn.replace(self.turn.get().wrapping_add(1))
     }
 }
 

@@ -7,6 +7,7 @@
 
 use crate::error::{Fault, FaultKind};
 use crate::plan::Timeouts;
+use crate::shard::wording::RESPONSE_LATE;
 use crate::units::Nanos;
 
 /// The deadlines of one attempt, in the time of the shard's ticks.
@@ -98,9 +99,6 @@ impl Limit {
         Fault::new(self.kind, self.note)
     }
 }
-
-/// What a client hears of a response that is no stream and was not complete in time.
-pub(super) const RESPONSE_LATE: &str = "the backend's response was not complete in time";
 
 #[cfg(test)]
 mod tests {

@@ -5,25 +5,25 @@ use std::net::SocketAddr;
 
 use nix::libc;
 
-use super::Shard;
-use super::choose::RETRY_SOON;
-use super::idle::Connection;
-use super::watch;
 use crate::error::{Fault, FaultKind, Unreachable};
 use crate::net::stream as sockets;
 use crate::net::{dial, tls};
 use crate::plan::{Backend, BackendTls, Proxy, Target};
+use crate::shard::idle::Connection;
+use crate::shard::interrupt;
+use crate::shard::state::Shard;
+use crate::shard::wording::RETRY_SOON;
 use crate::units::Nanos;
 use crate::wire::Step;
 use crate::wire::connect::{self, Reply};
 
-/// A new connection to a backend. What it learns of addresses, their shard remembers.
+/// A new connection to a backend. What it learns about addresses is kept by the shard.
 pub(super) struct Dial<'a> {
     shard: &'a Shard,
     backend: &'a Backend,
     /// The time there is for all of it.
     connect: Nanos,
-    /// How long one address is waited for before the next is tried beside it.
+    /// How long one address is waited for before the next is tried as well.
     delay: Nanos,
 }
 
@@ -147,7 +147,7 @@ impl<'a> Dial<'a> {
                 let due = self.shard.deadlines.row();
                 due.set(Nanos(self.connect.0 / (left as u64 + 1)).max(self.delay));
                 let late = |_| Err(io::ErrorKind::TimedOut.into());
-                watch::until(&due, handshake).await.unwrap_or_else(late)
+                interrupt::until(&due, handshake).await.unwrap_or_else(late)
             }
         };
         suspect.cleared = result.is_ok();
@@ -175,7 +175,7 @@ impl<'a> Dial<'a> {
     }
 }
 
-/// An address in its handshake: one that is given up after a while has failed.
+/// An address in its handshake. If the handshake is abandoned after a while, the address has failed.
 struct Suspect<'a> {
     dial: &'a Dial<'a>,
     peer: SocketAddr,
@@ -191,7 +191,7 @@ impl Drop for Suspect<'_> {
     }
 }
 
-/// Whose fault it is that there is no connection.
+/// The fault of a connection that could not be opened: of the machine, or of the backend.
 fn not_dialled(error: io::Error) -> Fault {
     match error.raw_os_error() {
         Some(libc::EADDRNOTAVAIL | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
@@ -205,6 +205,6 @@ fn not_dialled(error: io::Error) -> Fault {
     }
 }
 
-/// How long one address is waited for before the next is tried beside it (RFC 8305 section 8), or a quarter of the time
+/// How long one address is waited for before the next is tried as well (RFC 8305 section 8), or a quarter of the time
 /// to connect if that is shorter.
 const RACE_DELAY: Nanos = Nanos(250_000_000);

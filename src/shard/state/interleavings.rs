@@ -2,12 +2,14 @@
 
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::net::listen::Accepted;
 use crate::sync::interleavings::{check, spawn, yield_now};
 
 fn client() -> Accepted {
-    let (stream, _peer) = StdUnixStream::pair().expect("a socket pair");
+    let (stream, _peer) = UnixStream::pair().expect("a socket pair");
     let stream = TcpStream::from(OwnedFd::from(stream));
     Accepted { stream, client: ([127, 0, 0, 1], 1).into(), listener: 0 }
 }
@@ -20,7 +22,7 @@ fn last_ticks(id: ShardId, other: usize, control: &Arc<Control>, spill: &Spill) 
     presence.close();
     loop {
         served += std::iter::from_fn(|| spill.handed(id.index())).count();
-        if is_left_alone(id, control, spill) {
+        if receives_no_clients(id, control, spill) {
             return served;
         }
         yield_now();

@@ -7,46 +7,49 @@
 //! for its rest; it could not be used by the client before.
 
 mod buffers;
+pub(super) mod inspect;
 
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
-use super::connection::Client;
+use super::client::Client;
 use super::decode::Decoded;
-use super::exchange::{Asked, Next, Opened};
-use super::inspect::Inspector;
-use super::patience::RESPONSE_LATE;
+use super::exchange::{AfterResponse, Exchange};
+use super::frame::{Framing, SIZE_BYTES, Transfer, chunk_size};
+use super::heads;
+use super::interrupt::Interrupt;
 use super::rename;
-use super::respond::{self, Framing, SIZE_BYTES, chunk_size};
+use super::respond::{self, RecordEnd};
 use super::response::Response;
-use super::settle::Settle;
-use super::watch::Interrupt;
+use super::settle::{Outcome, settle};
+use super::wording::RESPONSE_LATE;
 use crate::clock;
 use crate::dialect::stream::Meter;
 use crate::dialect::{Api, refusal};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
-use crate::net::stream::Outcome;
+use crate::net::stream::Completion;
 use crate::observe::counters::Counter;
 use crate::policy::routing::failure_state::{Probes, Report};
-use crate::units::{ModelId, Nanos};
+use crate::units::Nanos;
 use crate::wire::framing;
 use crate::wire::head::Version;
 use buffers::{HEADROOM, LARGE_FROM, empty_buffer, held_buffer, ready};
+use inspect::Inspector;
 
 /// A response on its way to the client. Polled by hand, and laid out in the order of heat: this is where a stream spends
 /// its life, and each event finds the caches cold. One takes the end of `inspect`, what follows it, and the response's front.
 #[repr(C)]
 pub(super) struct Relay<'a> {
     inspector: Inspector,
-    turn: Turn,
+    waits_for: WaitsFor,
     /// After this write the response is over.
     last: bool,
     /// The chunked coding is broken, or a stream ended before its response: what was written is all there is.
     is_broken: bool,
-    /// The client has a head already.
-    headless: bool,
+    /// Everything was written.
+    is_whole: bool,
     /// At `total` the time of a response that is no stream is over, not that of the exchange.
     is_response_late: bool,
     keep_alive: bool,
@@ -65,14 +68,13 @@ pub(super) struct Relay<'a> {
     /// How long the backend may stay silent after the next heartbeat; zero if none comes before it is too long.
     patience: Nanos,
     write_stall: Nanos,
-    response: &'a mut Response,
-    settle: &'a mut Settle,
-    asked: Asked,
+    exchange: &'a mut Exchange,
+    response: Response,
 }
 
 /// What is being waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum WaitsFor {
     Read,
     Write,
     /// A write of our own, while the read goes on.
@@ -86,46 +88,42 @@ enum Broken {
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(client: &Client, settle: &'a mut Settle, opened: Opened<'a>) -> Self {
-        let Opened { asked, choices, response, begun } = opened;
+    pub(super) fn new(client: &Client, exchange: &'a mut Exchange, response: Response) -> Self {
         let plan = &client.shard.plan;
-        let timeouts =
-            |model: Option<ModelId>| model.map_or(&plan.timeouts, |model| &plan.model(model).timeouts);
-        let record = &settle.record;
-        let total = settle.started.plus(timeouts(record.fallback_for.or(record.model)).total);
-        let own = timeouts(record.model);
-        let between = own.between_events;
-        let api = asked.api.unwrap_or_default();
+        let own = exchange.model.map_or(&plan.timeouts, |model| &plan.model(model).timeouts);
+        let api = exchange.api.unwrap_or_default();
         let is_stream = response.head.event_stream;
-        if is_stream {
-            settle.streams();
-        }
         let whole = if is_stream { Nanos::NEVER } else { response.sent.plus(own.response) };
         let inspector = match response.is_coded() {
             true => Inspector::coded(api),
             false if is_stream => {
-                let meter = Meter::new(api, choices, response.asks_usage);
-                let renames = settle.renames && response.translation.is_none();
+                let meter = Meter::new(api, response.choices, response.asks_usage);
+                let renames = exchange.renames_ids && response.translation.is_none();
                 Inspector::events(api, meter, plan.limits.event_bytes, renames)
             }
             false => Inspector::body(api),
         };
-        let framing = match (response.head.framing, is_stream, asked.version) {
-            _ if let Some(begun) = begun => begun.framing,
+        let sent_head = exchange.sent_head;
+        let framing = match (response.head.framing, is_stream, exchange.terms.version) {
+            _ if let Some(sent) = sent_head => sent.framing,
             (framing::Response::None, ..) => Framing::None,
             (framing::Response::Length(length), false, _) => Framing::Length(length),
             (_, _, Version::Http11) => Framing::Chunked,
             (_, _, Version::Http10) => Framing::Close,
         };
-        let keep_alive = match &begun {
-            Some(begun) => begun.keep_alive,
-            None => asked.keep_alive && framing != Framing::Close && !client.shard.is_draining(),
+        let keep_alive = match &sent_head {
+            Some(sent) => sent.keep_alive,
+            None => exchange.keeps_alive() && framing != Framing::Close,
         };
-        settle.record.status = response.head.status;
+        let (between, total) = (own.between_events, exchange.total);
+        if is_stream {
+            exchange.starts_streaming();
+        }
         Self {
-            turn: Turn::Write,
+            waits_for: WaitsFor::Write,
             last: false,
             is_broken: false,
+            is_whole: false,
             framing,
             keep_alive,
             from: 0,
@@ -140,44 +138,59 @@ impl<'a> Relay<'a> {
             patience: Nanos(0),
             write_stall: plan.timeouts.write_stall,
             read_bytes: 0,
-            written_bytes: begun.map_or(0, |begun| begun.bytes),
-            headless: begun.is_some(),
+            written_bytes: sent_head.map_or(0, |sent| sent.bytes),
             inspector,
             response,
-            settle,
-            asked,
+            exchange,
         }
     }
 
-    /// Relays the response to its last byte. `Err`: it did not get there, and this becomes of the client's connection.
-    pub(super) async fn run(&mut self, client: &mut Client) -> Result<(), Next> {
+    /// Relays the response to its last byte, or ends it as a cut one.
+    pub(super) async fn run(&mut self, client: &mut Client) -> AfterResponse {
         self.open(client);
         match poll_fn(|context| self.poll(client, context)).await {
-            Ok(()) => Ok(()),
-            Err(broken) => Err(self.broken(client, broken).await),
+            Ok(()) => {
+                self.is_whole = true;
+                self.after()
+            }
+            Err(broken) => self.broken(client, broken).await,
         }
+    }
+
+    fn after(&self) -> AfterResponse {
+        if self.keep_alive { AfterResponse::KeepAlive } else { AfterResponse::Finish }
+    }
+
+    /// Keeps the backend's connection for the next exchange if the response was read to its end.
+    pub(super) fn close(self, client: &Client) {
+        let shard = &client.shard;
+        let idle_max = self.response.idle_max(shard.plan.timeouts.backend_idle);
+        let Some(idle_max) = idle_max.filter(|_| self.is_whole) else { return };
+        let Response { connection, lease, .. } = self.response;
+        let (buffer, now) = (shard.buffers.large(), shard.deadlines.now());
+        shard.idle.put(lease.backend(), connection, buffer, now, idle_max);
     }
 
     /// Per read one write, until the last.
     fn poll(&mut self, client: &mut Client, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
-            match self.turn {
-                Turn::Read => match self.response.connection.reader.poll_filled(context) {
+            match self.waits_for {
+                WaitsFor::Read => match self.response.connection.reader.poll_filled(context) {
                     Poll::Ready(filled) => {
                         if let Err(broken) = self.received(client, filled) {
                             return Poll::Ready(Err(broken));
                         }
                     }
                     Poll::Pending => match client.poll_interrupt(context) {
-                        Poll::Ready(Interrupt::Due) if self.beat(client) => {}
+                        Poll::Ready(Interrupt::DeadlineExceeded) if self.beat(client) => {}
                         Poll::Ready(interrupt) => {
                             return Poll::Ready(Err(self.interrupted(client, interrupt)));
                         }
                         Poll::Pending => return Poll::Pending,
                     },
                 },
-                Turn::Write | Turn::Heartbeat => match client.writer.poll_sent(context) {
-                    Poll::Ready((Ok(()), buffer)) if self.turn == Turn::Heartbeat => {
+                WaitsFor::Write | WaitsFor::Heartbeat => match client.writer.poll_sent(context) {
+                    Poll::Ready((Ok(()), buffer)) if self.waits_for == WaitsFor::Heartbeat => {
                         client.shard.buffers.put(buffer);
                         self.wait(client, self.patience);
                     }
@@ -195,7 +208,7 @@ impl<'a> Relay<'a> {
                         return Poll::Ready(Err(Broken::Client(Interrupt::ClientGone)));
                     }
                     Poll::Pending if client.deadline.is_due(context) => {
-                        return Poll::Ready(Err(Broken::Client(Interrupt::Due)));
+                        return Poll::Ready(Err(Broken::Client(Interrupt::DeadlineExceeded)));
                     }
                     Poll::Pending => return Poll::Pending,
                 },
@@ -206,34 +219,29 @@ impl<'a> Relay<'a> {
     /// Starts to write the head with whatever payload came with it.
     fn open(&mut self, client: &mut Client) {
         let mut buffer = std::mem::take(&mut self.response.buffer);
-        rename::events(self.settle, &self.inspector, self.response, &mut buffer, self.response.head.len);
+        rename::events(self.exchange, &self.inspector, &self.response, &mut buffer, self.response.head.len);
         let ended = self.response.decoded.ended;
         let found = self.inspector.take(&mut buffer, self.response.head.len, ended);
         self.is_broken = ended && self.inspector.is_cut();
         let ended = ended && !self.is_broken;
         self.first(client, found.first_token);
         let now = clock::now();
-        if ended {
-            self.release(now);
-        }
         let ours = now.since(self.response.answered);
-        self.settle.record.overhead = self.settle.record.overhead.plus(ours);
+        self.exchange.overhead = self.exchange.overhead.plus(ours);
 
         let mut out = client.shard.buffers.with_room(HEAD_ROOM + buffer.len());
-        let (asked, head) = (&self.asked, &self.response.head);
-        if !self.headless {
-            let (framing, keep) = (self.framing, self.keep_alive);
-            respond::response_head(&mut out, self.settle, asked, head, &buffer, framing, keep);
+        if self.exchange.sent_head.is_none() {
+            let version = self.exchange.terms.version;
+            let transfer = Transfer { version, framing: self.framing, keep_alive: self.keep_alive };
+            heads::response_head(&mut out, self.exchange, &self.response.head, &buffer, transfer);
         }
         let bytes: usize = found.pieces.iter().map(|piece| piece.len()).sum();
-        if self.framing == Framing::Chunked && bytes > 0 {
-            out.extend_from_slice(chunk_size(bytes, &mut [0; SIZE_BYTES]));
-        }
+        self.framing.start(&mut out, bytes);
         for piece in found.pieces {
             out.extend_from_slice(piece.of(&buffer));
         }
-        self.close_chunk(&mut out, bytes > 0, ended);
         self.last = ended;
+        self.close_chunk(&mut out, bytes);
         if !ended {
             let held = (!found.held.is_empty()).then(|| held_buffer(client, found.held.of(&buffer)));
             self.next = Some(held.unwrap_or_else(|| empty_buffer(client, buffer.len())));
@@ -243,18 +251,15 @@ impl<'a> Relay<'a> {
     }
 
     /// Takes what a read brought, and starts to write what of it is for the client.
-    fn received(&mut self, client: &mut Client, (read, mut buffer): Outcome<usize>) -> Result<(), Broken> {
+    fn received(&mut self, client: &mut Client, (read, mut buffer): Completion<usize>) -> Result<(), Broken> {
         self.decode(read, &mut buffer)?;
-        rename::events(self.settle, &self.inspector, self.response, &mut buffer, HEADROOM);
+        rename::events(self.exchange, &self.inspector, &self.response, &mut buffer, HEADROOM);
         let ended = self.response.decoded.ended;
         let found = self.inspector.take(&mut buffer, HEADROOM, ended);
         self.is_broken |= ended && self.inspector.is_cut();
         let ended = ended && !self.is_broken;
         self.last = ended;
         self.first(client, found.first_token);
-        if ended {
-            self.release(clock::now());
-        }
         if !found.held.is_empty() {
             self.next = Some(held_buffer(client, found.held.of(&buffer)));
         }
@@ -271,7 +276,7 @@ impl<'a> Relay<'a> {
             start -= size.len();
             buffer[start..HEADROOM].copy_from_slice(size);
         }
-        self.close_chunk(&mut buffer, bytes > 0, ended);
+        self.close_chunk(&mut buffer, bytes);
         self.write(client, buffer, start);
         Ok(())
     }
@@ -312,9 +317,12 @@ impl<'a> Relay<'a> {
     fn write(&mut self, client: &mut Client, buffer: Buffer, start: usize) {
         let end = buffer.len();
         self.written_bytes += (end - start) as u64;
+        if self.last {
+            self.settle_whole();
+        }
         client.deadline.set(self.write_stall);
         client.writer.start(buffer, start..end);
-        self.turn = Turn::Write;
+        self.waits_for = WaitsFor::Write;
     }
 
     /// Arms the next read: with the tail of an event if one was held, else with the buffer that was written.
@@ -345,7 +353,7 @@ impl<'a> Relay<'a> {
         let at = now.plus(self.heartbeat).min(until);
         self.patience = until.since(at);
         client.deadline.set_at(at);
-        self.turn = Turn::Read;
+        self.waits_for = WaitsFor::Read;
     }
 
     /// Starts to write a heartbeat if it is one that is due, not the end of our patience: a whole record between two
@@ -360,54 +368,37 @@ impl<'a> Relay<'a> {
         }
         let (mut beat, mut out) = (client.shard.buffers.small(), client.shard.buffers.small());
         self.inspector.heartbeat(&mut beat);
-        respond::piece(&mut out, self.framing, &beat);
+        self.framing.records(&mut out, &beat);
         client.shard.buffers.put(beat);
         client.shard.numbers.inc(Counter::Heartbeats);
         self.write(client, out, 0);
-        self.turn = Turn::Heartbeat;
+        self.waits_for = WaitsFor::Heartbeat;
         true
     }
 
     /// Notes the first token: the prompt is prefilled, and this is how long it took.
     fn first(&mut self, client: &Client, first_token: bool) {
         let response = &mut self.response;
-        if !first_token || !response.lease.first_token() || !self.settle.record.stream {
+        if !first_token || !response.lease.first_token() || !self.exchange.wants_stream {
             return;
         }
         let now = clock::now();
-        self.settle.record.time_to_first_token = Some(now.since(self.settle.started));
+        self.exchange.time_to_first_token = Some(now.since(self.exchange.started));
         let ratio = now.since(response.sent).seconds() / response.expected_seconds;
         client.shard.plan.deployments.cells(response.deployment).ewma.observe(ratio as f32, now);
     }
 
-    /// The last bytes are about to go out: what the exchange held of the key's limits goes first, and its record.
-    fn release(&mut self, now: Nanos) {
-        self.see_usage();
-        self.settle.record.response_bytes = self.written_bytes;
-        self.judge();
-        self.settle.release(now);
-    }
-
-    /// Ends a chunk, and after the last one the body. A finished stream whose server sends no `[DONE]` gets one.
-    fn close_chunk(&self, out: &mut Buffer, open: bool, ended: bool) {
-        if self.framing == Framing::Chunked && open {
-            out.extend_from_slice(b"\r\n");
-        }
-        if !ended {
+    /// Ends a chunk of `bytes` bytes, and after the last one the body. A finished stream whose server sends no `[DONE]` gets
+    /// one.
+    fn close_chunk(&self, out: &mut Buffer, bytes: usize) {
+        self.framing.end(out, bytes);
+        if !self.last {
             return;
         }
         if let Some(event) = self.inspector.missing_end() {
-            if self.framing == Framing::Chunked {
-                out.extend_from_slice(chunk_size(event.len(), &mut [0; SIZE_BYTES]));
-            }
-            out.extend_from_slice(event);
-            if self.framing == Framing::Chunked {
-                out.extend_from_slice(b"\r\n");
-            }
+            self.framing.records(out, event);
         }
-        if self.framing == Framing::Chunked {
-            out.extend_from_slice(b"0\r\n\r\n");
-        }
+        self.framing.finish(out);
     }
 
     fn interrupted(&self, client: &Client, interrupt: Interrupt) -> Broken {
@@ -421,34 +412,28 @@ impl<'a> Relay<'a> {
         }))
     }
 
-    /// A response that came to its end is a success unless it says otherwise.
-    fn judge(&mut self) {
-        let fault = self.inspector.errored().then_some(FaultKind::BackendFailed);
-        (self.settle.record.status, self.settle.record.fault) = (self.response.head.status, fault);
-    }
-
-    /// Both sides are done: the true usage is known.
-    pub(super) fn ended(&mut self) -> Next {
-        self.count();
+    /// The last bytes are about to be written: the true usage is known.
+    fn settle_whole(&mut self) {
         self.response.lease.first_token();
-        self.judge();
-        if self.keep_alive { Next::Head } else { Next::Finish }
+        let status = self.response.head.status;
+        self.settle(match self.inspector.errored() {
+            true => Outcome::failed(FaultKind::BackendFailed, status),
+            false => Outcome::served(status),
+        });
     }
 
     /// The response does not get to its end: the client must be able to tell, and pays for what it got.
-    async fn broken(&mut self, client: &mut Client, broken: Broken) -> Next {
-        self.count();
-        self.see_usage();
-        let status = self.settle.record.status;
+    async fn broken(&mut self, client: &mut Client, broken: Broken) -> AfterResponse {
+        let status = self.response.head.status;
         let fault = match broken {
             Broken::Client(interrupt) => {
-                self.settle.failed(respond::gone(interrupt), status);
-                return Next::Close;
+                self.settle(Outcome::failed(interrupt.client_fault(), status));
+                return AfterResponse::Close;
             }
             Broken::Backend(fault) => fault,
         };
-        self.settle.failed(fault.kind, status);
-        // A body that ended as its transport should, without saying why, is a habit of the server: it works.
+        let outcome = Outcome::failed(fault.kind, status);
+        // A body that ended as its transport should, but without a finish reason, is a habit of the server: it works.
         if !self.response.decoded.ended {
             let state = client.shard.plan.failure_state(self.response.deployment, self.response.alone);
             let report = Report { kind: fault.kind, asked: None, connected: true };
@@ -456,38 +441,45 @@ impl<'a> Relay<'a> {
         }
         let Some(sequence) = self.inspector.next_sequence() else {
             // No proper end exists: leave the body short, or where only the close ends it, break the connection.
+            self.settle(outcome);
             client.writer.reset_on_close();
-            return Next::Close;
+            return AfterResponse::Close;
         };
-        let api = self.asked.api.unwrap_or_default();
-        let id = self.settle.record.request_id;
+        self.count();
+        let api = self.exchange.api.unwrap_or_default();
         let mut record = client.shard.buffers.large();
-        refusal::in_stream(api, &fault, id.as_bytes(), sequence, &mut record);
-        let next = if self.keep_alive { Next::Head } else { Next::Finish };
-        respond::last_record(client, self.settle, self.framing, &record, next).await
+        refusal::in_stream(api, &fault, self.exchange.request_id.as_bytes(), sequence, &mut record);
+        let end = RecordEnd { framing: self.framing, outcome, after: self.after() };
+        respond::error_record(client, self.exchange, record, end).await
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        self.count();
+        settle(self.exchange, outcome);
     }
 
     /// Takes over what was counted on the way.
     fn count(&mut self) {
-        self.settle.record.response_bytes = self.written_bytes;
-        let numbers = &self.settle.shard.numbers;
+        self.exchange.response_bytes = self.written_bytes;
+        let numbers = &self.exchange.shard.numbers;
         numbers.add(Counter::BytesFromBackends, self.read_bytes);
         numbers.add(Counter::BytesToClients, self.written_bytes);
         numbers.add(Counter::EventsRelayed, self.inspector.event_count());
         numbers.add(Counter::EventsInPieces, self.inspector.pieces_count());
+        self.see_usage();
     }
 
-    /// Hands what the response has used so far to the settlement.
+    /// Takes over the usage.
     fn see_usage(&mut self) {
-        // Who fetches a response is told what it has cost, and not charged once more for each look.
-        if self.asked.api.is_some_and(Api::has_id) {
+        // A stored response that is fetched says what it has cost; it is not charged once more.
+        if self.exchange.api.is_some_and(Api::has_id) {
             return;
         }
         if let Some(usage) = self.inspector.usage() {
-            self.settle.usage = *usage;
+            self.exchange.usage = *usage;
         }
         if self.response.head.status < 300 {
-            self.settle.output_estimate = self.inspector.output_estimate();
+            self.exchange.output_estimate = self.inspector.output_estimate();
         }
     }
 }

@@ -1,70 +1,128 @@
-//! One try with one backend: get a connection, send, wait for the opening of the response.
+//! One attempt: a connection to one backend, the request sent, the opening of the response awaited.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
 use super::choose::Picked;
-use super::connection::Client;
-use super::decode::{Decode, Decoded};
 use super::dial::Dial;
-use super::dispatch::Outgoing;
 use super::encode::{self, Encoded, Part};
-use super::idle::Connection;
-use super::opening::{Hold, Readiness};
 use super::patience::{Limit, Patience};
-use super::response::Response;
-use super::settle::{Lease, Settle};
-use super::translation::Translation;
-use super::watch::{self, Interrupt};
-use super::{Shard, convert};
 use crate::clock;
 use crate::error::{Fault, FaultKind, Unreachable};
 use crate::net::buffers::{Buffer, grow};
-use crate::net::stream::{Outcome, Writer};
+use crate::net::stream::{Completion, Writer};
 use crate::observe::counters::Counter;
 use crate::plan::{Backend, Model};
 use crate::policy::routing::retry::Sent;
+use crate::shard::client::Client;
+use crate::shard::convert;
+use crate::shard::decode::{Decode, Decoded};
+use crate::shard::exchange::Exchange;
+use crate::shard::idle::Connection;
+use crate::shard::interrupt::Interrupt;
+use crate::shard::lease::Lease;
+use crate::shard::opening::{Hold, Readiness};
+use crate::shard::request::Request;
+use crate::shard::response::{Fallback, Response};
+use crate::shard::state::Shard;
+use crate::shard::translation::Translation;
 use crate::units::Nanos;
 use crate::wire::Step;
 use crate::wire::head::{self, Method, ResponseHead};
 
-/// One try with one backend.
+/// One attempt.
 pub(super) struct Attempt<'a> {
-    pub(super) client: &'a mut Client,
-    pub(super) settle: &'a mut Settle,
-    pub(super) outgoing: &'a Outgoing<'a>,
-    pub(super) model: &'a Model,
-    pub(super) total: Nanos,
+    client: &'a mut Client,
+    exchange: &'a mut Exchange,
+    request: &'a Request<'a>,
+    model: &'a Model,
     /// Dial, although a connection may be idle: the last one taken was dead, and so may be the others.
-    pub(super) fresh: bool,
-    /// Wait for the first content, for however long: should none come, there is another model to ask.
-    pub(super) holds: bool,
+    pub(super) is_fresh: bool,
+    pub(super) fallback: Fallback,
+    /// How far it has come.
     pub(super) sent: Sent,
-    /// What the backend answered before it had the whole request.
-    pub(super) early: Option<Outcome<usize>>,
+    /// What the backend sent before it had the whole request.
+    early: Option<Completion<usize>>,
     /// The deadline that is being waited with.
-    pub(super) limit: Option<Limit>,
+    limit: Option<Limit>,
+}
+
+/// How an attempt failed.
+pub(super) struct Refused {
+    pub(super) fault: Fault,
+    /// The pause that the backend asked for.
+    pub(super) asked: Option<Nanos>,
+    /// The backend's response, if that tells the client more than the fault does.
+    pub(super) response: Option<Box<Response>>,
+}
+
+impl Refused {
+    /// With a fault of ours.
+    pub(super) fn of(fault: Fault) -> Self {
+        Self { fault, asked: None, response: None }
+    }
+
+    /// Of two refusals, the one that lets the client come back sooner.
+    pub(super) fn or_sooner(self, last: Option<Self>) -> Self {
+        match last {
+            Some(last)
+                if last.fault.retry_after.is_some() && last.fault.retry_after < self.fault.retry_after =>
+            {
+                last
+            }
+            _ => self,
+        }
+    }
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) async fn run<'p>(
-        &mut self,
-        picked: Picked<'_, Lease>,
-        place: &'p mut Option<Response>,
-    ) -> Result<&'p mut Response, Fault> {
+    pub(super) fn new(
+        client: &'a mut Client,
+        exchange: &'a mut Exchange,
+        request: &'a Request<'a>,
+        model: &'a Model,
+    ) -> Self {
+        let (is_fresh, fallback, sent) = (false, Fallback::None, Sent::default());
+        Self { client, exchange, request, model, is_fresh, fallback, sent, early: None, limit: None }
+    }
+
+    /// Makes the attempt.
+    ///
+    /// # Errors
+    /// The backend did not respond, or its response is one that another backend may not give.
+    pub(super) async fn run(&mut self, picked: Picked<'_, Lease>) -> Result<Response, Refused> {
+        self.exchange.attempts += 1;
+        self.exchange.backend = Some(picked.backend);
+        let mut response = self.respond(picked).await.map_err(Refused::of)?;
+        let Some(fault) = response.refusal(response.api(self.request.api), self.fallback) else {
+            return Ok(response);
+        };
+        // The response may be kept; the same backend may be called again meanwhile.
+        response.lease.give_back();
+        let asked = response.asked_pause(self.client.shard.unix_ms.get());
+        let fault = match asked {
+            Some(pause) => fault.retry_after(pause),
+            None => fault,
+        };
+        let response = response.speaks_for_itself().then(|| Box::new(response));
+        Err(Refused { fault, asked, response })
+    }
+
+    /// The backend's response, opened.
+    async fn respond(&mut self, picked: Picked<'_, Lease>) -> Result<Response, Fault> {
         let shard = self.client.shard.clone();
         let backend = shard.plan.backend(picked.backend);
         let call = backend
             .provider
-            .call(self.outgoing.api)
+            .call(self.request.api)
             .ok_or_else(|| Fault::new(FaultKind::Internal, "a backend was chosen that cannot be called"))?;
-        let mut request = encode::request(self.settle, self.outgoing, self.client, picked.member, call)?;
-        let peek = self.outgoing.peek;
-        let translated = request.translated.take();
-        self.settle.dropped = translated.as_ref().and_then(|translated| translated.losses.line());
+        let mut encoded = encode::request(self.exchange, self.request, self.client, picked.member, call)?;
+        let translated = encoded.translated.take();
+        self.exchange.dropped = translated.as_ref().and_then(|translated| translated.losses.line());
+        let peek = &self.request.peek;
         let translation =
-            translated.map(|translated| Box::new(Translation::new(self.settle, call, translated, peek)));
+            translated.map(|translated| Box::new(Translation::new(self.exchange, call, translated, peek)));
         self.sent.body_held = true;
         let mut connection = self.connect(&shard, backend).await?;
         if picked.probes.backend && !connection.reused {
@@ -72,15 +130,15 @@ impl<'a> Attempt<'a> {
         }
         self.sent.reused = connection.reused;
         let sent = clock::now();
-        self.settle.record.overhead =
-            Nanos(sent.since(self.settle.started).0.saturating_sub(self.settle.waited.0));
-        let asks_usage = request.asks_usage;
+        self.exchange.overhead =
+            Nanos(sent.since(self.exchange.started).0.saturating_sub(self.exchange.waited.0));
+        let asks_usage = encoded.asks_usage;
         let patience = self.patience();
-        self.send(&mut connection, request, &patience).await?;
+        self.send(&mut connection, encoded, &patience).await?;
         let was_early = self.early.is_some();
         let (mut head, buffer, answered) = self.head(&mut connection, &patience).await?;
         head.keep_alive &= !was_early;
-        let response = place.insert(Response {
+        let mut response = Response {
             decode: Decode::new(head.framing),
             decoded: Decoded { ended: false, extra: false },
             connection,
@@ -90,38 +148,39 @@ impl<'a> Attempt<'a> {
             head,
             buffer,
             asks_usage,
+            choices: self.request.peek.choices,
             translation,
             sent,
             answered,
             expected_seconds: picked.expected_seconds,
-        });
-        self.open(response, &patience).await?;
-        response.restate(&shard, response.api(self.outgoing.api));
+        };
+        self.open(&mut response, &patience).await?;
+        response.restate(&shard, response.api(self.request.api));
         if response.is_error() {
             response.mask(backend.credential());
         }
         Ok(response)
     }
 
-    /// Decodes what came with the head, and waits for as much as the response is opened with.
+    /// Decodes what came with the head, and waits for as much as the response has to be held for.
     async fn open(&mut self, response: &mut Response, patience: &Patience<'_>) -> Result<(), Fault> {
         let limits = self.client.shard.plan.limits;
         let shard = self.client.shard.clone();
-        let api = response.api(self.outgoing.api);
+        let api = response.api(self.request.api);
         let mut from = response.head.len;
         let mut hold = Hold::default();
         loop {
             let cut = |_| Fault::new(FaultKind::BackendMalformed, "the backend's chunked coding is broken");
             response.decoded = response.decode.step(&mut response.buffer, from).map_err(cut)?;
-            let is_labelled = convert::label(&shard, response, self.outgoing.peek);
+            let is_labelled = convert::label(&shard, response, &self.request.peek);
             let is_translated = response.translation.is_some() && !response.head.event_stream;
             let converts =
-                is_translated || convert::wanted(self.settle, response, self.outgoing.peek).is_some();
-            let readiness = response.readiness(api, converts, self.holds, &limits);
+                is_translated || convert::wanted(self.exchange, response, &self.request.peek).is_some();
+            let readiness = response.readiness(api, converts, self.fallback, &limits);
             let now = self.client.deadline.now();
             match readiness {
                 Readiness::Open if is_labelled => return Ok(()),
-                Readiness::Preamble { events } if !self.holds && is_labelled => {
+                Readiness::Preamble { events } if self.fallback == Fallback::None && is_labelled => {
                     if !hold.goes_on(events, now) {
                         return Ok(());
                     }
@@ -138,14 +197,13 @@ impl<'a> Attempt<'a> {
             grow(&mut buffer, room_wanted);
             from = buffer.len();
             response.connection.reader.arm(buffer);
-            let (read, buffer) =
-                match watch::with_client(self.client, response.connection.reader.filled()).await {
-                    Ok(filled) => filled,
-                    Err(interrupt) => return Err(self.interrupted(interrupt)),
-                };
+            let (read, buffer) = match self.client.wait(response.connection.reader.filled()).await {
+                Ok(filled) => filled,
+                Err(interrupt) => return Err(self.interrupted(interrupt)),
+            };
             response.buffer = buffer;
             match read {
-                Ok(0) if response.may_end(self.outgoing.peek) => response.decoded.ended = true,
+                Ok(0) if response.may_end(self.request.api) => response.decoded.ended = true,
                 Ok(0) | Err(_) => {
                     return Err(Fault::new(
                         FaultKind::BackendCut,
@@ -165,7 +223,7 @@ impl<'a> Attempt<'a> {
         let now = shard.deadlines.now();
         let turn = shard.idle.turn(backend.id, now);
         let (kept, stale) = match turn {
-            _ if self.fresh => (None, 0),
+            _ if self.is_fresh => (None, 0),
             None => shard.idle.take(backend.id),
             Some(turn) => {
                 let any = backend.tls.is_some() && !shard.random().is_multiple_of(SPREAD_EVERY);
@@ -182,7 +240,7 @@ impl<'a> Attempt<'a> {
         shard.numbers.add(Counter::BackendDials, 1);
         self.wait_until(self.patience().connect());
         let dial = Dial::new(shard, backend, self.model.timeouts.connect);
-        let dialled = watch::with_client(self.client, Box::pin(dial.run(turn))).await;
+        let dialled = self.client.wait(Box::pin(dial.run(turn))).await;
         let fault = match dialled {
             Ok(Ok(mut connection)) => {
                 connection.reader.arm(shard.buffers.large());
@@ -190,7 +248,7 @@ impl<'a> Attempt<'a> {
             }
             Ok(Err(fault)) => fault,
             Err(interrupt) => {
-                if interrupt == Interrupt::Due {
+                if interrupt == Interrupt::DeadlineExceeded {
                     let unreached = &shard.plan.backends.cells(backend.id).unreached;
                     unreached.note(Unreachable::TimedOut, shard.deadlines.now());
                 }
@@ -216,7 +274,7 @@ impl<'a> Attempt<'a> {
             if let Poll::Ready(written) = write.as_mut().poll(context) {
                 return Poll::Ready(Some(written));
             }
-            // A response to a request that is still on its way: nobody waits for the rest of it.
+            // A response to a request that is still being sent: the rest of the request is not waited for.
             match reader.poll_filled(context) {
                 Poll::Ready(filled) => {
                     early = Some(filled);
@@ -225,7 +283,7 @@ impl<'a> Attempt<'a> {
                 Poll::Pending => Poll::Pending,
             }
         });
-        let (result, request) = match watch::with_client(self.client, written).await {
+        let (result, request) = match self.client.wait(written).await {
             Ok(Some(written)) => written,
             Ok(None) => {
                 self.early = early;
@@ -245,7 +303,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Waits for the head of the final answer; interim ones are passed over.
+    /// Waits for the head of the final response; interim ones are skipped.
     async fn head(
         &mut self,
         connection: &mut Connection,
@@ -259,7 +317,7 @@ impl<'a> Attempt<'a> {
         loop {
             let filled = match self.early.take() {
                 Some(filled) => Ok(filled),
-                None => watch::with_client(self.client, connection.reader.filled()).await,
+                None => self.client.wait(connection.reader.filled()).await,
             };
             let (read, mut buffer) = filled.map_err(|interrupt| self.interrupted(interrupt))?;
             if !self.sent.response_bytes {
@@ -268,7 +326,7 @@ impl<'a> Attempt<'a> {
             match read {
                 // In TLS 1.3 a server looks at the client's certificate when the handshake is over for the client.
                 Err(error) if is_refused(&error) && !self.sent.response_bytes && !connection.reused => {
-                    let backend = self.settle.record.backend;
+                    let backend = self.exchange.backend;
                     let reason = Unreachable::of(&error);
                     if let Some(backend) = backend {
                         shard.plan.backends.cells(backend).unreached.note(reason, shard.deadlines.now());
@@ -311,11 +369,11 @@ impl<'a> Attempt<'a> {
 
     /// The deadlines of an attempt that begins, or whose request is sent, now.
     fn patience(&self) -> Patience<'a> {
-        let streams = self.outgoing.peek.stream && self.outgoing.api.streams();
-        Patience::new(&self.model.timeouts, self.total, streams, self.client.deadline.now())
+        let streams = self.request.peek.stream && self.request.api.streams();
+        Patience::new(&self.model.timeouts, self.exchange.total, streams, self.client.deadline.now())
     }
 
-    /// A deadline that is set already stays as it is: it may have moved with a pause of the process.
+    /// A deadline that is already set stays: it may have moved with a pause of the process.
     fn wait_until(&mut self, limit: Limit) {
         if self.limit.is_none_or(|before| before.at != limit.at) {
             self.client.deadline.set_at(limit.at);
@@ -337,7 +395,7 @@ fn is_refused(error: &std::io::Error) -> bool {
 }
 
 /// Writes a request, part by part if it is a large one. The buffer comes back.
-async fn write(writer: &mut Writer, request: Encoded) -> Outcome<()> {
+async fn write(writer: &mut Writer, request: Encoded) -> Completion<()> {
     let Encoded { buffer, first, rest, .. } = request;
     let (mut result, mut buffer) = writer.write_all(buffer, 0..first).await;
     for part in rest {
@@ -350,8 +408,8 @@ async fn write(writer: &mut Writer, request: Encoded) -> Outcome<()> {
     (result, buffer)
 }
 
-/// A kept TLS connection to another address than the one whose turn it is will do, but for one time in so many: handshakes
-/// are dear, and no address is used for ever. Chosen, not measured.
+/// Where it is another address's turn, a kept TLS connection is used all the same except one time in so many: handshakes are
+/// expensive, but no address may be used for ever. Chosen, not measured.
 const SPREAD_EVERY: u64 = 8;
-/// Interim answers (1xx) before the final one.
+/// Interim responses (1xx) before the final one.
 const INTERIM_MAX: u32 = 16;

@@ -7,11 +7,11 @@ use crate::units::Span;
 use crate::wire::sse;
 
 /// How the payload of a response is looked into, and what has been seen so far.
-pub(super) struct Inspector {
+pub(in crate::shard) struct Inspector {
     /// The client holds the beginning of an event, not its end.
     mid_event: bool,
     /// Ids of responses in it get other names.
-    pub(super) renames: bool,
+    pub(in crate::shard) renames: bool,
     api: Api,
     /// Longest beginning of an event that is held back; a longer one is read as it passes.
     event_bytes_max: usize,
@@ -32,7 +32,7 @@ enum Metered {
 }
 
 impl Inspector {
-    pub(super) fn events(api: Api, meter: Meter, event_bytes_max: usize, renames: bool) -> Self {
+    pub(in crate::shard) fn events(api: Api, meter: Meter, event_bytes_max: usize, renames: bool) -> Self {
         Self {
             mid_event: false,
             renames,
@@ -46,7 +46,7 @@ impl Inspector {
         }
     }
 
-    pub(super) fn body(api: Api) -> Self {
+    pub(in crate::shard) fn body(api: Api) -> Self {
         let meter = Metered::Body(BodyMeter::default());
         let (records, has_begun) = (Records::new(api), true);
         Self {
@@ -62,23 +62,23 @@ impl Inspector {
         }
     }
 
-    pub(super) fn coded(api: Api) -> Self {
+    pub(in crate::shard) fn coded(api: Api) -> Self {
         Self { meter: Metered::Coded(0), ..Self::body(api) }
     }
 
     /// Whether the client holds the beginning of an event, not its end.
-    pub(super) fn is_mid_event(&self) -> bool {
+    pub(in crate::shard) fn is_mid_event(&self) -> bool {
         self.mid_event
     }
 
     /// Longest beginning of an event that is held back.
-    pub(super) fn event_bytes_max(&self) -> usize {
+    pub(in crate::shard) fn event_bytes_max(&self) -> usize {
         self.event_bytes_max
     }
 
     /// Looks into new payload, from `from` to the end of the buffer: what to pass on, what to hold back. Events that are not
     /// for the client are dropped; if there are more of them than pieces can tell, those behind them move up in the buffer.
-    pub(super) fn take(&mut self, buffer: &mut [u8], from: usize, ended: bool) -> Found {
+    pub(in crate::shard) fn take(&mut self, buffer: &mut [u8], from: usize, ended: bool) -> Found {
         let mut payload = Span::new(from, buffer.len());
         let meter = match &mut self.meter {
             Metered::Events(meter) => meter,
@@ -153,7 +153,7 @@ impl Inspector {
     }
 
     /// Whether a body that ends here, by a close and with `rest` behind its last whole event, has come to its proper end.
-    pub(super) fn may_end(&self, rest: &[u8]) -> bool {
+    pub(in crate::shard) fn may_end(&self, rest: &[u8]) -> bool {
         match &self.meter {
             Metered::Events(meter) => {
                 meter.done() || meter.finished() && !self.mid_event && stream::is_whole_event(rest)
@@ -163,13 +163,13 @@ impl Inspector {
     }
 
     /// Whether a body that has ended, and properly, is a stream that did not come to its own end.
-    pub(super) fn is_cut(&self) -> bool {
+    pub(in crate::shard) fn is_cut(&self) -> bool {
         matches!(&self.meter, Metered::Events(meter) if meter.is_cut())
     }
 
     /// What a finished stream lacks because its server sends no `[DONE]`. A last event without its blank line gets that
     /// first, or the two would be read as one.
-    pub(super) fn missing_end(&self) -> Option<&'static [u8]> {
+    pub(in crate::shard) fn missing_end(&self) -> Option<&'static [u8]> {
         let Metered::Events(meter) = &self.meter else { return None };
         match !meter.is_cut() && !meter.errored() && !meter.done() && self.api.stream().takes_done() {
             true if self.mid_event => Some(b"\n\ndata: [DONE]\n\n"),
@@ -179,13 +179,13 @@ impl Inspector {
     }
 
     /// Whether the response said itself that it failed.
-    pub(super) fn errored(&self) -> bool {
+    pub(in crate::shard) fn errored(&self) -> bool {
         matches!(&self.meter, Metered::Events(meter) if meter.errored())
     }
 
     /// Appends a record that tells the client nothing but that somebody is there. Where a blank line of its own would be taken
     /// for an event, it is a comment in front of the next one.
-    pub(super) fn heartbeat(&self, out: &mut Vec<u8>) {
+    pub(in crate::shard) fn heartbeat(&self, out: &mut Vec<u8>) {
         match self.records.has_id() && self.api.stream().beats_by_comment() {
             true => out.extend_from_slice(b": ping\n"),
             false => stream::heartbeat(self.api, self.next_sequence().unwrap_or_default(), out),
@@ -193,7 +193,7 @@ impl Inspector {
     }
 
     /// The sequence number of an event of our own, where one can be put in.
-    pub(super) fn next_sequence(&self) -> Option<u64> {
+    pub(in crate::shard) fn next_sequence(&self) -> Option<u64> {
         match &self.meter {
             Metered::Events(meter) if !self.mid_event => Some(meter.sequence()),
             _ => None,
@@ -202,14 +202,14 @@ impl Inspector {
 
     /// Whether a record of our own can be put in here without the client taking it for a part of an event, or for more
     /// than the stream's end.
-    pub(super) fn is_between_events(&self) -> bool {
+    pub(in crate::shard) fn is_between_events(&self) -> bool {
         let Metered::Events(meter) = &self.meter else { return false };
         let is_over = if self.api.stream().takes_done() { meter.done() } else { meter.finished() };
         !self.mid_event && !is_over
     }
 
     /// What the backend reported so far; of a coded body nothing can be known.
-    pub(super) fn usage(&self) -> Option<&Usage> {
+    pub(in crate::shard) fn usage(&self) -> Option<&Usage> {
         match &self.meter {
             Metered::Events(meter) => Some(meter.usage()),
             Metered::Body(meter) => Some(meter.usage()),
@@ -218,12 +218,12 @@ impl Inspector {
     }
 
     /// Events passed on.
-    pub(super) fn event_count(&self) -> u64 {
+    pub(in crate::shard) fn event_count(&self) -> u64 {
         self.events
     }
 
     /// Output tokens, for when the backend's own count cannot be had.
-    pub(super) fn output_estimate(&self) -> u64 {
+    pub(in crate::shard) fn output_estimate(&self) -> u64 {
         match self.meter {
             Metered::Coded(bytes) => bytes.div_ceil(CODED_BYTES_PER_TOKEN),
             _ => self.events,
@@ -231,18 +231,18 @@ impl Inspector {
     }
 
     /// Events that were too long to be held.
-    pub(super) fn pieces_count(&self) -> u64 {
+    pub(in crate::shard) fn pieces_count(&self) -> u64 {
         self.in_pieces
     }
 }
 
 /// What a look into new payload decided.
-pub(super) struct Found {
+pub(in crate::shard) struct Found {
     /// What goes out now: one piece, or two around an event that is dropped.
-    pub(super) pieces: [Span; 2],
+    pub(in crate::shard) pieces: [Span; 2],
     /// The beginning of an event whose rest has not come.
-    pub(super) held: Span,
-    pub(super) first_token: bool,
+    pub(in crate::shard) held: Span,
+    pub(in crate::shard) first_token: bool,
 }
 
 impl Found {

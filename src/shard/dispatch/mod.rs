@@ -1,0 +1,297 @@
+//! From a decided request to the opening of its response: which backends are called, in which order, after which waits. The
+//! only place that retries, and only before a byte of a response has gone to the client.
+
+mod attempt;
+pub(super) mod choose;
+mod dial;
+mod encode;
+mod patience;
+mod prompt;
+mod queue_place;
+
+use super::client::Client;
+use super::convert;
+use super::exchange::Exchange;
+use super::interrupt::Interrupt;
+use super::lease::Lease;
+use super::request::Request;
+use super::response::{Fallback, Response};
+use super::wording::{RETRY_SOON, bound_is_away, busy};
+use crate::clock;
+use crate::error::{Fault, FaultKind};
+use crate::observe::counters::Counter;
+use crate::plan::Model;
+use crate::policy::routing::balance::View;
+use crate::policy::routing::retry;
+use crate::policy::routing::retry_state::{Failure, Nobody, Reason, RetryState, Rules, Tried};
+use crate::units::{ModelId, Nanos};
+use attempt::{Attempt, Refused};
+use choose::{Picked, Wanted};
+use prompt::Prompt;
+use queue_place::QueuePlace;
+
+/// Sends the request to a backend of its model; to another one if the first cannot take it, and to the model's fallbacks if
+/// none can.
+///
+/// # Errors
+/// The fault of the last attempt, or `NoBackend` if no backend could be called.
+pub(super) async fn run(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    request: &Request<'_>,
+) -> Result<Response, Fault> {
+    let shard = client.shard.clone();
+    shard.retries.borrow_mut().earn();
+    let asked = shard.plan.model(request.model);
+    let key = exchange.key;
+    let may_stand_in = |id: &&ModelId| request.bound.is_none() && shard.may_use(key, **id);
+    let mut fallbacks = asked.fallbacks.iter().filter(may_stand_in).peekable();
+    exchange.total = exchange.started.plus(asked.timeouts.total);
+    let (fallback, prompt) = (Fallback::None, Prompt::new(&shard));
+    let mut dispatch = Dispatch { client, exchange, request, prompt, fallback, refused: None };
+    let mut model = asked;
+    loop {
+        let is_last = fallbacks.peek().is_none();
+        dispatch.fallback = if is_last { Fallback::None } else { Fallback::Available };
+        match dispatch.ask(model).await {
+            Ok(response) => return dispatch.opened(response),
+            Err(kind) if !retry::falls_back(kind) => break,
+            Err(_) => {}
+        }
+        let Some(next) = fallbacks.next() else { break };
+        shard.numbers.inc(Counter::Fallbacks);
+        model = shard.plan.model(*next);
+        dispatch.exchange.fallback_for = Some(asked.id);
+        dispatch.exchange.model = Some(model.id);
+    }
+    dispatch.refused()
+}
+
+/// Whether the backend could not even be reached.
+fn is_away(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::ConnectFailed | FaultKind::ConnectTimeout | FaultKind::TlsFailed)
+}
+
+/// One request on its way through the backends of its model, and then of the model's fallbacks.
+struct Dispatch<'a> {
+    client: &'a mut Client,
+    exchange: &'a mut Exchange,
+    request: &'a Request<'a>,
+    prompt: Prompt,
+    /// Whether another model can be called after this one.
+    fallback: Fallback,
+    /// How the last attempt failed.
+    refused: Option<Refused>,
+}
+
+impl Dispatch<'_> {
+    /// A response was opened: it is put into the form that the client asked for.
+    ///
+    /// # Errors
+    /// It cannot be translated into the client's dialect.
+    fn opened(self, mut response: Response) -> Result<Response, Fault> {
+        convert::apply(self.exchange, &mut response, &self.request.peek);
+        convert::translate(&self.client.shard, &mut response)?;
+        Ok(response)
+    }
+
+    /// No backend took the request: the last one's own response, if that tells the client more than a fault of ours.
+    fn refused(mut self) -> Result<Response, Fault> {
+        let bound = self.request.bound.is_some();
+        let refused = self.refused.take();
+        let Some(Refused { fault, response, .. }) = refused else {
+            return Err(Fault::new(FaultKind::Internal, "no backend was called"));
+        };
+        match response {
+            Some(response) => self.opened(*response),
+            None if bound && is_away(fault.kind) => {
+                Err(bound_is_away().retry_after(fault.retry_after.unwrap_or(RETRY_SOON)))
+            }
+            None => Err(fault),
+        }
+    }
+
+    /// Calls the backends of one model, in the order that [`RetryState`] decides, until one responds.
+    ///
+    /// # Errors
+    /// Why the last of them did not.
+    async fn ask(&mut self, model: &Model) -> Result<Response, FaultKind> {
+        let shard = self.client.shard.clone();
+        if model.pool.len() > 1 && model.policy.uses_affinity() {
+            self.prompt.hash(model, &self.request.peek, self.request.body.of(self.client.inbox()));
+        }
+        let mut retry_state = RetryState::new(Rules {
+            attempts_max: shard.plan.limits.attempts,
+            retry_wait: model.timeouts.retry_wait,
+        });
+        loop {
+            if let Err(kind) = retry_state.draw(&mut shard.retries.borrow_mut()) {
+                shard.numbers.inc(Counter::RetriesOverBudget);
+                return Err(kind);
+            }
+            // With another model to call, no request waits for a slot.
+            let picked = match retry_state.may_queue() && self.fallback == Fallback::None {
+                true => self.pick_or_queue(model, retry_state.tried()).await?,
+                false => self.choose(model, retry_state.tried()),
+            };
+            let Some(picked) = picked else {
+                let next = retry_state.nobody(&mut shard.retries.borrow_mut(), shard.random());
+                match next {
+                    Nobody::Unasked => return Err(self.nobody(model)),
+                    Nobody::Wait(wait) => self.wait(wait).await?,
+                    Nobody::Over(kind) => return Err(kind),
+                }
+                continue;
+            };
+            let state = shard.plan.failure_state_of(picked.member.deployment, self.name(), picked.alone);
+            match retry_state.begin(picked.index, picked.probes) {
+                Reason::First | Reason::Stale => {}
+                Reason::Failover => shard.numbers.inc(Counter::RetriesFailover),
+                Reason::Waited => shard.numbers.inc(Counter::RetriesWaited),
+            }
+            let placed = self.prompt.placed(model, picked.member, picked.matched_tokens);
+            let mut attempt = Attempt::new(self.client, self.exchange, self.request, model);
+            attempt.fallback = self.fallback;
+            attempt.is_fresh = retry_state.is_fresh();
+            let (refused, sent) = match attempt.run(picked).await {
+                Ok(response) => {
+                    state.success(shard.deadlines.now());
+                    return Ok(response);
+                }
+                Err(refused) => (refused, attempt.sent),
+            };
+            self.prompt.failed(model, placed, refused.fault.kind == FaultKind::ConnectFailed);
+            let failure = Failure { kind: refused.fault.kind, asked: refused.asked, sent };
+            let again = retry_state.failed(failure, &state, clock::now(), shard.random());
+            self.refused = Some(if again { refused.or_sooner(self.refused.take()) } else { refused });
+            if !again {
+                return Err(failure.kind);
+            }
+            if retry_state.is_fresh() {
+                shard.numbers.inc(Counter::RetriesStale);
+            }
+        }
+    }
+
+    /// The backend to call next; if all of them are full, in the order of the queue.
+    ///
+    /// # Errors
+    /// As for [`queue`](Self::queue).
+    async fn pick_or_queue<'m>(
+        &mut self,
+        model: &'m Model,
+        tried: &Tried,
+    ) -> Result<Option<Picked<'m, Lease>>, FaultKind> {
+        let shard = &self.client.shard;
+        if !shard.queues.is_waiting((shard.plan.generation, model.id)) {
+            match self.choose(model, tried) {
+                None if self.is_full(model) => {}
+                picked => return Ok(picked),
+            }
+        }
+        self.queue(model).await
+    }
+
+    fn choose<'m>(&self, model: &'m Model, tried: &Tried) -> Option<Picked<'m, Lease>> {
+        let (shard, wanted) = (&self.client.shard, self.wanted());
+        let prepare = |views: &mut [View]| self.prompt.request(model, views, wanted.prompt_tokens);
+        let lease = |backend, pending| Lease::take(shard, backend, pending, wanted.kv_tokens);
+        let pool = choose::Pool { plan: &shard.plan, model, wanted: &wanted, now: shard.deadlines.now() };
+        pool.pick(tried, prepare, lease)
+    }
+
+    fn wanted(&self) -> Wanted {
+        let prompt_tokens = self.exchange.prompt_tokens;
+        let output = self.request.peek.output_cap.unwrap_or(self.client.shard.plan.output_tokens_default);
+        Wanted {
+            api: self.request.api,
+            is_last_model: self.fallback == Fallback::None,
+            prompt_tokens,
+            kv_tokens: prompt_tokens + output,
+            bound: self.request.bound,
+            name: self.name(),
+        }
+    }
+
+    /// What failures of a model that is one of a pattern count by.
+    fn name(&self) -> u64 {
+        self.exchange.naming.as_ref().map_or(0, |naming| naming.hash)
+    }
+
+    fn is_full(&self, model: &Model) -> bool {
+        let shard = &self.client.shard;
+        let (wanted, now) = (self.wanted(), shard.deadlines.now());
+        choose::Pool { plan: &shard.plan, model, wanted: &wanted, now }.is_full()
+    }
+
+    /// No backend of this model was called: the client is told so, unless another model's backend has refused.
+    fn nobody(&mut self, model: &Model) -> FaultKind {
+        let (shard, wanted) = (&self.client.shard, self.wanted());
+        let pool = choose::Pool { plan: &shard.plan, model, wanted: &wanted, now: clock::now() };
+        let fault = pool.nobody();
+        let kind = fault.kind;
+        self.refused.get_or_insert_with(|| Refused::of(fault));
+        kind
+    }
+
+    /// Waits for a slot of a model whose backends are all at their in-flight limit. `None`: none of them can be called any
+    /// more.
+    ///
+    /// # Errors
+    /// The queue is full, no slot came free in time, the client left, or the exchange is over its time.
+    async fn queue<'m>(&mut self, model: &'m Model) -> Result<Option<Picked<'m, Lease>>, FaultKind> {
+        let shard = self.client.shard.clone();
+        let Some(place) = QueuePlace::take(&shard, model.id, self.exchange.key) else {
+            shard.numbers.inc(Counter::QueueFull);
+            return Err(self.give_up(busy().retry_after(RETRY_SOON)));
+        };
+        let entered = clock::now();
+        let until = self.client.deadline.now().plus(model.timeouts.queue_timeout).min(self.exchange.total);
+        let picked = loop {
+            self.client.deadline.set_at(until);
+            if let Err(interrupt) = self.client.wait(place.turn()).await {
+                break Err(interrupt.fault(|| match until < self.exchange.total {
+                    true => Fault::new(
+                        FaultKind::QueueTimeout,
+                        "every backend of this model was at its limit for too long",
+                    )
+                    .retry_after(RETRY_SOON),
+                    false => Fault::new(FaultKind::TotalTimeout, "the exchange took too long"),
+                }));
+            }
+            match self.choose(model, &Tried::default()) {
+                None if self.is_full(model) => {}
+                picked => break Ok(picked),
+            }
+        };
+        self.exchange.waited = self.exchange.waited.plus(clock::now().since(entered));
+        picked.map_err(|fault| self.give_up(fault))
+    }
+
+    /// Waits before the same backends are called once more.
+    ///
+    /// # Errors
+    /// The client left, or the exchange is over its time.
+    async fn wait(&mut self, wait: Nanos) -> Result<(), FaultKind> {
+        let until = self.client.deadline.now().plus(wait);
+        self.client.deadline.set_at(until.min(self.exchange.total));
+        let fault = match self.client.wait(std::future::pending::<()>()).await {
+            Ok(()) | Err(Interrupt::DeadlineExceeded) if until < self.exchange.total => {
+                self.exchange.waited = self.exchange.waited.plus(wait);
+                return Ok(());
+            }
+            Ok(()) => Fault::new(FaultKind::Internal, "a wait without an end has ended"),
+            Err(interrupt) => {
+                interrupt.fault(|| Fault::new(FaultKind::TotalTimeout, "the exchange took too long"))
+            }
+        };
+        Err(self.give_up(fault))
+    }
+
+    /// No other backend is called: this is what the client is told.
+    fn give_up(&mut self, fault: Fault) -> FaultKind {
+        let kind = fault.kind;
+        self.refused = Some(Refused::of(fault));
+        kind
+    }
+}

@@ -1,0 +1,66 @@
+//! The walk of one request, from its head to the end of its response.
+
+use super::body;
+use super::client::Client;
+use super::dispatch;
+use super::exchange::{AfterResponse, Exchange};
+use super::local;
+use super::phases;
+use super::relay::Relay;
+use super::respond::{self, Ending};
+use super::response::Response;
+use crate::dialect::{self, Api};
+use crate::error::Fault;
+use crate::wire::head::RequestHead;
+
+/// Serves the request whose head lies at the front of the client's inbox.
+pub(super) async fn run(client: &mut Client, head: &RequestHead) -> AfterResponse {
+    let routed = dialect::route(head.method.name().as_bytes(), head.path.of(client.inbox()));
+    let api = routed.as_ref().ok().copied();
+    let mut exchange = Exchange::open(&client.shard, client.address.ip(), api, head, client.inbox());
+    client.start_request(head.len);
+    let opened = open(client, &mut exchange, routed, head).await;
+    client.forget_request();
+    match opened {
+        Ok(response) => {
+            let mut relay = Relay::new(client, &mut exchange, response);
+            let after = relay.run(client).await;
+            relay.close(client);
+            after
+        }
+        Err(ending) => respond::finish(client, &mut exchange, ending).await,
+    }
+}
+
+/// Everything up to the opening of a backend's response. It is a function of its own because a stream spends its life in the
+/// relay: what only this needs is freed by then.
+///
+/// # Errors
+/// No response of a backend is relayed.
+async fn open(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    routed: Result<Api, Fault>,
+    head: &RequestHead,
+) -> Result<Response, Ending> {
+    phases::find_client(exchange, head, client.inbox());
+    if let Some(response) = local::on_head(exchange, head, client.inbox())? {
+        return Err(Ending::Local(response));
+    }
+    phases::on_head(exchange, routed, head, client.inbox())?;
+    client.key = exchange.key;
+    let body = body::read(client, exchange, head).await?;
+    if let Some(response) = local::from_plan(exchange, head, client.inbox())? {
+        return Err(Ending::Local(response));
+    }
+    let request = phases::on_body(exchange, head, client.inbox(), &body)?;
+    if let Some(response) = local::respond(exchange, &request) {
+        return Err(Ending::Local(response));
+    }
+    // Place of the one policy that may be awaited: a guard outside of this process.
+    client.start_waiting(exchange, &request.peek);
+    let response = dispatch::run(client, exchange, &request).await?;
+    client.end_heartbeats(exchange).await?;
+    respond::check_fit(exchange, &response)?;
+    Ok(response)
+}
