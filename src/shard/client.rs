@@ -188,7 +188,10 @@ impl Client {
             return;
         }
         let bytes = std::mem::take(&mut self.request_bytes);
-        self.consume(bytes);
+        // A body that did not come to its end: its bytes are with the read that waits for more, and the connection ends.
+        if self.armed != Armed::Inbox {
+            self.consume(bytes);
+        }
     }
 
     pub(super) fn consume(&mut self, bytes: usize) {
