@@ -1,12 +1,13 @@
 //! Whether a 200 is a response: what its beginning says before anything of it has gone to the client.
 
 use super::convert::{self, JSON, Retold};
-use super::response::Response;
+use super::response::{Fallback, HOLD_BYTES_MAX, Response};
 use super::state::Shard;
 use crate::dialect::opening::{self, Verdict};
 use crate::dialect::stream::Meter;
 use crate::dialect::{Api, error_status};
 use crate::error::{Fault, FaultKind};
+use crate::plan::Limits;
 use crate::units::{Nanos, Span};
 use crate::wire::sse;
 
@@ -101,6 +102,28 @@ impl Response {
             self.head.keep_alive &= self.decoded.ended; // what may still come of it is not waited for
             self.decoded.ended = true;
         }
+    }
+
+    /// Whether what has come is enough to begin with: of a stream the first content, and of a body the first member, either of
+    /// which may be an error; of an error, or a body that will be converted, all of it. With a fallback, of every body all of
+    /// it: while the client has nothing, another model can still respond. What is longer than the limits is passed as it is.
+    pub(super) fn readiness(
+        &self,
+        api: Api,
+        converts: bool,
+        fallback: Fallback,
+        limits: &Limits,
+    ) -> Readiness {
+        let payload = &self.buffer[self.head.len..];
+        let is_open = match self.head.event_stream {
+            _ if self.decoded.ended || self.is_coded() => true,
+            _ if self.is_error() => payload.len() > HOLD_BYTES_MAX,
+            true if payload.len() > limits.event_bytes => true,
+            true => return self.stream_readiness(api),
+            false if converts => payload.len() as u64 > limits.body_bytes,
+            false => payload.len() > HOLD_BYTES_MAX || fallback == Fallback::None && !self.is_unclear(api),
+        };
+        if is_open { Readiness::Open } else { Readiness::Unclear }
     }
 
     /// How much of a stream has come.

@@ -5,14 +5,12 @@ use memchr::memmem;
 use super::decode::{Decode, Decoded};
 use super::idle::Connection;
 use super::lease::Lease;
-use super::opening::Readiness;
 use super::translation::Translation;
 use super::wording::{RETRY_SOON, busy};
 use crate::dialect::stream::{self, Meter};
 use crate::dialect::{Api, overflow};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
-use crate::plan::Limits;
 use crate::policy::routing::failure_state::HOLD_MAX;
 use crate::policy::routing::status::Row;
 use crate::units::{DeploymentId, Nanos};
@@ -172,32 +170,10 @@ impl Response {
         let coding = self.head.content_encoding.map(|span| span.of(&self.buffer));
         coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
     }
-
-    /// Whether what has come is enough to begin with: of a stream the first content, and of a body the first member, either of
-    /// which may be an error; of an error, or a body that will be converted, all of it. With a fallback, of every body all of
-    /// it: while the client has nothing, another model can still respond. What is longer than the limits is passed as it is.
-    pub(super) fn readiness(
-        &self,
-        api: Api,
-        converts: bool,
-        fallback: Fallback,
-        limits: &Limits,
-    ) -> Readiness {
-        let payload = &self.buffer[self.head.len..];
-        let is_open = match self.head.event_stream {
-            _ if self.decoded.ended || self.is_coded() => true,
-            _ if self.is_error() => payload.len() > HOLD_BYTES_MAX,
-            true if payload.len() > limits.event_bytes => true,
-            true => return self.stream_readiness(api),
-            false if converts => payload.len() as u64 > limits.body_bytes,
-            false => payload.len() > HOLD_BYTES_MAX || fallback == Fallback::None && !self.is_unclear(api),
-        };
-        if is_open { Readiness::Open } else { Readiness::Unclear }
-    }
 }
 
 /// Bytes of a body, or of an error, that is held. One that is longer is on its way. Taste.
-const HOLD_BYTES_MAX: usize = 256 * 1024;
+pub(super) const HOLD_BYTES_MAX: usize = 256 * 1024;
 
 /// What is shorter may be a word of any error; it keeps no secret.
 const CREDENTIAL_BYTES_MIN: usize = 8;
