@@ -40,11 +40,13 @@ pub(super) async fn read(
     head: &RequestHead,
 ) -> Result<Body, Fault> {
     exchange.is_request_read = false;
+    // While a read fills the inbox, its bytes are not here to be removed. A body that is not read ends the connection.
+    client.start_request(0);
     let mut body = receive(client, head).await?;
+    client.start_request(body.end);
     exchange.is_request_read = true;
     exchange.request_bytes = body.received as u64;
     if head.content_encoding.is_some() {
-        client.start_request(body.end);
         decode(client, head, &mut body).await?;
     }
     client.keep_request(body.end);
