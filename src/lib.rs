@@ -25,20 +25,21 @@
 //!
 //! # The walk
 //!
-//! accept (`shard`) -> head (`shard::connection`, `wire::head`) -> `shard::exchange` -> `phases::on_head` -> body ->
-//! `phases::on_body` -> `shard::dispatch` (`choose`, `queue`, `attempt`; the only place that retries) ->
-//! `shard::relay` (read, look, write) -> `shard::settle` (exactly once, by `Drop`).
+//! `shard::accept` -> head (`shard::connection`, `wire::head`) -> `shard::walk`, the driver: `Exchange::open` ->
+//! `phases::on_head` -> `body::read` -> `phases::on_body` -> `dispatch::run` (`choose`, `queue`, `attempt`; the only place that
+//! retries) -> `relay` (read, inspect, write) -> `settle` (exactly once, before the last write to the client; by `Drop` only after
+//! a panic).
 //!
 //! # What always holds
 //!
 //! - Bytes that are not understood pass untouched; only the model's name is replaced and usage asked for, and records of
 //!   a stream that the API's SDKs raise on are dropped (`dialect::stream::Records`). A response in another shape
-//!   than was asked for (`shard::convert`) is told anew if all of it is understood, else it passes.
-//! - A cut answer never looks finished: an error record at an event boundary, or a broken transport.
+//!   than was asked for (`shard::convert`) is converted if all of it is understood, else it passes.
+//! - A cut response never looks finished: an error record at an event boundary, or a broken transport.
 //! - A limit holds at the limit, on every shard: one atomic cell each.
 //! - A client that leaves closes its backend connection at once.
-//! - An exchange keeps the plan it began with. A new one comes into force whole or not at all; a revoked key alone
-//!   reaches back.
+//! - An exchange keeps the plan that it started with; a new plan is applied atomically. Only the revocation of a key reaches
+//!   exchanges that run.
 //! - Nothing on a shard waits for the coordinator, takes a lock, or resolves a name.
 //! - Every queue, buffer, loop and retry has a bound and a counter.
 #![deny(unsafe_code)] // `net::busy_poll`, `observe::journal::mapping` and `alloc` are the exceptions, each with its reason; `tidy` holds them

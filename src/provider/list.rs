@@ -1,5 +1,6 @@
 //! Every kind of backend. A kind without habits of its own is one line: its name, where it is, what it serves, and what of
-//! that differs from OpenAI. Base URLs are those of the providers' own documentation.
+//! that differs from OpenAI. Base URLs are the published ones as far as they are known; `ringway check` prints every URL before
+//! anything is sent, and an operator's `url`, `api_base` and `serves` override a row.
 //!
 //! What a kind serves is what every server of the kind serves; an operator who knows better says so (`serves`).
 
