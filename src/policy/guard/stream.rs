@@ -1,13 +1,13 @@
 //! The events of a stream under rules; holds back what may still become a match.
 //!
 //! Each text of the stream (a choice, a content block, its thoughts, the arguments of a call) has a search of its own. As
-//! long as no text ends in what may still become a match, events pass as they came, and nothing is copied. Else the events
+//! long as no text ends in what may still become a match, events pass as they came. Else the events
 //! from the first such text on are held, in their order, until the text has gone on, has ended, or has been silent for too
 //! long. A match is masked where it stands: its label in the first of its events, nothing in the others.
 
 use super::rules::{Action, Finding, Guards, Labels};
 use super::scan::{Match, Scan};
-use super::whole::{self, Checked};
+use super::whole::{Check, Checked};
 use crate::dialect::texts::{self, Channel, Located, Place};
 use crate::units::Span;
 use crate::wire::{json, sse};
@@ -275,9 +275,10 @@ impl Filter {
         applies: &dyn Fn(usize) -> bool,
         found: &mut dyn FnMut(Finding),
     ) -> Option<usize> {
-        let mut checked = Checked::default();
-        let (held, labels, plain) = (&self.held, &mut self.labels, &mut self.plain);
-        whole::text(guards, place, held, inside, labels, applies, plain, &mut checked);
+        let (labels, plain) = (&mut self.labels, &mut self.plain);
+        let mut check = Check { guards, applies, labels, plain, checked: Checked::default() };
+        check.text(&self.held, place, inside);
+        let mut checked = check.checked;
         checked.findings.iter().copied().for_each(found);
         self.edits.append(&mut checked.edits);
         checked.decides.filter(|rule| !matches!(guards.rule(*rule).action, Action::Route(_)))
@@ -347,12 +348,9 @@ impl Filter {
         for piece in &mut self.pieces {
             piece.inside = Span::new(piece.inside.start - end, piece.inside.end - end);
         }
+        // What is left are edits of whole texts: those of pieces were made for the events that pass now only.
         let back = |(span, new): (Span, Vec<u8>)| (Span::new(span.start - end, span.end - end), new);
-        // Those of pieces are made anew from their masks; those of whole texts stay.
-        let is_piece = |span: &Span| {
-            self.pieces.iter().any(|piece| span.start >= piece.inside.start && span.end <= piece.inside.end)
-        };
-        self.edits = rest.into_iter().map(back).filter(|edit| !is_piece(&edit.0)).collect();
+        self.edits = rest.into_iter().map(back).collect();
         let pieces = &self.pieces;
         self.masks.retain(|mask| pieces.iter().any(|piece| piece.text == mask.text && mask.to > piece.from));
     }

@@ -1,7 +1,10 @@
 //! A request or a whole response under rules.
 
+use std::cmp::Reverse;
+use std::ops::Range;
+
 use super::rules::{Action, Finding, Guards, Labels};
-use super::scan::Scan;
+use super::scan::{Match, Scan};
 use crate::dialect::texts::{self, Located, Place};
 use crate::units::Span;
 use crate::wire::json;
@@ -34,8 +37,8 @@ pub fn request(
     labels: &mut Labels,
     applies: &dyn Fn(usize) -> bool,
 ) -> Checked {
-    let mut check = Check { guards, body, labels, applies, checked: Checked::default(), plain: Vec::new() };
-    texts::request(body, &mut |located| check.located(located));
+    let mut check = Check { guards, applies, labels, plain: &mut Vec::new(), checked: Checked::default() };
+    texts::request(body, &mut |located| check.located(body, located));
     check.checked
 }
 
@@ -46,91 +49,80 @@ pub fn response(
     labels: &mut Labels,
     applies: &dyn Fn(usize) -> bool,
 ) -> Checked {
-    let mut check = Check { guards, body, labels, applies, checked: Checked::default(), plain: Vec::new() };
-    texts::body(body, &mut |located| check.located(located));
+    let mut check = Check { guards, applies, labels, plain: &mut Vec::new(), checked: Checked::default() };
+    texts::body(body, &mut |located| check.located(body, located));
     check.checked
 }
 
-struct Check<'a> {
-    guards: &'a Guards,
-    body: &'a [u8],
-    labels: &'a mut Labels,
-    applies: &'a dyn Fn(usize) -> bool,
-    checked: Checked,
-    /// A text without its escapes.
-    plain: Vec<u8>,
+/// A check of texts that are whole.
+pub(super) struct Check<'a> {
+    pub(super) guards: &'a Guards,
+    pub(super) applies: &'a dyn Fn(usize) -> bool,
+    pub(super) labels: &'a mut Labels,
+    /// A text without its escapes, kept for its capacity.
+    pub(super) plain: &'a mut Vec<u8>,
+    pub(super) checked: Checked,
 }
 
 impl Check<'_> {
-    fn located(&mut self, located: Located) {
-        let (Located::Whole { place, inside } | Located::Piece { place, inside, .. }) = located else {
-            return;
+    fn located(&mut self, body: &[u8], located: Located) {
+        if let Located::Whole { place, inside } | Located::Piece { place, inside, .. } = located {
+            self.text(body, place, inside);
+        }
+    }
+
+    /// Checks one text, whose JSON string has its inside at `inside` in `bytes`.
+    pub(super) fn text(&mut self, bytes: &[u8], place: Place, inside: Span) {
+        let Some(set) = self.guards.set(place) else { return };
+        let written = inside.of(bytes);
+        let is_escaped = memchr::memchr(b'\\', written).is_some();
+        if is_escaped {
+            self.plain.clear();
+            json::unescape(written, self.plain);
+        }
+        let text: &[u8] = if is_escaped { self.plain } else { written };
+        let mut masks = Vec::new();
+        let mut sink = |one: Match, bytes: &[u8]| {
+            if !(self.applies)(one.rule) {
+                return;
+            }
+            self.checked.findings.push(Finding { rule: one.rule, place, bytes: bytes.len() });
+            let rule = self.guards.rule(one.rule);
+            match rule.action {
+                _ if rule.is_shadow => {}
+                Action::Log => {}
+                Action::Mask => masks.push((one.start as usize..one.end as usize, one.pattern)),
+                _ => {
+                    let decides = &mut self.checked.decides;
+                    *decides = Some(decides.map_or(one.rule, |first| first.min(one.rule)));
+                }
+            }
         };
-        text(
-            self.guards,
-            place,
-            self.body,
-            inside,
-            self.labels,
-            self.applies,
-            &mut self.plain,
-            &mut self.checked,
-        );
+        let mut scan = Scan::default();
+        scan.feed(set, text, usize::MAX, &mut sink);
+        scan.finish(set, &mut sink);
+        for (range, pattern) in merged(masks) {
+            let mut label = Vec::new();
+            let row = set.row(pattern);
+            self.labels.append(
+                self.guards.rule(row.rule).label(row.detector),
+                &text[range.clone()],
+                &mut label,
+            );
+            let range = if is_escaped { json::inside_range(written, range) } else { range };
+            let span = Span::new(inside.start + range.start, inside.start + range.end);
+            self.checked.edits.push((span, label));
+        }
     }
 }
 
-/// Checks one whole text, whose JSON string has its inside at `inside` in `bytes`.
-#[allow(clippy::too_many_arguments)] // the parts of a check that the caller keeps between texts
-pub(super) fn text(
-    guards: &Guards,
-    place: Place,
-    bytes: &[u8],
-    inside: Span,
-    labels: &mut Labels,
-    applies: &dyn Fn(usize) -> bool,
-    plain: &mut Vec<u8>,
-    checked: &mut Checked,
-) {
-    let Some(set) = guards.set(place) else { return };
-    let written = inside.of(bytes);
-    let is_escaped = memchr::memchr(b'\\', written).is_some();
-    plain.clear();
-    if is_escaped {
-        json::unescape(written, plain);
-    }
-    let text: &[u8] = if is_escaped { plain } else { written };
-    let mut masks: Vec<(std::ops::Range<usize>, usize)> = Vec::new();
-    let mut sink = |one: super::scan::Match, bytes: &[u8]| {
-        if !applies(one.rule) {
-            return;
-        }
-        let rule = guards.rule(one.rule);
-        checked.findings.push(Finding { rule: one.rule, place, bytes: bytes.len() });
-        if rule.is_shadow {
-            return;
-        }
-        match rule.action {
-            Action::Log => {}
-            Action::Mask => masks.push((one.start as usize..one.end as usize, one.pattern)),
-            _ => checked.decides = Some(checked.decides.map_or(one.rule, |first| first.min(one.rule))),
-        }
-    };
-    let mut scan = Scan::default();
-    scan.feed(set, text, usize::MAX, &mut sink);
-    scan.finish(set, &mut sink);
-    for (range, pattern) in merged(masks) {
-        let mut label = Vec::new();
-        let row = set.row(pattern);
-        labels.append(guards.rule(row.rule).label(row.detector), &text[range.clone()], &mut label);
-        let range = if is_escaped { json::inside_range(written, range) } else { range };
-        checked.edits.push((Span::new(inside.start + range.start, inside.start + range.end), label));
-    }
-}
+/// A masked match: where in its text, and by which pattern.
+type Masked = (Range<usize>, usize);
 
 /// Matches that overlap become one, labelled as its first.
-fn merged(mut masks: Vec<(std::ops::Range<usize>, usize)>) -> Vec<(std::ops::Range<usize>, usize)> {
-    masks.sort_by_key(|mask| (mask.0.start, std::cmp::Reverse(mask.0.end)));
-    let mut out: Vec<(std::ops::Range<usize>, usize)> = Vec::new();
+fn merged(mut masks: Vec<Masked>) -> Vec<Masked> {
+    masks.sort_by_key(|mask| (mask.0.start, Reverse(mask.0.end)));
+    let mut out: Vec<Masked> = Vec::new();
     for mask in masks {
         match out.last_mut() {
             Some(last) if mask.0.start < last.0.end => last.0.end = last.0.end.max(mask.0.end),
