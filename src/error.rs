@@ -138,6 +138,8 @@ kinds! {
     ApiForbidden => Client 403 "endpoint_not_allowed" Never,
     /// The key may not use this model.
     ModelForbidden => Client 403 "model_not_allowed" Never,
+    /// A content rule does not allow what the request or the response says.
+    ContentRefused => Client 400 "content_policy_violation" Never,
     /// A web page asks that is not listed, of a gateway without keys.
     OriginForbidden => Client 403 "origin_not_allowed" Never,
     /// No model of that name.

@@ -23,7 +23,7 @@ use crate::observe::usage::{CLASSES, TOKEN_TYPES};
 use crate::observe::{Counter, Usage};
 use crate::plan::cells::Health;
 use crate::policy::routing::breaker::{Admission, Breaker};
-use crate::units::{DeploymentId, Nanos};
+use crate::units::{DeploymentId, GuardId, Nanos};
 
 /// Bytes to start a page with.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -40,6 +40,7 @@ pub(crate) fn page(watch: &Watch, gate: &Gate) -> String {
     backends(&mut page, watch);
     unreached(&mut page, watch);
     deployments(&mut page, watch);
+    guards(&mut page, watch);
     log(&mut page, watch);
     ledger::ledger(&mut page, watch);
     process_numbers(&mut page, watch);
@@ -73,6 +74,27 @@ fn build(page: &mut Page, watch: &Watch) {
         "1 if the last reload was refused because of an error in the configuration.",
     )
     .count(&[], refused.into());
+}
+
+/// What content rules have done.
+fn guards(page: &mut Page, watch: &Watch) {
+    let mut family = page.counter(
+        "ringway_guard_total",
+        "What content rules did, by rule: matches found, those of rules in shadow mode, matches masked, requests refused, responses stopped, requests sent to another model.",
+    );
+    let table = &watch.plan.guards;
+    for (row, cells) in table.iter().zip((0..table.len()).map(|index| table.cells(GuardId::new(index)))) {
+        for (result, count) in [
+            ("matched", &cells.matches),
+            ("shadowed", &cells.shadowed),
+            ("masked", &cells.masked),
+            ("refused", &cells.refused),
+            ("stopped", &cells.stopped),
+            ("routed", &cells.routed),
+        ] {
+            family.count(&[("guard", &row.name), ("result", result)], count.load(Ordering::Relaxed));
+        }
+    }
 }
 
 fn refused(page: &mut Page, gate: &Gate) {

@@ -28,6 +28,14 @@ impl Body {
     pub(super) fn of<'a>(&'a self, inbox: &'a [u8]) -> &'a [u8] {
         self.span.of(inbox)
     }
+
+    /// Puts another payload in its place, in the request that is sent to backends.
+    pub(super) fn replace(&mut self, client: &mut Client, head: &RequestHead, payload: &[u8]) {
+        let request = [&client.inbox()[..head.len], payload].concat();
+        let end = request.len();
+        client.replace_request(self.end, request);
+        *self = Self { span: Span::new(head.len, end), end, received: self.received };
+    }
 }
 
 /// Reads the body of a request to its end and decodes it.

@@ -182,6 +182,18 @@ impl Client {
         }
     }
 
+    /// Puts another request in the place of the one in flight, which has `bytes`.
+    pub(super) fn replace_request(&mut self, bytes: usize, request: Buffer) {
+        if self.large.is_some() {
+            self.large = Some(Rc::new(request));
+            return;
+        }
+        let ahead = self.inbox.split_off(bytes);
+        self.shard.buffers.put(std::mem::replace(&mut self.inbox, request));
+        self.request_bytes = self.inbox.len();
+        self.inbox.extend_from_slice(&ahead);
+    }
+
     /// The request in flight is not needed any more: its bytes leave the inbox.
     pub(crate) fn forget_request(&mut self) {
         if self.large.take().is_some() {

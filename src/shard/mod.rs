@@ -30,6 +30,7 @@ mod decode;
 mod dispatch;
 mod exchange;
 mod frame;
+mod guarding;
 mod heads;
 mod heartbeats;
 mod idle;
@@ -47,6 +48,7 @@ mod rename;
 mod request;
 mod respond;
 mod response;
+mod rules;
 mod settle;
 #[cfg(test)]
 mod simulation;

@@ -3,6 +3,7 @@
 use memchr::memmem;
 
 use super::decode::{Decode, Decoded};
+use super::guarding::Guarding;
 use super::idle::Connection;
 use super::lease::Lease;
 use super::translation::Translation;
@@ -37,6 +38,8 @@ pub(super) struct Response {
     pub(super) choices: u64,
     /// The backend speaks another dialect than the client.
     pub(super) translation: Option<Box<Translation>>,
+    /// Content rules read it.
+    pub(super) guarding: Option<Box<Guarding>>,
     /// When the request was sent, and when the response's first byte came.
     pub(super) sent: Nanos,
     pub(super) answered: Nanos,

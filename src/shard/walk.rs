@@ -9,6 +9,7 @@ use super::phases;
 use super::relay::Relay;
 use super::respond::{self, Ending};
 use super::response::Response;
+use super::rules;
 use crate::dialect::{self, Api};
 use crate::error::Fault;
 use crate::wire::head::RequestHead;
@@ -49,10 +50,11 @@ async fn open(
     }
     phases::on_head(exchange, routed, head, client.inbox())?;
     client.key = exchange.key;
-    let body = body::read(client, exchange, head).await?;
+    let mut body = body::read(client, exchange, head).await?;
     if let Some(response) = local::from_plan(exchange, head, client.inbox())? {
         return Err(Ending::Local(response));
     }
+    rules::on_body(client, exchange, head, &mut body)?;
     let request = phases::on_body(exchange, head, client.inbox(), &body)?;
     if let Some(response) = local::respond(exchange, &request) {
         return Err(Ending::Local(response));

@@ -79,6 +79,10 @@ fn refused(kind: FaultKind, key: &str, model: &str) -> Option<Explain> {
             format!("Key {key} may not use {model}."),
             format!("Add the model to 'models' of [key.{key}], or ask for one that it may use."),
         ),
+        FaultKind::ContentRefused => Explain::new(
+            "A content rule does not allow what the request or the response says.",
+            "The response's error.message names the rule: [guard.NAME].",
+        ),
         FaultKind::ModelUnknown => Explain::new(
             "No model of that name is configured.",
             "GET /v1/models lists the names; [model.NAME] or an alias adds one.",

@@ -26,11 +26,6 @@ pub(super) fn compile(
     report: &mut Report<'_>,
 ) -> Vec<Guard> {
     let (mut rows, mut rules) = (Vec::new(), Vec::new());
-    if !source.file.guard.is_empty() {
-        report.note(
-            "WARNING: [guard] tables are checked, but this version does not enforce them yet".to_owned(),
-        );
-    }
     for (index, (name, written)) in source.file.guard.iter().enumerate() {
         check_name(&["guard", name], name, NAME_SIGNS, report);
         rows.push(row(name, written, callers, report));

@@ -19,6 +19,7 @@ use crate::shard::client::Client;
 use crate::shard::convert;
 use crate::shard::decode::{Decode, Decoded};
 use crate::shard::exchange::Exchange;
+use crate::shard::guarding::Guarding;
 use crate::shard::idle::Connection;
 use crate::shard::interrupt::Interrupt;
 use crate::shard::lease::Lease;
@@ -150,6 +151,7 @@ impl<'a> Attempt<'a> {
             asks_usage,
             choices: self.request.peek.choices,
             translation,
+            guarding: Guarding::of(self.exchange),
             sent,
             answered,
             expected_seconds: picked.expected_seconds,
@@ -173,9 +175,10 @@ impl<'a> Attempt<'a> {
             let cut = |_| Fault::new(FaultKind::BackendMalformed, "the backend's chunked coding is broken");
             response.decoded = response.decode.step(&mut response.buffer, from).map_err(cut)?;
             let is_labelled = convert::label(&shard, response, &self.request.peek);
-            let is_translated = response.translation.is_some() && !response.head.event_stream;
+            let is_read_whole = (response.translation.is_some() || response.guarding.is_some())
+                && !response.head.event_stream;
             let converts =
-                is_translated || convert::wanted(self.exchange, response, &self.request.peek).is_some();
+                is_read_whole || convert::wanted(self.exchange, response, &self.request.peek).is_some();
             let readiness = response.readiness(api, converts, self.fallback, &limits);
             let now = self.client.deadline.now();
             match readiness {

@@ -16,6 +16,7 @@ use super::interrupt::Interrupt;
 use super::lease::Lease;
 use super::request::Request;
 use super::response::{Fallback, Response};
+use super::rules;
 use super::wording::{RETRY_SOON, bound_is_away, busy};
 use crate::clock;
 use crate::error::{Fault, FaultKind};
@@ -44,8 +45,17 @@ pub(super) async fn run(
     shard.retries.borrow_mut().earn();
     let asked = shard.plan.model(request.model);
     let key = exchange.key;
-    let may_stand_in = |id: &&ModelId| request.bound.is_none() && shard.may_use(key, **id);
-    let mut fallbacks = asked.fallbacks.iter().filter(may_stand_in).peekable();
+    let payload = request.body.of(client.inbox());
+    let may_stand_in = |id: &ModelId| {
+        request.bound.is_none()
+            && shard.may_use(key, *id)
+            && rules::allows_fallback(&shard.plan, key, asked, shard.plan.model(*id), payload)
+    };
+    // By index: a model has at most eight fallbacks.
+    let allowed =
+        asked.fallbacks.iter().rev().fold(0_u32, |bits, id| bits << 1 | u32::from(may_stand_in(id)));
+    let is_allowed = |row: &(usize, &ModelId)| allowed >> row.0 & 1 == 1;
+    let mut fallbacks = asked.fallbacks.iter().enumerate().filter(is_allowed).map(|row| row.1).peekable();
     exchange.total = exchange.started.plus(asked.timeouts.total);
     let (fallback, prompt) = (Fallback::None, Prompt::new(&shard));
     let mut dispatch = Dispatch { client, exchange, request, prompt, fallback, refused: None };
@@ -88,10 +98,11 @@ impl Dispatch<'_> {
     /// A response was opened: it is put into the form that the client asked for.
     ///
     /// # Errors
-    /// It cannot be translated into the client's dialect.
+    /// It cannot be translated into the client's dialect, or a content rule does not allow it.
     fn opened(self, mut response: Response) -> Result<Response, Fault> {
         convert::apply(self.exchange, &mut response, &self.request.peek);
         convert::translate(&self.client.shard, &mut response)?;
+        rules::on_response(&self.client.shard, &mut response)?;
         Ok(response)
     }
 

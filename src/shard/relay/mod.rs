@@ -296,20 +296,22 @@ impl<'a> Relay<'a> {
         };
         self.is_broken = decoded.is_err();
         self.response.decoded = decoded.unwrap_or(Decoded { ended: false, extra: true });
-        match &mut self.response.translation {
-            Some(translation) => {
-                let ended = self.response.decoded.ended;
-                translation.records(buffer, HEADROOM, ended).map_err(Broken::Backend)
-            }
+        let ended = self.response.decoded.ended;
+        if let Some(translation) = &mut self.response.translation {
+            translation.records(buffer, HEADROOM, ended).map_err(Broken::Backend)?;
+        }
+        match &mut self.response.guarding {
+            Some(guarding) => guarding.records(buffer, HEADROOM, ended).map_err(Broken::Backend),
             None => Ok(()),
         }
     }
 
     /// Whether a body that ends by a close may end here.
     fn may_end(&self, buffer: &[u8]) -> bool {
-        match &self.response.translation {
-            Some(translation) => translation.may_end(),
-            None => self.inspector.may_end(&buffer[HEADROOM..]),
+        match (&self.response.translation, &self.response.guarding) {
+            (Some(translation), _) => translation.may_end(),
+            (None, Some(guarding)) => self.inspector.may_end(guarding.rest()),
+            (None, None) => self.inspector.may_end(&buffer[HEADROOM..]),
         }
     }
 

@@ -1,0 +1,113 @@
+//! The stage between read and write of a response that content rules read.
+//!
+//! It stands behind the transport and the translation, so it sees what the client would get; everything after it (metering,
+//! limits, ends, heartbeats) sees what the client does get.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::exchange::Exchange;
+use super::state::Shard;
+use crate::error::{Fault, FaultKind};
+use crate::net::buffers::Buffer;
+use crate::plan::guards::ModelGuards;
+use crate::policy::guard::rules::{Action, Finding, Labels};
+use crate::policy::guard::stream::{Filter, Passed};
+use crate::policy::guard::whole;
+use crate::sync::Ordering;
+use crate::units::KeyId;
+use crate::wire::sse;
+
+/// The rules over the response of one call.
+pub(super) struct Guarding {
+    shard: Rc<Shard>,
+    guards: Arc<ModelGuards>,
+    key: Option<KeyId>,
+    filter: Filter,
+    /// The beginning of an event whose rest has not come.
+    rest: Vec<u8>,
+    /// What may pass of a read, kept for its capacity.
+    out: Vec<u8>,
+}
+
+impl Guarding {
+    /// The rules for the response of the model that is called now, if there are any.
+    pub(super) fn of(exchange: &Exchange) -> Option<Box<Self>> {
+        let shard = &exchange.shard;
+        let guards = shard.plan.model(exchange.model?).guards.as_ref()?;
+        guards.guards.reads_responses().then(|| {
+            Box::new(Self {
+                shard: Rc::clone(shard),
+                guards: Arc::clone(guards),
+                key: exchange.key,
+                filter: Filter::new(shard.plan.limits.held_bytes, Labels::default()),
+                rest: Vec::new(),
+                out: Vec::new(),
+            })
+        })
+    }
+
+    /// Replaces a piece of a stream, which is in `buffer` from `from` on, by the whole events of it that may pass.
+    ///
+    /// # Errors
+    /// A rule stops the response.
+    pub(super) fn records(&mut self, buffer: &mut Buffer, from: usize, ended: bool) -> Result<(), Fault> {
+        self.rest.extend_from_slice(&buffer[from..]);
+        let whole = if ended { self.rest.len() } else { sse::last_boundary(&self.rest) };
+        let Self { shard, guards, key, filter, rest, out } = self;
+        let applies = |rule| guards.applies(&shard.plan, rule, *key);
+        let mut found = |finding: Finding| guards.count(&shard.plan, finding.rule);
+        out.clear();
+        buffer.truncate(from);
+        let mut passed = filter.events(&guards.guards, &rest[..whole], out, &applies, &mut found);
+        match passed {
+            Passed::Untouched => buffer.extend_from_slice(&rest[..whole]),
+            _ => buffer.extend_from_slice(out),
+        }
+        if ended && !matches!(passed, Passed::Stopped(_)) && filter.is_holding() {
+            out.clear();
+            passed = filter.let_go(&guards.guards, true, out, &applies, &mut found);
+            buffer.extend_from_slice(out);
+        }
+        rest.drain(..whole);
+        if let Passed::Stopped(rule) = passed {
+            return Err(self.stopped(rule));
+        }
+        if self.rest.len() > self.shard.plan.limits.held_bytes {
+            let note = "an event of the stream is longer than content rules may hold ([limits] held)";
+            return Err(Fault::new(FaultKind::BackendMalformed, note));
+        }
+        Ok(())
+    }
+
+    /// The end of the stream that has been read and has not passed.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
+    /// Applies the rules to a whole body: what takes its place, if anything has to.
+    ///
+    /// # Errors
+    /// A rule stops the response.
+    pub(super) fn whole(&self, body: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        let (plan, guards) = (&self.shard.plan, &self.guards);
+        let applies = |rule| guards.applies(plan, rule, self.key);
+        let checked = whole::response(&guards.guards, body, &mut Labels::default(), &applies);
+        checked.findings.iter().for_each(|finding| guards.count(plan, finding.rule));
+        let stops = |rule: &usize| !matches!(guards.guards.rule(*rule).action, Action::Route(_));
+        if let Some(rule) = checked.decides.filter(stops) {
+            return Err(self.stopped(rule));
+        }
+        Ok((!checked.edits.is_empty()).then(|| checked.edited(body)))
+    }
+
+    fn stopped(&self, rule: usize) -> Fault {
+        self.guards.cells(&self.shard.plan, rule).stopped.fetch_add(1, Ordering::Relaxed);
+        refused(&self.guards.guards.rule(rule).name)
+    }
+}
+
+/// The refusal of a content rule.
+pub(super) fn refused(rule: &str) -> Fault {
+    Fault::new(FaultKind::ContentRefused, format!("the content rule '{rule}' does not allow this"))
+}

@@ -1,0 +1,264 @@
+//! Content rules on requests and responses.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use support::client::End;
+use support::gateway::{Config, Gateway, K1, K2};
+use support::origin::{Next, Origin, Talk, completion};
+use support::sse::{self, Ending, content, judge};
+use support::strict::Message;
+use support::{PATIENCE, eventually};
+
+const CARD: &str = "4111 1111 1111 1111";
+const CARDS: &str = "[guard.cards]\ndetect = [\"payment_card\"]\nwhere = [\"input\", \"output\", \"tools\", \"system\"]\naction = \"mask\"";
+
+/// Models `m` and `other` before one backend that serves everything that clients ask here.
+fn start(origin: &Origin, tables: &str) -> Gateway {
+    let serves = "[\"chat\", \"completions\", \"messages\", \"responses\", \"embeddings\"]";
+    let backend = format!("kind = \"vllm\"\nserves = {serves}\nhealth = {{ enabled = false }}");
+    let config = Config::new()
+        .backend("b1", origin.port, &backend)
+        .model("m", &["b1"], "")
+        .model("other", &["b1"], "")
+        .key("one", K1, "")
+        .key("two", K2, "");
+    Gateway::start(&config.tables(tables))
+}
+
+fn ask_as(gateway: &Gateway, key: &str, path: &str, body: &str) -> Message {
+    let mut client = gateway.connect();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {key}\r\nanthropic-version: 2023-06-01\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    client.send(format!("{head}{body}").as_bytes());
+    client.answer().expect("a response")
+}
+
+fn ask(gateway: &Gateway, path: &str, body: &Value) -> Message {
+    ask_as(gateway, K1, path, &body.to_string())
+}
+
+fn chat(text: &str, stream: bool) -> Value {
+    json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": text}]})
+}
+
+/// Says `pieces` as a stream, one event each, or as one completion.
+fn says(pieces: &'static [&'static str]) -> impl Fn(&mut Talk) -> Next + Send + Sync {
+    move |talk| {
+        if talk.request.json()["stream"] != true {
+            let body = completion(&pieces.concat());
+            return talk.answer("200 OK", "Content-Type: application/json\r\n", &body);
+        }
+        talk.stream();
+        for piece in pieces {
+            talk.chunk(content(piece));
+            talk.pause(Duration::from_millis(2));
+        }
+        talk.chunk(sse::finish());
+        talk.chunk(sse::DONE);
+        talk.end()
+    }
+}
+
+#[test]
+fn a_request_is_masked_on_every_endpoint_before_the_backend_sees_it() {
+    let origin = Origin::start();
+    let gateway = start(&origin, CARDS);
+    let user = json!([{"role": "user", "content": format!("pay {CARD} now")}]);
+    for (path, body) in [
+        ("/v1/chat/completions", json!({"model": "m", "messages": user})),
+        ("/v1/messages", json!({"model": "m", "max_tokens": 9, "messages": user})),
+        ("/v1/responses", json!({"model": "m", "input": format!("pay {CARD} now")})),
+        ("/v1/completions", json!({"model": "m", "prompt": format!("pay {CARD} now")})),
+        ("/v1/embeddings", json!({"model": "m", "input": ["a", format!("pay {CARD} now")]})),
+    ] {
+        ask(&gateway, path, &body);
+        let seen = origin.seen().pop().expect("a request");
+        let sent = String::from_utf8_lossy(&seen.request.body).into_owned();
+        assert_eq!(sent, body.to_string().replace(CARD, "<CARD_1>"), "{path}");
+    }
+    assert!(gateway.metric("ringway_guard_total", "masked") >= 5.0);
+}
+
+#[test]
+fn a_large_request_is_masked_too() {
+    let origin = Origin::start();
+    let gateway = start(&origin, CARDS);
+    let body = chat(&format!("{} {CARD}", "long ".repeat(60_000)), false);
+    ask(&gateway, "/v1/chat/completions", &body);
+    let seen = origin.seen().pop().expect("a request");
+    assert_eq!(String::from_utf8_lossy(&seen.request.body), body.to_string().replace(CARD, "<CARD_1>"));
+}
+
+#[test]
+fn a_refusal_reaches_no_backend_and_speaks_the_clients_dialect() {
+    let origin = Origin::start();
+    let gateway = start(&origin, "[guard.orion]\nwords = [\"project orion\"]\naction = \"refuse\"");
+    let response = ask(&gateway, "/v1/chat/completions", &chat("tell me of PROJECT  Orion", false));
+    assert_eq!(
+        (response.status(), &response.json()["error"]["code"]),
+        (400, &json!("content_policy_violation"))
+    );
+    assert!(response.json()["error"]["message"].as_str().is_some_and(|text| text.contains("'orion'")));
+    let messages =
+        json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "project orion"}]});
+    let response = ask(&gateway, "/v1/messages", &messages);
+    assert_eq!((response.status(), &response.json()["type"]), (400, &json!("error")));
+    assert!(origin.seen().is_empty());
+    assert!((gateway.metric("ringway_guard_total", "refused") - 2.0).abs() < 0.1);
+    // An escape hides nothing.
+    let hidden = r#"{"model":"m","messages":[{"role":"user","content":"pro\u006aect orion"}]}"#;
+    assert_eq!(ask_as(&gateway, K1, "/v1/chat/completions", hidden).status(), 400);
+    assert_eq!(ask(&gateway, "/v1/chat/completions", &chat("of orion, a project", false)).status(), 200);
+}
+
+#[test]
+fn a_request_is_routed_to_another_model_whose_rules_follow() {
+    let origin = Origin::start();
+    let rules = "[guard.cheap]\nwords = [\"small talk\"]\naction = { route = \"other\" }\nmodels = [\"m\"]\n\
+                 [guard.cards]\ndetect = [\"payment_card\"]\naction = \"mask\"\nmodels = [\"other\"]";
+    let gateway = start(&origin, rules);
+    ask(&gateway, "/v1/chat/completions", &chat(&format!("small talk about {CARD}"), false));
+    let sent = origin.seen().pop().expect("a request").request.json();
+    assert_eq!(
+        (&sent["model"], &sent["messages"][0]["content"]),
+        (&json!("other"), &json!("small talk about <CARD_1>"))
+    );
+}
+
+#[test]
+fn rules_that_send_a_request_round_in_circles_refuse_it() {
+    let origin = Origin::start();
+    let rules = "[guard.a]\nwords = [\"x\"]\naction = { route = \"other\" }\nmodels = [\"m\"]\n\
+                 [guard.b]\nwords = [\"x\"]\naction = { route = \"m\" }\nmodels = [\"other\"]";
+    let gateway = start(&origin, rules);
+    let response = ask(&gateway, "/v1/chat/completions", &chat("x", false));
+    assert_eq!(
+        (response.status(), &response.json()["error"]["code"]),
+        (400, &json!("content_policy_violation"))
+    );
+    assert!(origin.seen().is_empty());
+}
+
+#[test]
+fn a_stream_is_masked_wherever_its_match_is_split() {
+    let origin = Origin::scripted(says(&["My c", "ard 41", "11 1111", " 1111 11", "11", ", valid"]));
+    let gateway = start(&origin, CARDS);
+    let response = ask(&gateway, "/v1/chat/completions", &chat("card?", true));
+    let text = response.text();
+    assert_eq!(judge(&text), ("My card <CARD_1>, valid".into(), Ending::Finished), "{text}");
+}
+
+#[test]
+fn a_stream_without_a_match_is_the_same_to_the_byte() {
+    let origin = Origin::scripted(says(&["4111 11", "11 is no card, 41", " neither \\\"", "é"]));
+    let gateway = start(&origin, CARDS);
+    let plain = start(&origin, "");
+    let body = chat("card?", true);
+    let guarded = ask(&gateway, "/v1/chat/completions", &body).text();
+    assert_eq!(guarded, ask(&plain, "/v1/chat/completions", &body).text());
+}
+
+#[test]
+fn a_stopped_stream_ends_with_an_error_and_leaves_the_backend() {
+    let left = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&left);
+    let origin = Origin::scripted(move |talk| {
+        talk.stream();
+        for piece in ["it is ", "project ", "ori", "on, you know"] {
+            talk.chunk(content(piece));
+            talk.pause(Duration::from_millis(20));
+        }
+        seen.store(talk.gone(PATIENCE), Ordering::SeqCst);
+        Next::Close
+    });
+    let gateway =
+        start(&origin, "[guard.orion]\nwords = [\"project orion\"]\nwhere = [\"output\"]\naction = \"stop\"");
+    let text = ask(&gateway, "/v1/chat/completions", &chat("what is it?", true)).text();
+    assert_eq!(judge(&text), ("it is ".into(), Ending::Failed("content_policy_violation".into())), "{text}");
+    assert!(!text.contains("project") && !text.contains("[DONE]"), "{text}");
+    assert!(eventually(PATIENCE, || left.load(Ordering::SeqCst)), "the backend's connection stayed open");
+}
+
+#[test]
+fn a_plain_response_is_masked_or_stopped() {
+    let origin = Origin::scripted(says(&["card ", CARD, " of project orion"]));
+    let stop = "[guard.orion]\nwords = [\"project orion\"]\nwhere = [\"output\"]\naction = \"stop\"\nkeys = [\"two\"]";
+    let gateway = start(&origin, &format!("{CARDS}\n{stop}"));
+    let body = chat("card?", false).to_string();
+    let response = ask_as(&gateway, K1, "/v1/chat/completions", &body);
+    let said = &response.json()["choices"][0]["message"]["content"];
+    assert_eq!((response.status(), said), (200, &json!("card <CARD_1> of project orion")));
+    let response = ask_as(&gateway, K2, "/v1/chat/completions", &body);
+    assert_eq!(
+        (response.status(), &response.json()["error"]["code"]),
+        (400, &json!("content_policy_violation"))
+    );
+    assert!(!response.text().contains("orion,"));
+}
+
+#[test]
+fn a_translated_stream_is_masked_in_the_clients_dialect() {
+    let origin = Origin::scripted(says(&["card 4111 1111", " 1111 1111 ok"]));
+    let backend = "kind = \"openai\"\nserves = [\"chat\"]\nhealth = { enabled = false }";
+    let config = Config::new().backend("b1", origin.port, backend).model("m", &["b1"], "").key("one", K1, "");
+    let gateway = Gateway::start(&config.tables(CARDS));
+    let body = json!({"model": "m", "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "card?"}]});
+    let text = ask(&gateway, "/v1/messages", &body).text();
+    assert!(text.contains("<CARD_1>") && text.contains("message_stop") && !text.contains("1111"), "{text}");
+}
+
+#[test]
+fn a_fallback_is_no_way_around_its_own_rules() {
+    let origin = Origin::scripted(|talk| match talk.request.json()["model"] == "m" {
+        true => {
+            talk.answer("503 Service Unavailable", "Content-Type: application/json\r\n", "{\"error\":{}}")
+        }
+        false => talk.answer("200 OK", "Content-Type: application/json\r\n", &completion("hi")),
+    });
+    let backend = "kind = \"vllm\"\nhealth = { enabled = false }";
+    let config = Config::new()
+        .backend("b1", origin.port, backend)
+        .model("m", &["b1"], "fallbacks = [\"hosted\"]")
+        .model("hosted", &["b1"], "")
+        .key("one", K1, "");
+    let rules = "[guard.cards]\ndetect = [\"payment_card\"]\naction = \"mask\"\nmodels = [\"hosted\"]";
+    let gateway = Gateway::start(&config.tables(rules));
+    assert_eq!(ask(&gateway, "/v1/chat/completions", &chat("hello", false)).status(), 200);
+    assert_eq!(ask(&gateway, "/v1/chat/completions", &chat(CARD, false)).status(), 503);
+    let leaked = |seen: &support::origin::Seen| {
+        seen.request.json()["model"] == "hosted"
+            && String::from_utf8_lossy(&seen.request.body).contains("1111")
+    };
+    assert!(!origin.seen().iter().any(leaked));
+}
+
+#[test]
+fn a_rule_in_shadow_mode_only_counts() {
+    let origin = Origin::scripted(says(&["card ", CARD]));
+    let gateway = start(&origin, &format!("{CARDS}\nshadow = true"));
+    let response = ask(&gateway, "/v1/chat/completions", &chat(CARD, false));
+    assert_eq!(response.json()["choices"][0]["message"]["content"], format!("card {CARD}"));
+    assert!(String::from_utf8_lossy(&origin.seen()[0].request.body).contains(CARD));
+    assert!((gateway.metric("ringway_guard_total", "shadowed") - 2.0).abs() < 0.1);
+    assert!(gateway.metric("ringway_guard_total", "masked") < 0.1);
+}
+
+#[test]
+fn a_client_that_keeps_its_connection_is_served_after_each_outcome() {
+    let origin = Origin::start();
+    let rules = format!("{CARDS}\n[guard.orion]\nwords = [\"orion\"]\naction = \"refuse\"");
+    let gateway = start(&origin, &rules);
+    let mut client = gateway.connect();
+    for (text, status) in [(CARD, 200), ("orion", 400), ("plain", 200), (CARD, 200)] {
+        client.send(&support::chat(K1, "keeps", &chat(text, false).to_string()));
+        assert_eq!(client.answer().expect("a response").status(), status, "{text}");
+    }
+    assert_eq!(client.end(), End::Open);
+}
