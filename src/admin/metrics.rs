@@ -3,6 +3,7 @@
 //! One dimension per family (model, backend, key, shard, or deployment: a backend with its name for a model; never a
 //! product of tables), so the page grows with the sum of the plan's tables. `gen_ai_*` are the OpenTelemetry GenAI metrics in Prometheus form; the rest is ours.
 
+mod engines;
 mod ledger;
 mod rows;
 
@@ -38,6 +39,7 @@ pub(crate) fn page(watch: &Watch, gate: &Gate) -> String {
     usage(&mut page, watch);
     times(&mut page, watch);
     backends(&mut page, watch);
+    engines::engines(&mut page, watch);
     unreached(&mut page, watch);
     deployments(&mut page, watch);
     guards(&mut page, watch);

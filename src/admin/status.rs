@@ -109,7 +109,25 @@ struct Backend<'a> {
     in_flight: u32,
     in_flight_max: Option<u32>,
     pending_tokens: u64,
+    /// What its metrics said last; absent if they are not read.
+    engine: Option<Engine>,
     requests: u64,
+}
+
+/// What the metrics of an engine said last. What a page does not say is null.
+#[derive(Serialize)]
+struct Engine {
+    running: Option<u32>,
+    waiting: Option<u32>,
+    /// Requests in it that this gateway did not send.
+    foreign: Option<u64>,
+    kv_usage: Option<f32>,
+    kv_tokens: Option<u64>,
+    /// Absent before the first page.
+    seconds_ago: Option<f64>,
+    /// Too old to count in the choice of a backend.
+    stale: bool,
+    last_failure: Option<String>,
 }
 
 /// A backend serving a model under the backend's own name for it.
@@ -267,8 +285,28 @@ fn backend<'a>(watch: &Watch, row: &'a plan::Backend, now: Nanos) -> Backend<'a>
         in_flight: cells.in_flight.count(),
         in_flight_max: bounded(row.in_flight_max),
         pending_tokens: watch.plan.backends.cells(row.id).loads().map(|load| load.pending_tokens()).sum(),
+        engine: engine(watch, row, now),
         requests: requests(&watch.usage(|inbox| inbox.tables.backend(row.id))),
     }
+}
+
+fn engine(watch: &Watch, row: &plan::Backend, now: Nanos) -> Option<Engine> {
+    let last = lock(&watch.scrapes[row.id.index()].last).clone();
+    if last.page.is_none() && last.failure.is_none() {
+        return None;
+    }
+    let load = last.page.map(|(load, _)| load).unwrap_or_default();
+    let counts = watch.plan.backends.cells(row.id).signals.get(now, watch.plan.report_age_max());
+    Some(Engine {
+        running: load.running,
+        waiting: load.waiting,
+        foreign: counts.map(|report| report.foreign),
+        kv_usage: load.kv_usage,
+        kv_tokens: load.kv_tokens,
+        seconds_ago: last.page.map(|(_, at)| now.since(at).seconds()),
+        stale: counts.is_none(),
+        last_failure: last.failure,
+    })
 }
 
 fn deployment<'a>(watch: &'a Watch, row: usize, now: Nanos) -> Deployment<'a> {

@@ -74,6 +74,8 @@ table! {
         health: Health = Health::default(),
         /// Resolution of the backends' host names.
         dns: Dns = Dns::default(),
+        /// What is learned of backends to choose among them.
+        routing: Routing = Routing::default(),
         /// The proxy towards hosted backends.
         egress: Egress = Egress::default(),
         /// The access log: one line per finished exchange.
@@ -318,6 +320,23 @@ table! {
     Dns {
         /// Time between two lookups of a name. If a lookup fails, the last addresses stay in use.
         interval: Time = Time::seconds(30),
+    }
+
+    /// What is learned of backends to choose among them.
+    Routing {
+        /// Time between two readings of an engine's metrics, for engines of a model with several backends: requests of
+        /// others, and the size of the KV cache. "0s": none are read; else at least "50ms".
+        scrape_interval: Time = Time::seconds(1),
+    }
+
+    /// Where the metrics of one engine are.
+    BackendMetrics {
+        /// Read them. Default: if its kind has metrics.
+        enabled: Option<bool> = None,
+        /// The complete path. Default: the kind's own, after the path of the URL (without its /v1).
+        path: Option<String> = None,
+        /// Another port of the same host, in plaintext. Default: the port of the URL. Triton: 8002.
+        port: Option<u16> = None,
     }
 
     /// The proxy towards hosted backends: an HTTP proxy that opens a tunnel (CONNECT) to each one that does not

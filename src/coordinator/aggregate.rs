@@ -13,6 +13,7 @@ use super::access::Access;
 use super::log::{Log, LogNumbers};
 use super::recent::Recent;
 use super::reload::ReloadNumbers;
+use super::scrape::ScrapeReport;
 use crate::clock;
 use crate::config::LogLevel;
 use crate::observe::{Before, ShardInbox, ShardOutbox, Totals, Usage};
@@ -38,6 +39,8 @@ pub struct Watch {
     pub(crate) recent: Arc<Recent>,
     /// By `BackendId`.
     pub(crate) probes: Box<[Arc<ProbeReport>]>,
+    /// By `BackendId`.
+    pub(crate) scrapes: Box<[Arc<ScrapeReport>]>,
     /// Lookups of backend names that failed; the last good response was kept.
     pub(crate) resolve_failures: Arc<AtomicU64>,
     pub(crate) reloads: Arc<ReloadNumbers>,
@@ -88,6 +91,7 @@ impl Watch {
             totals: Mutex::new(Totals::new(plan.models.len())),
             older: Mutex::default(),
             probes: plan.backends.iter().map(|_| Arc::default()).collect(),
+            scrapes: plan.backends.iter().map(|_| Arc::default()).collect(),
             recent: Arc::default(),
             resolve_failures: Arc::default(),
             reloads: Arc::default(),
@@ -117,10 +121,15 @@ impl Watch {
             Some(id) => self.probes[id.index()].clone(),
             None => Arc::default(),
         });
+        let scrapes = before.backends.iter().map(|id| match id {
+            Some(id) => self.scrapes[id.index()].clone(),
+            None => Arc::default(),
+        });
         let next = Self {
             totals: Mutex::new(self.totals().next(&before)),
             older: Mutex::new(older),
             probes: probes.collect(),
+            scrapes: scrapes.collect(),
             recent: self.recent.clone(),
             resolve_failures: self.resolve_failures.clone(),
             reloads: self.reloads.clone(),

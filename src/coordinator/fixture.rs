@@ -78,6 +78,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
         }]),
         timeouts,
         resolve_every: Nanos(60_000_000_000),
+        scrape_every: Nanos(0),
         limits: Limits {
             head_bytes: 1_024,
             head_lines: 64,
@@ -186,6 +187,7 @@ fn backend(row: usize, target: &Target) -> Backend {
             failures: 3,
             successes: 2,
         },
+        metrics: None,
         kv_tokens: 0,
         maker: Default::default(),
     }

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::aggregate::Current;
 use crate::plan::cells::Health;
-use crate::plan::{Member, Model, Plan};
+use crate::plan::{Model, Plan};
 use crate::policy::routing::prefix::{Keeper, MEMBERS_MAX, Note, NoteKind, bit};
 use crate::units::ModelId;
 
@@ -60,7 +60,7 @@ impl Keepers {
         });
         for (name, kept) in by_model {
             let Some(id) = plan.models.find(&**name) else { continue };
-            kept.forget_lost(plan, id);
+            kept.refresh(plan, id);
         }
     }
 
@@ -82,13 +82,8 @@ impl Keepers {
 impl Kept {
     fn follow(&mut self, plan: &Plan, model: &Model) {
         let Some(shared) = plan.models.cells(model.id).prefixes.get() else { return };
-        let before = std::mem::take(&mut self.used);
-        for member in &model.pool {
-            let blocks = plan.backend(member.backend).kv_blocks(plan.estimate.bytes_per_token);
-            self.keeper.set_capacity(&shared.table, member.slot.into(), blocks);
-            self.used |= bit(member.slot.into());
-        }
-        let gone = before & !self.used;
+        let used = model.pool.iter().fold(0, |used, member| used | bit(member.slot.into()));
+        let gone = std::mem::replace(&mut self.used, used) & !used;
         (0..MEMBERS_MAX)
             .filter(|slot| gone & bit(*slot) != 0)
             .for_each(|slot| self.keeper.clear(&shared.table, slot));
@@ -103,12 +98,16 @@ impl Kept {
         }
     }
 
-    /// What is down comes back with an empty cache.
-    fn forget_lost(&mut self, plan: &Plan, id: ModelId) {
+    /// Applies what has been learned of the backends: how much their caches hold, and that one that is down comes back with
+    /// an empty cache.
+    fn refresh(&mut self, plan: &Plan, id: ModelId) {
         let Some(shared) = plan.models.cells(id).prefixes.get() else { return };
-        let is_down = |member: &&Member| plan.backends.cells(member.backend).health() == Health::Down;
-        for member in plan.model(id).pool.iter().filter(is_down) {
-            self.keeper.clear(&shared.table, member.slot.into());
+        for member in &plan.model(id).pool {
+            let slot = usize::from(member.slot);
+            self.keeper.set_capacity(&shared.table, slot, plan.kv_blocks(member.backend));
+            if plan.backends.cells(member.backend).health() == Health::Down {
+                self.keeper.clear(&shared.table, slot);
+            }
         }
     }
 }

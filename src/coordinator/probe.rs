@@ -5,37 +5,20 @@
 //! neither opens nor closes it, so a health path that lies cannot put a failing backend back into service.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::Request;
-use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::sleep;
 
 use super::aggregate::{ProbeReport, Watch, lock};
+use super::fetch::{self, Failure, Fetch};
 use crate::clock;
 use crate::config::LogLevel;
-use crate::error::Unreachable;
 use crate::plan::cells::Health;
-use crate::plan::{Backend, HealthProbe, Proxy, Target};
+use crate::plan::{Backend, HealthProbe};
 use crate::units::Nanos;
-use crate::wire::Step;
-use crate::wire::connect::{BYTES_MAX as REPLY_BYTES_MAX, Reply, reply};
-
-/// Bytes of a response's head that are read; a longer one is a failure.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// The shortest pause between two probes, whatever the plan says.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -136,157 +119,12 @@ fn pause(interval: Nanos, random: &mut u64) -> Duration {
     Duration::from_nanos(interval.0).mul_f64(share).max(PAUSE_MIN)
 }
 
-/// Why a probe failed: words for operators, with addresses and what the system said, no credential.
-#[derive(PartialEq, Debug)]
-struct Failure {
-    /// Absent if the backend was reached.
-    reason: Option<Unreachable>,
-    words: String,
-}
-
-impl Failure {
-    fn unreached(error: &io::Error, at: impl std::fmt::Display) -> Self {
-        let reason = Unreachable::of(error);
-        Self { reason: Some(reason), words: format!("{at}: {} ({error})", reason.words()) }
-    }
-}
-
-impl From<String> for Failure {
-    fn from(words: String) -> Self {
-        Self { reason: None, words }
-    }
-}
-
 /// Asks once.
 async fn probe(backend: &Backend, path: &str) -> Result<(), Failure> {
     let patience = Duration::from_nanos(backend.health.timeout.0);
-    match timeout(patience, reach(backend, path, patience)).await {
-        Ok(result) => result,
-        Err(_) => Err(format!("no response within {patience:?}").into()),
-    }
-}
-
-async fn reach(backend: &Backend, path: &str, patience: Duration) -> Result<(), Failure> {
-    match &backend.target {
-        Target::Unix(socket) => {
-            let stream = UnixStream::connect(socket).await;
-            let stream = stream.map_err(|error| Failure::unreached(&error, "connect"))?;
-            Ok(ask(stream, backend, path).await?)
-        }
-        Target::Tcp { .. } => {
-            let addresses = backend.addresses.load_full();
-            let mut stream = connect(&addresses, patience).await?;
-            if let Some(proxy) = &backend.proxy {
-                tunnel(&mut stream, proxy).await?;
-            }
-            match &backend.tls {
-                None => Ok(ask(stream, backend, path).await?),
-                Some(tls) => {
-                    let connector = TlsConnector::from(tls.config.clone());
-                    let stream = connector.connect(tls.server_name.clone(), stream).await;
-                    let stream = stream.map_err(|error| Failure::unreached(&error, "TLS"))?;
-                    Ok(ask(stream, backend, path).await?)
-                }
-            }
-        }
-    }
-}
-
-/// The first address that accepts; each gets its share of the time, so that a dead one does not use it up.
-async fn connect(addresses: &[SocketAddr], patience: Duration) -> Result<TcpStream, Failure> {
-    let none = Unreachable::NoAddress;
-    let mut last = Failure { reason: Some(none), words: format!("connect: {}", none.words()) };
-    let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-    for address in addresses {
-        match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = Failure::unreached(&error, format_args!("connect: {address}")),
-            Err(_) => {
-                last =
-                    Failure::unreached(&io::ErrorKind::TimedOut.into(), format_args!("connect: {address}"));
-            }
-        }
-    }
-    Err(last)
-}
-
-/// Opens a tunnel through the proxy at the other end, and takes no byte of what follows.
-async fn tunnel(stream: &mut TcpStream, proxy: &Proxy) -> Result<(), Failure> {
-    let failure = |reason: Unreachable, more: &str| Failure {
-        reason: Some(reason),
-        words: format!("proxy {proxy}: {}{more}", reason.words()),
-    };
-    let closed = |error: io::Error| failure(Unreachable::ProxyClosed, &format!(" ({error})"));
-    stream.write_all(&proxy.connect).await.map_err(closed)?;
-    let mut seen = vec![0; REPLY_BYTES_MAX];
-    let mut taken = 0;
-    loop {
-        let count = stream.peek(&mut seen[taken..]).await.map_err(closed)?;
-        if count == 0 {
-            return Err(closed(io::ErrorKind::UnexpectedEof.into()));
-        }
-        let found = reply(&seen[..taken + count]);
-        let end = match found {
-            Step::More | Step::Done(Reply::NotHttp) => taken + count,
-            Step::Done(Reply::Status { end, .. }) => end,
-        };
-        stream.read_exact(&mut seen[taken..end]).await.map_err(closed)?;
-        taken = end;
-        match found {
-            Step::More => {}
-            Step::Done(Reply::Status { status: 200..300, .. }) => return Ok(()),
-            Step::Done(Reply::Status { status, .. }) => {
-                return Err(failure(Unreachable::of_proxy(status), &format!(" (status {status})")));
-            }
-            Step::Done(Reply::NotHttp) => return Err(failure(Unreachable::NotProxy, "")),
-        }
-    }
-}
-
-/// One GET on a connection of its own; the body is not read.
-async fn ask<S>(stream: S, backend: &Backend, path: &str) -> Result<(), String>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let host = HeaderValue::from_bytes(&backend.authority).map_err(|error| error.to_string())?;
-    let mut request = Request::get(path)
-        .header(HOST, host)
-        .header(ACCEPT, "*/*")
-        .header(CONNECTION, "close")
-        .header(USER_AGENT, concat!("ringway/", env!("CARGO_PKG_VERSION"), " (health)"))
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    if backend.provider.hosted {
-        present(&backend.credential_lines, request.headers_mut());
-    }
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_BYTES_MAX);
-    let (mut sender, connection) =
-        builder.handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    let mut response = pin!(sender.send_request(request));
-    // The connection may end in the same turn in which it hands the response over.
-    let response = tokio::select! {
-        biased;
-        response = &mut response => response,
-        _ = connection => response.await,
-    };
-    let status = response.map_err(|error| error.to_string())?.status();
-    if status.is_success() { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
-}
-
-/// Adds the plan's whole header lines, each `name: value` and CRLF. A line that hyper refuses is left out: the
-/// backend then says what it thinks of that.
-fn present(lines: &[u8], headers: &mut HeaderMap) {
-    for line in lines.split(|byte| *byte == b'\n') {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-            continue;
-        };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-            value.set_sensitive(true);
-            headers.append(name, value);
-        }
-    }
+    fetch::get(backend, &Fetch { path, port: None, bytes_max: 0, purpose: "health" }, patience)
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::aggregate::{Current, Watch, lock};
-use super::{Stop, probe, resolve};
+use super::{Stop, probe, resolve, scrape};
 use crate::clock;
 use crate::config::{self, Compiled, LogLevel, Noting, Settings, Stamp};
 use crate::observe::{Counter, ShardInbox, ShardOutbox};
@@ -342,5 +342,6 @@ fn duties(watch: &Arc<Watch>) -> JoinSet<()> {
     let mut duties = JoinSet::new();
     resolve::spawn(watch, &mut duties);
     probe::spawn(watch, &mut duties);
+    scrape::spawn(watch, &mut duties);
     duties
 }

@@ -40,7 +40,9 @@ pub struct Backend {
     pub limit_scope: LimitScope,
     /// Active probe.
     pub health: HealthProbe,
-    /// KV capacity in tokens for the balance score, 0 if unknown.
+    /// Where its metrics are and how they are read; `None` if they are not.
+    pub metrics: Option<MetricsPage>,
+    /// KV capacity in tokens as configured, 0 if unknown.
     pub kv_tokens: u64,
     /// What it is known by in ids of responses.
     pub maker: Maker,
@@ -100,6 +102,17 @@ pub struct HealthProbe {
     pub failures: u32,
     /// Consecutive successes until it is up again.
     pub successes: u32,
+}
+
+/// The metrics of an engine.
+#[derive(Clone, Debug)]
+pub struct MetricsPage {
+    /// Request path.
+    pub path: Box<str>,
+    /// Another port of its host, in plaintext; `None` for the backend's own.
+    pub port: Option<u16>,
+    /// Under which names.
+    pub names: &'static provider::EnginePage,
 }
 
 impl Backend {

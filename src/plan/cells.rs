@@ -13,6 +13,7 @@ use super::{Backend, Deployment, Table};
 use crate::policy::limits::inflight::Gauge;
 use crate::policy::routing::breaker::Breaker;
 use crate::policy::routing::load::{Ewma, Load};
+use crate::policy::routing::signals::Signals;
 use crate::sync::{AtomicU8, Ordering};
 use crate::units::{BackendId, ShardId};
 
@@ -33,6 +34,8 @@ pub struct BackendCells {
     pub in_flight: Gauge,
     /// Why it could not be reached.
     pub unreached: Unreached,
+    /// What it last reported of itself.
+    pub signals: Signals,
     health: AtomicU8,
     /// By `ShardId`: each cell written by that shard only.
     loads: Box<[CachePadded<Load>]>,
@@ -123,6 +126,7 @@ impl BackendCells {
             breaker: Breaker::default(),
             in_flight: Gauge::default(),
             unreached: Unreached::default(),
+            signals: Signals::default(),
             health: AtomicU8::default(),
             loads: (0..shards).map(|_| CachePadded::default()).collect(),
         }

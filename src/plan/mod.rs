@@ -19,6 +19,7 @@ mod proxy;
 pub mod standing;
 mod table;
 pub mod unreached;
+mod view;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -35,7 +36,7 @@ use crate::policy::routing::choice::Policy;
 use crate::policy::routing::failure_state::FailureState;
 use crate::sync::Ordering;
 use crate::units::{BackendId, BudgetId, DeploymentId, GuardId, KeyId, ModelId, Nanos, TeamId};
-pub use backend::{Backend, BackendTls, HealthProbe, Target};
+pub use backend::{Backend, BackendTls, HealthProbe, MetricsPage, Target};
 pub use budget::{BudgetName, BudgetRow, Holder, Used};
 pub use caller::{Credential, Expiry, Grant, Key, Team};
 use cells::{BackendCells, DeploymentCells, ModelCells};
@@ -44,6 +45,7 @@ pub use mailbox::Mailbox;
 pub use placements::Placements;
 pub use proxy::Proxy;
 pub use table::{Row, Table};
+pub use view::PERIODS_KEPT;
 
 /// Everything a shard needs to know, and nothing that can fail.
 pub struct Plan {
@@ -57,6 +59,8 @@ pub struct Plan {
     pub timeouts: Timeouts,
     /// Time between two questions for the addresses of a backend's name.
     pub resolve_every: Nanos,
+    /// Time between two readings of an engine's metrics; zero for none.
+    pub scrape_every: Nanos,
     /// Sizes beyond which a message is refused.
     pub limits: Limits,
     /// By `BackendId`, in the order of their names.

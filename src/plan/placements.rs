@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use super::{Backend, Member, Plan};
+use super::{Member, Plan};
 use crate::policy::routing::prefix::{self, MEMBERS_MAX, Note, Ring, Table};
-use crate::units::{ModelId, ShardId};
+use crate::units::{BackendId, ModelId, ShardId};
 
 /// The prompt prefixes of one model's pool, from the first plan on in which the pool has more than one member.
 #[derive(Default)]
@@ -62,19 +62,25 @@ impl Placements {
     }
 }
 
-impl Backend {
-    /// Blocks of prompt text that its KV cache holds, as configured or supposed.
-    pub fn kv_blocks(&self, bytes_per_token: u64) -> usize {
-        let tokens = if self.kv_tokens == 0 { KV_TOKENS_SUPPOSED } else { self.kv_tokens };
-        let blocks = tokens.saturating_mul(bytes_per_token) / prefix::BLOCK_BYTES as u64;
+impl Plan {
+    /// Tokens that the KV cache of a backend holds: as configured, else as it reported; 0 if unknown.
+    pub fn kv_capacity(&self, id: BackendId) -> u64 {
+        match self.backend(id).kv_tokens {
+            0 => self.backends.cells(id).signals.kv_capacity(),
+            tokens => tokens,
+        }
+    }
+
+    /// Blocks of prompt text that the cache of a backend is taken to hold.
+    pub fn kv_blocks(&self, id: BackendId) -> usize {
+        let tokens = Some(self.kv_capacity(id)).filter(|tokens| *tokens > 0).unwrap_or(KV_TOKENS_SUPPOSED);
+        let blocks = tokens.saturating_mul(self.estimate.bytes_per_token) / prefix::BLOCK_BYTES as u64;
         usize::try_from(blocks).unwrap_or(usize::MAX)
     }
-}
 
-impl Plan {
     /// Makes the tables of prompt prefixes that this plan has use for.
     pub fn open_prefixes(&self) {
-        let blocks = |member: &Member| self.backend(member.backend).kv_blocks(self.estimate.bytes_per_token);
+        let blocks = |member: &Member| self.kv_blocks(member.backend);
         for model in self.models.iter().filter(|model| model.pool.len() > 1) {
             let prefixes = &self.models.cells(model.id).prefixes;
             prefixes.open(model.pool.iter().map(blocks).sum());
@@ -127,7 +133,7 @@ const BLOCKS_MAX: usize = 1 << 21;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{BackendId, DeploymentId};
+    use crate::units::DeploymentId;
 
     fn slots(before: &[Option<u8>], used: u64) -> Vec<u8> {
         let member = |_| Member {

@@ -4,21 +4,30 @@
 //!
 //! What a kind serves is what every server of the kind serves; an operator who knows better says so (`serves`).
 
+use super::engine_page::{self, EnginePage};
 use super::{ProviderKind, anthropic, azure};
 use crate::dialect::{Api, ApiSet};
 
 /// The kinds in the order in which they are shown: engines, providers, and what is neither.
 pub(super) static LIST: &[ProviderKind] = &[
     // `stream_options: {}` means `include_usage: true` to vLLM. A client that disconnects aborts its request in the engine.
-    engine("vllm", "/health", COPY.with(Api::Pooling).with(Api::Messages).with(Api::CountTokens)),
+    engine("vllm", "/health", COPY.with(Api::Pooling).with(Api::Messages).with(Api::CountTokens))
+        .measured_by(&engine_page::VLLM),
     // `/health` says only that the process is alive; `/health_generate` runs a token through the engine, which costs too much
     // to ask every second. Beside `/v1/classify` there is a `/classify` with a body of its own.
-    engine("sglang", "/health", COPY).with_path(&[(Api::Classify, "/v1/classify")]),
-    engine("tensorrt_llm", "/health", CORE.with(Api::Responses)).also("tensorrt-llm"),
-    engine("tgi", "/health", TEXT),
+    engine("sglang", "/health", COPY)
+        .with_path(&[(Api::Classify, "/v1/classify")])
+        .measured_by(&engine_page::SGLANG),
+    engine("tensorrt_llm", "/health", CORE.with(Api::Responses))
+        .also("tensorrt-llm")
+        .measured_by(&engine_page::TENSOR_RT_LLM),
+    // The OpenAI frontend. The metrics of the server itself are on a port of its own (`metrics = { port = 8002 }`).
+    engine("triton", "/health/ready", CORE).measured_by(&engine_page::TRITON),
+    engine("tgi", "/health", TEXT).measured_by(&engine_page::TGI),
     // `/health` responds 503 while the model is loading. Older versions put usage on the last chunk that has a choice.
     engine("llama_cpp", "/health", CORE.with(Api::Rerank).with(Api::Tokenize).with(Api::Detokenize))
-        .also("llama.cpp"),
+        .also("llama.cpp")
+        .measured_by(&engine_page::LLAMA_CPP),
     engine("lm_studio", "", CORE.with(Api::Responses)).at("http://127.0.0.1:1234/v1"),
     engine("ollama", "/api/version", CORE).at("http://127.0.0.1:11434/v1"),
     engine("litellm", "/health/liveliness", CORE.with(Api::Responses).with(Api::Rerank).with(Api::Messages)),
@@ -99,6 +108,11 @@ impl ProviderKind {
     /// Endpoints that are not where others have them.
     const fn with_path(self, paths: &'static [(Api, &'static str)]) -> Self {
         Self { paths, ..self }
+    }
+
+    /// Its metrics say how busy it is.
+    const fn measured_by(self, metrics: &'static EnginePage) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// Another name that configurations may have for it.

@@ -7,12 +7,14 @@
 mod anthropic;
 mod azure;
 mod base;
+mod engine_page;
 mod list;
 
 use crate::dialect::neutral::Target;
 use crate::dialect::route::encode_id;
 use crate::dialect::{Api, ApiSet, Call};
 pub use base::Base;
+pub use engine_page::{EngineLoad, EnginePage};
 
 /// One kind of backend: how its servers are called unless the operator says otherwise.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct ProviderKind {
     pub hosted: bool,
     /// Path of its health probe, without the prefix of its URL; `None` if it has none that costs nothing.
     pub health_path: Option<&'static str>,
+    /// The metrics of an engine; `None` if it serves none that say how busy it is.
+    pub metrics: Option<&'static EnginePage>,
     /// How our credential is presented.
     pub credential: Credential,
     /// The member of chat completions that bounds its output.
@@ -94,6 +98,7 @@ impl ProviderKind {
         takes_stream_options: true,
         hosted: false,
         health_path: None,
+        metrics: None,
         credential: Credential::Bearer,
         output_cap_member: "max_tokens",
         line_if_absent: None,

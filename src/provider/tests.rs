@@ -158,6 +158,11 @@ golden! {
         "http://HOST:PORT/v1/embeddings"
         "http://HOST:PORT/v1/responses"
     ] "authorization: Bearer ";
+    triton "triton": [
+        "http://HOST:PORT/v1/chat/completions"
+        "http://HOST:PORT/v1/completions"
+        "http://HOST:PORT/v1/embeddings"
+    ] "authorization: Bearer ";
     tgi "tgi": [
         "http://HOST:PORT/v1/chat/completions"
         "http://HOST:PORT/v1/completions"

@@ -17,7 +17,7 @@ use crate::config::problem::Report;
 use crate::config::tls::{self, Identity, Trust};
 use crate::config::url::{self, Url};
 use crate::dialect::{Api, ApiSet};
-use crate::plan::{Backend, BackendTls, HealthProbe, Target};
+use crate::plan::{Backend, BackendTls, HealthProbe, MetricsPage, Target};
 use crate::policy::auth::ids::Maker;
 use crate::policy::routing::failure_state::LimitScope;
 use crate::provider::{Credential, Provider, ProviderKind};
@@ -63,6 +63,7 @@ impl One<'_> {
             self.backend.api_key.as_ref().map(|key| secrets::read(&self.at("api_key"), key, source, report));
         let url = self.url(provider.kind, report);
         let health = self.health(provider, url.as_ref(), &source.file.health, report);
+        let metrics = self.metrics(provider, url.as_ref(), report);
         let url = url?;
         let base = provider.kind.base_of(&url.path, &url.query, self.is_api());
         let tls = self.tls(&url, source, trusts, report);
@@ -93,6 +94,7 @@ impl One<'_> {
                 file::LimitScope::Backend => LimitScope::Backend,
             },
             health,
+            metrics,
             kv_tokens: self.backend.kv_tokens.unwrap_or(0),
             maker: Maker::default(),
         })
@@ -216,13 +218,11 @@ impl One<'_> {
             super::bounds::health(&self.at("health"), &merged, report);
         }
         let at = |key| ["backend", self.name, "health", key];
-        if let Some(path) = &own.path
-            && !(path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'))
-        {
+        if own.path.as_deref().is_some_and(|path| !is_path(path)) {
             report.problem(&at("path"), "expected a path like \"/health\", visible ASCII only");
         }
         let path =
-            own.path.clone().or_else(|| provider.kind.health_path.map(|path| self.health_path(url, path)));
+            own.path.clone().or_else(|| provider.kind.health_path.map(|path| self.beside_api(url, path)));
         if own.enabled == Some(true) && path.is_none() {
             report.problem(&at("path"), "is missing; this kind of backend has no path of its own to ask");
         }
@@ -238,8 +238,43 @@ impl One<'_> {
         }
     }
 
-    /// Health lies beside the version of an API, not under it. The query of an API's base goes along.
-    fn health_path(&self, url: Option<&Url>, path: &str) -> String {
+    /// Where its metrics are; those of a hosted service are its operator's.
+    fn metrics(&self, provider: Provider, url: Option<&Url>, report: &mut Report<'_>) -> Option<MetricsPage> {
+        let own = &self.backend.metrics;
+        let at = |key| ["backend", self.name, "metrics", key];
+        if own.path.as_deref().is_some_and(|path| !is_path(path)) {
+            report.problem(&at("path"), "expected a path like \"/metrics\", visible ASCII only");
+        }
+        if own.port == Some(0) {
+            report.problem(&at("port"), "is 0; expected 1 to 65535");
+        }
+        let is_unix = url.is_some_and(|url| matches!(url.target, Target::Unix(_)));
+        if own.port.is_some() && is_unix {
+            report.problem(&at("port"), "has no host to belong to; this backend is a unix socket");
+        }
+        let Some(names) = provider.kind.metrics else {
+            let asks = own.enabled == Some(true) || own.path.is_some() || own.port.is_some();
+            if asks {
+                let kind = provider.kind.name();
+                report.problem(
+                    &at("enabled"),
+                    format!("the kind {kind} has no metrics that say how busy it is"),
+                );
+            }
+            return None;
+        };
+        if own.enabled == Some(false) || provider.hosted && own.enabled.is_none() {
+            return None;
+        }
+        let path = own.path.clone().unwrap_or_else(|| match own.port {
+            Some(_) => names.path.to_owned(),
+            None => self.beside_api(url, names.path),
+        });
+        Some(MetricsPage { path: path.into(), port: own.port, names })
+    }
+
+    /// Health and metrics lie beside the version of an API, not under it. The query of an API's base goes along.
+    fn beside_api(&self, url: Option<&Url>, path: &str) -> String {
         let Some(url) = url else { return path.to_owned() };
         let (before, last) = url.path.rsplit_once('/').unwrap_or_default();
         let is_version = if self.is_api() { url::is_version(last) } else { last == "v1" };
@@ -338,6 +373,10 @@ impl One<'_> {
             report.problem(&self.at(key), "is for https only; this backend has another url");
         }
     }
+}
+
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
 /// Whether the way to a backend does not leave this machine.

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::file::{Dns, Estimate, File, Health, Limits, Timeouts};
+use super::file::{Dns, Estimate, File, Health, Limits, Routing, Timeouts};
 use crate::config::problem::{Report, written};
 use crate::config::quantity::{Size, Time};
 use crate::dialect::estimate::Rates;
@@ -198,6 +198,15 @@ pub(super) fn estimate(estimate: &Estimate, report: &mut Report<'_>) -> Rates {
 pub(super) fn dns(dns: &Dns, report: &mut Report<'_>) -> Nanos {
     within(&["dns", "interval"], dns.interval, Time(Nanos(100_000_000)), Time::minutes(60), report);
     dns.interval.0
+}
+
+/// Metrics of engines: the time between two readings, zero for none.
+pub(super) fn scrape(routing: &Routing, report: &mut Report<'_>) -> Nanos {
+    if routing.scrape_interval.0 != Nanos(0) {
+        let least = Time(Nanos(50_000_000));
+        within(&["routing", "scrape_interval"], routing.scrape_interval, least, Time::minutes(10), report);
+    }
+    routing.scrape_interval.0
 }
 
 /// Probing: timeout <= interval.

@@ -124,6 +124,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let timeouts = bounds::timeouts(&file.timeouts, report);
     let limits = bounds::limits(&file.limits, report);
     let resolve_every = bounds::dns(&file.dns, report);
+    let scrape_every = bounds::scrape(&file.routing, report);
     let estimate = bounds::estimate(&file.estimate, report);
     bounds::health(&["health"], &file.health, report);
     let mut backends = backends::compile(source, report);
@@ -157,6 +158,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         shards: shards.into(),
         timeouts,
         resolve_every,
+        scrape_every,
         limits,
         backends: Table::new(backends, |_| BackendCells::new(shard_count)),
         deployments: Table::new(deployments, DeploymentCells::new),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BackendHealth, LimitScope, ModelTimeouts};
+use super::{BackendHealth, BackendMetrics, LimitScope, ModelTimeouts};
 use crate::config::entry::{Entry, ProviderKind, ProxyChoice, RoutingPolicy};
 use crate::config::secret::SecretSource;
 
@@ -54,7 +54,7 @@ pub struct Backend {
     /// that limit the whole account.
     #[serde(default)]
     pub limit_scope: LimitScope,
-    /// Size of the KV cache in tokens, used to balance load. Default: unknown.
+    /// Size of the KV cache in tokens, used to balance load. Default: what its metrics say, else unknown.
     #[serde(default)]
     pub kv_tokens: Option<u64>,
     /// The only authorities that may sign its certificate (PEM), instead of the machine's; or its own certificate.
@@ -79,6 +79,9 @@ pub struct Backend {
     /// Values that differ from `[health]`.
     #[serde(default)]
     pub health: BackendHealth,
+    /// Where its metrics are, if it is an engine.
+    #[serde(default)]
+    pub metrics: BackendMetrics,
 }
 
 /// One public model.

@@ -83,7 +83,7 @@ impl<'m> Pool<'_, 'm> {
         };
         for (index, (view, member)) in views.iter_mut().zip(&self.model.pool).enumerate() {
             let eligible = !tried.contains(index) && self.is_available(member, alone);
-            *view = self.view(member, eligible);
+            *view = self.plan.view(member, eligible, now);
         }
         let mut request = prepare(views);
         // A slot may be taken by another shard after the look: then the next best member is tried.
@@ -143,24 +143,6 @@ impl<'m> Pool<'_, 'm> {
                 .failure_state_of(member.deployment, self.wanted.name, alone)
                 .blocked(self.now)
                 .is_none()
-    }
-
-    fn view(&self, member: &Member, eligible: bool) -> View {
-        let ewma = self.plan.deployments.cells(member.deployment).ewma.get(self.now);
-        let mut view = View {
-            eligible,
-            weight: member.weight,
-            kv_capacity: self.plan.backend(member.backend).kv_tokens,
-            ratio: ewma.ratio,
-            samples: ewma.samples,
-            ..View::default()
-        };
-        for load in self.plan.backends.cells(member.backend).loads() {
-            view.in_flight += load.in_flight();
-            view.pending_tokens += load.pending_tokens();
-            view.kv_tokens += load.kv_tokens();
-        }
-        view
     }
 
     /// Why no backend could be called, and when to come back. 429 only if all of them asked for a pause.
