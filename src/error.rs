@@ -140,6 +140,8 @@ kinds! {
     ModelForbidden => Client 403 "model_not_allowed" Never,
     /// A content rule does not allow what the request or the response says.
     ContentRefused => Client 400 "content_policy_violation" Never,
+    /// The client wants a kept response (`cache-control: only-if-cached`), and there is none.
+    NotCached => Client 504 "not_cached" Never,
     /// A web page asks that is not listed, of a gateway without keys.
     OriginForbidden => Client 403 "origin_not_allowed" Never,
     /// No model of that name.

@@ -3,6 +3,7 @@
 //! These types are also the JSON Schema of `ringway schema`; their doc lines are what an editor shows. A key that
 //! is not here is refused. Whether the values fit together is decided in `compile`, not here.
 
+mod cache;
 mod guards;
 mod rows;
 
@@ -16,6 +17,7 @@ use super::cores::Cores;
 use super::entry::{CoreNumber, Listen};
 use super::quantity::{Size, Time};
 use super::secret::{SecretSource, TokenSource};
+pub use cache::{Cache, CacheScope};
 pub use guards::{Guard, GuardAction, Words};
 pub use rows::{Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, Team};
 
@@ -99,6 +101,8 @@ table! {
         key: BTreeMap<String, Key> = BTreeMap::new(),
         /// Content rules, by the name that reports and metrics show.
         guard: BTreeMap<String, Guard> = BTreeMap::new(),
+        /// Responses that are kept and used again for identical requests.
+        cache: Cache = Cache::default(),
     }
 
     /// Web pages that may call the gateway from a browser (CORS).
@@ -191,6 +195,8 @@ table! {
         /// comment; on /v1/messages a ping; on /v1/responses a keepalive event. "0s": none. Before the first event it
         /// comes with status 200; from then on an error is a record in the stream.
         heartbeat: Time = Time::seconds(0),
+        /// After this silence of a stream, what content rules hold back of it is sent: it may still have become a match.
+        guard_hold: Time = Time::seconds(2),
         /// The whole exchange, from the request's head to the end of the response.
         total: Time = Time::minutes(30),
         /// The longest wait before a backend that was busy or failed is tried once more. "0s": it is not tried again.

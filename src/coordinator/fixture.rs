@@ -53,6 +53,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
         first_byte: Nanos::NEVER,
         between_events: millis(1_000),
         heartbeat: Nanos::NEVER,
+        guard_hold: Nanos(2_000_000_000),
         retry_wait: Nanos(0),
         queue_timeout: millis(1_000),
         total: millis(1_000),
@@ -131,6 +132,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
         names: BTreeMap::from(["gpt-4o", "llama"].map(|name| (name.into(), ModelId::new(0)))),
         budgets: Table::new(Vec::new(), |_| Default::default()),
         guards: Table::new(Vec::new(), |_| Default::default()),
+        cache: None,
         teams: Table::new(Vec::new(), |_| Default::default()),
         keys: table(Key {
             id: KeyId::new(0),

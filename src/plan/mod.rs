@@ -30,6 +30,7 @@ use crate::policy::auth::credential::KeyTable;
 use crate::policy::auth::forwarded::Network;
 use crate::policy::auth::ids::Ids;
 use crate::policy::auth::origin::Pages;
+use crate::policy::cache;
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::price::Price;
 use crate::policy::routing::choice::Policy;
@@ -73,6 +74,8 @@ pub struct Plan {
     pub names: BTreeMap<Box<str>, ModelId>,
     /// Content rules.
     pub guards: Table<GuardId, guards::Guard>,
+    /// Which responses are kept, and for whom; `None` for no response cache.
+    pub cache: Option<cache::Rules>,
     /// By `BudgetId`, in the order of their holders.
     pub budgets: Table<BudgetId, BudgetRow>,
     /// By `TeamId`, in the order of their names.
@@ -153,6 +156,8 @@ pub struct Timeouts {
     pub between_events: Nanos,
     /// The silence after which a client that waits for a stream, or whose stream is silent, gets a heartbeat; `NEVER` for none.
     pub heartbeat: Nanos,
+    /// The silence after which what content rules hold back of a stream is sent.
+    pub guard_hold: Nanos,
     /// The whole exchange.
     pub total: Nanos,
     /// The longest wait before a backend that was busy or failed is asked once more; zero never asks it again.

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use super::caching::lead::Caching;
 use super::frame::Framing;
 use super::naming::Naming;
 use super::state::Shard;
@@ -77,6 +78,8 @@ pub(crate) struct Exchange {
     pub(super) sent_head: Option<SentHead>,
     /// The response is a stream that is being relayed.
     pub(super) is_streaming: bool,
+    /// How the response cache takes part.
+    pub(super) caching: Option<Box<Caching>>,
 
     /// Tokens by the backend's count.
     pub(super) usage: Usage,
@@ -178,6 +181,7 @@ impl Exchange {
             time_to_first_token: None,
             sent_head: None,
             is_streaming: false,
+            caching: None,
             usage: Usage::default(),
             output_estimate: 0,
             request_bytes: 0,

@@ -10,12 +10,13 @@ use super::exchange::Exchange;
 use super::state::Shard;
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
+use crate::observe::counters::Counter;
 use crate::plan::guards::ModelGuards;
 use crate::policy::guard::rules::{Action, Finding, Labels};
 use crate::policy::guard::stream::{Filter, Passed};
 use crate::policy::guard::whole;
 use crate::sync::Ordering;
-use crate::units::KeyId;
+use crate::units::{KeyId, Nanos};
 use crate::wire::sse;
 
 /// The rules over the response of one call.
@@ -28,6 +29,8 @@ pub(super) struct Guarding {
     rest: Vec<u8>,
     /// What may pass of a read, kept for its capacity.
     out: Vec<u8>,
+    /// When what is held back is let go, if the stream stays silent; `NEVER` while nothing is.
+    due: Nanos,
 }
 
 impl Guarding {
@@ -43,6 +46,7 @@ impl Guarding {
                 filter: Filter::new(shard.plan.limits.held_bytes, Labels::default()),
                 rest: Vec::new(),
                 out: Vec::new(),
+                due: Nanos::NEVER,
             })
         })
     }
@@ -54,7 +58,7 @@ impl Guarding {
     pub(super) fn records(&mut self, buffer: &mut Buffer, from: usize, ended: bool) -> Result<(), Fault> {
         self.rest.extend_from_slice(&buffer[from..]);
         let whole = if ended { self.rest.len() } else { sse::last_boundary(&self.rest) };
-        let Self { shard, guards, key, filter, rest, out } = self;
+        let Self { shard, guards, key, filter, rest, out, .. } = self;
         let applies = |rule| guards.applies(&shard.plan, rule, *key);
         let mut found = |finding: Finding| guards.count(&shard.plan, finding.rule);
         out.clear();
@@ -70,6 +74,10 @@ impl Guarding {
             buffer.extend_from_slice(out);
         }
         rest.drain(..whole);
+        self.due = match self.filter.is_holding() {
+            true => self.shard.deadlines.now().plus(self.shard.plan.timeouts.guard_hold),
+            false => Nanos::NEVER,
+        };
         if let Passed::Stopped(rule) = passed {
             return Err(self.stopped(rule));
         }
@@ -78,6 +86,29 @@ impl Guarding {
             return Err(Fault::new(FaultKind::BackendMalformed, note));
         }
         Ok(())
+    }
+
+    /// When what is held back is let go, if the stream stays silent.
+    pub(super) fn due(&self) -> Nanos {
+        self.due
+    }
+
+    /// The stream has been silent for `[timeouts] guard_hold`: appends what was held back, with matches that are complete masked.
+    /// What follows may still complete a match with it; only the part that follows is masked then.
+    ///
+    /// # Errors
+    /// A rule stops the response.
+    pub(super) fn let_go(&mut self, out: &mut Buffer) -> Result<(), Fault> {
+        let Self { shard, guards, key, filter, .. } = self;
+        let applies = |rule| guards.applies(&shard.plan, rule, *key);
+        let mut found = |finding: Finding| guards.count(&shard.plan, finding.rule);
+        shard.numbers.inc(Counter::GuardReleases);
+        let passed = filter.let_go(&guards.guards, false, out, &applies, &mut found);
+        self.due = Nanos::NEVER;
+        match passed {
+            Passed::Stopped(rule) => Err(self.stopped(rule)),
+            _ => Ok(()),
+        }
     }
 
     /// The end of the stream that has been read and has not passed.

@@ -1,5 +1,6 @@
 //! The lines of response heads: a backend's as the client gets them, and the gateway's own.
 
+use super::caching::lead::Caching;
 use super::exchange::Exchange;
 use super::frame::{Framing, Transfer};
 use super::state::Shard;
@@ -83,13 +84,32 @@ pub(super) fn date_line(out: &mut Buffer, shard: &Shard) {
 pub(super) fn own_lines(out: &mut Buffer, exchange: &Exchange) {
     identity_lines(out, exchange);
     if let Some(dropped) = &exchange.dropped {
-        out.extend_from_slice(b"x-ringway-dropped: ");
-        out.extend_from_slice(dropped.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        dropped_line(out, dropped);
+    }
+    if let Some(caching) = &exchange.caching {
+        cache_lines(out, caching);
     }
     if exchange.shard.plan.debug_headers {
         debug_lines(out, exchange);
     }
+}
+
+/// Appends the members of the request that its backend was not sent.
+pub(super) fn dropped_line(out: &mut Buffer, dropped: &str) {
+    out.extend_from_slice(b"x-ringway-dropped: ");
+    out.extend_from_slice(dropped.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends what the response cache did.
+fn cache_lines(out: &mut Buffer, caching: &Caching) {
+    out.extend_from_slice(b"x-ringway-cache: ");
+    out.extend_from_slice(caching.part.name().as_bytes());
+    if let Some(age) = caching.age_seconds {
+        out.extend_from_slice(b"\r\nage: ");
+        number(out, age);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends those of them that are known before a backend is: its id, and what is left of the key's limits.
@@ -186,4 +206,4 @@ const TOKEN_LIMITS: [&[u8]; 3] =
 const EXPOSED_LINE: &[u8] = b"access-control-expose-headers: x-request-id, request-id, x-backend-request-id, retry-after, \
     retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ringway-backend, x-ringway-attempts, \
-    x-ringway-fallback, x-ringway-overhead-us, x-ringway-dropped\r\n";
+    x-ringway-fallback, x-ringway-overhead-us, x-ringway-dropped, x-ringway-cache\r\n";

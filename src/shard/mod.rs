@@ -9,6 +9,7 @@
 //!   body::read        framing and content coding undone
 //!   phases::on_body   model, the response referred to, token reserve
 //!   local::respond    models, token counts: no backend is needed
+//!   caching::find     with [cache]: a kept response, or one on its way to another request
 //!   dispatch::run     pick, connect, encode, send, opening; the only place that retries
 //!   Relay::run        per read one write, until the response has ended
 //!   respond::finish   where no response of a backend is relayed: a refusal, an error record, our own response
@@ -23,6 +24,7 @@
 
 mod accept;
 mod body;
+mod caching;
 mod client;
 mod connection;
 mod convert;

@@ -56,6 +56,9 @@ pub(super) fn settle(exchange: &mut Exchange, outcome: Outcome) {
         numbers.dec(Counter::StreamsActive);
     }
     exchange.shard.outbox.borrow_mut().settle(&record);
+    if let Some(caching) = &mut exchange.caching {
+        caching.end(); // those who wait for this response must not wait for its last write
+    }
 }
 
 /// Appends a record to the shard's journal, if the exchange got far enough: its key, its model or its backend is known.

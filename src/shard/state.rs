@@ -19,6 +19,7 @@ use crate::policy::routing::retry::RetryBudget;
 use crate::units::{KeyId, ModelId, Nanos, ShardId};
 use crate::wire::head::HeadLimits;
 
+use super::caching::flight::Caches;
 use super::idle::Idle;
 use super::prompts::Prompts;
 use super::queue::Queues;
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) retries: RefCell<RetryBudget>,
     pub(crate) queues: Queues,
     pub(crate) prompts: Prompts,
+    pub(crate) caches: Caches,
     pub(crate) failures: RefCell<Failures>,
     /// `Date` field value, renewed by the tick.
     pub(crate) date: RefCell<[u8; DATE_BYTES]>,
@@ -91,6 +93,7 @@ impl Shard {
             retries: RefCell::default(),
             queues: Queues::default(),
             prompts: Prompts::default(),
+            caches: Caches::default(),
             failures: RefCell::new(Failures::new(seed(id))),
             date: RefCell::new(date(clock::unix_ms())),
             unix_ms: Cell::new(clock::unix_ms()),
@@ -157,6 +160,10 @@ impl Shard {
             self.outbox.borrow_mut().flush();
             self.idle.sweep(now, self.plan.backends.iter().map(|backend| &backend.addresses));
             self.numbers.set(Counter::BackendIdle, self.idle.count() as u64);
+            if let Some(cache) = &self.plan.cache {
+                self.caches.sweep(now, cache.ttl);
+                self.numbers.set(Counter::CacheBytes, self.caches.bytes() as u64);
+            }
         });
     }
 }

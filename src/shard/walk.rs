@@ -1,6 +1,8 @@
 //! The walk of one request, from its head to the end of its response.
 
 use super::body;
+use super::caching::find::{self, Kept};
+use super::caching::serve;
 use super::client::Client;
 use super::dispatch;
 use super::exchange::{AfterResponse, Exchange};
@@ -29,7 +31,23 @@ pub(super) async fn run(client: &mut Client, head: &RequestHead) -> AfterRespons
             relay.close(client);
             after
         }
-        Err(ending) => respond::finish(client, &mut exchange, ending).await,
+        Err(Stop::Ending(ending)) => respond::finish(client, &mut exchange, ending).await,
+        // In a box: the memory of all other exchanges does not grow by what this one needs.
+        Err(Stop::Kept(kept)) => Box::pin(serve::respond(client, &mut exchange, *kept)).await,
+    }
+}
+
+/// Why no response of a backend is opened.
+enum Stop {
+    /// The exchange ends here.
+    Ending(Ending),
+    /// The response cache has a response.
+    Kept(Box<Kept>),
+}
+
+impl<T: Into<Ending>> From<T> for Stop {
+    fn from(ending: T) -> Self {
+        Self::Ending(ending.into())
     }
 }
 
@@ -43,24 +61,29 @@ async fn open(
     exchange: &mut Exchange,
     routed: Result<Api, Fault>,
     head: &RequestHead,
-) -> Result<Response, Ending> {
+) -> Result<Response, Stop> {
     phases::find_client(exchange, head, client.inbox());
     if let Some(response) = local::on_head(exchange, head, client.inbox())? {
-        return Err(Ending::Local(response));
+        return Err(Ending::Local(response).into());
     }
     phases::on_head(exchange, routed, head, client.inbox())?;
     client.key = exchange.key;
     let mut body = body::read(client, exchange, head).await?;
     if let Some(response) = local::from_plan(exchange, head, client.inbox())? {
-        return Err(Ending::Local(response));
+        return Err(Ending::Local(response).into());
     }
     rules::on_body(client, exchange, head, &mut body)?;
     let request = phases::on_body(exchange, head, client.inbox(), &body)?;
     if let Some(response) = local::respond(exchange, &request) {
-        return Err(Ending::Local(response));
+        return Err(Ending::Local(response).into());
     }
     // Place of the one policy that may be awaited: a guard outside of this process.
     client.start_waiting(exchange, &request.peek);
+    if client.shard.plan.cache.is_some()
+        && let Some(kept) = Box::pin(find::kept(client, exchange, &request)).await?
+    {
+        return Err(Stop::Kept(Box::new(kept)));
+    }
     let response = dispatch::run(client, exchange, &request).await?;
     client.end_heartbeats(exchange).await?;
     respond::check_fit(exchange, &response)?;

@@ -262,3 +262,42 @@ fn a_client_that_keeps_its_connection_is_served_after_each_outcome() {
     }
     assert_eq!(client.end(), End::Open);
 }
+
+#[test]
+fn what_is_held_back_is_sent_after_a_silence_of_the_stream() {
+    let origin = Origin::scripted(|talk| {
+        talk.stream();
+        talk.chunk(content("it costs 4111"));
+        talk.pause(Duration::from_millis(900));
+        talk.chunk(content(" dollars, card 4111 1111"));
+        talk.chunk(content(" 1111 1111"));
+        talk.chunk(sse::finish());
+        talk.chunk(sse::DONE);
+        talk.end()
+    });
+    let gateway = start(&origin, &format!("{CARDS}\n[timeouts]\nguard_hold = \"100ms\""));
+    let mut client = gateway.connect();
+    let asked = std::time::Instant::now();
+    client.send(&support::chat(K1, "hold", &chat("price?", true).to_string()));
+    client.read_until("it costs 4111");
+    assert!(asked.elapsed() < Duration::from_millis(800), "the text waited for the next event");
+    let text = client.answer().expect("a response").text();
+    assert_eq!(judge(&text), ("it costs 4111 dollars, card <CARD_1>".into(), Ending::Finished), "{text}");
+    assert!((gateway.metric("ringway_guard_releases_total", "") - 1.0).abs() < 0.1);
+}
+
+#[test]
+fn a_rule_is_for_the_keys_with_its_tags() {
+    let origin = Origin::start();
+    let backend = "kind = \"vllm\"\nhealth = { enabled = false }";
+    let config = Config::new()
+        .backend("b1", origin.port, backend)
+        .model("m", &["b1"], "")
+        .key("one", K1, "tags = [\"trial\", \"eu\"]")
+        .key("two", K2, "tags = [\"prod\"]");
+    let rule = "[guard.orion]\nwords = [\"orion\"]\naction = \"refuse\"\ntags = [\"e*\"]";
+    let gateway = Gateway::start(&config.tables(rule));
+    let body = chat("orion", false).to_string();
+    assert_eq!(ask_as(&gateway, K1, "/v1/chat/completions", &body).status(), 400);
+    assert_eq!(ask_as(&gateway, K2, "/v1/chat/completions", &body).status(), 200);
+}

@@ -1,6 +1,7 @@
 //! Governance: keys, limits, the ledger, the queue, reloads, secrets and the admin listener.
 
 mod admin;
+mod cache;
 mod guards;
 mod ledger;
 mod limits;

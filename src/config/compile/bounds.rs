@@ -62,6 +62,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         ("keep_alive", timeouts.keep_alive),
         ("backend_idle", timeouts.backend_idle),
         ("write_stall", timeouts.write_stall),
+        ("guard_hold", timeouts.guard_hold),
     ];
     for (key, time) in each {
         within(&["timeouts", key], time, TIME_MIN, TIME_MAX, report);
@@ -85,6 +86,7 @@ pub(super) fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) -> plan::Ti
         first_byte: or_never(timeouts.first_byte),
         between_events: timeouts.between_events.0,
         heartbeat: or_never(timeouts.heartbeat),
+        guard_hold: timeouts.guard_hold.0,
         total: timeouts.total.0,
         retry_wait: timeouts.retry_wait.0,
         queue_timeout: timeouts.queue_timeout.0,

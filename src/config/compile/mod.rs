@@ -7,6 +7,7 @@
 mod backends;
 mod bounds;
 mod budgets;
+mod cache;
 mod caller;
 mod cors;
 mod egress;
@@ -138,6 +139,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     prices::compile(source, &names, &mut models, report);
     let budgets = budgets::compile(file, &teams, &mut keys, &models, report);
     let guards = guards::compile(source, (&teams, &keys), &names, &mut models, report);
+    let cache = cache::compile(&file.cache, &models, shards.len(), report);
     let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
     let admin_token = secrets::admin_token(source, &keys, report);
     let access_log = access_log(source, report);
@@ -166,6 +168,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         names,
         budgets: Table::new(budgets, |_| Default::default()),
         guards: Table::new(guards, |_| Default::default()),
+        cache,
         patterns,
         teams: Table::new(teams, |_| Default::default()),
         keys_required: !keys.is_empty(),

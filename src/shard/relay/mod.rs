@@ -8,6 +8,8 @@
 
 mod buffers;
 pub(super) mod inspect;
+mod recording;
+mod silence;
 
 use std::future::poll_fn;
 use std::io;
@@ -32,7 +34,7 @@ use crate::net::buffers::Buffer;
 use crate::net::stream::Completion;
 use crate::observe::counters::Counter;
 use crate::policy::routing::failure_state::{Probes, Report};
-use crate::units::Nanos;
+use crate::units::{Nanos, Span};
 use crate::wire::framing;
 use crate::wire::head::Version;
 use buffers::{HEADROOM, LARGE_FROM, empty_buffer, held_buffer, ready};
@@ -53,6 +55,8 @@ pub(super) struct Relay<'a> {
     /// At `total` the time of a response that is no stream is over, not that of the exchange.
     is_response_late: bool,
     keep_alive: bool,
+    /// The cache keeps what passes, or other requests wait for it.
+    is_recorded: bool,
     framing: Framing,
     /// Where the next read will append.
     from: usize,
@@ -126,6 +130,7 @@ impl<'a> Relay<'a> {
             is_whole: false,
             framing,
             keep_alive,
+            is_recorded: exchange.caching.is_some(),
             from: 0,
             next: None,
             total: total.min(whole),
@@ -182,7 +187,14 @@ impl<'a> Relay<'a> {
                         }
                     }
                     Poll::Pending => match client.poll_interrupt(context) {
-                        Poll::Ready(Interrupt::DeadlineExceeded) if self.beat(client) => {}
+                        Poll::Ready(Interrupt::DeadlineExceeded) => match self.silent(client) {
+                            Ok(true) => {}
+                            Ok(false) => {
+                                let interrupt = Interrupt::DeadlineExceeded;
+                                return Poll::Ready(Err(self.interrupted(client, interrupt)));
+                            }
+                            Err(broken) => return Poll::Ready(Err(broken)),
+                        },
                         Poll::Ready(interrupt) => {
                             return Poll::Ready(Err(self.interrupted(client, interrupt)));
                         }
@@ -222,6 +234,8 @@ impl<'a> Relay<'a> {
         rename::events(self.exchange, &self.inspector, &self.response, &mut buffer, self.response.head.len);
         let ended = self.response.decoded.ended;
         let found = self.inspector.take(&mut buffer, self.response.head.len, ended);
+        self.record_head(&buffer);
+        self.record(&buffer, &found.pieces);
         self.is_broken = ended && self.inspector.is_cut();
         let ended = ended && !self.is_broken;
         self.first(client, found.first_token);
@@ -268,6 +282,7 @@ impl<'a> Relay<'a> {
             buffer.copy_within(second.start..second.end, first.end); // closes the gap of a dropped event
         }
         buffer.truncate(first.end + second.len());
+        self.record(&buffer, &[Span::new(HEADROOM, buffer.len())]);
         let bytes = buffer.len() - HEADROOM;
         let mut start = HEADROOM;
         if self.framing == Framing::Chunked && bytes > 0 {
@@ -348,36 +363,6 @@ impl<'a> Relay<'a> {
         self.wait(client, self.between);
     }
 
-    /// Waits for the backend, no longer than `patience` and what is left of the exchange; to the next heartbeat at first.
-    fn wait(&mut self, client: &Client, patience: Nanos) {
-        let now = client.deadline.now();
-        let until = now.plus(patience).min(self.total);
-        let at = now.plus(self.heartbeat).min(until);
-        self.patience = until.since(at);
-        client.deadline.set_at(at);
-        self.waits_for = WaitsFor::Read;
-    }
-
-    /// Starts to write a heartbeat if it is one that is due, not the end of our patience: a whole record between two
-    /// others. In the middle of a long event, or of a coded stream, there is no place for one.
-    fn beat(&mut self, client: &mut Client) -> bool {
-        if self.patience == Nanos(0) {
-            return false;
-        }
-        if !self.inspector.is_between_events() {
-            self.wait(client, self.patience);
-            return true;
-        }
-        let (mut beat, mut out) = (client.shard.buffers.small(), client.shard.buffers.small());
-        self.inspector.heartbeat(&mut beat);
-        self.framing.records(&mut out, &beat);
-        client.shard.buffers.put(beat);
-        client.shard.numbers.inc(Counter::Heartbeats);
-        self.write(client, out, 0);
-        self.waits_for = WaitsFor::Heartbeat;
-        true
-    }
-
     /// Notes the first token: the prompt is prefilled, and this is how long it took.
     fn first(&mut self, client: &Client, first_token: bool) {
         let response = &mut self.response;
@@ -418,6 +403,8 @@ impl<'a> Relay<'a> {
     fn settle_whole(&mut self) {
         self.response.lease.first_token();
         let status = self.response.head.status;
+        self.see_usage();
+        self.record_end();
         self.settle(match self.inspector.errored() {
             true => Outcome::failed(FaultKind::BackendFailed, status),
             false => Outcome::served(status),

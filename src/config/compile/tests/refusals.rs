@@ -103,6 +103,7 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", "[timeouts]\nhead = \"0s\"", "timeouts.head: is 0s; expected 1ms to 7d"),
         ("", "[timeouts]\nbetween_events = \"31m\"", "between_events: is 31m; expected at most timeouts.total"),
         ("", "[timeouts]\nheartbeat = \"61s\"", "heartbeat: is 61s; expected at most timeouts.between_events"),
+        ("", "[timeouts]\nguard_hold = \"0s\"", "timeouts.guard_hold: is 0s; expected 1ms to 7d"),
         ("", "[timeouts]\nresponse = \"31m\"", "response: is 31m; expected at most timeouts.total, which is 30m"),
         ("", "[timeouts]\nresponse = \"10m\"\ntotal = \"5m\"", "response: is 10m; expected at most timeouts.total"),
         ("", "[timeouts]\nresponse = \"0s\"", "timeouts.response: is 0s; expected 1ms to 7d"),

@@ -1,0 +1,145 @@
+//! A kept response, one on its way, or none: asked between the decided request and its dispatch.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use super::flight::{Flight, Following, Opened, Opening};
+use super::lead::{Caching, Part};
+use crate::error::{Fault, FaultKind};
+use crate::observe::counters::Counter;
+use crate::policy::cache::control::Control;
+use crate::policy::cache::key::{self, Parts};
+use crate::policy::cache::store::Entry;
+use crate::policy::cache::{Key, Rules, Scope};
+use crate::shard::client::Client;
+use crate::shard::exchange::Exchange;
+use crate::shard::request::Request;
+use crate::units::Nanos;
+
+/// A response that no backend is called for.
+pub(in crate::shard) enum Kept {
+    /// All of it is there.
+    Whole(Rc<Entry>),
+    /// A stream that is on its way to another client.
+    Stream(Following, Opened),
+}
+
+/// The response that the cache has for a request. `None`: a backend is called, and the exchange records what it says.
+///
+/// # Errors
+/// The client left, or waited for too long; or it wants a kept response, and there is none.
+pub(in crate::shard) async fn kept(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    request: &Request<'_>,
+) -> Result<Option<Kept>, Fault> {
+    let shard = client.shard.clone();
+    let Some(rules) = &shard.plan.cache else { return Ok(None) };
+    let control = Control::read(request.head.fields.of(client.inbox()));
+    let Some(key) = key_of(client, exchange, request, rules).filter(|_| control.stores) else {
+        shard.numbers.inc(Counter::CacheBypassed);
+        return Ok(None);
+    };
+    for _ in 0..FOLLOWS_MAX {
+        if let Some((entry, age)) = look_up(exchange, rules, &key, control) {
+            note(exchange, Part::Hit, Some(age), &entry);
+            return Ok(Some(Kept::Whole(entry)));
+        }
+        let joined = match control.age_max.is_some() && rules.single_flight {
+            true => shard.caches.flights.borrow().get(&key).and_then(Following::join),
+            false => None,
+        };
+        let Some(following) = joined else { break };
+        match opening(client, exchange, &following).await? {
+            Opening::Whole(entry) => {
+                note(exchange, Part::Shared, None, &entry);
+                return Ok(Some(Kept::Whole(entry)));
+            }
+            Opening::Stream(opened) => {
+                shard.numbers.inc(Counter::CacheShared);
+                exchange.caching = Some(Caching::served(Part::Shared, None));
+                return Ok(Some(Kept::Stream(following, opened)));
+            }
+            Opening::Failed => {} // the next of those who waited calls a backend, and the others wait for that one
+        }
+    }
+    if control.only_if_cached {
+        return Err(Fault::new(
+            FaultKind::NotCached,
+            "cache-control: only-if-cached, and no response is kept",
+        ));
+    }
+    shard.numbers.inc(Counter::CacheMisses);
+    let flight = Flight::new(rules.entry_bytes);
+    shard.caches.flights.borrow_mut().entry(key).or_insert_with(|| Rc::clone(&flight));
+    exchange.caching = Some(Caching::miss(&shard, key, flight));
+    Ok(None)
+}
+
+fn look_up(exchange: &Exchange, rules: &Rules, key: &Key, control: Control) -> Option<(Rc<Entry>, Nanos)> {
+    let age_max = control.age_max?.min(rules.ttl);
+    let shard = &exchange.shard;
+    shard.caches.store.borrow_mut().get(key, shard.deadlines.now(), age_max)
+}
+
+/// A whole response is served without a backend.
+fn note(exchange: &mut Exchange, part: Part, age: Option<Nanos>, entry: &Entry) {
+    let numbers = &exchange.shard.numbers;
+    numbers.inc(if part == Part::Hit { Counter::CacheHits } else { Counter::CacheShared });
+    numbers.add(Counter::CacheTokensSaved, entry.tokens);
+    exchange.caching = Some(Caching::served(part, age.map(|age| age.0 / 1_000_000_000)));
+}
+
+fn key_of(client: &Client, exchange: &Exchange, request: &Request<'_>, rules: &Rules) -> Option<Key> {
+    let (plan, inbox) = (&exchange.shard.plan, client.inbox());
+    // A response whose id leads back to its backend belongs to the key that it was made for.
+    if !rules.models[request.model.index()] || request.bound.is_some() || exchange.renames_ids {
+        return None;
+    }
+    let model = plan.model(request.model);
+    let own = || exchange.key.map(|key| format!("key {}", plan.key(key).name));
+    let scope = match rules.scope {
+        Scope::Key => own(),
+        Scope::Team => {
+            let team = exchange.key.and_then(|key| plan.key(key).team);
+            team.map(|team| format!("team {}", plan.teams.row(team).name)).or_else(own)
+        }
+        Scope::All => None,
+    };
+    let scope = scope.unwrap_or_default();
+    let count = model.guards.as_ref().map_or(0, |guards| guards.guards.len());
+    let applies = |rule| model.guards.as_ref().is_some_and(|guards| guards.applies(plan, rule, exchange.key));
+    let parts = Parts {
+        generation: plan.generation,
+        scope: scope.as_bytes(),
+        api: request.api,
+        model: &model.name,
+        rules: &mut (0..count).map(applies),
+        query: request.head.query.of(inbox),
+        lines: request.head.fields.of(inbox),
+    };
+    key::of(parts, request.body.of(inbox), rules.deterministic_only)
+}
+
+/// Waits until it is known what the response of another request is.
+///
+/// # Errors
+/// The client left, its key was revoked, or the exchange is over its time.
+async fn opening(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    following: &Following,
+) -> Result<Opening, Fault> {
+    let model = exchange.model.map(|model| exchange.shard.plan.model(model));
+    if let Some(model) = model {
+        exchange.total = exchange.started.plus(model.timeouts.total);
+    }
+    client.deadline.set_at(exchange.total);
+    let opening = client.wait(poll_fn(|context| following.poll_opening(context))).await;
+    opening.map_err(|interrupt| {
+        interrupt.fault(|| Fault::new(FaultKind::TotalTimeout, "the exchange took too long"))
+    })
+}
+
+/// Requests that one request waits for, one after the other, if they fail.
+const FOLLOWS_MAX: usize = 2;
