@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{complain, print};
+use super::{complain, guard, print};
 use crate::config::{self, Process, Written};
 use crate::plan::{BudgetRow, Holder, Key, Plan};
 use crate::policy::limits::bucket::Rate;
@@ -49,6 +49,7 @@ fn policy(plan: &Plan, written: &Written, key: &str, model: &str) -> Result<Vec<
     lines.extend(page.limits());
     lines.extend(row.grant.budgets.iter().map(|id| page.budget(plan.budgets.row(*id))));
     lines.extend(page.prices(id));
+    lines.extend(page.guards(id));
     Ok(lines)
 }
 
@@ -131,6 +132,18 @@ impl Page<'_> {
             Holder::Team(name) => ("team", name),
         };
         self.line(format!("{table} {name}: budget of {}", row.budget), &[table, name, "budgets"])
+    }
+
+    /// The content rules that apply, in the order of their precedence.
+    fn guards(&self, model: ModelId) -> Vec<String> {
+        let Some(rows) = &self.plan.model(model).guards else { return Vec::new() };
+        let applies = |rule: &usize| rows.applies(self.plan, *rule, Some(self.key.id));
+        let line = |(index, rule): (usize, usize)| {
+            let row = rows.guards.rule(rule);
+            let text = format!("content rule {}: {}", index + 1, guard::words(row));
+            self.line(text, &["guard", &row.name])
+        };
+        (0..rows.guards.len()).filter(applies).enumerate().map(line).collect()
     }
 
     /// What the model costs at each of its backends.

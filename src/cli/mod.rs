@@ -4,6 +4,7 @@ mod ask;
 mod audit;
 mod check;
 mod explain;
+mod guard;
 mod key;
 mod ledger;
 mod notify;
@@ -41,6 +42,9 @@ enum Command {
     Check(Place),
     /// Print what a key may do with a model, and which line of the configuration says so
     Explain(explain::Explain),
+    /// Content rules: what they find in a text
+    #[command(subcommand)]
+    Guard(guard::Command),
     /// Make the running gateway reload its configuration file
     Reload(Place),
     /// Make the running gateway start the binary now on disk and hand it the listening sockets
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Serve(place) => start(place.named()),
         Command::Check(place) => check::command(place.named()),
         Command::Explain(explain) => explain::command(explain),
+        Command::Guard(command) => guard::command(command),
         Command::Reload(place) => ask::command(place.named(), "/reload"),
         Command::Upgrade(place) => ask::command(place.named(), "/upgrade"),
         Command::Key(command) => key::command(&command),
@@ -144,6 +149,12 @@ mod tests {
             ("ringway explain ci llama --config a.toml", true),
             ("ringway explain ci", false),
             ("ringway check a.toml", true),
+            ("ringway guard", false),
+            ("ringway guard test --text card", true),
+            ("ringway guard test text.txt --config a.toml --model m --key ci --where output --json", true),
+            ("ringway guard test", false),
+            ("ringway guard test text.txt --text card", false),
+            ("ringway guard test --text card --where there", false),
             ("ringway check --config a.toml", true),
             ("ringway serve a.toml", true),
             ("ringway reload a.toml", true),

@@ -134,3 +134,47 @@ fn every_example_serves_and_its_curl_gets_a_response() {
     }
     assert!(tried >= 6, "{tried} examples");
 }
+
+#[test]
+fn guard_test_prints_what_each_rule_finds_and_what_would_happen() {
+    let config = "[backend.b1]\nkind = \"vllm\"\nurl = \"http://127.0.0.1:9\"\n[model.m]\nbackends = [\"b1\"]\n\
+        [model.free]\nbackends = [\"b1\"]\n[guard.cards]\ndetect = [\"payment_card\"]\nwhere = [\"input\", \"output\"]\n\
+        action = \"mask\"\nmodels = [\"m\"]\n[guard.orion]\nwords = [\"project orion\"]\nwhere = [\"input\", \"output\"]\n\
+        action = \"refuse\"\nmodels = [\"m\"]\n[guard.seen]\npatterns = [\"n.w\"]\naction = \"refuse\"\nshadow = true\nmodels = [\"m\"]\n";
+    let path = std::env::temp_dir().join(format!("ringway-guard-test-{}.toml", std::process::id()));
+    std::fs::write(&path, config).expect("a file");
+    let run = |arguments: &[&str]| {
+        let config = ["--config", path.to_str().expect("a path")];
+        let run = ringway(&[&["guard", "test"], arguments, &config].concat());
+        assert!(run.status.success(), "{run:?}");
+        text(&run.stdout)
+    };
+    let shown = run(&["--text", "pay 4111 1111 1111 1111 now"]);
+    for line in [
+        "model m:\n",
+        "  4..23        cards            payment_card   mask  \"4111 1111 1111 1111\"\n",
+        "  24..27       seen             pattern        refuse, only counted (shadow)  \"now\"\n",
+        "  request: passes, masked\n",
+        "  text: pay <CARD_1> now\n",
+        "model free: no content rules\n",
+    ] {
+        assert!(shown.contains(line), "{line:?} in\n{shown}");
+    }
+    let said = "it is Project Orion";
+    let object: serde_json::Value = serde_json::from_str(&run(&["--text", said, "--json"])).expect("JSON");
+    assert_eq!(object["found"][0]["start"], 6);
+    assert_eq!((&object["decides"], &object["text"]), (&"orion".into(), &said.into()));
+    let refused = object["outcomes"]["request"].as_str().expect("an outcome");
+    assert!(refused.contains("400 content_policy_violation"), "{refused}");
+    let shown = run(&["--text", said, "--where", "output", "--model", "m"]);
+    assert!(shown.contains("response: a stream ends before byte 6 with an error"), "{shown}");
+    assert!(run(&["--text", "fine"]).contains("nothing is found"));
+    for arguments in
+        [&["--text", "x", "--model", "none"][..], &["--text", "x", "--key", "none"], &["/nowhere/text"]]
+    {
+        let config = ["--config", path.to_str().expect("a path")];
+        let run = ringway(&[&["guard", "test"], arguments, &config].concat());
+        assert_eq!(run.status.code(), Some(1), "{run:?}");
+    }
+    let _ = std::fs::remove_file(path);
+}

@@ -72,11 +72,12 @@ fn row(name: &str, written: &Written, callers: (&[Team], &[Key]), report: &mut R
     let is_meant = |key: &Key| {
         written.keys.as_ref().is_none_or(|patterns| is_for(patterns, &key.name))
             && written.teams.as_ref().is_none_or(|patterns| of_team(patterns, key))
+            && written.tags.as_ref().is_none_or(|patterns| key.tags.iter().any(|tag| is_for(patterns, tag)))
     };
     let row = Guard {
         name: name.into(),
         keys: keys.iter().map(is_meant).collect(),
-        keyless: written.keys.is_none() && written.teams.is_none(),
+        keyless: written.keys.is_none() && written.teams.is_none() && written.tags.is_none(),
     };
     if !row.keyless && !row.keys.contains(&true) {
         report.note(format!("guard {name} is for no key"));

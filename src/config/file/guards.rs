@@ -33,6 +33,9 @@ pub struct Guard {
     /// The teams it is for; `*` is any run of characters. Default: all.
     #[serde(default)]
     pub teams: Option<Vec<String>>,
+    /// The keys it is for, by their tags: those that have one of these; `*` is any run of characters. Default: all.
+    #[serde(default)]
+    pub tags: Option<Vec<String>>,
     /// What stands for a masked match, `<LABEL_1>`: capitals, digits and underscores. Default: the detector's.
     #[serde(default)]
     pub label: Option<String>,

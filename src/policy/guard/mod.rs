@@ -6,7 +6,7 @@
 //! - [`detect`]: what a detector accepts among the candidates of its expression (checksums, lengths, entropy).
 //! - [`scan`]: finds the matches of a text that comes in pieces, and says which end of it may still become one.
 //! - [`rules`]: the rules that apply to a model: where each searches, and what follows a match.
-//! - [`whole`]: a request or a whole response under rules.
+//! - [`whole`]: a request or a whole response under rules; [`text`]: a text that stands alone.
 //! - [`stream`]: the events of a stream under rules; holds back what may still become a match.
 
 pub mod detect;
@@ -16,4 +16,5 @@ pub mod scan;
 pub mod stream;
 #[cfg(test)]
 mod tests;
+pub mod text;
 pub mod whole;

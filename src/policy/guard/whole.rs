@@ -117,10 +117,10 @@ impl Check<'_> {
 }
 
 /// A masked match: where in its text, and by which pattern.
-type Masked = (Range<usize>, usize);
+pub(super) type Masked = (Range<usize>, usize);
 
 /// Matches that overlap become one, labelled as its first.
-fn merged(mut masks: Vec<Masked>) -> Vec<Masked> {
+pub(super) fn merged(mut masks: Vec<Masked>) -> Vec<Masked> {
     masks.sort_by_key(|mask| (mask.0.start, Reverse(mask.0.end)));
     let mut out: Vec<Masked> = Vec::new();
     for mask in masks {
