@@ -19,6 +19,7 @@ mod arguments;
 mod call_ids;
 pub mod custom;
 mod object;
+pub mod seal;
 mod text;
 
 pub use arguments::Arguments;

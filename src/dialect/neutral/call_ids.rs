@@ -1,6 +1,6 @@
 //! Ids that pair calls of tools with their results, in the form that a backend takes.
 
-use super::Text;
+use super::{Text, seal};
 
 /// Makes the ids of one request's history.
 ///
@@ -48,6 +48,10 @@ impl<'a> CallIds<'a> {
     }
 
     fn fitting(&self, id: &Text<'a>) -> Text<'a> {
+        // Another provider's seal is of no use to this one, and longer than the ids it takes.
+        if let (bare, Some(_)) = seal::split(id.inside()) {
+            return self.fitting(&Text::owned(bare.to_vec()));
+        }
         if (self.fits)(id.inside()) {
             return id.clone();
         }
@@ -93,6 +97,14 @@ mod tests {
         assert_eq!(ids.result(&Text::escaped(b"functions.f:0"), None), dot);
         assert_eq!(ids.result(&Text::escaped(br"functions\u002ef:0"), None), dot, "escapes do not matter");
         assert_eq!(ids.result(&Text::escaped(br"call\u005f1"), None), Text::escaped(b"call_1"));
+    }
+
+    #[test]
+    fn a_seal_in_an_id_stays_behind() {
+        let mut ids = CallIds::new(is_word);
+        let (sealed, name) = (Text::escaped(b"call_1_gsig_QUJD"), Text::escaped(b"f"));
+        assert_eq!(ids.call(&sealed, &name), Text::escaped(b"call_1"));
+        assert_eq!(ids.result(&sealed, None), Text::escaped(b"call_1"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The conversation of a request: roles alternate, results of tools come first in their turn.
 
 use crate::dialect::neutral::{
-    Arguments, CallIds, Losses, Part, Request, Role, Source, Text, Turn, custom, unsupported,
+    Arguments, CallIds, Losses, Part, Request, Role, Source, Text, Turn, custom, seal, unsupported,
 };
 use crate::error::Fault;
 
@@ -156,9 +156,10 @@ fn is_thought(part: &Part<'_>) -> bool {
     matches!(part, Part::Thinking { .. } | Part::Redacted(_))
 }
 
-/// Whether it is a thought without a seal: the API takes none, not even its own models'.
+/// Whether it is a thought without a seal, or with another provider's: the API takes neither, not even its own models' without.
 fn is_unsigned(part: &Part<'_>) -> bool {
-    matches!(part, Part::Thinking { signature, .. } if signature.as_ref().is_none_or(Text::is_empty))
+    let is_useless = |seal: &Text<'_>| seal.is_empty() || seal::is_googles(seal);
+    matches!(part, Part::Thinking { signature, .. } if signature.as_ref().is_none_or(is_useless))
 }
 
 fn is_blank_part(part: &Part<'_>) -> bool {
@@ -229,7 +230,7 @@ fn block(part: &Part<'_>, losses: &mut Losses, out: &mut Vec<u8>) -> Result<(), 
             return Err(unsupported("input_audio", "is not taken by the backends of this model"));
         }
         Part::Thinking { text, signature } => match signature {
-            Some(signature) if !signature.is_empty() => {
+            Some(signature) if !signature.is_empty() && !seal::is_googles(signature) => {
                 comma(out);
                 out.extend_from_slice(b"{\"type\":\"thinking\",\"thinking\":");
                 text.quote(out);

@@ -1,6 +1,6 @@
 //! The conversation of a request as items.
 
-use crate::dialect::neutral::{CallIds, Losses, Part, Request, Role, Source, Text, Turn, unsupported};
+use crate::dialect::neutral::{CallIds, Losses, Part, Request, Role, Source, Text, Turn, seal, unsupported};
 use crate::error::Fault;
 
 /// Most bytes of a call's id that OpenAI takes.
@@ -82,7 +82,9 @@ impl<'a> Input<'a> {
                 Part::Text(text) => self.said("{\"type\":\"output_text\",\"annotations\":[],\"text\":", text),
                 Part::Refusal(text) => self.said("{\"type\":\"refusal\",\"refusal\":", text),
                 Part::Thinking { text, signature } => match signature {
-                    Some(signature) if !signature.is_empty() => self.thought(text, signature),
+                    Some(signature) if !signature.is_empty() && !seal::is_googles(signature) => {
+                        self.thought(text, signature)
+                    }
                     _ => losses.note("reasoning"),
                 },
                 Part::Redacted(_) => losses.note("reasoning"),
