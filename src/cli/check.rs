@@ -96,7 +96,7 @@ fn endpoints(backend: &Backend) -> Vec<String> {
     let line = |api: Api| {
         let mut target = Vec::new();
         // A place in a path that a model's name takes is shown as such.
-        let place = Place { api, model: b"MODEL", id: b"" };
+        let place = Place { api, model: b"MODEL", id: b"", streams: false };
         backend.provider.target(&place, &backend.base, b"", &mut target);
         let mut target = String::from_utf8_lossy(&target).into_owned();
         if let Some((path, query)) = target.split_once('?') {

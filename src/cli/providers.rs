@@ -43,6 +43,7 @@ fn row(kind: &ProviderKind) -> [String; 4] {
         Credential::Bearer => "Bearer",
         Credential::ApiKey => "x-api-key",
         Credential::AzureKey => "api-key",
+        Credential::GoogleKey => "x-goog-api-key",
     };
     let serves: Vec<&str> = kind.serves.iter().map(Api::name).collect();
     [kind.name.to_owned(), kind.example.to_owned(), credential.to_owned(), serves.join(" ")]

@@ -1,8 +1,9 @@
 //! A backend's own error as the record that ends a stream: its words, for a client that has the head already.
 
+use super::neutral::{FaultRecord, Text};
 use super::refusal::{anthropic_type, openai_type};
 use super::stream::form::ErrorRecord;
-use super::{Api, number};
+use super::{Api, gemini, number};
 use crate::error::Fault;
 use crate::wire::json::{self, ValueKind, quote};
 
@@ -56,6 +57,17 @@ pub fn in_stream(api: Api, fault: &Fault, body: &[u8], request_id: &[u8], out: &
             out.extend_from_slice(b",\"code\":");
             code(out);
             out.extend_from_slice(b"}}");
+        }
+        ErrorRecord::Status => {
+            let inside = |value: &[u8]| Text::owned(Text::of(value).unwrap_or_default().inside().to_vec());
+            let record = FaultRecord {
+                message: inside(message),
+                code: words.code.map(inside),
+                ..FaultRecord::default()
+            };
+            let status = fault.status.unwrap_or(fault.kind.status());
+            out.extend_from_slice(b"data: ");
+            gemini::encode::fault(&record, status, &String::from_utf8_lossy(request_id), out);
         }
         ErrorRecord::Event => {
             out.extend_from_slice(b"event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":");

@@ -55,6 +55,7 @@ pub fn prompt(api: Api, body: &[u8], rates: &Rates) -> Prompt {
 pub fn count(api: Api, tokens: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(match api.dialect() {
         Dialect::Anthropic => b"{\"input_tokens\":".as_slice(),
+        Dialect::Google => b"{\"totalTokens\":",
         Dialect::OpenAi => b"{\"object\":\"response.input_tokens\",\"input_tokens\":",
     });
     number(out, tokens);

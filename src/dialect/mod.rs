@@ -4,7 +4,7 @@
 //! end or an error, and how the gateway itself speaks to a client in the client's own dialect. Everything else in a
 //! body passes byte for byte: what is converted keeps its values as they were written.
 //!
-//! - `table`: every endpoint with all that differs between them; [`route`]: path and method to [`Api`].
+//! - `table`: every endpoint with all that differs between them; `api`, `api_set`: what is asked of it; [`route`]: path and method to [`Api`].
 //! - [`estimate`]: how many tokens a prompt is, before a backend has counted it.
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`response_ids`]: where a response says its own id.
@@ -13,9 +13,11 @@
 //! - [`opening`]: whether a 200 begins like a response, or is a failure inside one.
 //! - [`overflow`]: the one refusal of a backend that another model need not share.
 //! - [`backend_error`]: a backend's error as a record in a stream.
-//! - [`neutral`]: what every generating API can say; [`messages`], [`responses`]: into it and out of it.
+//! - [`neutral`]: what every generating API can say; [`messages`], [`responses`], [`gemini`]: into it and out of it.
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
+mod api;
+mod api_set;
 pub mod backend_error;
 pub mod chat;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod echo;
 pub mod embeddings;
 pub mod error_status;
 pub mod estimate;
+pub mod gemini;
 pub mod messages;
 pub mod models;
 pub mod neutral;
@@ -41,8 +44,9 @@ pub mod translate;
 pub mod usage;
 pub mod whole;
 
+pub use api_set::ApiSet;
 pub use route::route;
-pub use table::{Api, ApiSet, Task};
+pub use table::{Api, Task};
 pub use translate::Call;
 
 use crate::wire::json;
@@ -54,6 +58,8 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic Messages.
     Anthropic,
+    /// Google's `generateContent`.
+    Google,
 }
 
 /// Why a body is not one that a conversion takes. Not an error, and nothing to retry: the body passes as it is.

@@ -1,6 +1,7 @@
 //! The catalogue: `GET /v1/models` and `GET /v1/models/{id}`, which the gateway responds to itself.
 //!
-//! A request with `anthropic-version` gets Anthropic's shape, every other one OpenAI's.
+//! A request with `anthropic-version` gets Anthropic's shape, one under `/v1beta` or with Google's credential Google's, every
+//! other one OpenAI's.
 
 use super::{Dialect, number};
 use crate::wire::json::quote;
@@ -22,6 +23,7 @@ pub fn list<'a>(dialect: Dialect, models: impl IntoIterator<Item = Entry<'a>>, o
     out.extend_from_slice(match dialect {
         Dialect::OpenAi => br#"{"object":"list","data":["#.as_slice(),
         Dialect::Anthropic => br#"{"data":["#,
+        Dialect::Google => br#"{"models":["#,
     });
     for entry in models {
         if ends.is_some() {
@@ -66,8 +68,21 @@ pub fn one(dialect: Dialect, entry: Entry<'_>, out: &mut Vec<u8>) {
             }
             out.push(b'}');
         }
+        Dialect::Google => {
+            out.extend_from_slice(br#"{"name":"#);
+            quote(out, &format!("models/{}", entry.name));
+            out.extend_from_slice(br#","version":"1","displayName":"#);
+            quote(out, entry.name);
+            if let Some(tokens) = entry.context_length {
+                lengths(&["inputTokenLimit"], tokens, out);
+            }
+            out.extend_from_slice(METHODS);
+        }
     }
 }
+
+/// What every model is said to take: which of it its backends do, their responses tell.
+const METHODS: &[u8] = br#","supportedGenerationMethods":["generateContent","streamGenerateContent","countTokens","embedContent"]}"#;
 
 /// One number under each of the names under which clients look for it: OpenAI's API has none of its own. OpenRouter's is
 /// `context_length`, vLLM's and SGLang's `max_model_len`, Groq's `context_window`; Anthropic's API has `max_input_tokens`.

@@ -3,8 +3,9 @@
 //! Clients branch on these words, so each dialect gets its own: OpenAI's `{"error":{..}}` with a `type` out of its
 //! list, Anthropic's `{"type":"error",..}` likewise. The `code` is the fault's and the same in metrics.
 
+use super::neutral::{FaultRecord, Text};
 use super::stream::form::ErrorRecord;
-use super::{Api, Dialect, number};
+use super::{Api, Dialect, gemini, number};
 use crate::error::{Fault, FaultKind, Side};
 use crate::wire::coding;
 use crate::wire::json::quote;
@@ -33,6 +34,7 @@ pub fn render(dialect: Dialect, fault: &Fault, request_id: &[u8], out: &mut Vec<
     match dialect {
         Dialect::OpenAi => openai(fault, out),
         Dialect::Anthropic => anthropic(fault, request_id, out),
+        Dialect::Google => google(fault, request_id, out),
     }
 }
 
@@ -109,6 +111,10 @@ pub fn in_stream(api: Api, fault: &Fault, request_id: &[u8], sequence: u64, out:
             out.extend_from_slice(b"data: ");
             openai(fault, out);
         }
+        ErrorRecord::Status => {
+            out.extend_from_slice(b"data: ");
+            google(fault, request_id, out);
+        }
         ErrorRecord::Event => {
             out.extend_from_slice(b"event: error\ndata: ");
             anthropic(fault, request_id, out);
@@ -135,6 +141,17 @@ fn anthropic(fault: &Fault, request_id: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(br#"},"request_id":"#);
     quote(out, &String::from_utf8_lossy(request_id));
     out.push(b'}');
+}
+
+/// The fault as a `google.rpc.Status`; its code is the reason in the details.
+fn google(fault: &Fault, request_id: &[u8], out: &mut Vec<u8>) {
+    let record = FaultRecord {
+        message: Text::plain(message(fault)),
+        code: Some(Text::plain(fault.kind.code())),
+        ..FaultRecord::default()
+    };
+    let status = status(Dialect::Google, fault);
+    gemini::encode::fault(&record, status, &String::from_utf8_lossy(request_id), out);
 }
 
 /// Some clients read the flat `error` event, others only `response.failed`: both are sent.
@@ -212,6 +229,14 @@ mod tests {
             concat!(
                 r#"{"error":{"message":"no model \"x\"\n","type":"invalid_request_error","#,
                 r#""param":null,"code":"model_not_found"}}"#
+            )
+        );
+        assert_eq!(
+            text(|out| render(Dialect::Google, &fault, b"r1", out)),
+            concat!(
+                r#"{"error":{"code":404,"message":"no model \"x\"\n","status":"NOT_FOUND","details":["#,
+                r#"{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"model_not_found","domain":"ringway"},"#,
+                r#"{"@type":"type.googleapis.com/google.rpc.RequestInfo","requestId":"r1"}]}}"#
             )
         );
         assert_eq!(

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::Api;
+use super::{Api, route};
 use crate::error::{Fault, FaultKind};
 use crate::units::Span;
 use crate::wire::json;
@@ -106,6 +106,17 @@ pub fn peek_named(api: Api, body: &[u8]) -> Result<Peek, Fault> {
     read(api, body, true)
 }
 
+/// The same for a request by its path, which may name the model and say that a stream is wanted. Returns that model, too.
+///
+/// # Errors
+/// As for those.
+pub fn peek_at<'p>(api: Api, path: &'p [u8], body: &[u8]) -> Result<(Peek, Option<Cow<'p, str>>), Fault> {
+    let named = route::deployment(path);
+    let peek = if named.is_some() { peek_named(api, body)? } else { peek(api, body)? };
+    let stream = if api.has_model_in_path() { route::asks_stream(api, path) } else { peek.stream };
+    Ok((Peek { stream, ..peek }, named))
+}
+
 fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
     let endpoint = api.endpoint();
     let (names, own) = (&NAMES[..COMMON], endpoint.own_member.map(|member| member as usize));
@@ -141,6 +152,7 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
         values.each_ref().map(given);
 
     let model = match model {
+        _ if endpoint.has_model_in_path => Span::default(),
         Some(model) if json::string(model.value.of(body)).is_none_or(|name| name.is_empty()) => {
             return Err(refused("'model' has to be a non-empty string"));
         }
@@ -158,7 +170,8 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
     let max_completion = integer(max_completion, "max_completion_tokens", body, 0..=OUTPUT_CAP_MAX)?;
     let max_output = integer(max_output, "max_output_tokens", body, 0..=OUTPUT_CAP_MAX)?;
     let given_caps = [max_tokens, max_completion, max_output]; // by `CapMember`
-    let choices = integer(n, "n", body, 1..=CHOICES_MAX)?.unwrap_or(1);
+    let (own_cap, candidates) = if endpoint.has_model_in_path { config(body)? } else { (None, None) };
+    let choices = integer(n, "n", body, 1..=CHOICES_MAX)?.or(candidates).unwrap_or(1);
     let best_of = integer(best_of, "best_of", body, 1..=CHOICES_MAX)?.unwrap_or(1);
     Ok(Peek {
         api,
@@ -169,7 +182,7 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
         object_end,
         output_cap: match endpoint.caps {
             [] => Some(0),
-            caps => caps.iter().filter_map(|cap| given_caps[*cap as usize]).max(),
+            caps => caps.iter().filter_map(|cap| given_caps[*cap as usize]).max().max(own_cap),
         },
         choices,
         generations: choices.max(best_of),
@@ -332,6 +345,29 @@ fn read_options(options: &json::Member, body: &[u8]) -> Result<(StreamOptions, b
         is_empty: members.is_empty(),
     };
     Ok((options, asked))
+}
+
+/// The bound on output and the number of candidates in Google's `generationConfig`.
+fn config(body: &[u8]) -> Result<(Option<u64>, Option<u64>), Fault> {
+    let is = |key: &[u8], names: [&str; 2]| names.iter().any(|name| json::key_is(key, name));
+    let (mut most, mut candidates) = (None, None);
+    for member in json::members(body).map_while(Result::ok) {
+        if !is(member.key.of(body), ["generationConfig", "generation_config"]) {
+            continue;
+        }
+        let config = member.value.of(body);
+        for member in json::members(config).map_while(Result::ok) {
+            let key = member.key.of(config);
+            let given = Some(&member).filter(|member| member.kind != json::ValueKind::Null);
+            if is(key, ["maxOutputTokens", "max_output_tokens"]) {
+                most =
+                    integer(given, "maxOutputTokens", config, 0..=OUTPUT_CAP_MAX)?.filter(|most| *most > 0);
+            } else if is(key, ["candidateCount", "candidate_count"]) {
+                candidates = integer(given, "candidateCount", config, 1..=CHOICES_MAX)?;
+            }
+        }
+    }
+    Ok((most, candidates))
 }
 
 fn boolean(member: Option<&json::Member>, name: &str) -> Result<bool, Fault> {

@@ -70,6 +70,7 @@ pub fn heartbeat(api: Api, sequence: u64, out: &mut Vec<u8>) {
             out.extend_from_slice(b"}\n\n");
         }
         Heartbeat::Comment => out.extend_from_slice(b": ping\n\n"),
+        Heartbeat::None => {}
     }
 }
 
@@ -113,7 +114,8 @@ impl Meter {
                 Word::MessageStop => {
                     self.ended |= Said::of(event.of(events)).is_any_of(&[b"message_stop"]);
                 }
-                Word::Finish if self.form.end == StreamEnd::Message => self.choices.mark(0, true),
+                Word::Finish if self.form.end != StreamEnd::Choices => self.choices.mark(0, true),
+                Word::Blocked if is_blocked(&Said::of(event.of(events)).data) => self.choices.mark(0, true),
                 Word::Finish if several_from.is_none() && is_first_choice(event.of(events)) => {
                     self.choices.mark(0, true);
                 }
@@ -128,7 +130,7 @@ impl Meter {
                     found.end = Some(event.end);
                     break;
                 }
-                Word::Done | Word::Finish | Word::Index => {}
+                Word::Done | Word::Finish | Word::Index | Word::Blocked => {}
             }
         }
         if let Some(from) = several_from {
@@ -168,6 +170,11 @@ impl Meter {
                     self.choices.mark(0, true);
                 }
             }
+            StreamEnd::Candidates => {
+                if long.has_stop_reason() {
+                    self.choices.mark(0, true);
+                }
+            }
             StreamEnd::Choices | StreamEnd::Body => self.done |= long.is_done(),
         }
     }
@@ -181,6 +188,7 @@ impl Meter {
     pub fn finished(&self) -> bool {
         match self.form.end {
             StreamEnd::Choices => self.choices.all_finished(),
+            StreamEnd::Candidates => self.choices.none_is_open(),
             StreamEnd::Message | StreamEnd::Response | StreamEnd::Body => self.ended,
         }
     }
@@ -192,6 +200,7 @@ impl Meter {
         let is_complete = match self.form.end {
             StreamEnd::Choices => self.done || self.choices.none_is_open(),
             StreamEnd::Message => self.ended || self.choices.none_is_open(),
+            StreamEnd::Candidates => self.choices.none_is_open(),
             StreamEnd::Response => self.ended,
             StreamEnd::Body => true,
         };
@@ -240,6 +249,9 @@ impl Meter {
             Word::Finish if self.form.end == StreamEnd::Message => {
                 ends_a_choice(events, span, b"\"stop_reaso")
             }
+            Word::Finish if self.form.end == StreamEnd::Candidates => {
+                ends_a_choice(events, span, b"\"finishReaso")
+            }
             Word::Finish => ends_a_choice(events, span, b"\"finish_reaso"),
             Word::Index => events[..span.start].ends_with(b"\"inde"),
             _ => true,
@@ -279,6 +291,7 @@ impl Meter {
         let at = match self.form.end {
             StreamEnd::Response => words.response_delta.find(events),
             StreamEnd::Message => words.message_delta.find(events),
+            StreamEnd::Candidates => first_text(events).or_else(|| words.function_call.find(events)),
             StreamEnd::Choices | StreamEnd::Body => first_text(events),
         };
         if let Some(at) = at
@@ -404,6 +417,13 @@ impl<'a> Said<'a> {
 
 fn member(object: &[u8], name: &str) -> Option<json::Member> {
     json::members(object).map_while(Result::ok).find(|member| json::key_is(member.key.of(object), name))
+}
+
+/// Whether the prompt was blocked, so that there are no candidates.
+fn is_blocked(data: &[u8]) -> bool {
+    let Some(feedback) = member(data, "promptFeedback") else { return false };
+    member(feedback.value.of(data), "blockReason")
+        .is_some_and(|reason| reason.kind == json::ValueKind::String)
 }
 
 /// Whether a chunk exists for its usage only: a usage object, and no choices or an empty list of them. A chunk with

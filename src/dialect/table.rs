@@ -5,7 +5,7 @@
 
 use super::stream::form::{self, StreamForm};
 use super::whole::AsStream;
-use super::{Dialect, chat, messages, responses};
+use super::{Dialect, chat, gemini, messages, responses};
 
 /// What is wanted, in whichever dialect it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +82,12 @@ pub(super) struct Endpoint {
     pub(super) path: &'static str,
     /// What follows the id.
     pub(super) path_end: &'static str,
+    /// What follows the model in the path of a backend that is asked for a stream; empty where the body says that.
+    pub(super) path_end_stream: &'static str,
+    /// The query with which a backend is asked for events; empty for none.
+    pub(super) query_stream: &'static str,
+    /// The model stands in the path, in front of its end, not in the body.
+    pub(super) has_model_in_path: bool,
     /// One more path under which clients find it.
     pub(super) also: &'static str,
     pub(super) task: Task,
@@ -114,6 +120,9 @@ const POST: Endpoint = Endpoint {
     method: "POST",
     path: "",
     path_end: "",
+    path_end_stream: "",
+    query_stream: "",
+    has_model_in_path: false,
     also: "",
     task: Task::Generate,
     dialect: Dialect::OpenAi,
@@ -127,6 +136,15 @@ const POST: Endpoint = Endpoint {
     media: MediaMembers::Named,
     is_object: false,
     holds_errors: false,
+};
+
+/// The columns of Google's API.
+const GOOGLE: Endpoint = Endpoint {
+    path: "/v1/models/",
+    has_model_in_path: true,
+    dialect: Dialect::Google,
+    is_object: true,
+    ..POST
 };
 
 /// What is done with stored responses.
@@ -280,6 +298,40 @@ endpoints! {
         media: MediaMembers::Blocks,
         ..POST
     };
+    /// `POST /v1beta/models/{model}:generateContent`, `:streamGenerateContent`
+    GenerateContent: Endpoint {
+        name: "generate_content",
+        prompt: &["tools", "systemInstruction", "contents"],
+        path_end: ":generateContent",
+        path_end_stream: ":streamGenerateContent",
+        query_stream: "alt=sse",
+        stream: &form::CANDIDATES,
+        as_stream: Some(gemini::as_stream),
+        caps: &[CapMember::OutputTokens],
+        ..GOOGLE
+    };
+    /// `POST /v1beta/models/{model}:countTokens`
+    GoogleCountTokens: Endpoint {
+        name: "google_count_tokens",
+        path_end: ":countTokens",
+        task: Task::CountTokens,
+        counts: Some(Api::GenerateContent),
+        ..GOOGLE
+    };
+    /// `POST /v1beta/models/{model}:embedContent`
+    EmbedContent: Endpoint {
+        name: "embed_content",
+        path_end: ":embedContent",
+        task: Task::Embed,
+        ..GOOGLE
+    };
+    /// `POST /v1beta/models/{model}:batchEmbedContents`
+    BatchEmbedContents: Endpoint {
+        name: "batch_embed_contents",
+        path_end: ":batchEmbedContents",
+        task: Task::Embed,
+        ..GOOGLE
+    };
     /// `POST /v1/echo`
     #[cfg(test)]
     Echo: Endpoint { name: "echo", path: "/v1/echo", stream: &form::CHOICES, caps: &[CapMember::Tokens], ..POST };
@@ -313,169 +365,7 @@ impl Api {
     pub(super) fn endpoint(self) -> &'static Endpoint {
         &ENDPOINTS[self as usize]
     }
-
-    /// What it is for.
-    pub fn task(self) -> Task {
-        self.endpoint().task
-    }
-
-    /// The dialect of its errors. The catalogue has OpenAI's unless `anthropic-version` is present.
-    pub fn dialect(self) -> Dialect {
-        self.endpoint().dialect
-    }
-
-    /// Its name as a metric label and in the configuration.
-    pub fn name(self) -> &'static str {
-        self.endpoint().name
-    }
-
-    /// Its path at a backend, up to the id if it has one. Those under `/v1` are under the URL's own `/v1`, if it ends in
-    /// one; the others beside it. For the model endpoints, which are never forwarded, the path of the list.
-    pub fn path(self) -> &'static str {
-        self.endpoint().path
-    }
-
-    /// What follows the id in its path.
-    pub fn path_end(self) -> &'static str {
-        self.endpoint().path_end
-    }
-
-    /// The one method it takes.
-    pub fn method(self) -> &'static str {
-        self.endpoint().method
-    }
-
-    /// Whether its path has the id of a response, which says all: it has no body that has to be read.
-    pub fn has_id(self) -> bool {
-        self.task() == Task::Stored
-    }
-
-    /// Whether its body may name an earlier response (`previous_response_id`).
-    pub fn refers(self) -> bool {
-        self.endpoint().own_member == Some(OwnMember::PreviousResponse)
-    }
-
-    /// Whether its responses have ids under which they can be asked for again.
-    pub fn makes_ids(self) -> bool {
-        Self::ALL.iter().any(|other| other.endpoint().served_as == Some(self))
-    }
-
-    /// Whether the gateway responds itself.
-    pub fn is_local(self) -> bool {
-        matches!(self.task(), Task::ListModels | Task::ShowModel | Task::ShowKey)
-    }
-
-    /// The endpoint that a backend has to serve for this one.
-    pub fn served_as(self) -> Self {
-        self.endpoint().served_as.unwrap_or(self)
-    }
-
-    /// The endpoint whose requests it counts the tokens of.
-    pub fn counts(self) -> Option<Self> {
-        self.endpoint().counts
-    }
-
-    /// The form of its events.
-    pub fn stream(self) -> &'static StreamForm {
-        self.endpoint().stream
-    }
-
-    /// Whether a response may be an event stream.
-    pub fn streams(self) -> bool {
-        self.stream().is_known()
-    }
-
-    /// Whether a response may be an event stream that is made for it, not repeated from a stored one.
-    pub fn makes_streams(self) -> bool {
-        self.streams() && !self.has_id()
-    }
-}
-
-/// A set of endpoints: what a backend serves, what a key may use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ApiSet(u64);
-
-impl ApiSet {
-    /// Every endpoint.
-    pub const ALL: Self = Self::of(Api::ALL);
-
-    /// The set of these endpoints.
-    pub const fn of(apis: &[Api]) -> Self {
-        let (mut set, mut index) = (Self(0), 0);
-        while index < apis.len() {
-            set = set.with(apis[index]);
-            index += 1;
-        }
-        set
-    }
-
-    /// This set and one more.
-    pub const fn with(self, api: Api) -> Self {
-        Self(self.0 | 1 << api as u8)
-    }
-
-    /// What is in this set or in the other.
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// This set without one.
-    pub const fn without(self, api: Api) -> Self {
-        Self(self.0 & !(1 << api as u8))
-    }
-
-    /// What is in both.
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// Whether it is in.
-    pub const fn contains(self, api: Api) -> bool {
-        self.0 & 1 << api as u8 != 0
-    }
-
-    /// Its members.
-    pub fn iter(self) -> impl Iterator<Item = Api> {
-        Api::ALL.iter().copied().filter(move |api| self.contains(*api))
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_numbers_of_the_endpoints_index_their_list() {
-        assert_eq!(Api::ALL.len(), ENDPOINTS.len());
-        for (index, api) in Api::ALL.iter().enumerate() {
-            assert_eq!(*api as usize, index);
-            assert!(ApiSet::default().with(*api).contains(*api));
-            let others = Api::ALL.iter().filter(|other| other.name() == api.name());
-            assert_eq!(others.count(), 1, "{api:?}");
-        }
-        assert!(Api::ALL.len() <= u64::BITS as usize);
-    }
-
-    #[test]
-    fn a_set_has_what_was_put_in() {
-        let set = ApiSet::of(&[Api::Chat, Api::ModelById]).without(Api::Chat).with(Api::Rerank);
-        assert_eq!(set.iter().collect::<Vec<_>>(), [Api::Rerank, Api::ModelById]);
-    }
-
-    #[test]
-    fn what_has_an_id_is_asked_of_those_who_made_it() {
-        let stored: Vec<Api> = Api::ALL.iter().copied().filter(|api| api.has_id()).collect();
-        assert_eq!(stored.len(), 4);
-        assert!(stored.iter().all(|api| api.served_as() == Api::Responses && api.streams()));
-        let makers: Vec<Api> = Api::ALL.iter().copied().filter(|api| api.makes_ids()).collect();
-        assert_eq!(makers, [Api::Responses]);
-    }
-
-    #[test]
-    fn only_generating_endpoints_cap_their_output() {
-        for api in Api::ALL {
-            let makes_text = matches!(api.task(), Task::Generate | Task::Complete | Task::Compact);
-            assert_eq!(!api.endpoint().caps.is_empty(), makes_text, "{api:?}");
-        }
-    }
-}
+mod tests;

@@ -3,6 +3,8 @@
 //! Everything here goes through the neutral form; which dialect decodes and which encodes is looked up once per call.
 //! Where both sides speak the same API nothing of this runs: bytes pass.
 
+use std::borrow::Cow;
+
 use super::neutral::{Context, Event, FaultRecord, HeldTooMuch, Losses, Request, Target, Text, ToolKind};
 use super::usage::Usage;
 use super::{Api, ApiSet, Unfit};
@@ -131,6 +133,7 @@ dialects! {
     Chat: chat;
     Responses: responses;
     Messages: messages;
+    GenerateContent: gemini;
     #[cfg(test)]
     Echo: echo;
 }
@@ -144,12 +147,26 @@ pub struct Translated {
     pub custom_tools: Vec<Text<'static>>,
 }
 
-/// Appends the body of the client's request as the backend's API has it.
+/// Appends the body of the client's request as the backend's API has it. `streams`: the client asked for a stream, in its body
+/// or in its path.
 ///
 /// # Errors
 /// `BodyMalformed`, `MemberUnsupported`: the client's to mend.
-pub fn request(call: Call, body: &[u8], target: &Target<'_>, out: &mut Vec<u8>) -> Result<Translated, Fault> {
-    let request = verbs(call.client).decode_request(body)?;
+pub fn request(
+    call: Call,
+    body: &[u8],
+    streams: bool,
+    target: &Target<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Translated, Fault> {
+    let verbs_of_client = verbs(call.client);
+    // Schemas of Google's form are JSON Schema in the neutral one, which refers to bytes as they are.
+    let prepared = match verbs_of_client {
+        Verbs::GenerateContent => super::gemini::decode::prepared(body),
+        _ => Cow::Borrowed(body),
+    };
+    let mut request = verbs_of_client.decode_request(&prepared)?;
+    request.stream = streams;
     let losses = verbs(call.backend).encode_request(&request, target, out)?;
     let custom = request.tools.into_iter().filter(|tool| matches!(tool.kind, ToolKind::Custom { .. }));
     Ok(Translated { losses, custom_tools: custom.map(|tool| tool.name.into_owned()).collect() })

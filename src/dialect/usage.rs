@@ -41,6 +41,9 @@ struct Parts {
     output: Option<u64>,
     reasoning: Option<u64>,
     total: Option<u64>,
+    /// Google's way: thoughts, which `output` leaves out, and what its tools read, which `input` does.
+    beside_output: Option<u64>,
+    beside_input: Option<u64>,
     /// Anthropic's way: `input` leaves out what was read from or written to a cache, and a later report overwrites
     /// only the counts it names.
     exclusive: bool,
@@ -71,6 +74,12 @@ impl Usage {
                     parts.cached = parts.count(value).max(parts.cached);
                 }
                 b"cache_creation_input_tokens" => parts.cache_write = parts.count(value),
+                b"promptTokenCount" => (parts.input, openai_names) = (parts.count(value), true),
+                b"candidatesTokenCount" => (parts.output, openai_names) = (parts.count(value), true),
+                b"totalTokenCount" => (parts.total, openai_names) = (parts.count(value), true),
+                b"cachedContentTokenCount" => parts.cached = parts.count(value),
+                b"thoughtsTokenCount" => parts.beside_output = parts.count(value),
+                b"toolUsePromptTokenCount" => parts.beside_input = parts.count(value),
                 b"prompt_tokens_details" => parts.input_details(value),
                 b"input_tokens_details" => {
                     openai_names = true;
@@ -81,6 +90,7 @@ impl Usage {
             }
         }
         parts.exclusive = anthropic_names && !openai_names;
+        parts.add_beside();
         let counts = parts.input.or(parts.output).or(parts.total);
         Ok(counts.map(|_| parts.normal()))
     }
@@ -113,6 +123,17 @@ impl Parts {
         let count = json::unsigned(value);
         self.doubtful |= count.is_none_or(|count| count > COUNT_MAX);
         count.map(|count| count.min(COUNT_MAX))
+    }
+
+    /// Adds what Google counts beside the input and the output. Early events leave the output out while the total is not of it.
+    fn add_beside(&mut self) {
+        if let Some(thoughts) = self.beside_output {
+            self.output = Some(self.output.unwrap_or(0).saturating_add(thoughts).min(COUNT_MAX));
+            self.reasoning = Some(thoughts);
+        }
+        if let Some(read) = self.beside_input {
+            self.input = Some(self.input.unwrap_or(0).saturating_add(read).min(COUNT_MAX));
+        }
     }
 
     fn input_details(&mut self, object: &[u8]) {
@@ -174,16 +195,30 @@ fn details(object: &[u8]) -> impl Iterator<Item = json::Member> {
 
 /// The key of the member that holds the counts.
 static USAGE: LazyLock<json::Finder> = LazyLock::new(|| json::Finder::new("usage"));
+/// The same in Google's API.
+static USAGE_METADATA: LazyLock<json::Finder> = LazyLock::new(|| json::Finder::new("usageMetadata"));
+/// Both as they stand in JSON, for the beginning of one at the end of a block.
+const KEYS: [&[u8]; 2] = [b"\"usage\"", b"\"usageMetadata\""];
 
 /// Objects of that name that are tried, from the last on. Chosen, not measured: more are a text made to cost time.
 const TRIES_MAX: usize = 8;
 
 /// The last usage object in `bytes`, wherever it is nested, and where a later one begins that is cut off.
 pub(super) fn last_in(bytes: &[u8]) -> (Option<Usage>, Option<usize>) {
+    match last_of(bytes, &USAGE) {
+        (None, cut) => {
+            let (usage, other) = last_of(bytes, &USAGE_METADATA);
+            (usage, cut.into_iter().chain(other).min())
+        }
+        found => found,
+    }
+}
+
+fn last_of(bytes: &[u8], finder: &json::Finder) -> (Option<Usage>, Option<usize>) {
     let (mut end, mut cut) = (bytes.len(), None);
     // Two looks each: at the object, and at its key once the object is cut away.
     for _ in 0..2 * TRIES_MAX {
-        let cut_at = match json::find_object(&bytes[..end], &USAGE) {
+        let cut_at = match json::find_object(&bytes[..end], finder) {
             json::ObjectSearch::Absent => break,
             json::ObjectSearch::Incomplete(key) => key,
             json::ObjectSearch::Opens { key, object } => match Usage::read(&bytes[object..end]) {
@@ -252,10 +287,11 @@ impl BodyMeter {
             self.usage.merge(usage);
         }
         let start = cut.unwrap_or_else(|| {
-            let key = b"\"usage\"";
-            let first = bytes.len().saturating_sub(key.len() - 1);
+            let first = bytes.len().saturating_sub(KEYS[1].len() - 1);
             (first..bytes.len()) // few of them are quotes
-                .find(|&start| bytes[start] == b'"' && key.starts_with(&bytes[start..]))
+                .find(|&start| {
+                    bytes[start] == b'"' && KEYS.iter().any(|key| key.starts_with(&bytes[start..]))
+                })
                 .unwrap_or(bytes.len())
         });
         let escapes = bytes[..start].iter().rev().take_while(|&&byte| byte == b'\\').count();

@@ -8,6 +8,7 @@ mod anthropic;
 mod azure;
 mod base;
 mod engine_page;
+mod gemini;
 mod list;
 
 use crate::dialect::neutral::Target;
@@ -73,6 +74,8 @@ pub enum Credential {
     ApiKey,
     /// `api-key`, as Azure reads it
     AzureKey,
+    /// `x-goog-api-key`
+    GoogleKey,
 }
 
 impl Credential {
@@ -82,6 +85,7 @@ impl Credential {
             "authorization" => Some(Credential::Bearer),
             "x-api-key" => Some(Credential::ApiKey),
             "api-key" => Some(Credential::AzureKey),
+            "x-goog-api-key" => Some(Credential::GoogleKey),
             _ => None,
         }
     }
@@ -174,11 +178,15 @@ impl Provider {
     /// `base` puts around it, with the client's `query` (without `?`, empty for none). `model`: its own name for the model,
     /// which some have in the path.
     pub fn target(&self, place: &Place<'_>, base: &Base, query: &[u8], out: &mut Vec<u8>) {
-        let Place { api, model, id } = *place;
+        let Place { api, model, id, streams } = *place;
         let own = self.kind.paths.iter().find(|(other, _)| *other == api);
         base.begin(api, own.map_or(api.path(), |(_, path)| path), model, out);
-        encode_id(id, out);
-        out.extend_from_slice(api.path_end().as_bytes());
+        let (segment, end) = match api.path_end_behind_model(streams) {
+            Some(end) => (model, end),
+            None => (id, api.path_end()),
+        };
+        encode_id(segment, out);
+        out.extend_from_slice(end.as_bytes());
         base.end(query, out);
     }
 
@@ -209,6 +217,7 @@ impl Provider {
             Credential::Bearer => b"authorization: Bearer ".as_slice(),
             Credential::ApiKey => b"x-api-key: ",
             Credential::AzureKey => b"api-key: ",
+            Credential::GoogleKey => b"x-goog-api-key: ",
         };
         Ok([name, secret, b"\r\n"].concat())
     }
@@ -228,6 +237,8 @@ pub struct Place<'a> {
     pub model: &'a [u8],
     /// The response that is asked for, empty for none.
     pub id: &'a [u8],
+    /// A stream is asked for, which some have in the path.
+    pub streams: bool,
 }
 
 /// The bound on output for APIs that want one, where the client names none: what the smallest of Anthropic's models takes.

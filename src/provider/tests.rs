@@ -11,7 +11,7 @@ fn shown(kind: &'static ProviderKind) -> String {
     let mut out = Vec::new();
     for api in provider.serves.iter() {
         out.extend_from_slice(format!("{} {scheme}://{host}", api.method()).as_bytes());
-        provider.target(&Place { api, model: b"m", id: b"" }, &base, b"", &mut out);
+        provider.target(&Place { api, model: b"m", id: b"", streams: false }, &base, b"", &mut out);
         out.push(b'\n');
     }
     out.extend_from_slice(&provider.credential_line(b"SECRET").unwrap());
@@ -45,6 +45,12 @@ golden! {
         "https://api.anthropic.com/v1/messages"
         "https://api.anthropic.com/v1/messages/count_tokens"
     ] "x-api-key: ";
+    gemini "gemini": [
+        "https://generativelanguage.googleapis.com/v1beta/models/m:generateContent"
+        "https://generativelanguage.googleapis.com/v1beta/models/m:countTokens"
+        "https://generativelanguage.googleapis.com/v1beta/models/m:embedContent"
+        "https://generativelanguage.googleapis.com/v1beta/models/m:batchEmbedContents"
+    ] "x-goog-api-key: ";
     azure "azure": [
         "https://NAME.openai.azure.com/openai/v1/chat/completions"
         "https://NAME.openai.azure.com/openai/v1/completions"
@@ -216,7 +222,12 @@ fn provider(name: &str) -> Provider {
 
 fn target(provider: &Provider, api: Api, id: &str, base: &Base) -> String {
     let mut out = Vec::new();
-    provider.target(&Place { api, model: b"org/m 1", id: id.as_bytes() }, base, b"", &mut out);
+    provider.target(
+        &Place { api, model: b"org/m 1", id: id.as_bytes(), streams: false },
+        base,
+        b"",
+        &mut out,
+    );
     String::from_utf8(out).unwrap()
 }
 

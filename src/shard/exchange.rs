@@ -218,12 +218,19 @@ impl ClientTerms {
             keep_alive: head.keep_alive,
             head_only: head.method == Method::Head,
             dialect: match api.filter(|api| !api.is_local()) {
-                None => Dialect::of_request(head.path.of(bytes), has_anthropic_version(head, bytes)),
+                None if head.api_keys[2].is_some() => {
+                    of_path(head, bytes).with_googles_key(head.path.of(bytes))
+                }
+                None => of_path(head, bytes),
                 Some(api) => api.dialect(),
             },
             allow: dialect::route::allow(head.path.of(bytes)),
         }
     }
+}
+
+fn of_path(head: &RequestHead, bytes: &[u8]) -> Dialect {
+    Dialect::of_request(head.path.of(bytes), has_anthropic_version(head, bytes))
 }
 
 fn has_anthropic_version(head: &RequestHead, bytes: &[u8]) -> bool {

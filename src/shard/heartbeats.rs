@@ -45,7 +45,7 @@ impl Heartbeats {
     pub(super) fn new(exchange: &Exchange, peek: &Peek) -> Option<Box<Self>> {
         let shard = &exchange.shard;
         let every = shard.plan.timeouts.heartbeat;
-        if every == Nanos::NEVER || !peek.stream || !peek.api.makes_streams() {
+        if every == Nanos::NEVER || !peek.stream || !peek.api.makes_streams() || !peek.api.beats() {
             return None;
         }
         let due = shard.deadlines.row();

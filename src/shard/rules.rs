@@ -11,7 +11,7 @@ use super::exchange::Exchange;
 use super::guarding::refused;
 use super::response::Response;
 use super::state::Shard;
-use crate::dialect::{Api, request, route};
+use crate::dialect::{Api, request};
 use crate::error::{Fault, FaultKind};
 use crate::plan::guards::ModelGuards;
 use crate::plan::{Model, Plan};
@@ -65,10 +65,9 @@ fn apply(
     let shard = Rc::clone(&exchange.shard);
     let (plan, api) = (&shard.plan, exchange.api.unwrap_or_default());
     let payload = body.of(client.inbox());
-    let in_path = route::deployment(head.path.of(client.inbox()));
+    let peeked = request::peek_at(api, head.path.of(client.inbox()), payload);
+    let Ok((peek, in_path)) = peeked else { return Ok(Applied::Done) };
     let is_in_path = in_path.is_some();
-    let peeked = if is_in_path { request::peek_named(api, payload) } else { request::peek(api, payload) };
-    let Ok(peek) = peeked else { return Ok(Applied::Done) };
     let asked = in_path.unwrap_or_else(|| peek.model_name(payload));
     let model = plan.find_model(&asked).filter(|model| shard.may_use(exchange.key, *model));
     let Some(guards) = model.and_then(|model| reading(plan.model(model))) else {

@@ -40,7 +40,7 @@ pub struct Backend {
     /// The credential to send: { env = "NAME" } or { file = "/path" }.
     #[serde(default)]
     pub api_key: Option<SecretSource>,
-    /// The header that carries it: "authorization" (as a bearer token), "x-api-key" or "api-key" (Azure). Default: as
+    /// The header that carries it: "authorization" (as a bearer token), "x-api-key", "api-key" (Azure) or "x-goog-api-key". Default: as
     /// its kind.
     #[serde(default)]
     pub api_key_header: Option<String>,

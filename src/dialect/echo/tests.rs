@@ -24,7 +24,7 @@ const OTHERS: [Api; 3] = [Api::Chat, Api::Responses, Api::Messages];
 
 fn sent(call: Call, body: &str) -> String {
     let mut out = Vec::new();
-    translate::request(call, body.as_bytes(), &TARGET, &mut out).unwrap();
+    translate::request(call, body.as_bytes(), body.contains("\"stream\":true"), &TARGET, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 

@@ -6,6 +6,7 @@
 //! | Responses | `image_url`, `file_data`, `input_audio.data` of a part; `result` of an `image_generation_call` |
 //! | Messages | `source.data` with `type: base64`, of images and documents, tool results included |
 //! | engines and tools | `image`, `audio`, `video` with a `data:` URL, also as a list of frames; `image_embeds`; `data` of a part of type `image`, `audio` or `video` (MCP), and of `inline_data` |
+//! | Google | `inlineData.data`, `inline_data.data` |
 //! | embeddings, rerank | as chat; `image`, `image_base64`, `images`; a `data:` URL as an `input` |
 //!
 //! What a tool was called with, or is described by, is text whatever its members are called.

@@ -30,6 +30,8 @@ pub(super) enum StreamEnd {
     Message,
     /// `response.completed` or one of its kind.
     Response,
+    /// A finish reason, or a blocked prompt; the body ends with it.
+    Candidates,
     /// With its body: nothing else is known.
     Body,
 }
@@ -41,6 +43,8 @@ pub(super) enum Heartbeat {
     Comment,
     /// Anthropic's `ping` (its streaming page: it may come at any time, before `message_start` too).
     Ping,
+    /// There is none that clients can read.
+    None,
     /// An event that Responses clients wait for: Codex's idle timer is not reset by comments.
     Keepalive,
 }
@@ -52,6 +56,8 @@ pub(in crate::dialect) enum ErrorRecord {
     Data,
     /// An event `error` with Anthropic's error object.
     Event,
+    /// Google's error object as data.
+    Status,
     /// An event `error`, then `response.failed`: some clients read the one, some the other.
     Failed,
 }
@@ -92,6 +98,18 @@ pub(in crate::dialect) static MESSAGE: StreamForm = StreamForm {
     words: LazyLock::new(|| Search::new(words::MESSAGE)),
 };
 
+/// Google's. Its SDKs take every line that does not begin with `data: ` for an error.
+pub(in crate::dialect) static CANDIDATES: StreamForm = StreamForm {
+    end: StreamEnd::Candidates,
+    is_named: false,
+    drops_silent: true,
+    is_numbered: false,
+    usage_on_request: false,
+    heartbeat: Heartbeat::None,
+    error: ErrorRecord::Status,
+    words: LazyLock::new(|| Search::new(words::CANDIDATES)),
+};
+
 /// A stream that came where the API has none.
 pub(in crate::dialect) static OTHER: StreamForm = StreamForm {
     end: StreamEnd::Body,
@@ -118,6 +136,11 @@ impl StreamForm {
     /// Whether usage comes only if it is asked for (`stream_options`).
     pub fn usage_on_request(&self) -> bool {
         self.usage_on_request
+    }
+
+    /// Whether a record of our own can tell a client that the gateway is there.
+    pub fn beats(&self) -> bool {
+        self.heartbeat != Heartbeat::None
     }
 
     /// Whether its heartbeat is a comment, which a client that has seen an `id` takes for an event without data.

@@ -226,6 +226,16 @@ impl Long {
             (2, Token::Scalar(text)) if seen.key(1) == b"\"stop_reason\"" => {
                 self.has_stop_reason |= is_reason(text);
             }
+            (2, Token::Scalar(text))
+                if is(seen.key(0), b"promptFeedback") && is(seen.key(1), b"blockReason") =>
+            {
+                self.has_stop_reason |= is_reason(text);
+            }
+            (3, Token::Scalar(text))
+                if is(seen.key(0), b"candidates") && is(seen.key(2), b"finishReason") =>
+            {
+                self.has_stop_reason |= is_reason(text);
+            }
             (2, Token::Opens(ValueKind::Object)) if in_choices => self.choice = (0, false),
             (3, Token::Scalar(text)) if in_choices && seen.key(1).is_empty() => match seen.key(2) {
                 b"\"index\"" => self.choice.0 = json::unsigned(text).unwrap_or(0),
@@ -243,6 +253,11 @@ impl Long {
         self.has_error |= is_one && !self.seen_error;
         self.seen_error = true;
     }
+}
+
+/// Whether a key, which has its quotes, is this name.
+fn is(key: &[u8], name: &[u8]) -> bool {
+    key.strip_prefix(b"\"").and_then(|key| key.strip_suffix(b"\"")) == Some(name)
 }
 
 fn is_reason(text: &[u8]) -> bool {

@@ -22,11 +22,13 @@ pub(super) enum Word {
     /// Responses: the end of the name of the last event, and of few others.
     Last,
     MessageStop,
+    /// Google's: why a prompt was blocked.
+    Blocked,
 }
 
 impl Word {
     /// How many there are.
-    pub(super) const COUNT: usize = Word::MessageStop as usize + 1;
+    pub(super) const COUNT: usize = Word::Blocked as usize + 1;
 }
 
 /// The patterns of an API. Their first four bytes are what the search stops at: a finish reason is looked for by its
@@ -57,6 +59,15 @@ pub(super) const MESSAGE: Patterns = &[
     (Word::Finish, "n\": \""),
     (Word::Finish, "n\" :"),
     (Word::MessageStop, "message_stop"),
+    (Word::Error, "error"),
+];
+/// A reason is looked for by its own end, as in the other APIs; this API's counts stand in every event.
+pub(super) const CANDIDATES: Patterns = &[
+    (Word::Count, "TokenCount\""),
+    (Word::Finish, "n\":\""),
+    (Word::Finish, "n\": \""),
+    (Word::Finish, "n\" :"),
+    (Word::Blocked, "blockReason"),
     (Word::Error, "error"),
 ];
 
@@ -110,6 +121,7 @@ pub(super) struct Words {
     pub(super) index: Finder<'static>,
     pub(super) response_delta: Finder<'static>,
     pub(super) message_delta: Finder<'static>,
+    pub(super) function_call: Finder<'static>,
     /// Names of delta members that hold output.
     pub(super) text: [Finder<'static>; 7],
 }
@@ -119,6 +131,7 @@ pub(super) static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
     index: Finder::new("\"index\":"),
     response_delta: Finder::new(".delta"),
     message_delta: Finder::new("content_block_delta"),
+    function_call: Finder::new("\"functionCall\""),
     text: ["content", "text", "tool_calls", "reasoning_content", "reasoning", "function_call", "refusal"]
         .map(|name| Finder::new(&format!("\"{name}\"")).into_owned()),
 });
@@ -129,7 +142,7 @@ mod tests {
 
     #[test]
     fn both_engines_find_every_word_at_every_place() {
-        for patterns in [CHOICES, RESPONSE, MESSAGE] {
+        for patterns in [CHOICES, RESPONSE, MESSAGE, CANDIDATES] {
             let vector = Search::new(patterns);
             assert!(cfg!(not(target_arch = "x86_64")) || matches!(vector.engine, Engine::Vector(_)));
             let texts = patterns.iter().map(|(_, text)| text);

@@ -65,7 +65,7 @@ fn an_agents_request_reaches_a_chat_backend() {
             {"role":"user","content":[{"type":"text","text":"and then?"},{"type":"tool_result","tool_use_id":"t1","content":"x"}]}],
         "tools":[{"name":"ls","input_schema":{"type":"object"}}],"tool_choice":{"type":"any"},"metadata":{"user_id":"u"}}"#;
     let mut out = Vec::new();
-    request(TO_CHAT, body, &TARGET, &mut out).unwrap();
+    request(TO_CHAT, body, true, &TARGET, &mut out).unwrap();
     let sent: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!((sent["model"].as_str(), sent["max_tokens"].as_u64()), (Some("backend"), Some(32_000)));
     assert_eq!(sent["messages"][0], serde_json::json!({"role": "system", "content": "You are exact."}));

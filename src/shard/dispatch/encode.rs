@@ -127,7 +127,8 @@ fn translated(
     let model = own.unwrap_or(request.peek.model.of(request.body.of(inbox)));
     let target = backend.provider.target_of(model);
     let mut body = exchange.shard.buffers.large();
-    let translated = translate::request(call, request.body.of(inbox), &target, &mut body)?;
+    let translated =
+        translate::request(call, request.body.of(inbox), request.peek.stream, &target, &mut body)?;
 
     let mut lines = exchange.shard.buffers.small();
     let hops = client_lines(&mut lines, request.head.fields.of(inbox), request.head);
@@ -139,7 +140,8 @@ fn translated(
     }
     let mut out = exchange.shard.buffers.with_room(lines.len() + HEAD_ROOM + body.len());
     let name = own_name(exchange, member);
-    request_line(&mut out, request, (call.backend, name.as_bytes()), b"", backend);
+    let query = if request.peek.stream { call.backend.query_stream() } else { "" };
+    request_line(&mut out, request, (call.backend, name.as_bytes()), query.as_bytes(), backend);
     for line in fields::lines(&lines).filter(|line| !is_of_dialect(line.name)) {
         out.extend_from_slice(line.raw);
     }
@@ -210,7 +212,8 @@ fn request_line(
     out.extend_from_slice(api.method().as_bytes());
     out.push(b' ');
     let id = if api.has_id() { &request.id[..] } else { b"" };
-    backend.provider.target(&Place { api, model, id }, &backend.base, query, out);
+    let place = Place { api, model, id, streams: request.peek.stream };
+    backend.provider.target(&place, &backend.base, query, out);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(&backend.authority);
     out.extend_from_slice(b"\r\n");

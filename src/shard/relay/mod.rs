@@ -136,7 +136,7 @@ impl<'a> Relay<'a> {
             total: total.min(whole),
             is_response_late: whole < total,
             between,
-            heartbeat: match is_stream && api.streams() {
+            heartbeat: match is_stream && api.beats() {
                 true => plan.timeouts.heartbeat,
                 false => Nanos::NEVER,
             },

@@ -1,0 +1,51 @@
+//! From Google's API into the neutral form.
+
+mod contents;
+mod events;
+mod request;
+mod schema;
+mod whole;
+
+pub use events::Events;
+pub use request::request;
+pub use schema::prepared;
+pub use whole::{body, fault};
+
+use super::spelling::Members;
+use crate::dialect::neutral::{FinishReason, Json, Object, Text, malformed};
+use crate::error::Fault;
+use crate::wire::json::BadJson;
+
+/// Why the model stopped. A reason that is not known is an ordinary end.
+fn finish_reason(reason: &Text<'_>, has_calls: bool) -> FinishReason {
+    match reason.inside() {
+        b"MAX_TOKENS" => FinishReason::Length,
+        b"SAFETY"
+        | b"RECITATION"
+        | b"LANGUAGE"
+        | b"BLOCKLIST"
+        | b"PROHIBITED_CONTENT"
+        | b"SPII"
+        | b"MODEL_ARMOR"
+        | b"IMAGE_SAFETY"
+        | b"IMAGE_PROHIBITED_CONTENT"
+        | b"IMAGE_RECITATION" => FinishReason::ContentFilter,
+        _ if has_calls => FinishReason::ToolCalls,
+        _ => FinishReason::Stop,
+    }
+}
+
+fn read<'a>(value: Json<'a>, at: &str) -> Result<Members<'a>, Fault> {
+    if value.first() != Some(&b'{') {
+        return Err(malformed(format!("'{at}' has to be an object")));
+    }
+    Object::read(value).map(Members).map_err(|bad| broken(at, bad))
+}
+
+fn broken(at: &str, bad: BadJson) -> Fault {
+    malformed(format!("'{at}': {}", bad.reason))
+}
+
+fn missing(at: &str, member: &str, expected: &str) -> Fault {
+    malformed(format!("'{at}.{member}' has to be {expected}"))
+}
