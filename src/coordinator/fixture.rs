@@ -122,6 +122,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
                 })
                 .collect(),
             context_length: None,
+            output_max: 4096,
             renames_ids: false,
             price: None,
             policy: Policy::Cost,

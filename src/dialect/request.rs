@@ -4,12 +4,15 @@
 //! backend: written once, in its own spelling, with the type the API asks for. Everything else passes untouched,
 //! duplicates, odd numbers and unknown members included.
 
+mod cap;
+
 use std::borrow::Cow;
 
 use super::{Api, route};
 use crate::error::{Fault, FaultKind};
 use crate::units::Span;
 use crate::wire::json;
+pub use cap::{Cap, may_be_capped};
 
 /// What a body asks for. Spans are offsets into the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +32,8 @@ pub struct Peek {
     /// The most output tokens one response may have: the cap this endpoint obeys (the larger one, if a body names
     /// both), zero where there is no output, `None` if there is no cap.
     pub output_cap: Option<u64>,
+    /// The values of the members that cap the output, null ones included, by `CapMember`; empty for none.
+    pub caps: [Span; CAP_MEMBERS],
     /// Choices the client gets: `n`, at least 1.
     pub choices: u64,
     /// Responses that are computed and billed: `best_of` if it is more than `n`.
@@ -44,6 +49,9 @@ pub struct Peek {
     /// The value of `prompt_cache_key`: which requests belong together.
     pub cache_key: Span,
 }
+
+/// Members that cap the output of some endpoint.
+pub const CAP_MEMBERS: usize = 3;
 
 /// Most members that are a prompt: tools, system, messages.
 pub const PROMPT_MEMBERS: usize = 3;
@@ -71,6 +79,8 @@ pub const CHOICES_MAX: u64 = 128;
 /// Largest output cap. Engines hold it in 32 bits.
 pub const OUTPUT_CAP_MAX: u64 = u32::MAX as u64;
 
+/// Where the names of the caps begin, in the order of `CapMember`.
+const FIRST_CAP: usize = 3;
 /// How many of the names are read of every endpoint; the others of their own endpoints only (`OwnMember`).
 const COMMON: usize = 8;
 /// The members that are routed, billed or converted by.
@@ -184,6 +194,7 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
             [] => Some(0),
             caps => caps.iter().filter_map(|cap| given_caps[*cap as usize]).max().max(own_cap),
         },
+        caps: [3, 4, 5].map(|name: usize| values[name].map_or(Span::default(), |member| member.value)),
         choices,
         generations: choices.max(best_of),
         previous: previous.filter(|member| member.kind == json::ValueKind::String).map(|member| member.value),
@@ -207,6 +218,7 @@ impl Peek {
             stream_options: StreamOptions::Absent,
             object_end: 0,
             output_cap: Some(0),
+            caps: [Span::default(); CAP_MEMBERS],
             choices: 1,
             generations: 1,
             previous: None,
@@ -276,10 +288,10 @@ impl Peek {
     }
 }
 
-/// At most three replacements, in order, for `json::splice`.
+/// At most six replacements, in order, for `json::splice`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Edits<'a> {
-    list: [(Span, &'a [u8]); 3],
+    list: [(Span, &'a [u8]); 6],
     count: usize,
     /// Whether usage is asked for that the client did not ask for.
     pub asks_usage: bool,

@@ -8,6 +8,7 @@ mod choices;
 pub mod form;
 mod long;
 mod records;
+mod text;
 mod words;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use self::choices::Choices;
 use self::form::{Heartbeat, StreamEnd, StreamForm};
 use self::long::Long;
 pub use self::records::Records;
+pub use self::text::TextMeter;
 use self::words::{WORDS, Word};
 
 use super::usage::{self, Usage};
@@ -130,7 +132,7 @@ impl Meter {
                     found.end = Some(event.end);
                     break;
                 }
-                Word::Done | Word::Finish | Word::Index | Word::Blocked => {}
+                Word::Done | Word::Finish | Word::Index | Word::Blocked | Word::Text => {}
             }
         }
         if let Some(from) = several_from {

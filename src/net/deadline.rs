@@ -68,6 +68,13 @@ impl Deadlines {
 }
 
 impl Deadlines {
+    /// Wakes the owner of one row, due or not.
+    pub fn wake(&self, row: usize) {
+        if let Some(Some(waker)) = self.wakers.borrow().get(row) {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Wakes everybody who waits with a deadline, due or not: something they all look at has changed.
     pub fn wake_all(&self) {
         self.wakers.borrow().iter().flatten().for_each(Waker::wake_by_ref);
@@ -83,6 +90,11 @@ impl Deadline {
     /// Due at `at`.
     pub fn set_at(&self, at: Nanos) {
         self.table.due.borrow_mut()[self.row] = at;
+    }
+
+    /// Its row in the table.
+    pub fn row(&self) -> usize {
+        self.row
     }
 
     /// Due never.

@@ -11,6 +11,7 @@ use super::placements::Prefixes;
 use super::unreached::Unreached;
 use super::{Backend, Deployment, Table};
 use crate::policy::limits::inflight::Gauge;
+use crate::policy::limits::ratio::TextRatio;
 use crate::policy::routing::breaker::Breaker;
 use crate::policy::routing::load::{Ewma, Load};
 use crate::policy::routing::signals::Signals;
@@ -48,6 +49,8 @@ pub struct DeploymentCells {
     pub breaker: Breaker,
     /// Observed over predicted time to the first token.
     pub ewma: Ewma,
+    /// Bytes of text in one of its tokens.
+    pub text: TextRatio,
     /// The failures of each name, where clients choose the names.
     named: Option<Box<NamedBreakers>>,
 }

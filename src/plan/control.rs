@@ -6,8 +6,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use crate::units::Nanos;
+use crate::sync::{ArrayQueue, AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::units::{Nanos, ShardId};
 
 /// Shared by the coordinator, which asks, and the shards, which obey.
 pub struct Control {
@@ -20,6 +20,8 @@ pub struct Control {
     stalls: AtomicU64,
     stop_accepting: AtomicBool,
     cut_at: AtomicU64,
+    /// By `ShardId`: the rows of its table of deadlines whose responses were told to stop.
+    stopped: Box<[ArrayQueue<u32>]>,
 }
 
 /// A shard that serves; dropping it (also by a panic of its thread) says that it has ended.
@@ -50,6 +52,7 @@ impl Control {
             stalls: AtomicU64::new(0),
             stop_accepting: AtomicBool::new(false),
             cut_at: AtomicU64::new(Nanos::NEVER.0),
+            stopped: (0..shards).map(|_| ArrayQueue::new(STOPPED_MAX)).collect(),
         }
     }
 
@@ -57,6 +60,17 @@ impl Control {
     pub fn enter(self: &Arc<Self>) -> Presence {
         self.started.fetch_add(1, Ordering::AcqRel);
         Presence { control: self.clone(), is_closing: Cell::new(false) }
+    }
+
+    /// Wakes a response that was told to stop, at the next tick of its shard. False if as many wait to be woken as may: it finds out
+    /// with its next event.
+    pub fn wake(&self, home: Home) -> bool {
+        self.stopped.get(home.shard()).is_some_and(|rows| rows.push(home.row()).is_ok())
+    }
+
+    /// The row of the next response of this shard that was told to stop.
+    pub fn next_stopped(&self, shard: ShardId) -> Option<u32> {
+        self.stopped.get(shard.index())?.pop()
     }
 
     /// Whether clients should go elsewhere: answers ask them to, and readiness fails.
@@ -133,6 +147,28 @@ impl Control {
     }
 }
 
+/// Where a response runs: a shard, and the row of its client in the shard's table of deadlines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Home(pub u64);
+
+impl Home {
+    /// Of a row of a shard.
+    pub fn new(shard: ShardId, row: usize) -> Self {
+        Self((shard.index() as u64) << 32 | row as u64 & u64::from(u32::MAX))
+    }
+
+    fn shard(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+
+    fn row(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// Responses of one shard that wait to be woken. Chosen, not measured.
+const STOPPED_MAX: usize = 256;
+
 impl Drop for Presence {
     fn drop(&mut self) {
         self.close();
@@ -171,6 +207,18 @@ mod tests {
         });
         assert!(thread.join().is_err());
         assert!(control.all_ended());
+    }
+
+    #[test]
+    fn a_stopped_response_is_woken_where_it_runs() {
+        let control = Control::new(2);
+        assert!(control.wake(Home::new(ShardId::new(1), 70)));
+        assert_eq!(control.next_stopped(ShardId::new(0)), None);
+        assert_eq!(control.next_stopped(ShardId::new(1)), Some(70));
+        assert!(!control.wake(Home::new(ShardId::new(2), 0)), "no such shard");
+        assert!(
+            (0..STOPPED_MAX + 1).map(|row| control.wake(Home::new(ShardId::new(0), row))).any(|woken| !woken)
+        );
     }
 
     #[test]

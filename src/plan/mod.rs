@@ -41,7 +41,7 @@ pub use backend::{Backend, BackendTls, HealthProbe, MetricsPage, Target};
 pub use budget::{BudgetName, BudgetRow, Holder, Used};
 pub use caller::{Credential, Expiry, Grant, Key, Team};
 use cells::{BackendCells, DeploymentCells, ModelCells};
-pub use control::Control;
+pub use control::{Control, Home};
 pub use mailbox::Mailbox;
 pub use placements::Placements;
 pub use proxy::Proxy;
@@ -219,6 +219,8 @@ pub struct Model {
     pub fallbacks: Box<[ModelId]>,
     /// Tokens that fit into it, as clients are told; unknown if the operator does not say.
     pub context_length: Option<u64>,
+    /// Tokens of output that it makes at most, as far as is known.
+    pub output_max: u64,
     /// Several backends make its responses, so that their ids are told under names that lead back.
     pub renames_ids: bool,
     /// What its tokens cost at the dearest of its backends; `None` if one of them has no price.

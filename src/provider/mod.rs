@@ -174,6 +174,11 @@ impl Provider {
         }
     }
 
+    /// OpenAI's dialect only: the member that bounds the output of a chat.
+    pub fn output_cap_member(&self) -> &'static str {
+        self.kind.output_cap_member
+    }
+
     /// Appends the request target: the endpoint's path with the `id` that belongs into it (empty for none) between what
     /// `base` puts around it, with the client's `query` (without `?`, empty for none). `model`: its own name for the model,
     /// which some have in the path.

@@ -15,6 +15,7 @@ use crate::dialect::usage::Usage;
 use crate::dialect::{self, Api, Dialect};
 use crate::observe::Counter;
 use crate::observe::record::RequestId;
+use crate::plan::Home;
 use crate::plan::admission::{Held, Left};
 use crate::policy::auth::origin::PageGrant;
 use crate::units::{BackendId, KeyId, ModelId, Nanos};
@@ -85,6 +86,10 @@ pub(crate) struct Exchange {
     pub(super) usage: Usage,
     /// Output tokens counted on the way, for when the backend's count never comes.
     pub(super) output_estimate: u64,
+    /// A backend has responded to a request whose tokens are limited: without a count of its own the estimate is charged.
+    pub(super) is_charged: bool,
+    /// Where it runs.
+    pub(super) home: Home,
     /// Bytes of the request, and of the response up to the write that is under way.
     pub(super) request_bytes: u64,
     pub(super) response_bytes: u64,
@@ -184,6 +189,8 @@ impl Exchange {
             caching: None,
             usage: Usage::default(),
             output_estimate: 0,
+            is_charged: false,
+            home: Home::default(),
             request_bytes: 0,
             response_bytes: 0,
             is_settled: false,

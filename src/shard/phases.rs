@@ -67,7 +67,7 @@ pub(super) fn on_body<'a>(
     let prompt = estimate::prompt(api, payload, &exchange.shard.plan.estimate);
     exchange.prompt_tokens = prompt.tokens();
     if api.task() != Task::CountTokens {
-        reserve_tokens(exchange, model, &peek, prompt)?;
+        reserve_tokens(exchange, model, (&peek, payload), prompt)?;
     }
     let request = Request { head, body, api, peek, model, bound: None, id: Vec::new() };
     if api.refers() { refer::by_body(exchange, request, payload) } else { Ok(request) }
@@ -191,8 +191,14 @@ fn find_model(exchange: &mut Exchange, name: &str) -> Result<ModelId, Fault> {
 }
 
 /// Reserves the tokens that the request may cost. What is estimated by kind never refuses for good: only text does.
-fn reserve_tokens(exchange: &mut Exchange, model: ModelId, peek: &Peek, prompt: Prompt) -> Result<(), Fault> {
+fn reserve_tokens(
+    exchange: &mut Exchange,
+    model: ModelId,
+    (peek, payload): (&Peek, &[u8]),
+    prompt: Prompt,
+) -> Result<(), Fault> {
     let plan = &exchange.shard.plan;
+    let row = plan.model(model);
     let wanted = Wanted {
         text: prompt.text,
         prompt: prompt.tokens(),
@@ -200,10 +206,21 @@ fn reserve_tokens(exchange: &mut Exchange, model: ModelId, peek: &Peek, prompt: 
         choices: peek.generations,
         slice: plan.output_tokens_default,
         price: plan.price(model, None).copied(),
+        is_stream: peek.stream,
+        model_max: peek.output_cap.map_or(row.output_max, |cap| cap.min(row.output_max)),
+        home: exchange.home.0,
     };
     let at = At { now: clock::now(), unix_ms: exchange.started_unix_ms };
     exchange.tokens_left = exchange.held.reserve(plan, &wanted, at)?;
-    Ok(())
+    match exchange.held.output_cap() {
+        Some(cap) if !request::may_be_capped(payload, cap) => {
+            exchange.held.give_up(plan, at.now);
+            let note =
+                format!("{cap} tokens of output are left of the limit, and this request thinks for more");
+            Err(Fault::new(FaultKind::TokensExceeded, note).retry_after(RETRY_SOON))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Advice when a slot is expected to come free at any moment.

@@ -82,9 +82,12 @@ fn append(plan: &Plan, record: &Record) {
 /// The record of an exchange. Tokens are the backend's count, else what was counted on the way, else unknown.
 fn record(exchange: &Exchange, outcome: Outcome, now: Nanos) -> Record {
     let usage = &exchange.usage;
-    let estimated = !usage.seen && exchange.output_estimate > 0;
+    // Anthropic's backends count the input first and the output last: of a stream that is cut between, the output is ours to count.
+    let is_cut_short = usage.seen && outcome.fault.is_some() && exchange.output_estimate / 2 > usage.output;
+    let estimated = is_cut_short || !usage.seen && (exchange.is_charged || exchange.output_estimate > 0);
     let (input_tokens, output_tokens) = match (usage.seen, estimated) {
-        (true, _) => (usage.input, usage.output),
+        (true, false) => (usage.input, usage.output),
+        (true, true) => (usage.input, exchange.output_estimate),
         (false, true) => (exchange.prompt_tokens, exchange.output_estimate),
         (false, false) => (0, 0),
     };

@@ -219,6 +219,9 @@ impl Core {
         }
         self.numbers.inc(Counter::Ticks);
         self.queues.call();
+        while let Some(row) = self.control.next_stopped(self.id) {
+            self.deadlines.wake(row as usize);
+        }
         let unix_ms = clock::unix_ms();
         if unix_ms / 1000 != self.unix_ms.replace(unix_ms) / 1000 {
             *self.date.borrow_mut() = date(unix_ms);

@@ -14,6 +14,7 @@ use super::response::Response;
 use super::rules;
 use crate::dialect::{self, Api};
 use crate::error::Fault;
+use crate::plan::Home;
 use crate::wire::head::RequestHead;
 
 /// Serves the request whose head lies at the front of the client's inbox.
@@ -21,6 +22,7 @@ pub(super) async fn run(client: &mut Client, head: &RequestHead) -> AfterRespons
     let routed = dialect::route(head.method.name().as_bytes(), head.path.of(client.inbox()));
     let api = routed.as_ref().ok().copied();
     let mut exchange = Exchange::open(&client.shard, client.address.ip(), api, head, client.inbox());
+    exchange.home = Home::new(client.shard.id, client.deadline.row());
     client.start_request(head.len);
     let opened = open(client, &mut exchange, routed, head).await;
     client.forget_request();

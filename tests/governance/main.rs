@@ -6,6 +6,7 @@ mod guards;
 mod ledger;
 mod limits;
 mod limits_tokens;
+mod metering;
 mod queue;
 mod reload;
 mod secrets;

@@ -18,6 +18,9 @@ pub(super) type Names = BTreeMap<Box<str>, ModelId>;
 /// The largest weight.
 pub(super) const WEIGHT_MAX: u32 = 10_000;
 
+/// Tokens of output of a model that nothing is known of: almost every one makes as many.
+const OUTPUT_MAX_DEFAULT: u64 = 4_096;
+
 /// Fallbacks of one model: a client waits for each.
 const FALLBACKS_MAX: usize = 8;
 
@@ -51,6 +54,10 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
         if let Some(tokens) = model.context_length {
             within(&["model", name, "context_length"], tokens, 1, 1 << 40, report);
         }
+        if let Some(tokens) = model.output_max {
+            let most = model.context_length.unwrap_or(1 << 40);
+            within(&["model", name, "output_max"], tokens, 1, most, report);
+        }
         for (at, alias) in model.aliases.iter().enumerate() {
             let at = format!("[{at}]");
             let path = ["model", name, "aliases", &at];
@@ -68,6 +75,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
             pool: [].into(),
             fallbacks: [].into(),
             context_length: model.context_length,
+            output_max: model.output_max.or(model.context_length).unwrap_or(OUTPUT_MAX_DEFAULT),
             renames_ids: false,
             price: None,
             guards: None,

@@ -97,6 +97,10 @@ pub struct Model {
     /// Context length in tokens, prompt and output together. Clients read it in /v1/models.
     #[serde(default)]
     pub context_length: Option<u64>,
+    /// Tokens of output that it makes at most. A response that is no stream gets a lower cap where less is left of a limit or a
+    /// budget. Default: `context_length`, else 4096.
+    #[serde(default)]
+    pub output_max: Option<u64>,
     /// Models that respond in its place, in this order, until the first content has been sent: names or aliases.
     #[serde(default)]
     pub fallbacks: Vec<String>,

@@ -24,6 +24,8 @@ pub(super) enum Word {
     MessageStop,
     /// Google's: why a prompt was blocked.
     Blocked,
+    /// The end of a name that holds output, and the quote in front of it. No event is read for it.
+    Text,
 }
 
 impl Word {
@@ -71,6 +73,27 @@ pub(super) const CANDIDATES: Patterns = &[
     (Word::Error, "error"),
 ];
 
+/// Names that hold output, in all dialects but Responses, by their ends, which few other names have.
+pub(super) const TEXT: Patterns = &[
+    (Word::Text, "ontent\":\""),
+    (Word::Text, "ontent\": \""),
+    (Word::Text, "text\":\""),
+    (Word::Text, "text\": \""),
+    (Word::Text, "soning\":\""),
+    (Word::Text, "soning\": \""),
+    (Word::Text, "uments\":\""),
+    (Word::Text, "uments\": \""),
+    (Word::Text, "efusal\":\""),
+    (Word::Text, "efusal\": \""),
+    (Word::Text, "_json\":\""),
+    (Word::Text, "_json\": \""),
+    (Word::Text, "inking\":\""),
+    (Word::Text, "inking\": \""),
+    (Word::Text, "sponse\":\""),
+];
+/// In Responses.
+pub(super) const TEXT_DELTA: Patterns = &[(Word::Text, "delta\":\""), (Word::Text, "delta\": \"")];
+
 /// Searches for several words at once.
 pub(super) struct Search {
     patterns: Patterns,
@@ -103,14 +126,20 @@ impl Search {
     pub(super) fn find_iter(&self, bytes: &[u8]) -> impl Iterator<Item = (Word, Span)> {
         let mut from = 0;
         std::iter::from_fn(move || {
-            let rest = aho_corasick::Span { start: from, end: bytes.len() };
-            let found = match &self.engine {
-                Engine::Vector(searcher) => searcher.find_in(bytes, rest),
-                Engine::Automaton(automaton) => automaton.find(aho_corasick::Input::new(bytes).span(rest)),
-            }?;
-            from = found.end();
-            Some((self.patterns[found.pattern().as_usize()].0, Span::new(found.start(), found.end())))
+            let found = self.find_from(bytes, from)?;
+            from = found.1.end;
+            Some(found)
         })
+    }
+
+    /// The first word in `bytes` from there on.
+    pub(super) fn find_from(&self, bytes: &[u8], from: usize) -> Option<(Word, Span)> {
+        let rest = aho_corasick::Span { start: from, end: bytes.len() };
+        let found = match &self.engine {
+            Engine::Vector(searcher) => searcher.find_in(bytes, rest),
+            Engine::Automaton(automaton) => automaton.find(aho_corasick::Input::new(bytes).span(rest)),
+        }?;
+        Some((self.patterns[found.pattern().as_usize()].0, Span::new(found.start(), found.end())))
     }
 }
 

@@ -34,7 +34,17 @@ fn unlimited() -> CallerLimits {
 }
 
 fn wanted(prompt: u64, output_max: Option<u64>) -> Wanted {
-    Wanted { text: prompt, prompt, output_max, choices: 1, slice: 10, price: None }
+    Wanted {
+        text: prompt,
+        prompt,
+        output_max,
+        choices: 1,
+        slice: 10,
+        price: None,
+        is_stream: true,
+        model_max: 1_000_000,
+        home: 0,
+    }
 }
 
 /// What one request meets: both steps, and its slot and tokens kept.
@@ -255,4 +265,103 @@ fn tokens_of_the_ledger_count_by_the_prices_of_today() {
     // The model that has no price any more counts its tokens.
     assert_eq!([Unit::Tokens, Unit::Money].map(|unit| plan.amount(unit, &used)), [320, 145]);
     assert_eq!(plan.price(ModelId::new(0), None), plan.models[0].price.as_ref());
+}
+
+/// A stream without a cap on a budget of so many tokens: a prompt of 10, and slices of 10.
+fn stream(plan: &Plan, home: u64) -> Held {
+    let (mut held, _) = enter(plan, KeyId::new(KEY), START).unwrap();
+    held.reserve(plan, &Wanted { home, ..wanted(10, None) }, AT).unwrap();
+    held
+}
+
+/// A plan with a budget of so many tokens a day.
+fn with_tokens(tokens: u64) -> Plan {
+    let mut plan = with_budgets(tokens, MONEY);
+    plan.keys[KEY].grant.budgets = [BudgetId::new(0)].into();
+    plan
+}
+
+#[test]
+fn a_stream_takes_slice_by_slice_up_to_the_last_token() {
+    let plan = with_tokens(45);
+    let mut held = stream(&plan, 0);
+    assert_eq!((held.grows(), held.covered(&plan), spent(&plan)[0]), (true, 10, (20, 20)));
+    assert!(matches!(held.grow(&plan, 5, AT), Grown::Covered(10)), "it has as much");
+    assert!(matches!(held.grow(&plan, 12, AT), Grown::Covered(22)));
+    assert!(matches!(held.grow(&plan, 35, AT), Grown::Covered(35)), "less than a slice was left");
+    let Grown::Stop(fault) = held.grow(&plan, 36, AT) else { panic!("nothing is left") };
+    assert_eq!(fault.kind, FaultKind::BudgetExceeded);
+    assert!(held.stopped(&plan).is_some());
+    held.settle(&plan, &Charge { input: 10, output: 35, ..Charge::default() }, None, START);
+    assert_eq!(spent(&plan)[0], (45, 0));
+}
+
+#[test]
+fn at_the_line_the_youngest_stops_the_oldest_goes_on_and_nothing_new_is_admitted() {
+    let plan = with_tokens(65);
+    let [mut old, mut middle, mut young] = [1, 2, 3].map(|home| stream(&plan, home));
+    // 60 of 65 are taken; the oldest wants 6 more than there are.
+    assert!(matches!(old.grow(&plan, 21, AT), Grown::Wait(Some(3))));
+    assert!(matches!(middle.grow(&plan, 11, AT), Grown::Wait(None)), "the oldest comes first");
+    let (mut new, _) = enter(&plan, KeyId::new(KEY), START).unwrap();
+    let fault = new.reserve(&plan, &wanted(0, Some(0)), AT).unwrap_err();
+    assert_eq!((fault.kind, fault.retry_after.is_some()), (FaultKind::BudgetReserved, true));
+    assert!(old.stopped(&plan).is_none() && middle.stopped(&plan).is_none());
+    assert!(young.stopped(&plan).is_some());
+    assert!(matches!(old.grow(&plan, 21, AT), Grown::Wait(None)), "it has not left yet");
+    young.settle(&plan, &Charge { input: 10, output: 3, ..Charge::default() }, None, START);
+    assert!(matches!(old.grow(&plan, 21, AT), Grown::Covered(22)), "what the youngest had not used");
+    // Now the middle one is the youngest of those that are left.
+    assert!(matches!(middle.grow(&plan, 11, AT), Grown::Stop(_)));
+    middle.settle(&plan, &Charge { input: 10, output: 10, ..Charge::default() }, None, START);
+    assert!(matches!(old.grow(&plan, 22, AT), Grown::Covered(_)));
+    old.settle(&plan, &Charge { input: 10, output: 22, ..Charge::default() }, None, START);
+    assert_eq!(spent(&plan)[0], (65, 0));
+    let fault = new.reserve(&plan, &wanted(1, Some(0)), AT).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::BudgetExceeded);
+}
+
+#[test]
+fn a_stream_grows_on_every_limit_in_its_own_unit() {
+    // Tokens a minute for the team, tokens a day and money a month for the key.
+    let mut plan = with_budgets(1_000, 80);
+    plan.teams = Table::new(
+        vec![Team { id: TeamId::new(0), name: "search".into(), limits: limits(None, Some(60), 9) }],
+        |_| CallerCells::default(),
+    );
+    let (mut held, _) = enter(&plan, KeyId::new(KEY), START).unwrap();
+    held.reserve(&plan, &priced(&plan, 10, None), AT).unwrap();
+    // 10 of input and 10 of output cost 30.
+    assert_eq!((spent(&plan)[1], held.covered(&plan)), ((30, 30), 10));
+    assert!(matches!(held.grow(&plan, 20, AT), Grown::Covered(30)));
+    assert_eq!((state(&plan)[1].1, spent(&plan)), (Some(20), [(40, 40), (70, 70)]));
+    assert!(matches!(held.grow(&plan, 35, AT), Grown::Covered(35)), "money for 5 more tokens");
+    let Grown::Stop(fault) = held.grow(&plan, 36, AT) else { panic!("no money is left") };
+    assert!(fault.note.contains("team 'search' may use 0.00000008 per month"), "{fault}");
+    held.settle(&plan, &Charge::default(), plan.models[0].price.as_ref(), START);
+    assert_eq!((state(&plan)[1].1, spent(&plan)), (Some(60), [(0, 0), (0, 0)]));
+}
+
+#[test]
+fn a_response_that_cannot_be_stopped_is_capped_at_half_of_what_is_left() {
+    let plan = with_tokens(1_000);
+    let plain = |model_max, output_max| {
+        let (mut held, _) = enter(&plan, KeyId::new(KEY), START).unwrap();
+        let wanted = Wanted { is_stream: false, model_max, ..wanted(10, output_max) };
+        held.reserve(&plan, &wanted, AT).map(|_| held)
+    };
+    let mut roomy = plain(500, None).unwrap();
+    assert_eq!((roomy.output_cap(), spent(&plan)[0].1), (None, 20), "its model makes no more than is left");
+    let mut capped = plain(100_000, None).unwrap();
+    assert_eq!((capped.output_cap(), spent(&plan)[0].1), (Some(485), 515));
+    let caps: Vec<_> = (0..9).filter_map(|_| plain(100_000, Some(100_000)).ok()).collect();
+    let found: Vec<_> = caps.iter().map(|held| held.output_cap()).collect();
+    assert_eq!(found, [237, 114, 52, 21].map(Some), "half of what is left each time");
+    assert!(spent(&plan)[0].1 <= 1_000);
+    let fault = plain(100_000, None).err().expect("too little is left for a response");
+    assert_eq!(fault.kind, FaultKind::BudgetReserved, "{fault}");
+    capped.settle(&plan, &Charge { input: 10, output: 485, ..Charge::default() }, None, START);
+    caps.into_iter().for_each(|mut held| held.settle(&plan, &Charge::default(), None, START));
+    roomy.settle(&plan, &Charge::default(), None, START);
+    assert_eq!(plain(100_000, Some(100_000)).unwrap().output_cap(), Some(247));
 }

@@ -111,6 +111,21 @@ impl Bucket {
         }
     }
 
+    /// Takes as many of `most` units as are there; how many that is.
+    pub fn take_up_to(&self, rate: &Rate, most: u64, now: Nanos) -> u64 {
+        loop {
+            let there = self.peek(rate, now).remaining.min(most);
+            // Less may be there by now, and rounding may make the last unit one too many.
+            match (there, self.take(rate, there, now)) {
+                (0, _) => return 0,
+                (_, Ok(_)) => return there,
+                (1, Err(_)) => return 0,
+                (_, Err(_)) if self.take(rate, there - 1, now).is_ok() => return there - 1,
+                _ => {}
+            }
+        }
+    }
+
     /// Corrects a take of `reserved` units to the `actual` ones: gives the difference back, or charges it.
     ///
     /// What is given back never makes the bucket fuller than full: what time has refilled since is not paid twice.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
+use super::running::Running;
 use crate::sync::{AtomicU64, Ordering};
 pub use window::{Per, Window};
 
@@ -37,7 +38,11 @@ pub enum Unit {
 pub const MONEY: u64 = 1_000_000_000;
 
 /// How much of a budget is used.
-pub struct Spent(ArcSwap<Frame>);
+pub struct Spent {
+    frame: ArcSwap<Frame>,
+    /// Responses that take more of it while they run.
+    pub growing: Running,
+}
 
 /// What counts now: the slot of time that runs, and for a rolling window those before it, the oldest first.
 struct Frame {
@@ -78,7 +83,8 @@ pub struct Standing {
 impl Default for Spent {
     fn default() -> Self {
         let slot = Slot { start_ms: 0, end_ms: 0, used: AtomicU64::new(0), reserved: AtomicU64::new(0) };
-        Self(ArcSwap::from_pointee(Frame { slot: Arc::new(slot), before: Box::default() }))
+        let frame = ArcSwap::from_pointee(Frame { slot: Arc::new(slot), before: Box::default() });
+        Self { frame, growing: Running::default() }
     }
 }
 
@@ -100,14 +106,45 @@ impl Spent {
             if taken.is_err() {
                 return Err(frame.standing(&budget.window, unix_ms));
             }
-            // The next slot of a rolling window adds this one up: it must not grow after that.
-            if budget.window.is_rolling() && !Arc::ptr_eq(&self.0.load(), &frame) {
-                frame.slot.used.fetch_sub(cost, Ordering::SeqCst);
-                continue;
+            if budget.window.is_rolling() {
+                // The next slot of a rolling window adds this one up: it must not grow after that.
+                if !Arc::ptr_eq(&self.frame.load(), &frame) {
+                    frame.slot.used.fetch_sub(cost, Ordering::SeqCst);
+                    continue;
+                }
+                // An older slot may have grown meanwhile: of the two, one sees the other.
+                if frame.sum(&budget.window, unix_ms) > budget.most {
+                    frame.slot.used.fetch_sub(cost, Ordering::SeqCst);
+                    return Err(frame.standing(&budget.window, unix_ms));
+                }
             }
             frame.slot.reserved.fetch_add(cost, Ordering::Relaxed);
             return Ok(Reservation { slot: Arc::clone(&frame.slot), amount: cost });
         }
+    }
+
+    /// Takes as much of `most` as there is, on top of what `held` has; how much that is.
+    ///
+    /// It counts where `held` counts, in the window in which its exchange began.
+    pub fn grow(&self, budget: &Budget, held: &mut Reservation, most: u64, unix_ms: u64) -> u64 {
+        let mut taken = 0;
+        if budget.window.is_rolling() {
+            let frame = self.frame(&budget.window, unix_ms);
+            taken = budget.most.saturating_sub(frame.sum(&budget.window, unix_ms)).min(most);
+            held.slot.used.fetch_add(taken, Ordering::SeqCst);
+            if frame.sum(&budget.window, unix_ms) > budget.most {
+                held.slot.used.fetch_sub(taken, Ordering::SeqCst);
+                return 0;
+            }
+        } else {
+            let _ = held.slot.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
+                taken = budget.most.saturating_sub(used).min(most);
+                (taken > 0).then(|| used + taken)
+            });
+        }
+        held.slot.reserved.fetch_add(taken, Ordering::Relaxed);
+        held.amount += taken;
+        taken
     }
 
     /// Where the budget stands.
@@ -122,7 +159,7 @@ impl Spent {
 
     /// What counts now.
     fn frame(&self, window: &Window, unix_ms: u64) -> Guard<Arc<Frame>> {
-        let frame = self.0.load();
+        let frame = self.frame.load();
         if unix_ms < frame.slot.end_ms { frame } else { self.next(frame, window, unix_ms) }
     }
 
@@ -134,8 +171,8 @@ impl Spent {
             let slot = Slot { start_ms, end_ms, used: AtomicU64::new(0), reserved: AtomicU64::new(0) };
             let counts = |slot: &&Arc<Slot>| window.counts(slot.end_ms, unix_ms);
             let before = old.before.iter().chain([&old.slot]).filter(counts).cloned().collect();
-            self.0.compare_and_swap(&old, Arc::new(Frame { slot: Arc::new(slot), before }));
-            old = self.0.load();
+            self.frame.compare_and_swap(&old, Arc::new(Frame { slot: Arc::new(slot), before }));
+            old = self.frame.load();
         }
         old
     }
@@ -152,6 +189,11 @@ impl Frame {
     fn before(&self, window: &Window, unix_ms: u64) -> u64 {
         let counting = self.before.iter().filter(|slot| window.counts(slot.end_ms, unix_ms));
         counting.map(|slot| slot.used.load(Ordering::SeqCst)).sum()
+    }
+
+    /// Used in all slots that count now.
+    fn sum(&self, window: &Window, unix_ms: u64) -> u64 {
+        self.slots(window, unix_ms).map(|slot| slot.used.load(Ordering::SeqCst)).sum()
     }
 
     fn standing(&self, window: &Window, unix_ms: u64) -> Standing {

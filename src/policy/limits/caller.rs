@@ -2,6 +2,7 @@
 
 use super::bucket::{Bucket, Rate};
 use super::inflight::Gauge;
+use super::running::Running;
 
 /// How much a caller may use.
 #[derive(Clone, PartialEq, Debug)]
@@ -27,6 +28,8 @@ pub struct CallerCells {
     pub requests: Bucket,
     /// Tokens per minute.
     pub tokens: Bucket,
+    /// Responses that take more of them while they run.
+    pub growing: Running,
     /// Requests in flight.
     pub in_flight: Gauge,
 }

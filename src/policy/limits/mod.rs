@@ -4,9 +4,12 @@
 //! - [`budget`]: so many tokens, or so much money, per day or month; [`price`]: what tokens cost.
 //! - [`caller`]: all limits of one key or team.
 //! - [`inflight`]: so many requests at once.
+//! - [`running`]: responses that grow while they run, by age. [`ratio`]: bytes of text in a token.
 
 pub mod bucket;
 pub mod budget;
 pub mod caller;
 pub mod inflight;
 pub mod price;
+pub mod ratio;
+pub mod running;

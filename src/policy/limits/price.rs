@@ -51,6 +51,12 @@ impl Price {
         (0.0..=PRICE_MAX).contains(&price).then(|| (price * MONEY as f64).round() as u64)
     }
 
+    /// Tokens of output that can be had for `amount`.
+    pub fn output_for(&self, amount: u64) -> u64 {
+        let tokens = (u128::from(amount) * u128::from(PARTS)).checked_div(self.output.into());
+        tokens.map_or(u64::MAX, |tokens| u64::try_from(tokens).unwrap_or(u64::MAX))
+    }
+
     /// What these tokens cost, in [`MONEY`]ths, rounded up once.
     pub fn cost(&self, charge: &Charge) -> u64 {
         let classes = [

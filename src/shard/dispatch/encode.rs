@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::dialect::Api;
+use crate::dialect::request::{Cap, Edits};
 use crate::dialect::route;
 use crate::dialect::translate::{self, Call, Translated};
 use crate::error::{Fault, FaultKind};
@@ -71,11 +72,15 @@ pub(super) fn request(
     let takes_stream_options = backend.provider.takes_stream_options;
     let naming = exchange.naming.as_deref();
     let own = naming.and_then(|naming| naming.edit(&exchange.shard.plan, member));
-    let edits = request.peek.edits(
+    let mut edits = request.peek.edits(
         own.as_deref().or(member.model_json.as_deref()),
         Some(&request.id[..]).filter(|id| !id.is_empty()),
         takes_stream_options,
     );
+    let cap = exchange.held.output_cap().map(Cap::new);
+    if let Some(cap) = &cap {
+        request.peek.cap_output(body, cap, backend.provider.output_cap_member(), &mut edits);
+    }
     let body_bytes = edits.length(body.len());
     let lines = request.head.fields.of(inbox);
 
@@ -127,8 +132,17 @@ fn translated(
     let model = own.unwrap_or(request.peek.model.of(request.body.of(inbox)));
     let target = backend.provider.target_of(model);
     let mut body = exchange.shard.buffers.large();
-    let translated =
-        translate::request(call, request.body.of(inbox), request.peek.stream, &target, &mut body)?;
+    let payload = request.body.of(inbox);
+    let translated = match exchange.held.output_cap().map(Cap::new) {
+        None => translate::request(call, payload, request.peek.stream, &target, &mut body)?,
+        Some(cap) => {
+            let mut edits = Edits::default();
+            request.peek.cap_output(payload, &cap, target.output_cap_member, &mut edits);
+            let mut capped = exchange.shard.buffers.with_room(edits.length(payload.len()));
+            json::splice(&mut capped, payload, edits.as_slice());
+            translate::request(call, &capped, request.peek.stream, &target, &mut body)?
+        }
+    };
 
     let mut lines = exchange.shard.buffers.small();
     let hops = client_lines(&mut lines, request.head.fields.of(inbox), request.head);

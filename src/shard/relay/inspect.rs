@@ -3,6 +3,8 @@
 use crate::dialect::Api;
 use crate::dialect::stream::{self, Meter, Records};
 use crate::dialect::usage::{BodyMeter, Usage};
+use crate::shard::exchange::Exchange;
+use crate::shard::response::Response;
 use crate::units::Span;
 use crate::wire::sse;
 
@@ -60,6 +62,20 @@ impl Inspector {
             records,
             has_begun,
         }
+    }
+
+    /// For an opened response.
+    pub(in crate::shard) fn of(exchange: &Exchange, response: &Response) -> Self {
+        let api = exchange.api.unwrap_or_default();
+        if response.is_coded() {
+            return Self::coded(api);
+        }
+        if !response.head.event_stream {
+            return Self::body(api);
+        }
+        let meter = Meter::new(api, response.choices, response.asks_usage);
+        let renames = exchange.renames_ids && response.translation.is_none();
+        Self::events(api, meter, exchange.shard.plan.limits.event_bytes, renames)
     }
 
     pub(in crate::shard) fn coded(api: Api) -> Self {
@@ -200,6 +216,14 @@ impl Inspector {
         }
     }
 
+    /// The same, wherever the stream is: for a client that has whole events only.
+    pub(in crate::shard) fn sequence(&self) -> Option<u64> {
+        match &self.meter {
+            Metered::Events(meter) => Some(meter.sequence()),
+            _ => None,
+        }
+    }
+
     /// Whether a record of our own can be put in here without the client taking it for a part of an event, or for more
     /// than the stream's end.
     pub(in crate::shard) fn is_between_events(&self) -> bool {
@@ -255,6 +279,18 @@ impl Found {
     fn up_to(start: usize, end: usize) -> Self {
         let none = Span::new(end, end);
         Self { pieces: [Span::new(start, end), none], held: none, first_token: false }
+    }
+
+    /// Moves what goes out now together behind `from`, and drops the rest.
+    pub(in crate::shard) fn close_gaps(&self, buffer: &mut Vec<u8>, from: usize) {
+        let mut end = from;
+        for piece in self.pieces {
+            if piece.start != end {
+                buffer.copy_within(piece.start..piece.end, end);
+            }
+            end += piece.len();
+        }
+        buffer.truncate(end);
     }
 
     fn pass_held(&mut self) {

@@ -7,7 +7,9 @@
 //! for its rest; it could not be used by the client before.
 
 mod buffers;
+mod end;
 pub(super) mod inspect;
+mod metering;
 mod recording;
 mod silence;
 
@@ -22,23 +24,17 @@ use super::frame::{Framing, SIZE_BYTES, Transfer, chunk_size};
 use super::heads;
 use super::interrupt::Interrupt;
 use super::rename;
-use super::respond::{self, RecordEnd};
 use super::response::Response;
-use super::settle::{Outcome, settle};
-use super::wording::RESPONSE_LATE;
 use crate::clock;
-use crate::dialect::stream::Meter;
-use crate::dialect::{Api, refusal};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::net::stream::Completion;
-use crate::observe::counters::Counter;
-use crate::policy::routing::failure_state::{Probes, Report};
 use crate::units::{Nanos, Span};
 use crate::wire::framing;
 use crate::wire::head::Version;
 use buffers::{HEADROOM, LARGE_FROM, empty_buffer, held_buffer, ready};
-use inspect::Inspector;
+use inspect::{Found, Inspector};
+use metering::Metering;
 
 /// A response on its way to the client. Polled by hand, and laid out in the order of heat: this is where a stream spends
 /// its life, and each event finds the caches cold. One takes the end of `inspect`, what follows it, and the response's front.
@@ -72,6 +68,8 @@ pub(super) struct Relay<'a> {
     /// How long the backend may stay silent after the next heartbeat; zero if none comes before it is too long.
     patience: Nanos,
     write_stall: Nanos,
+    /// Its text, where tokens are limited.
+    metering: Option<Metering>,
     exchange: &'a mut Exchange,
     response: Response,
 }
@@ -81,6 +79,8 @@ pub(super) struct Relay<'a> {
 enum WaitsFor {
     Read,
     Write,
+    /// More of a limit, for events that are held back.
+    Tokens,
     /// A write of our own, while the read goes on.
     Heartbeat,
 }
@@ -89,6 +89,8 @@ enum WaitsFor {
 enum Broken {
     Client(Interrupt),
     Backend(Fault),
+    /// A limit is used up.
+    Stopped(Fault),
 }
 
 impl<'a> Relay<'a> {
@@ -98,15 +100,7 @@ impl<'a> Relay<'a> {
         let api = exchange.api.unwrap_or_default();
         let is_stream = response.head.event_stream;
         let whole = if is_stream { Nanos::NEVER } else { response.sent.plus(own.response) };
-        let inspector = match response.is_coded() {
-            true => Inspector::coded(api),
-            false if is_stream => {
-                let meter = Meter::new(api, response.choices, response.asks_usage);
-                let renames = exchange.renames_ids && response.translation.is_none();
-                Inspector::events(api, meter, plan.limits.event_bytes, renames)
-            }
-            false => Inspector::body(api),
-        };
+        let inspector = Inspector::of(exchange, &response);
         let sent_head = exchange.sent_head;
         let framing = match (response.head.framing, is_stream, exchange.terms.version) {
             _ if let Some(sent) = sent_head => sent.framing,
@@ -124,6 +118,7 @@ impl<'a> Relay<'a> {
             exchange.starts_streaming();
         }
         Self {
+            metering: Metering::of(exchange, &response),
             waits_for: WaitsFor::Write,
             last: false,
             is_broken: false,
@@ -198,8 +193,16 @@ impl<'a> Relay<'a> {
                         Poll::Ready(interrupt) => {
                             return Poll::Ready(Err(self.interrupted(client, interrupt)));
                         }
-                        Poll::Pending => return Poll::Pending,
+                        Poll::Pending => match self.stopped() {
+                            Some(fault) => return Poll::Ready(Err(Broken::Stopped(fault))),
+                            None => return Poll::Pending,
+                        },
                     },
+                },
+                WaitsFor::Tokens => match self.poll_tokens(client, context) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
+                    Poll::Pending => return Poll::Pending,
                 },
                 WaitsFor::Write | WaitsFor::Heartbeat => match client.writer.poll_sent(context) {
                     Poll::Ready((Ok(()), buffer)) if self.waits_for == WaitsFor::Heartbeat => {
@@ -207,6 +210,12 @@ impl<'a> Relay<'a> {
                         self.wait(client, self.patience);
                     }
                     Poll::Ready((Ok(()), buffer)) => {
+                        if self.metering.as_ref().is_some_and(|metering| metering.is_holding()) {
+                            client.shard.buffers.put(buffer);
+                            client.deadline.set(Nanos(0)); // due at every tick
+                            self.waits_for = WaitsFor::Tokens;
+                            continue;
+                        }
                         if self.is_broken {
                             return Poll::Ready(Err(cut(self.response.decoded.broken_note())));
                         }
@@ -235,10 +244,13 @@ impl<'a> Relay<'a> {
         let ended = self.response.decoded.ended;
         let found = self.inspector.take(&mut buffer, self.response.head.len, ended);
         self.record_head(&buffer);
-        self.record(&buffer, &found.pieces);
         self.is_broken = ended && self.inspector.is_cut();
-        let ended = ended && !self.is_broken;
-        self.first(client, found.first_token);
+        self.last = ended && !self.is_broken;
+        let read_bytes = buffer.len();
+        self.keep(client, found, &mut buffer, self.response.head.len);
+        if !self.last && self.next.is_none() {
+            self.next = Some(empty_buffer(client, read_bytes));
+        }
         let now = clock::now();
         let ours = now.since(self.response.answered);
         self.exchange.overhead = self.exchange.overhead.plus(ours);
@@ -249,17 +261,10 @@ impl<'a> Relay<'a> {
             let transfer = Transfer { version, framing: self.framing, keep_alive: self.keep_alive };
             heads::response_head(&mut out, self.exchange, &self.response.head, &buffer, transfer);
         }
-        let bytes: usize = found.pieces.iter().map(|piece| piece.len()).sum();
+        let bytes = buffer.len() - self.response.head.len;
         self.framing.start(&mut out, bytes);
-        for piece in found.pieces {
-            out.extend_from_slice(piece.of(&buffer));
-        }
-        self.last = ended;
+        out.extend_from_slice(&buffer[self.response.head.len..]);
         self.close_chunk(&mut out, bytes);
-        if !ended {
-            let held = (!found.held.is_empty()).then(|| held_buffer(client, found.held.of(&buffer)));
-            self.next = Some(held.unwrap_or_else(|| empty_buffer(client, buffer.len())));
-        }
         client.shard.buffers.put(buffer);
         self.write(client, out, 0);
     }
@@ -271,18 +276,57 @@ impl<'a> Relay<'a> {
         let ended = self.response.decoded.ended;
         let found = self.inspector.take(&mut buffer, HEADROOM, ended);
         self.is_broken |= ended && self.inspector.is_cut();
-        let ended = ended && !self.is_broken;
-        self.last = ended;
+        self.last = ended && !self.is_broken;
+        self.keep(client, found, &mut buffer, HEADROOM);
+        self.send(client, buffer);
+        Ok(())
+    }
+
+    /// Moves what of a read is for the client together behind `from`. What cannot be used yet waits in front of the next read, what
+    /// no limit covers yet waits for more.
+    fn keep(&mut self, client: &mut Client, found: Found, buffer: &mut Buffer, from: usize) {
         self.first(client, found.first_token);
         if !found.held.is_empty() {
-            self.next = Some(held_buffer(client, found.held.of(&buffer)));
+            self.next = Some(held_buffer(client, found.held.of(buffer)));
         }
-        let [first, second] = found.pieces;
-        if !second.is_empty() {
-            buffer.copy_within(second.start..second.end, first.end); // closes the gap of a dropped event
+        found.close_gaps(buffer, from);
+        self.record(buffer, &[Span::new(from, buffer.len())]);
+        if let Some(metering) = &mut self.metering {
+            metering.pass(self.exchange, buffer, from, self.last);
+            self.last &= !metering.is_holding();
         }
-        buffer.truncate(first.end + second.len());
-        self.record(&buffer, &[Span::new(HEADROOM, buffer.len())]);
+    }
+
+    /// Waits for more of a limit: tries at every tick.
+    fn poll_tokens(&mut self, client: &mut Client, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        if let Some(fault) = self.stopped() {
+            return Poll::Ready(Err(Broken::Stopped(fault)));
+        }
+        let mut buffer = ready(client.shard.buffers.large());
+        if let Some(metering) = &mut self.metering {
+            self.last = metering.resume(self.exchange, &mut buffer);
+        }
+        if buffer.len() > HEADROOM {
+            self.send(client, buffer);
+            return Poll::Ready(Ok(()));
+        }
+        client.shard.buffers.put(buffer);
+        if let Some(fault) = self.stopped() {
+            return Poll::Ready(Err(Broken::Stopped(fault)));
+        }
+        match client.poll_interrupt(context) {
+            Poll::Ready(Interrupt::DeadlineExceeded) if client.deadline.now() < self.total => Poll::Pending,
+            Poll::Ready(interrupt) => Poll::Ready(Err(self.interrupted(client, interrupt))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn stopped(&self) -> Option<Fault> {
+        self.metering.as_ref()?.stopped(self.exchange)
+    }
+
+    /// Starts to write the payload of `buffer`, as a chunk where chunks are sent.
+    fn send(&mut self, client: &mut Client, mut buffer: Buffer) {
         let bytes = buffer.len() - HEADROOM;
         let mut start = HEADROOM;
         if self.framing == Framing::Chunked && bytes > 0 {
@@ -293,7 +337,6 @@ impl<'a> Relay<'a> {
         }
         self.close_chunk(&mut buffer, bytes);
         self.write(client, buffer, start);
-        Ok(())
     }
 
     /// Turns what a read brought into payload. What came before a broken chunk is the client's; then the response ends
@@ -386,90 +429,6 @@ impl<'a> Relay<'a> {
             self.framing.records(out, event);
         }
         self.framing.finish(out);
-    }
-
-    fn interrupted(&self, client: &Client, interrupt: Interrupt) -> Broken {
-        if interrupt == Interrupt::ClientGone {
-            return Broken::Client(interrupt);
-        }
-        Broken::Backend(interrupt.fault(|| match client.deadline.at() >= self.total {
-            true if self.is_response_late => Fault::new(FaultKind::FirstTokenTimeout, RESPONSE_LATE),
-            true => Fault::new(FaultKind::TotalTimeout, "the response took too long"),
-            false => Fault::new(FaultKind::EventTimeout, "the backend went silent"),
-        }))
-    }
-
-    /// The last bytes are about to be written: the true usage is known.
-    fn settle_whole(&mut self) {
-        self.response.lease.first_token();
-        let status = self.response.head.status;
-        self.see_usage();
-        self.record_end();
-        self.settle(match self.inspector.errored() {
-            true => Outcome::failed(FaultKind::BackendFailed, status),
-            false => Outcome::served(status),
-        });
-    }
-
-    /// The response does not get to its end: the client must be able to tell, and pays for what it got.
-    async fn broken(&mut self, client: &mut Client, broken: Broken) -> AfterResponse {
-        let status = self.response.head.status;
-        let fault = match broken {
-            Broken::Client(interrupt) => {
-                self.settle(Outcome::failed(interrupt.client_fault(), status));
-                return AfterResponse::Close;
-            }
-            Broken::Backend(fault) => fault,
-        };
-        let outcome = Outcome::failed(fault.kind, status);
-        // A body that ended as its transport should, but without a finish reason, is a habit of the server: it works.
-        if !self.response.decoded.ended {
-            let state = client.shard.plan.failure_state(self.response.deployment, self.response.alone);
-            let report = Report { kind: fault.kind, asked: None, connected: true };
-            state.report(report, Probes::default(), clock::now(), client.shard.random());
-        }
-        let Some(sequence) = self.inspector.next_sequence() else {
-            // No proper end exists: leave the body short, or where only the close ends it, break the connection.
-            self.settle(outcome);
-            client.writer.reset_on_close();
-            return AfterResponse::Close;
-        };
-        self.count();
-        let api = self.exchange.api.unwrap_or_default();
-        let mut record = client.shard.buffers.large();
-        refusal::in_stream(api, &fault, self.exchange.request_id.as_bytes(), sequence, &mut record);
-        let end = RecordEnd { framing: self.framing, outcome, after: self.after() };
-        respond::error_record(client, self.exchange, record, end).await
-    }
-
-    fn settle(&mut self, outcome: Outcome) {
-        self.count();
-        settle(self.exchange, outcome);
-    }
-
-    /// Takes over what was counted on the way.
-    fn count(&mut self) {
-        self.exchange.response_bytes = self.written_bytes;
-        let numbers = &self.exchange.shard.numbers;
-        numbers.add(Counter::BytesFromBackends, self.read_bytes);
-        numbers.add(Counter::BytesToClients, self.written_bytes);
-        numbers.add(Counter::EventsRelayed, self.inspector.event_count());
-        numbers.add(Counter::EventsInPieces, self.inspector.pieces_count());
-        self.see_usage();
-    }
-
-    /// Takes over the usage.
-    fn see_usage(&mut self) {
-        // A stored response that is fetched says what it has cost; it is not charged once more.
-        if self.exchange.api.is_some_and(Api::has_id) {
-            return;
-        }
-        if let Some(usage) = self.inspector.usage() {
-            self.exchange.usage = *usage;
-        }
-        if self.response.head.status < 300 {
-            self.exchange.output_estimate = self.inspector.output_estimate();
-        }
     }
 }
 

@@ -33,6 +33,9 @@ impl Relay<'_> {
         let found = self.inspector.take(&mut events, 0, false);
         self.record(&events, &found.pieces);
         self.first(client, found.first_token);
+        if let Some(metering) = &mut self.metering {
+            found.pieces.iter().for_each(|piece| metering.note(piece.of(&events)));
+        }
         let mut out = client.shard.buffers.with_room(events.len() + SIZE_BYTES);
         let bytes: usize = found.pieces.iter().map(|piece| piece.len()).sum();
         self.framing.start(&mut out, bytes);

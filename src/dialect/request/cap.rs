@@ -1,0 +1,114 @@
+//! A cap on output that the gateway writes into a request: below the client's own, where less is left of a limit.
+
+use super::{CAP_MEMBERS, Edits, FIRST_CAP, NAMES, Peek};
+use crate::dialect::table::CapMember;
+use crate::units::Span;
+use crate::wire::json;
+
+impl Peek {
+    /// Writes the cap down to `cap` (a number) in every member that caps the output of this endpoint; where the body has none, in
+    /// `name`, which the backend takes.
+    pub fn cap_output<'a>(&self, body: &[u8], cap: &'a Cap, name: &str, edits: &mut Edits<'a>) {
+        let known = self.api.endpoint().caps;
+        let given = known.iter().map(|member| self.caps[*member as usize]).filter(|span| !span.is_empty());
+        if given.clone().count() > 0 {
+            let is_more = |span: &Span| json::unsigned(span.of(body)).is_none_or(|given| given > cap.tokens);
+            return given.filter(is_more).for_each(|span| edits.push(span, cap.number()));
+        }
+        let is_known = |member: &&CapMember| NAMES[FIRST_CAP + **member as usize] == name;
+        if let Some(member) = known.iter().find(is_known).or(known.last()) {
+            edits.push(Span::new(self.object_end, self.object_end), cap.member(*member));
+        }
+    }
+}
+
+/// A cap on output, as it is written into a body.
+pub struct Cap {
+    tokens: u64,
+    text: [String; CAP_MEMBERS],
+    digits: usize,
+}
+
+impl Cap {
+    /// Of so many tokens.
+    pub fn new(tokens: u64) -> Self {
+        let digits = tokens.to_string();
+        let text = std::array::from_fn(|at| format!(",\"{}\":{digits}", NAMES[FIRST_CAP + at]));
+        Self { tokens, text, digits: digits.len() }
+    }
+
+    fn number(&self) -> &[u8] {
+        let text = self.text[0].as_bytes();
+        &text[text.len() - self.digits..]
+    }
+
+    fn member(&self, member: CapMember) -> &[u8] {
+        self.text[member as usize].as_bytes()
+    }
+}
+
+/// Whether a body can be capped at `cap`: a budget for thoughts that is not below it makes the request invalid.
+pub fn may_be_capped(body: &[u8], cap: u64) -> bool {
+    let thinking = json::members(body)
+        .map_while(Result::ok)
+        .find(|member| member.key.of(body) == b"\"thinking\"")
+        .map(|member| member.value.of(body));
+    let Some(thinking) = thinking else { return true };
+    let budget = json::members(thinking)
+        .map_while(Result::ok)
+        .find(|member| member.key.of(thinking) == b"\"budget_tokens\"")
+        .and_then(|member| json::unsigned(member.value.of(thinking)));
+    budget.is_none_or(|budget| budget < cap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Api;
+    use crate::dialect::request::peek;
+
+    fn capped(api: Api, body: &str, name: &str) -> String {
+        let peek = peek(api, body.as_bytes()).unwrap();
+        let (cap, mut edits, mut out) = (Cap::new(40), Edits::default(), Vec::new());
+        peek.cap_output(body.as_bytes(), &cap, name, &mut edits);
+        json::splice(&mut out, body.as_bytes(), edits.as_slice());
+        assert_eq!(out.len(), edits.length(body.len()));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_cap_is_written_where_the_dialect_and_the_backend_take_it() {
+        let (old, new) = ("max_tokens", "max_completion_tokens");
+        for (api, body, name, expected) in [
+            (Api::Chat, r#"{"model":"m"}"#, old, r#"{"model":"m","max_tokens":40}"#),
+            (Api::Chat, r#"{"model":"m"}"#, new, r#"{"model":"m","max_completion_tokens":40}"#),
+            (Api::Chat, r#"{"max_tokens":900,"model":"m"}"#, new, r#"{"max_tokens":40,"model":"m"}"#),
+            (Api::Chat, r#"{"max_tokens":null,"model":"m"}"#, old, r#"{"max_tokens":40,"model":"m"}"#),
+            (
+                Api::Chat,
+                r#"{"max_tokens":9,"model":"m","max_completion_tokens":8000}"#,
+                old,
+                r#"{"max_tokens":9,"model":"m","max_completion_tokens":40}"#,
+            ),
+            (Api::Completions, r#"{"model":"m" }"#, new, r#"{"model":"m" ,"max_tokens":40}"#),
+            (Api::Messages, r#"{"model":"m","max_tokens":64000}"#, old, r#"{"model":"m","max_tokens":40}"#),
+            (Api::Responses, r#"{"model":"m"}"#, old, r#"{"model":"m","max_output_tokens":40}"#),
+            (Api::Embeddings, r#"{"model":"m"}"#, old, r#"{"model":"m"}"#),
+        ] {
+            assert_eq!(capped(api, body, name), expected);
+        }
+    }
+
+    #[test]
+    fn a_request_that_thinks_for_more_cannot_be_capped() {
+        for (body, may) in [
+            (r#"{"thinking":{"type":"enabled","budget_tokens":1024}}"#, false),
+            (r#"{"thinking":{"type":"enabled","budget_tokens":39}}"#, true),
+            (r#"{"thinking":{"type":"adaptive"}}"#, true),
+            (r#"{"model":"m"}"#, true),
+            ("", true),
+        ] {
+            assert_eq!(may_be_capped(body.as_bytes(), 40), may, "{body}");
+        }
+    }
+}
