@@ -1,4 +1,5 @@
 //! `ringway guard test`: what content rules find in a text, and what would happen to a request or a response that says it.
+//! `ringway guard matches`: what they have found.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -7,7 +8,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{complain, print};
+use super::table::{Format, Table};
+use super::time::{moment, rfc3339};
+use super::{Place as ConfigPlace, complain, ledger, print};
 use crate::config::{self, Process};
 use crate::dialect::texts::Place;
 use crate::plan::guards::ModelGuards;
@@ -15,6 +18,7 @@ use crate::plan::{Model, Plan};
 use crate::policy::guard::patterns::Find;
 use crate::policy::guard::rules::{Action, Rule};
 use crate::policy::guard::text::{self, Checked, Spotted};
+use crate::store::FindingFilter;
 use crate::units::KeyId;
 
 /// What can be done with content rules.
@@ -22,6 +26,29 @@ use crate::units::KeyId;
 pub(super) enum Command {
     /// Print what content rules find in a text, and what would happen; nothing is sent
     Test(Test),
+    /// Print what content rules found in requests and responses, from the ledger: rule, place and a hash, never the text
+    Matches(Matches),
+}
+
+/// Which matches.
+#[derive(clap::Args)]
+pub(super) struct Matches {
+    #[command(flatten)]
+    place: ConfigPlace,
+    /// Only matches since: 24h, 7d, 2026-11-01, 2026-11-01T08:30:00Z
+    #[arg(long, value_parser = moment)]
+    since: Option<u64>,
+    /// Only those of this rule
+    #[arg(long)]
+    rule: Option<String>,
+    /// Only those of the text with this hash
+    #[arg(long)]
+    hash: Option<String>,
+    /// At most so many, the newest first
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// The text, and as whose.
@@ -55,9 +82,43 @@ fn place(name: &str) -> Result<Place, String> {
     known.ok_or_else(|| format!("expected one of {}", Place::ALL.map(|row| row.0).join(", ")))
 }
 
-/// Exit status 1 for a configuration that is refused, a text that cannot be read, and a model or a key that is not there.
 pub(super) fn command(command: Command) -> ExitCode {
-    let Command::Test(mut test) = command;
+    match command {
+        Command::Test(test) => self::test(test),
+        Command::Matches(matches) => self::matches(matches),
+    }
+}
+
+fn matches(matches: Matches) -> ExitCode {
+    let (store, _) = match ledger::open(matches.place) {
+        Ok(opened) => opened,
+        Err(status) => return status,
+    };
+    let Matches { since, rule, hash, limit, format, .. } = matches;
+    let found = match store.findings(&FindingFilter { since_ms: since.unwrap_or(0), rule, hash }, limit) {
+        Ok(found) => found,
+        Err(error) => return complain(&error.to_string()),
+    };
+    let mut table =
+        Table::new(&["at", "request_id", "key", "model", "rule", "where", "action", "hash", "count"]);
+    for one in found {
+        table.push(vec![
+            json!(rfc3339(one.at_ms)),
+            json!(one.request_id),
+            json!(one.key),
+            json!(one.model),
+            json!(one.rule),
+            json!(one.place),
+            json!(one.action),
+            json!(one.hash),
+            json!(one.count),
+        ]);
+    }
+    table.print(format, "no matches")
+}
+
+/// Exit status 1 for a configuration that is refused, a text that cannot be read, and a model or a key that is not there.
+fn test(mut test: Test) -> ExitCode {
     let loaded = config::locate(test.config.take()).and_then(|path| config::load(&path, &Process));
     let plan = match loaded {
         Ok(compiled) => compiled.plan,

@@ -153,6 +153,7 @@ mod tests {
             ("ringway guard test --text card", true),
             ("ringway guard test text.txt --config a.toml --model m --key ci --where output --json", true),
             ("ringway guard test", false),
+            ("ringway guard matches a.toml --rule cards --since 24h --json", true),
             ("ringway guard test text.txt --text card", false),
             ("ringway guard test --text card --where there", false),
             ("ringway check --config a.toml", true),

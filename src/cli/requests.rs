@@ -91,7 +91,7 @@ pub(super) fn each(
     Ok(())
 }
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
     "at",
     "request_id",
     "key",
@@ -109,6 +109,8 @@ const NAMES: [&str; 17] = [
     "duration_ms",
     "first_token_ms",
     "overhead_us",
+    "guards",
+    "from_cache",
 ];
 
 fn row(request: &Request) -> Vec<Value> {
@@ -131,6 +133,8 @@ fn row(request: &Request) -> Vec<Value> {
         json!(ms(request.duration_us)),
         json!(request.first_token_us.map(ms)),
         json!(request.overhead_us),
+        json!(request.guards),
+        json!(request.from_cache),
     ]
 }
 

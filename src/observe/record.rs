@@ -116,6 +116,8 @@ pub struct Record {
     pub usage_known: bool,
     /// Whether they are our estimate, not the backend's count.
     pub estimated: bool,
+    /// Whether the response came from the response cache, or from another request in flight: it cost no tokens.
+    pub from_cache: bool,
     /// Bytes read from the client: head and body, framing included; of a body that was refused, the head alone.
     pub request_bytes: u64,
     /// Bytes written to the client: head and body, framing included.
@@ -167,6 +169,7 @@ pub(crate) mod tests {
             reasoning_tokens: 5,
             usage_known: true,
             estimated: false,
+            from_cache: false,
             request_bytes: 512,
             response_bytes: 4096,
             duration: Nanos(1_100_000_000),

@@ -3,6 +3,7 @@
 //! The phases, `dispatch` and `relay` fill it in as they learn; each decides by it. The log record is written from it
 //! once, by `settle`.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -18,6 +19,7 @@ use crate::observe::record::RequestId;
 use crate::plan::Home;
 use crate::plan::admission::{Held, Left};
 use crate::policy::auth::origin::PageGrant;
+use crate::policy::guard::evidence::Marks;
 use crate::units::{BackendId, KeyId, ModelId, Nanos};
 use crate::wire::fields;
 use crate::wire::framing;
@@ -79,6 +81,8 @@ pub(crate) struct Exchange {
     pub(super) sent_head: Option<SentHead>,
     /// The response is a stream that is being relayed.
     pub(super) is_streaming: bool,
+    /// What content rules have found; absent where none search.
+    pub(super) marks: Option<Rc<RefCell<Marks>>>,
     /// How the response cache takes part.
     pub(super) caching: Option<Box<Caching>>,
 
@@ -186,6 +190,7 @@ impl Exchange {
             time_to_first_token: None,
             sent_head: None,
             is_streaming: false,
+            marks: None,
             caching: None,
             usage: Usage::default(),
             output_estimate: 0,
@@ -195,6 +200,11 @@ impl Exchange {
             response_bytes: 0,
             is_settled: false,
         }
+    }
+
+    /// Where matches of content rules are noted.
+    pub(super) fn marks(&mut self) -> Rc<RefCell<Marks>> {
+        Rc::clone(self.marks.get_or_insert_default())
     }
 
     /// The response is a stream, and is being relayed from now on.

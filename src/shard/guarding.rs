@@ -3,6 +3,7 @@
 //! It stands behind the transport and the translation, so it sees what the client would get; everything after it (metering,
 //! limits, ends, heartbeats) sees what the client does get.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
 use crate::plan::guards::ModelGuards;
+use crate::policy::guard::evidence::Marks;
 use crate::policy::guard::rules::{Action, Finding, Labels};
 use crate::policy::guard::stream::{Filter, Passed};
 use crate::policy::guard::whole;
@@ -23,6 +25,7 @@ use crate::wire::sse;
 pub(super) struct Guarding {
     shard: Rc<Shard>,
     guards: Arc<ModelGuards>,
+    marks: Rc<RefCell<Marks>>,
     key: Option<KeyId>,
     filter: Filter,
     /// The beginning of an event whose rest has not come.
@@ -35,15 +38,16 @@ pub(super) struct Guarding {
 
 impl Guarding {
     /// The rules for the response of the model that is called now, if there are any.
-    pub(super) fn of(exchange: &Exchange) -> Option<Box<Self>> {
-        let shard = &exchange.shard;
-        let guards = shard.plan.model(exchange.model?).guards.as_ref()?;
+    pub(super) fn of(exchange: &mut Exchange) -> Option<Box<Self>> {
+        let shard = Rc::clone(&exchange.shard);
+        let guards = Arc::clone(shard.plan.model(exchange.model?).guards.as_ref()?);
         guards.guards.reads_responses().then(|| {
             Box::new(Self {
-                shard: Rc::clone(shard),
-                guards: Arc::clone(guards),
+                guards,
+                marks: exchange.marks(),
                 key: exchange.key,
                 filter: Filter::new(shard.plan.limits.held_bytes, Labels::default()),
+                shard,
                 rest: Vec::new(),
                 out: Vec::new(),
                 due: Nanos::NEVER,
@@ -58,9 +62,12 @@ impl Guarding {
     pub(super) fn records(&mut self, buffer: &mut Buffer, from: usize, ended: bool) -> Result<(), Fault> {
         self.rest.extend_from_slice(&buffer[from..]);
         let whole = if ended { self.rest.len() } else { sse::last_boundary(&self.rest) };
-        let Self { shard, guards, key, filter, rest, out, .. } = self;
+        let Self { shard, guards, marks, key, filter, rest, out, .. } = self;
         let applies = |rule| guards.applies(&shard.plan, rule, *key);
-        let mut found = |finding: Finding| guards.count(&shard.plan, finding.rule);
+        let mut found = |finding: Finding| {
+            guards.count(&shard.plan, finding.rule);
+            marks.borrow_mut().note(&guards.guards, &finding);
+        };
         out.clear();
         buffer.truncate(from);
         let mut passed = filter.events(&guards.guards, &rest[..whole], out, &applies, &mut found);
@@ -99,9 +106,12 @@ impl Guarding {
     /// # Errors
     /// A rule stops the response.
     pub(super) fn let_go(&mut self, out: &mut Buffer) -> Result<(), Fault> {
-        let Self { shard, guards, key, filter, .. } = self;
+        let Self { shard, guards, marks, key, filter, .. } = self;
         let applies = |rule| guards.applies(&shard.plan, rule, *key);
-        let mut found = |finding: Finding| guards.count(&shard.plan, finding.rule);
+        let mut found = |finding: Finding| {
+            guards.count(&shard.plan, finding.rule);
+            marks.borrow_mut().note(&guards.guards, &finding);
+        };
         shard.numbers.inc(Counter::GuardReleases);
         let passed = filter.let_go(&guards.guards, false, out, &applies, &mut found);
         self.due = Nanos::NEVER;
@@ -124,7 +134,10 @@ impl Guarding {
         let (plan, guards) = (&self.shard.plan, &self.guards);
         let applies = |rule| guards.applies(plan, rule, self.key);
         let checked = whole::response(&guards.guards, body, &mut Labels::default(), &applies);
-        checked.findings.iter().for_each(|finding| guards.count(plan, finding.rule));
+        for finding in &checked.findings {
+            guards.count(plan, finding.rule);
+            self.marks.borrow_mut().note(&guards.guards, finding);
+        }
         let stops = |rule: &usize| !matches!(guards.guards.rule(*rule).action, Action::Route(_));
         if let Some(rule) = checked.decides.filter(stops) {
             return Err(self.stopped(rule));

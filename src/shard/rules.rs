@@ -76,7 +76,10 @@ fn apply(
     exchange.model = model;
     let applies = |rule| guards.applies(plan, rule, exchange.key);
     let mut checked = whole::request(&guards.guards, payload, &mut Labels::default(), &applies);
-    checked.findings.iter().for_each(|finding| guards.count(plan, finding.rule));
+    for finding in &checked.findings {
+        guards.count(plan, finding.rule);
+        exchange.marks().borrow_mut().note(&guards.guards, finding);
+    }
     let mut applied = Applied::Done;
     if let Some(rule) = checked.decides {
         let (cells, row) = (guards.cells(plan, rule), guards.guards.rule(rule));

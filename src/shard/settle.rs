@@ -6,11 +6,12 @@
 //! settled when it sends the next request, and what is recorded here is recorded before the client knows that it is over. A
 //! client that does not take that last write is therefore recorded as served.
 
+use super::caching::lead::Part;
 use super::exchange::Exchange;
 use crate::clock;
 use crate::error::FaultKind;
 use crate::observe::Counter;
-use crate::observe::journal::{self, Names};
+use crate::observe::journal::{self, MARKS_BYTES_MAX, Names};
 use crate::observe::record::Record;
 use crate::plan::Plan;
 use crate::policy::limits::price::Charge;
@@ -49,7 +50,7 @@ pub(super) fn settle(exchange: &mut Exchange, outcome: Outcome) {
         Charge::of_counts(record.input_tokens, record.cached_tokens, cache_write, record.output_tokens);
     let price = record.model.and_then(|model| plan.price(model, record.backend));
     exchange.held.settle(plan, &charge, price, now);
-    append(plan, &record);
+    append(plan, &record, &marks(exchange));
     let numbers = &exchange.shard.numbers;
     numbers.dec(Counter::ExchangesActive);
     if exchange.is_streaming {
@@ -64,7 +65,7 @@ pub(super) fn settle(exchange: &mut Exchange, outcome: Outcome) {
 /// Appends a record to the shard's journal, if the exchange got far enough: its key, its model or its backend is known.
 /// What fails before that (a malformed head, an invalid key) is counted in the metrics only, so that a client without a key
 /// cannot fill the journal.
-fn append(plan: &Plan, record: &Record) {
+fn append(plan: &Plan, record: &Record, marks: &str) {
     if record.key.is_none() && record.model.is_none() && record.backend.is_none() {
         return;
     }
@@ -75,8 +76,17 @@ fn append(plan: &Plan, record: &Record) {
         model: record.model.map_or("", |model| &plan.model(model).name),
         fallback_for: record.fallback_for.map_or("", |model| &plan.model(model).name),
         backend: record.backend.map_or("", |backend| &plan.backend(backend).name),
+        marks,
     };
     journal::append(record, &names);
+}
+
+/// What content rules have found in the exchange.
+fn marks(exchange: &Exchange) -> String {
+    match &exchange.marks {
+        Some(marks) if !marks.borrow().is_empty() => marks.borrow().text(MARKS_BYTES_MAX),
+        _ => String::new(),
+    }
 }
 
 /// The record of an exchange. Tokens are the backend's count, else what was counted on the way, else unknown.
@@ -113,6 +123,7 @@ fn record(exchange: &Exchange, outcome: Outcome, now: Nanos) -> Record {
         reasoning_tokens: if usage.seen { usage.reasoning } else { 0 },
         usage_known: usage.seen || estimated,
         estimated,
+        from_cache: exchange.caching.as_ref().is_some_and(|caching| caching.part != Part::Miss),
         request_bytes: exchange.request_bytes,
         response_bytes: exchange.response_bytes,
         duration: now.since(exchange.started),

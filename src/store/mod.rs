@@ -12,6 +12,7 @@
 //! the gateway up or down.
 
 pub mod audit;
+pub mod findings;
 pub mod folder;
 mod moves;
 pub mod recover;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 pub use audit::AuditEntry;
+pub use findings::{Finding, FindingFilter};
 pub use moves::Moved;
 pub use recover::Recovery;
 pub use requests::{Request, RequestFilter};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
 
-use super::{NAMES_MAX, Result, Store};
+use super::{NAMES_MAX, Result, Store, findings};
 use crate::observe::journal::Entry;
 
 /// What a batch has changed.
@@ -47,9 +47,9 @@ const MS_PER_HOUR: u64 = 3_600_000;
 // Columns by their names: a newer program may have added some while this one runs.
 const INSERT: &str = "insert or ignore into exchange (journal, position, at_ms, request_id, key, team, user, model, \
      fallback_for, backend, api, fault, status, stream, attempts, usage, input_tokens, cached_tokens, output_tokens, \
-     reasoning_tokens, request_bytes, response_bytes, duration_us, first_token_us, overhead_us, cache_write_tokens) \
-     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
-     ?24, ?25, ?26)";
+     reasoning_tokens, request_bytes, response_bytes, duration_us, first_token_us, overhead_us, cache_write_tokens, \
+     marks, from_cache) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
+     ?24, ?25, ?26, ?27, ?28)";
 
 const ADD: &str = "insert into hour (hour, key, team, user, model, backend, api, requests, failures, estimated, uncounted, \
      input_tokens, cached_tokens, output_tokens, reasoning_tokens, cache_write_tokens) \
@@ -83,13 +83,13 @@ impl Store {
 }
 
 /// Ids of names, made where they are not there yet.
-struct Names<'a> {
+pub(super) struct Names<'a> {
     known: &'a HashMap<String, i64>,
     new: HashMap<String, i64>,
 }
 
 impl Names<'_> {
-    fn id(&mut self, connection: &Connection, name: &str) -> Result<i64> {
+    pub(super) fn id(&mut self, connection: &Connection, name: &str) -> Result<i64> {
         if name.is_empty() {
             return Ok(0);
         }
@@ -134,6 +134,9 @@ fn batch(
             continue;
         }
         moved.rows += 1;
+        if !entry.marks.is_empty() {
+            findings::add(transaction, names, id, *position, entry)?;
+        }
         add(sums.entry(key).or_default(), entry);
     }
     let mut statement = transaction.prepare_cached(ADD)?;
@@ -202,6 +205,8 @@ fn row(
         entry.first_token_ns.map(us),
         us(entry.overhead_ns),
         count(entry.cache_write_tokens),
+        entry.marks,
+        entry.from_cache,
     ])?)
 }
 

@@ -110,6 +110,10 @@ pub struct Request {
     pub first_token_us: Option<u64>,
     /// What of it was the gateway's own.
     pub overhead_us: u64,
+    /// The content rules that matched, each once, with what followed: `cards mask, orion refuse`.
+    pub guards: String,
+    /// Whether the response came from the response cache, or from another request in flight.
+    pub from_cache: bool,
     /// Where the next page goes on.
     pub cursor: Cursor,
 }
@@ -119,8 +123,8 @@ pub const PAGE_ROWS_MAX: usize = 1_000;
 
 pub(super) const PAGE: &str = "select at_ms, request_id, key.text, team.text, user.text, model.text, fallback_for.text, \
      backend.text, api.text, fault.text, status, stream, attempts, usage, input_tokens, cached_tokens, output_tokens, \
-     reasoning_tokens, request_bytes, response_bytes, duration_us, first_token_us, overhead_us, journal, position, cache_write_tokens \
-     from exchange as e join name as key on key.id = e.key join name as team on team.id = e.team \
+     reasoning_tokens, request_bytes, response_bytes, duration_us, first_token_us, overhead_us, journal, position, cache_write_tokens, \
+     marks, from_cache from exchange as e join name as key on key.id = e.key join name as team on team.id = e.team \
      join name as user on user.id = e.user join name as model on model.id = e.model \
      join name as fallback_for on fallback_for.id = e.fallback_for join name as backend on backend.id = e.backend \
      join name as api on api.id = e.api join name as fault on fault.id = e.fault \
@@ -195,6 +199,23 @@ fn request(row: &Row<'_>) -> rusqlite::Result<Request> {
         duration_us: number(20)?,
         first_token_us: row.get::<_, Option<i64>>(21)?.map(|time| time as u64),
         overhead_us: number(22)?,
+        guards: guards(&row.get::<_, String>(26)?),
+        from_cache: row.get(27)?,
         cursor: Cursor { at_ms: row.get(0)?, journal: row.get(23)?, position: row.get(24)? },
     })
+}
+
+/// The rules of matches as a record has them, each once.
+fn guards(marks: &str) -> String {
+    let mut known: Vec<String> = Vec::new();
+    for mark in marks.split(';') {
+        let mut parts = mark.split('/');
+        if let (Some(rule), Some(_), Some(action)) = (parts.next(), parts.next(), parts.next()) {
+            let text = format!("{rule} {action}");
+            if !known.contains(&text) {
+                known.push(text);
+            }
+        }
+    }
+    known.join(", ")
 }

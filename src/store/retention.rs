@@ -17,7 +17,12 @@ impl Store {
     pub fn forget_requests(&mut self, before_ms: u64) -> Result<usize> {
         let sql = "delete from exchange where (journal, position) in \
              (select journal, position from exchange where at_ms < ?1 order by at_ms limit ?2)";
-        let gone = self.connection.execute(sql, params![before_ms as i64, STEP_ROWS])?;
+        let transaction = self.connection.transaction()?;
+        let findings = "delete from finding where (journal, position) in \
+             (select journal, position from exchange where at_ms < ?1 order by at_ms limit ?2)";
+        transaction.execute(findings, params![before_ms as i64, STEP_ROWS])?;
+        let gone = transaction.execute(sql, params![before_ms as i64, STEP_ROWS])?;
+        transaction.commit()?;
         if gone > 0 {
             self.shrink()?;
         }

@@ -301,3 +301,64 @@ fn a_rule_is_for_the_keys_with_its_tags() {
     assert_eq!(ask_as(&gateway, K1, "/v1/chat/completions", &body).status(), 400);
     assert_eq!(ask_as(&gateway, K2, "/v1/chat/completions", &body).status(), 200);
 }
+
+/// The rows that a command prints as JSON.
+fn rows(gateway: &Gateway, arguments: &[&str]) -> Vec<Value> {
+    let mut command = std::process::Command::new(support::binary());
+    command.args(arguments).arg("--json").arg("--config").arg(gateway.folder().join("ringway.toml"));
+    let output = command.output().expect("the binary runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn every_match_is_in_the_ledger_and_its_text_is_nowhere() {
+    let origin = Origin::scripted(says(&["your card ", "4111 1111", " 1111 1111"]));
+    let rules = format!(
+        "{CARDS}\n[guard.orion]\nwords = [\"orion\"]\naction = \"refuse\"\n[guard.seen]\nwords = [\"hello\"]\n\
+         action = \"refuse\"\nshadow = true"
+    );
+    let gateway = start(&origin, &rules);
+    ask(&gateway, "/v1/chat/completions", &chat(&format!("hello {CARD} and {CARD}"), true));
+    ask(&gateway, "/v1/chat/completions", &chat("orion", false));
+    ask(&gateway, "/v1/chat/completions", &chat("nothing", false));
+    let found = || rows(&gateway, &["guard", "matches"]);
+    assert!(eventually(PATIENCE, || found().len() == 5), "{:?}", found());
+    let found = found();
+    let seen: Vec<String> = found
+        .iter()
+        .map(|row| {
+            format!("{} {} {} {}", row["rule"], row["where"], row["action"], row["count"]).replace('"', "")
+        })
+        .collect();
+    for row in ["cards input mask 2", "seen input shadow 1", "orion input refuse 1"] {
+        assert_eq!(seen.iter().filter(|one| *one == row).count(), 1, "{row}: {seen:?}");
+    }
+    assert_eq!(seen.iter().filter(|row| *row == "cards output mask 1").count(), 2, "{seen:?}");
+    let cards: Vec<&Value> =
+        found.iter().filter(|row| row["rule"] == "cards").map(|row| &row["hash"]).collect();
+    assert!(cards.iter().all(|hash| *hash == cards[0]), "one text, one hash: {cards:?}");
+    assert_eq!(rows(&gateway, &["guard", "matches", "--hash", cards[0].as_str().expect("text")]).len(), 3);
+    assert_eq!(rows(&gateway, &["guard", "matches", "--rule", "orion"]).len(), 1);
+    let requests = rows(&gateway, &["requests"]);
+    let marked: Vec<&str> = requests.iter().filter_map(|row| row["guards"].as_str()).collect();
+    assert!(
+        marked.contains(&"cards mask, seen shadow") || marked.contains(&"seen shadow, cards mask"),
+        "{marked:?}"
+    );
+    assert!(marked.contains(&"orion refuse"), "{marked:?}");
+    let mut folders = vec![gateway.folder().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
+        {
+            match entry.is_dir() {
+                true => folders.push(entry),
+                false => {
+                    let bytes = std::fs::read(&entry).expect("a file");
+                    let text = String::from_utf8_lossy(&bytes);
+                    assert!(!text.contains("4111 1111"), "the match is in {}", entry.display());
+                }
+            }
+        }
+    }
+}

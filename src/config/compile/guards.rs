@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::bounds::within;
 use super::file::{Guard as Written, GuardAction, Words};
+use super::kept::{self, Unkept};
 use super::models::Names;
 use super::{NAME_SIGNS, Source, check_name};
 use crate::config::glob;
@@ -13,6 +14,7 @@ use crate::dialect::texts::Place;
 use crate::plan::guards::{Guard, ModelGuards};
 use crate::plan::{Key, Model, Team};
 use crate::policy::guard::detect::Detector;
+use crate::policy::guard::evidence::Secret;
 use crate::policy::guard::patterns::Find;
 use crate::policy::guard::rules::{Action, Guards, Rule};
 use crate::units::GuardId;
@@ -33,6 +35,7 @@ pub(super) fn compile(
         rules.push((written.rank, GuardId::new(index), written, rule));
     }
     rules.sort_by_key(|rule| (rule.0, rule.1));
+    let secret = (!rules.is_empty()).then(|| secret(source, report));
     let mut known: HashMap<Vec<GuardId>, Arc<ModelGuards>> = HashMap::new();
     for model in models.iter_mut() {
         let meant: Vec<_> = rules.iter().filter(|rule| is_for(&rule.2.models, &model.name)).collect();
@@ -46,6 +49,10 @@ pub(super) fn compile(
         }
         match Guards::compile(meant.iter().map(|rule| rule.3.clone()).collect()) {
             Ok(guards) => {
+                let guards = match &secret {
+                    Some(secret) => guards.with_secret(secret.clone()),
+                    None => guards,
+                };
                 let guards = Arc::new(ModelGuards { guards, ids: ids.clone().into() });
                 model.guards = Some(Arc::clone(&guards));
                 known.insert(ids, guards);
@@ -58,6 +65,22 @@ pub(super) fn compile(
         }
     }
     rows
+}
+
+/// The secret of the hashes of matches: that of this machine, or a new one.
+fn secret(source: &Source<'_>, report: &mut Report<'_>) -> Secret {
+    match kept::secret(source, FILE) {
+        Ok(secret) => Secret::new(&secret),
+        Err(Unkept { random, reasons }) => {
+            if !reasons.is_empty() {
+                report.note(format!(
+                    "hashes of what content rules find differ from start to start, as their secret {}",
+                    reasons.join(", ")
+                ));
+            }
+            Secret::new(&random)
+        }
+    }
 }
 
 fn is_for(patterns: &[String], name: &str) -> bool {
@@ -187,6 +210,8 @@ fn words(source: &Source<'_>, name: &str, words: &Words, report: &mut Report<'_>
     list.into_iter().filter(|word| !word.trim().is_empty()).collect()
 }
 
+/// The file of the secret of the hashes of matches.
+const FILE: &str = "ringway.guard-secret";
 /// Of a file of words.
 const WORDS_BYTES_MAX: usize = 1 << 20;
 /// Of one rule; an automaton of ten thousand words has some megabytes.

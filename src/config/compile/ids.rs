@@ -1,10 +1,8 @@
 //! Under which secret ids of responses are sealed, and for which models they are.
 
-use std::path::PathBuf;
-
-use super::{Source, file_bytes, secrets};
+use super::kept::{self, Unkept};
+use super::{Source, secrets};
 use crate::config::problem::Report;
-use crate::config::secret::Secret;
 use crate::plan::{Backend, Model};
 use crate::policy::auth::ids::Ids;
 use crate::units::BackendId;
@@ -55,39 +53,19 @@ fn makers(model: &Model, models: &[Model], backends: &[Backend]) -> usize {
     makers.len()
 }
 
-/// The secret that this machine has kept, or a new one: beside the configuration, or where systemd gives the service a
-/// folder for its state.
+/// The secret that this machine has kept, or a new one.
 fn kept(source: &Source<'_>, report: &mut Report<'_>) -> Ids {
-    let random = source.environment.random();
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let state = source.environment.variable("STATE_DIRECTORY");
-    let state = state.as_deref().and_then(|folders| folders.split(':').next()).map(PathBuf::from);
-    let places = [Some(source.folder.join(FILE)), state.map(|folder| folder.join(FILE))];
-    let mut reasons = Vec::new();
-    for place in places.into_iter().flatten() {
-        let made = source.environment.keep(&place, &hex);
-        let found = file_bytes(source, &place, Secret::BYTES_MAX + 2).ok();
-        let text = found.and_then(|bytes| String::from_utf8(bytes).ok());
-        match text.and_then(|text| Secret::new(&text).ok()) {
-            Some(secret) if secret.expose().len() >= hex.len() => {
-                return Ids::new(secret.expose().as_bytes());
+    match kept::secret(source, FILE) {
+        Ok(secret) => Ids::new(&secret),
+        Err(Unkept { random, reasons }) => {
+            if !reasons.is_empty() {
+                report.note(format!(
+                    "ids of responses hold until the next start or upgrade only, and here only, as their secret {}; name one \
+                     in [ids] secret",
+                    reasons.join(", ")
+                ));
             }
-            Some(_) => reasons.push(format!("{} is too short", place.display())),
-            None => {
-                if let Err(error) = made
-                    && error.kind() != std::io::ErrorKind::Unsupported
-                {
-                    reasons.push(format!("{} cannot be kept: {error}", place.display()));
-                }
-            }
+            Ids::fleeting(&random)
         }
     }
-    if !reasons.is_empty() {
-        report.note(format!(
-            "ids of responses hold until the next start or upgrade only, and here only, as their secret {}; name one in \
-             [ids] secret",
-            reasons.join(", ")
-        ));
-    }
-    Ids::fleeting(&random)
 }

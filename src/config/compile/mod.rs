@@ -13,6 +13,7 @@ mod cors;
 mod egress;
 mod guards;
 mod ids;
+mod kept;
 mod keys;
 mod listen;
 mod models;

@@ -24,7 +24,7 @@ fn settings(name: &str) -> StoreSettings {
 }
 
 const NAMES: Names<'_> =
-    Names { key: "ci", team: "", user: "", model: "llama", fallback_for: "", backend: "gpu-1" };
+    Names { key: "ci", team: "", user: "", model: "llama", fallback_for: "", backend: "gpu-1", marks: "" };
 
 fn say(_: &str) {}
 

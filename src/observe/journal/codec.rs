@@ -6,7 +6,8 @@
 //! ```text
 //! header: "RWJOURN1", journal id u64, position of the segment u64, CRC-32 of all that u32, padding to 32 bytes
 //! frame:  length of the body u32, CRC-32 of position and body u32, position u64, body, padding to 8
-//! body:   version u8, flags u8, attempts u8, 0, status u16, ten numbers u64, texts: length u8 and bytes, one number u64
+//! body:   version u8, flags u8, attempts u8, 0, status u16, ten numbers u64, texts: length u8 and bytes, one number u64,
+//!         matches of content rules: length u16 and bytes
 //! ```
 //!
 //! All numbers are little-endian. A segment is all zero before it is written, and the length is stored last: a frame that
@@ -24,7 +25,9 @@ pub const HEADER_BYTES: usize = 32;
 /// Bytes before the body of a frame.
 pub const FRAME_HEAD_BYTES: usize = 16;
 /// The longest body. Every text is cut to [`TEXT_BYTES_MAX`].
-pub const BODY_BYTES_MAX: usize = FIXED_BYTES + TEXTS * (1 + TEXT_BYTES_MAX) + 8;
+pub const BODY_BYTES_MAX: usize = FIXED_BYTES + TEXTS * (1 + TEXT_BYTES_MAX) + 8 + 2 + MARKS_BYTES_MAX;
+/// The longest text of matches of content rules.
+pub const MARKS_BYTES_MAX: usize = 1024;
 /// The longest text in a record; names of the configuration are shorter.
 const TEXT_BYTES_MAX: usize = 255;
 const MAGIC: &[u8; 8] = b"RWJOURN1";
@@ -35,6 +38,7 @@ const TEXTS: usize = 9;
 const STREAM: u8 = 1;
 const USAGE_KNOWN: u8 = 2;
 const ESTIMATED: u8 = 4;
+const FROM_CACHE: u8 = 8;
 /// What `time_to_first_token` is if there was none.
 const NONE: u64 = u64::MAX;
 
@@ -53,6 +57,8 @@ pub struct Names<'a> {
     pub fallback_for: &'a str,
     /// Of the backend.
     pub backend: &'a str,
+    /// Matches of content rules, as `policy::guard::evidence` writes them.
+    pub marks: &'a str,
 }
 
 /// One settled exchange with the names it had when it was settled: a [`Record`] that needs no plan.
@@ -108,6 +114,10 @@ pub struct Entry {
     pub fallback_for: String,
     /// As in [`Names`].
     pub backend: String,
+    /// As in [`Names`]; empty in records of older programs.
+    pub marks: String,
+    /// As in [`Record`].
+    pub from_cache: bool,
 }
 
 /// Room for one frame without its length word, kept from record to record.
@@ -118,7 +128,8 @@ pub(super) fn encode(scratch: &mut Scratch, position: u64, record: &Record, name
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     let flags = flag(record.stream, STREAM)
         | flag(record.usage_known, USAGE_KNOWN)
-        | flag(record.estimated, ESTIMATED);
+        | flag(record.estimated, ESTIMATED)
+        | flag(record.from_cache, FROM_CACHE);
     scratch[8..16].copy_from_slice(&position.to_le_bytes());
     let body = &mut scratch[FRAME_HEAD_BYTES..];
     body[..4].copy_from_slice(&[VERSION, flags, record.attempts, 0]);
@@ -158,6 +169,10 @@ pub(super) fn encode(scratch: &mut Scratch, position: u64, record: &Record, name
     }
     body[at..at + 8].copy_from_slice(&record.cache_write_tokens.to_le_bytes());
     at += 8;
+    let marks = &names.marks.as_bytes()[..names.marks.len().min(MARKS_BYTES_MAX)];
+    body[at..at + 2].copy_from_slice(&(marks.len() as u16).to_le_bytes());
+    body[at + 2..at + 2 + marks.len()].copy_from_slice(marks);
+    at += 2 + marks.len();
     let crc = crc32fast::hash(&scratch[8..FRAME_HEAD_BYTES + at]);
     scratch[4..8].copy_from_slice(&crc.to_le_bytes());
     at
@@ -295,7 +310,7 @@ fn decode(body: &[u8]) -> Option<Entry> {
             Cow::Owned(text) => text,
         })
     };
-    Some(Entry {
+    let entry = Entry {
         request_id: text()?,
         api: text()?,
         fault: text()?,
@@ -305,7 +320,9 @@ fn decode(body: &[u8]) -> Option<Entry> {
         model: text()?,
         fallback_for: text()?,
         backend: text()?,
-        cache_write_tokens: u64::from_le_bytes(*rest.first_chunk()?),
+        cache_write_tokens: 0,
+        marks: String::new(),
+        from_cache: fixed[1] & FROM_CACHE != 0,
         stream: fixed[1] & STREAM != 0,
         usage_known: fixed[1] & USAGE_KNOWN != 0,
         estimated: fixed[1] & ESTIMATED != 0,
@@ -321,7 +338,18 @@ fn decode(body: &[u8]) -> Option<Entry> {
         duration_ns: number(7),
         first_token_ns: Some(number(8)).filter(|&time| time != NONE),
         overhead_ns: number(9),
-    })
+    };
+    let cache_write_tokens = u64::from_le_bytes(*rest.first_chunk()?);
+    Some(Entry { cache_write_tokens, marks: marks(&rest[8..])?, ..entry })
+}
+
+/// The matches of content rules; none in a record of an older program.
+fn marks(rest: &[u8]) -> Option<String> {
+    if rest.is_empty() {
+        return Some(String::new());
+    }
+    let length = usize::from(u16::from_le_bytes(*rest.first_chunk()?));
+    Some(String::from_utf8_lossy(rest.get(2..2 + length)?).into_owned())
 }
 
 #[cfg(test)]

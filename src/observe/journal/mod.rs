@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::record::Record;
 use crate::sync::{ArrayQueue, AtomicU64, Ordering};
-pub use codec::{Entry, Frames, HEADER_BYTES, Names, SEGMENT_BYTES};
+pub use codec::{Entry, Frames, HEADER_BYTES, MARKS_BYTES_MAX, Names, SEGMENT_BYTES};
 use codec::{FRAME_HEAD_BYTES, Scratch, encode, frame_bytes};
 use mapping::Mapping;
 

@@ -3,8 +3,15 @@ use std::path::PathBuf;
 use super::*;
 use crate::observe::record::tests::sample;
 
-const NAMES: Names<'_> =
-    Names { key: "ci", team: "search", user: "", model: "llama-70b", fallback_for: "", backend: "gpu-1" };
+const NAMES: Names<'_> = Names {
+    key: "ci",
+    team: "search",
+    user: "",
+    model: "llama-70b",
+    fallback_for: "",
+    backend: "gpu-1",
+    marks: "",
+};
 
 fn path(name: &str, position: u64) -> PathBuf {
     std::env::temp_dir().join(format!("ringway-journal-{name}-{}-{position}", std::process::id()))

@@ -6,10 +6,12 @@
 //! - [`detect`]: what a detector accepts among the candidates of its expression (checksums, lengths, entropy).
 //! - [`scan`]: finds the matches of a text that comes in pieces, and says which end of it may still become one.
 //! - [`rules`]: the rules that apply to a model: where each searches, and what follows a match.
+//! - [`evidence`]: what is written of a match.
 //! - [`whole`]: a request or a whole response under rules; [`text`]: a text that stands alone.
 //! - [`stream`]: the events of a stream under rules; holds back what may still become a match.
 
 pub mod detect;
+pub mod evidence;
 pub mod patterns;
 pub mod rules;
 pub mod scan;

@@ -1,6 +1,7 @@
 //! The rules that apply to a model: where each searches, and what follows a match.
 
 use super::detect::Detector;
+use super::evidence::Secret;
 use super::patterns::{Find, Patterns, Unfit};
 use crate::dialect::texts::Place;
 
@@ -49,6 +50,8 @@ pub struct Guards {
     rules: Vec<Rule>,
     /// By [`Place`].
     sets: [Option<Patterns>; Place::ALL.len()],
+    /// Of the hashes of matches.
+    secret: Option<Secret>,
 }
 
 /// A rule that could not be compiled.
@@ -81,7 +84,18 @@ impl Guards {
             let unfit = |Unfit { entry, problem }| UnfitRule { rule: entries[entry].0, problem };
             sets[index] = Some(Patterns::compile(entries.iter().copied()).map_err(unfit)?);
         }
-        Ok(Self { rules, sets })
+        Ok(Self { rules, sets, secret: None })
+    }
+
+    /// The same with a secret for the hashes of matches.
+    pub fn with_secret(self, secret: Secret) -> Self {
+        Self { secret: Some(secret), ..self }
+    }
+
+    /// A match as it is reported.
+    pub(super) fn finding(&self, rule: usize, place: Place, text: &[u8]) -> Finding {
+        let hash = self.secret.as_ref().map_or(0, |secret| secret.hash(text));
+        Finding { rule, place, bytes: text.len(), hash }
     }
 
     /// Whether no rule searches anywhere.
@@ -126,6 +140,8 @@ pub struct Finding {
     pub place: Place,
     /// Its length in bytes of text.
     pub bytes: usize,
+    /// [`Secret::hash`] of its text; zero without a secret.
+    pub hash: u128,
 }
 
 /// The labels of one exchange: the same text has the same label everywhere in it.

@@ -245,7 +245,7 @@ impl Filter {
             if !applies(one.rule) {
                 return;
             }
-            found(Finding { rule: one.rule, place, bytes: bytes.len() });
+            found(guards.finding(one.rule, place, bytes));
             let rule = guards.rule(one.rule);
             match rule.action {
                 _ if rule.is_shadow => {}

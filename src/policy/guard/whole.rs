@@ -86,7 +86,7 @@ impl Check<'_> {
             if !(self.applies)(one.rule) {
                 return;
             }
-            self.checked.findings.push(Finding { rule: one.rule, place, bytes: bytes.len() });
+            self.checked.findings.push(self.guards.finding(one.rule, place, bytes));
             let rule = self.guards.rule(one.rule);
             match rule.action {
                 _ if rule.is_shadow => {}
