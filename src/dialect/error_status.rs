@@ -28,6 +28,11 @@ pub fn of(body: &[u8]) -> Option<u16> {
     inner.number.or(top.number).or(inner.name).or(top.name).or_else(of_response)
 }
 
+/// Whether a refusal is one of the gateway's own credential: Google calls a key that it does not know an invalid argument.
+pub fn denies_credential(body: &[u8]) -> bool {
+    memchr::memmem::find(body, b"\"API_KEY_INVALID\"").is_some()
+}
+
 fn of_object(error: &[u8]) -> Said {
     let mut said = Said::default();
     for member in json::members(error).map_while(Result::ok) {

@@ -49,6 +49,14 @@ pub fn body(api: Api, body: &[u8], ended: bool) -> Verdict {
             false => Verdict::Unclear,
         };
     }
+    // Google's streams are a list of responses for a client that does not ask for events.
+    let text = match (api.endpoint().path_end_stream.is_empty(), text) {
+        (false, [b'[', first @ ..]) => first.trim_ascii_start(),
+        _ => text,
+    };
+    if text.is_empty() && !ended {
+        return Verdict::Unclear;
+    }
     if is_plainly_sound(text) {
         return Verdict::Sound;
     }

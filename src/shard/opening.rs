@@ -78,6 +78,10 @@ impl Response {
     /// Gives a 200 that is an error the status that the error names, and its JSON for a body: from here on it is what it would
     /// have been without the 200.
     pub(super) fn restate(&mut self, shard: &Shard, api: Api) {
+        if self.head.status == 400 && error_status::denies_credential(self.payload()) {
+            self.head.status = 401;
+            return;
+        }
         if !matches!(self.head.status, 200..=203) || self.failure(api).is_none() {
             return;
         }

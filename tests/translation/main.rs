@@ -1,4 +1,8 @@
-//! Clients and backends that speak different dialects: Anthropic's Messages on one side, chat completions on the other.
+//! Clients and backends that speak different dialects: here Anthropic's Messages on one side and chat completions on the other;
+//! `gemini_clients` and `gemini_backends`: Google's API on one side, each of the others on the other.
+
+mod gemini_backends;
+mod gemini_clients;
 
 use std::time::Duration;
 
