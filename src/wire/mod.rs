@@ -1,6 +1,7 @@
 //! WHAT DO THESE BYTES SAY?
 //!
-//! Pure parsers of what arrives on a socket: HTTP/1.1 heads, chunked and compressed bodies, server-sent events, JSON. They take
+//! Pure parsers of what arrives on a socket: HTTP/1.1 heads, chunked and compressed bodies, server-sent events and other streams
+//! of records, JSON. They take
 //! bytes and return spans into them; they hold no buffer, so the kernel may own it between two calls.
 //!
 //! One rule decides doubtful bytes: what another reader could take for a different message is refused, never
@@ -11,12 +12,15 @@
 pub mod chunked;
 pub mod coding;
 pub mod connect;
+pub mod event_stream;
 pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod json;
+pub mod ndjson;
 pub mod pause;
 pub mod proxy_protocol;
+pub mod records;
 pub mod sse;
 
 /// What a parser returns. "Need more bytes" is a state, never a fault.

@@ -11,6 +11,7 @@ use crate::units::Span;
 use crate::wire::Step;
 use crate::wire::fields::{self, Dropped, Field};
 use crate::wire::framing::{self, Coding};
+use crate::wire::records::RecordForm;
 
 /// An accepted head of a response. All spans are of the buffer it was read from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,7 +38,9 @@ pub struct ResponseHead {
     pub retry_after: Option<Span>,
     /// Whether there is a `Date` line; if not, the gateway adds one.
     pub date: bool,
-    /// Whether the body is a stream of server-sent events.
+    /// The form of the stream that the body is by its media type.
+    pub records: Option<RecordForm>,
+    /// Whether the body is a stream of the form that the API has: by the head alone, of server-sent events.
     pub event_stream: bool,
     /// Whether `Connection` names fields that would otherwise travel; `fields::pass` asks.
     pub connection_named: bool,
@@ -100,6 +103,7 @@ fn read(
     // must not have a coding (section 6.1) spoils it as well.
     let doubtful = seen.coding.is_some() && (seen.length.is_some() || (bodiless && to != Method::Head));
     let open_end = !bodiless && framing == framing::Response::Close;
+    let records = seen.content_type.and_then(|value| RecordForm::of_media_type(value.of(bytes)));
     Ok(Some(ResponseHead {
         len,
         fields,
@@ -112,7 +116,8 @@ fn read(
         content_encoding: seen.content_encoding,
         retry_after: seen.retry_after,
         date: seen.date,
-        event_stream: seen.content_type.is_some_and(|value| is_event_stream(value.of(bytes))),
+        records,
+        event_stream: records == Some(RecordForm::Sse),
         connection_named: seen.connection_named,
         dropped: seen.dropped,
         access_control: seen.access_control,
@@ -226,10 +231,4 @@ fn timeout(value: &[u8]) -> Option<u64> {
         let (name, seconds) = element.split_at_checked(8)?;
         if name.eq_ignore_ascii_case(b"timeout=") { framing::length(seconds) } else { None }
     })
-}
-
-/// `text/event-stream` in any case, with or without parameters.
-fn is_event_stream(value: &[u8]) -> bool {
-    let media_type = value.split(|&byte| byte == b';').next().unwrap_or_default();
-    framing::trim(media_type).eq_ignore_ascii_case(b"text/event-stream")
 }
