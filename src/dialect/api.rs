@@ -78,7 +78,16 @@ impl Api {
 
     /// Whether the gateway responds itself.
     pub fn is_local(self) -> bool {
-        matches!(self.task(), Task::ListModels | Task::ShowModel | Task::ShowKey)
+        matches!(
+            self.task(),
+            Task::ListModels
+                | Task::ShowModel
+                | Task::DescribeModel
+                | Task::ListLoaded
+                | Task::ShowVersion
+                | Task::Greet
+                | Task::ShowKey
+        )
     }
 
     /// The endpoint that a backend has to serve for this one.

@@ -78,6 +78,12 @@ pub fn in_stream(api: Api, fault: &Fault, body: &[u8], request_id: &[u8], out: &
             quote(out, &String::from_utf8_lossy(request_id));
             out.push(b'}');
         }
+        ErrorRecord::Line => {
+            out.extend_from_slice(b"{\"error\":");
+            out.extend_from_slice(message);
+            out.extend_from_slice(b"}\n");
+            return true;
+        }
     }
     out.extend_from_slice(b"\n\n");
     true

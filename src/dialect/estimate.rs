@@ -56,7 +56,7 @@ pub fn count(api: Api, tokens: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(match api.dialect() {
         Dialect::Anthropic => b"{\"input_tokens\":".as_slice(),
         Dialect::Google => b"{\"totalTokens\":",
-        Dialect::OpenAi => b"{\"object\":\"response.input_tokens\",\"input_tokens\":",
+        Dialect::OpenAi | Dialect::Ollama => b"{\"object\":\"response.input_tokens\",\"input_tokens\":",
     });
     number(out, tokens);
     out.push(b'}');

@@ -13,13 +13,15 @@
 //! - [`opening`]: whether a 200 begins like a response, or is a failure inside one.
 //! - [`overflow`]: the one refusal of a backend that another model need not share.
 //! - [`backend_error`]: a backend's error as a record in a stream.
-//! - [`neutral`]: what every generating API can say; [`messages`], [`responses`], [`gemini`]: into it and out of it.
+//! - [`neutral`]: what every generating API can say; [`chat`], [`messages`], [`responses`], [`gemini`], [`ollama`]: into it
+//!   and out of it.
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
 mod api;
 mod api_set;
 pub mod backend_error;
 pub mod chat;
+mod dates;
 #[cfg(test)]
 mod echo;
 pub mod embeddings;
@@ -29,6 +31,7 @@ pub mod gemini;
 pub mod messages;
 pub mod models;
 pub mod neutral;
+pub mod ollama;
 pub mod opening;
 pub mod overflow;
 pub mod prompt;
@@ -60,6 +63,8 @@ pub enum Dialect {
     Anthropic,
     /// Google's `generateContent`.
     Google,
+    /// Ollama's own API.
+    Ollama,
 }
 
 /// Why a body is not one that a conversion takes. Not an error, and nothing to retry: the body passes as it is.
@@ -71,6 +76,8 @@ impl From<json::BadJson> for Unfit {
         Unfit(bad.reason)
     }
 }
+
+use ollama::generate as ollama_generate; // a folder's verbs under the name by which `translate` looks for them
 
 /// Appends a number to a document of our own.
 fn number(out: &mut Vec<u8>, value: u64) {

@@ -3,8 +3,12 @@
 //! A request with `anthropic-version` gets Anthropic's shape, one under `/v1beta` or with Google's credential Google's, every
 //! other one OpenAI's.
 
+use std::borrow::Cow;
+
+use super::dates::timestamp;
 use super::{Dialect, number};
-use crate::wire::json::quote;
+use crate::error::{Fault, FaultKind};
+use crate::wire::json::{self, quote};
 
 /// One model as clients see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +28,7 @@ pub fn list<'a>(dialect: Dialect, models: impl IntoIterator<Item = Entry<'a>>, o
         Dialect::OpenAi => br#"{"object":"list","data":["#.as_slice(),
         Dialect::Anthropic => br#"{"data":["#,
         Dialect::Google => br#"{"models":["#,
+        Dialect::Ollama => br#"{"models":["#,
     });
     for entry in models {
         if ends.is_some() {
@@ -78,7 +83,75 @@ pub fn one(dialect: Dialect, entry: Entry<'_>, out: &mut Vec<u8>) {
             }
             out.extend_from_slice(METHODS);
         }
+        Dialect::Ollama => tag(entry, out),
     }
+}
+
+/// A model as Ollama lists it. Its clients look for every member, so those that only an engine knows have a value that says
+/// so: no size, and a digest that is the same as long as the name is.
+fn tag(entry: Entry<'_>, out: &mut Vec<u8>) {
+    for name in [br#"{"name":"#.as_slice(), br#","model":"#] {
+        out.extend_from_slice(name);
+        quote(out, entry.name);
+    }
+    out.extend_from_slice(br#","modified_at":"#);
+    timestamp(out, entry.created);
+    out.extend_from_slice(br#","size":0,"digest":""#);
+    out.extend_from_slice(digest(entry.name).as_bytes());
+    out.extend_from_slice(br#"","details":"#);
+    out.extend_from_slice(DETAILS);
+    out.push(b'}');
+}
+
+/// The model that a request for a description names: in its `model`, or as older clients have it in its `name`.
+///
+/// # Errors
+/// `BodyMalformed`: it names none.
+pub fn described(body: &[u8]) -> Result<Cow<'_, str>, Fault> {
+    let named = |name: &str| {
+        let members = json::members(body).map_while(Result::ok);
+        let last = members.filter(|member| json::key_is(member.key.of(body), name)).last();
+        json::string(last?.value.of(body)).filter(|name| !name.is_empty())
+    };
+    named("model").or_else(|| named("name")).ok_or_else(|| {
+        Fault::new(FaultKind::BodyMalformed, "'model' has to be a non-empty string in a JSON object")
+    })
+}
+
+/// Appends Ollama's description of a model: what it can do, and how long its context is where that is known. What a model can
+/// do is not known here, so that nothing is ruled out: a backend refuses what its model cannot.
+pub fn description(entry: Entry<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"modelfile":"","parameters":"","template":"","license":"","details":"#);
+    out.extend_from_slice(DETAILS);
+    out.extend_from_slice(br#","model_info":{"general.architecture":"ringway","general.basename":"#);
+    quote(out, entry.name);
+    if let Some(tokens) = entry.context_length {
+        out.extend_from_slice(br#","ringway.context_length":"#);
+        number(out, tokens);
+    }
+    out.extend_from_slice(br#"},"capabilities":["completion","tools","vision","thinking"],"modified_at":"#);
+    timestamp(out, entry.created);
+    out.push(b'}');
+}
+
+/// Appends the version of Ollama's API that is spoken here: clients refuse one that is too old for them.
+pub fn version(out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"version":"0.13.0"}"#);
+}
+
+/// What Ollama responds at its root.
+pub const GREETING: &str = "Ollama is running";
+
+/// What only an engine knows of a model.
+const DETAILS: &[u8] = br#"{"parent_model":"","format":"","family":"ringway","families":["ringway"],"parameter_size":"","quantization_level":""}"#;
+
+/// 64 hexadecimal digits made of a name (FNV-1a, four times): clients compare it, and take it for nothing else.
+fn digest(name: &str) -> String {
+    let hash = |seed: u64| {
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, step)
+    };
+    (0..4).map(|seed| format!("{:016x}", hash(seed))).collect()
 }
 
 /// What every model is said to take: which of it its backends do, their responses tell.
@@ -100,34 +173,6 @@ fn optional(name: Option<&str>, out: &mut Vec<u8>) {
         Some(name) => quote(out, name),
         None => out.extend_from_slice(b"null"),
     }
-}
-
-/// Appends Unix seconds as an RFC 3339 time in UTC with its quotes: `"2025-01-31T00:00:00Z"`. Times after the year
-/// 9999, which that form cannot hold, become its end.
-fn timestamp(out: &mut Vec<u8>, unix_seconds: u64) {
-    let seconds = unix_seconds.min(253_402_300_799);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let text = format!(
-        "\"{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z\"",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    );
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// Year, month and day of the days since 1970-01-01 in the Gregorian calendar. Years are taken to begin in March, so
-/// that the leap day is the last day of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468; // since 0000-03-01
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -183,23 +228,5 @@ mod tests {
             r#""owned_by":"ringway","context_length":131072,"max_model_len":131072,"context_window":131072}"#
         ));
         assert!(listed(Dialect::Anthropic, &one).contains(r#"00:07Z","max_input_tokens":131072}"#));
-    }
-
-    #[test]
-    fn seconds_become_dates() {
-        let cases = [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (951_868_800, "2000-03-01T00:00:00Z"),
-            (1_735_689_599, "2024-12-31T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-            (u64::MAX, "9999-12-31T23:59:59Z"),
-        ];
-        for (seconds, date) in cases {
-            let mut out = Vec::new();
-            timestamp(&mut out, seconds);
-            assert_eq!(out, format!("\"{date}\"").as_bytes());
-        }
     }
 }

@@ -431,6 +431,20 @@ pub struct Context {
     pub held_bytes_max: usize,
 }
 
+impl Context {
+    /// For a look at a response of which nothing is passed on.
+    pub fn probe() -> Self {
+        Self {
+            request_id: String::new(),
+            model: String::new(),
+            custom_tools: Vec::new(),
+            created: 0,
+            include_usage: false,
+            held_bytes_max: usize::MAX,
+        }
+    }
+}
+
 /// What an encoder of requests needs to know of the deployment that is called.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {

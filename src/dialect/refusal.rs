@@ -1,7 +1,7 @@
 //! How the gateway says no: status, header lines and body of a refusal, and the error record inside a stream.
 //!
 //! Clients branch on these words, so each dialect gets its own: OpenAI's `{"error":{..}}` with a `type` out of its
-//! list, Anthropic's `{"type":"error",..}` likewise. The `code` is the fault's and the same in metrics.
+//! list, Anthropic's `{"type":"error",..}` likewise, Ollama's `{"error":".."}`. The `code` is the fault's and the same in metrics.
 
 use super::neutral::{FaultRecord, Text};
 use super::stream::form::ErrorRecord;
@@ -35,6 +35,7 @@ pub fn render(dialect: Dialect, fault: &Fault, request_id: &[u8], out: &mut Vec<
         Dialect::OpenAi => openai(fault, out),
         Dialect::Anthropic => anthropic(fault, request_id, out),
         Dialect::Google => google(fault, request_id, out),
+        Dialect::Ollama => ollama(fault, out),
     }
 }
 
@@ -119,8 +120,21 @@ pub fn in_stream(api: Api, fault: &Fault, request_id: &[u8], sequence: u64, out:
             out.extend_from_slice(b"event: error\ndata: ");
             anthropic(fault, request_id, out);
         }
+        ErrorRecord::Line => {
+            ollama(fault, out);
+            return out.push(b'\n');
+        }
     }
     out.extend_from_slice(b"\n\n");
+}
+
+/// Ollama's clients read the words only; the code is for people.
+fn ollama(fault: &Fault, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"error\":");
+    quote(out, message(fault));
+    out.extend_from_slice(b",\"code\":");
+    quote(out, fault.kind.code());
+    out.push(b'}');
 }
 
 fn openai(fault: &Fault, out: &mut Vec<u8>) {

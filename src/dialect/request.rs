@@ -84,7 +84,7 @@ const FIRST_CAP: usize = 3;
 /// How many of the names are read of every endpoint; the others of their own endpoints only (`OwnMember`).
 const COMMON: usize = 8;
 /// The members that are routed, billed or converted by.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "model",
     "stream",
     "stream_options",
@@ -95,6 +95,7 @@ const NAMES: [&str; 10] = [
     "best_of",
     "encoding_format",
     "previous_response_id",
+    "options",
 ];
 
 /// Looks through the body of a request to `api`.
@@ -158,8 +159,19 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
         }
     }
     let object_end = members.close().unwrap_or(body.len());
-    let [model, stream, options, max_tokens, max_completion, max_output, n, best_of, encoding, previous] =
-        values.each_ref().map(given);
+    let [
+        model,
+        stream,
+        options,
+        max_tokens,
+        max_completion,
+        max_output,
+        n,
+        best_of,
+        encoding,
+        previous,
+        own_options,
+    ] = values.each_ref().map(given);
 
     let model = match model {
         _ if endpoint.has_model_in_path => Span::default(),
@@ -170,7 +182,10 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
         None if is_named && !members.is_empty() => Span::new(object_end, object_end),
         None => return Err(refused("'model' is missing")),
     };
-    let stream = boolean(stream, "stream")?;
+    let stream = match stream {
+        None => endpoint.streams_by_default,
+        Some(_) => boolean(stream, "stream")?,
+    };
     let (stream_options, usage_asked) = match (options, &values[2]) {
         (Some(options), _) => read_options(options, body)?,
         (None, Some(null)) => (StreamOptions::Null(null.value), false),
@@ -179,7 +194,8 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
     let max_tokens = integer(max_tokens, "max_tokens", body, 0..=OUTPUT_CAP_MAX)?;
     let max_completion = integer(max_completion, "max_completion_tokens", body, 0..=OUTPUT_CAP_MAX)?;
     let max_output = integer(max_output, "max_output_tokens", body, 0..=OUTPUT_CAP_MAX)?;
-    let given_caps = [max_tokens, max_completion, max_output]; // by `CapMember`
+    let predict = own_options.and_then(|options| predicted(options.value.of(body)));
+    let given_caps = [max_tokens, max_completion, max_output, predict]; // by `CapMember`
     let (own_cap, candidates) = if endpoint.has_model_in_path { config(body)? } else { (None, None) };
     let choices = integer(n, "n", body, 1..=CHOICES_MAX)?.or(candidates).unwrap_or(1);
     let best_of = integer(best_of, "best_of", body, 1..=CHOICES_MAX)?.unwrap_or(1);
@@ -380,6 +396,13 @@ fn config(body: &[u8]) -> Result<(Option<u64>, Option<u64>), Fault> {
         }
     }
     Ok((most, candidates))
+}
+
+/// The bound on output among Ollama's options; a negative one is none.
+fn predicted(options: &[u8]) -> Option<u64> {
+    let members = json::members(options).map_while(Result::ok);
+    let last = members.filter(|member| json::key_is(member.key.of(options), "num_predict")).last();
+    json::unsigned(last?.value.of(options)).map(|most| most.min(OUTPUT_CAP_MAX))
 }
 
 fn boolean(member: Option<&json::Member>, name: &str) -> Result<bool, Fault> {

@@ -8,8 +8,8 @@ use crate::error::{Fault, FaultKind};
 /// The endpoint that a method and a path (without its query) name.
 ///
 /// Paths count with and without `/v1` and with one trailing slash, because SDK base URLs come in both forms; and below
-/// `/openai`, `/anthropic` and `/gemini`, where gateways that are dropped in have the endpoints of one dialect. Azure's SDKs name the
-/// model in the path (`/openai/deployments/MODEL/chat/completions`): see [`deployment`], and so do
+/// `/openai`, `/anthropic`, `/gemini` and `/ollama`, where gateways that are dropped in have the endpoints of one dialect. Azure's SDKs
+/// name the model in the path (`/openai/deployments/MODEL/chat/completions`): see [`deployment`], and so do
 /// Google's, with what is wanted of it behind a colon (`/v1beta/models/MODEL:generateContent`), and with the project in front
 /// of it for Vertex AI. Nothing else is tidied up: `//v1/models` is unknown, since a path that two readers split differently must not be routed.
 /// HEAD counts as GET where the gateway responds itself.
@@ -71,10 +71,12 @@ impl<'a> Place<'a> {
 
     /// `dialect`: only of this one, and what every dialect has.
     fn endpoints(self, dialect: Option<Dialect>) -> impl Iterator<Item = Api> {
-        let is_of = move |api: &Api| dialect.is_none_or(|dialect| api.dialect() == dialect || api.is_local());
+        let is_shared = |api: &Api| api.is_local() && api.dialect() != Dialect::Ollama;
+        let is_of = move |api: &Api| dialect.is_none_or(|dialect| api.dialect() == dialect || is_shared(api));
         Api::ALL.iter().copied().filter(is_of).filter(move |api| {
             let endpoint = api.endpoint();
             match self {
+                _ if endpoint.is_for_backends => false,
                 Self::Own(path) => {
                     let own = endpoint.path.strip_prefix("/v1").unwrap_or(endpoint.path);
                     let has_own = !matches!(endpoint.task, Task::Stored | Task::ShowModel)
@@ -181,7 +183,12 @@ impl<'a> Path<'a> {
         let google = dialect.is_none_or(|dialect| dialect == Dialect::Google);
         let (dialect, rest) = match GOOGLES_VERSIONS.iter().find_map(|version| below(rest, version)) {
             Some(rest) if google => (Some(Dialect::Google), rest),
-            _ => (dialect, below(rest, b"/v1").unwrap_or(rest)),
+            _ => match below(rest, b"/v1") {
+                // Ollama copies OpenAI's endpoints, too, under `/v1`.
+                Some(rest) if dialect == Some(Dialect::Ollama) => (Some(Dialect::OpenAi), rest),
+                Some(rest) => (dialect, rest),
+                None => (dialect, rest),
+            },
         };
         match of_model(rest) {
             Some((model, end)) if google => Self { rest: end, dialect, deployment: Some(model) },
@@ -205,8 +212,12 @@ impl<'a> Path<'a> {
 }
 
 /// Where gateways that are dropped in have the endpoints of one dialect.
-const PREFIXES: [(&[u8], Dialect); 3] =
-    [(b"/openai", Dialect::OpenAi), (b"/anthropic", Dialect::Anthropic), (b"/gemini", Dialect::Google)];
+const PREFIXES: [(&[u8], Dialect); 4] = [
+    (b"/openai", Dialect::OpenAi),
+    (b"/anthropic", Dialect::Anthropic),
+    (b"/gemini", Dialect::Google),
+    (b"/ollama", Dialect::Ollama),
+];
 /// Versions that only Google's API has; its `/v1` is everybody's.
 const GOOGLES_VERSIONS: [&[u8]; 3] = [b"/v1beta", b"/v1alpha", b"/v1beta1"];
 
@@ -238,11 +249,11 @@ impl Dialect {
     /// The dialect in which to refuse a request whose path may not name an endpoint, and of the catalogue.
     pub fn of_request(path: &[u8], has_anthropic_version: bool) -> Self {
         let path = Path::of(path);
-        let is_googles = path.rest.starts_with(b":");
-        let guessed = match path.rest.starts_with(b"/messages") || has_anthropic_version {
-            true => Dialect::Anthropic,
-            false if is_googles => Dialect::Google,
-            false => Dialect::OpenAi,
+        let guessed = match path.rest {
+            rest if rest.starts_with(b"/api/") || rest == b"/ollama" => Dialect::Ollama,
+            rest if rest.starts_with(b"/messages") || has_anthropic_version => Dialect::Anthropic,
+            rest if rest.starts_with(b":") => Dialect::Google,
+            _ => Dialect::OpenAi,
         };
         path.dialect.unwrap_or(guessed)
     }

@@ -5,7 +5,9 @@
 //! read. Inside JSON strings the quotes of those words are escaped, so generated text does not match.
 
 mod choices;
+mod counts;
 pub mod form;
+mod lines;
 mod long;
 mod records;
 mod text;
@@ -14,15 +16,19 @@ mod words;
 use std::borrow::Cow;
 
 use self::choices::Choices;
+pub use self::counts::Counts;
 use self::form::{Heartbeat, StreamEnd, StreamForm};
 use self::long::Long;
 pub use self::records::Records;
 pub use self::text::TextMeter;
 use self::words::{WORDS, Word};
 
+use memchr::memmem::Finder;
+
 use super::usage::{self, Usage};
 use super::{Api, number};
 use crate::units::Span;
+use crate::wire::records::RecordForm;
 use crate::wire::{json, sse};
 
 /// Follows one event stream of an endpoint.
@@ -45,6 +51,8 @@ pub struct Meter {
     sequence: u64,
     /// The event that passes in pieces because it is too long to be held.
     long: Option<Box<Long>>,
+    /// The same of a line.
+    line: Option<Box<Counts>>,
 }
 
 /// What a block of events holds that the relay has to act on.
@@ -93,11 +101,17 @@ impl Meter {
             first_token_bytes: FIRST_TOKEN_BYTES_MAX,
             sequence: 0,
             long: None,
+            line: None,
         }
     }
 
     /// Takes in whole events: `events` begins and ends at event boundaries.
     pub fn events(&mut self, events: &[u8]) -> Signals {
+        match self.form.records {
+            RecordForm::Sse => {}
+            RecordForm::Ndjson => return self.lines(events),
+            RecordForm::EventStream => return Signals::default(), // never passes as it is
+        }
         let mut found = Signals::default();
         // Behind the event in which a word was last found: each is read once for it.
         let mut seen_to = [0; Word::COUNT];
@@ -148,6 +162,9 @@ impl Meter {
     /// Takes in a piece of an event that is too long to be held: from its first byte on, up to the call that returns where
     /// it ends. What it says counts from its end on. In pieces no event is dropped.
     pub fn piece(&mut self, piece: &[u8]) -> Option<usize> {
+        if self.form.records != RecordForm::Sse {
+            return self.piece_of_line(piece);
+        }
         let long = self.long.get_or_insert_with(|| Box::new(Long::new()));
         let end = long.feed(piece, &mut self.choices)?;
         self.end_piece();
@@ -156,6 +173,9 @@ impl Meter {
 
     /// The body has ended: what has come of a long event is all of it.
     pub fn end_piece(&mut self) {
+        if let Some(line) = self.line.take() {
+            return self.see_line(&line);
+        }
         let Some(long) = self.long.take() else { return };
         if let Some(usage) = long.usage() {
             self.usage.merge(usage);
@@ -177,7 +197,7 @@ impl Meter {
                     self.choices.mark(0, true);
                 }
             }
-            StreamEnd::Choices | StreamEnd::Body => self.done |= long.is_done(),
+            StreamEnd::Choices | StreamEnd::Body | StreamEnd::Line => self.done |= long.is_done(),
         }
     }
 
@@ -191,7 +211,7 @@ impl Meter {
         match self.form.end {
             StreamEnd::Choices => self.choices.all_finished(),
             StreamEnd::Candidates => self.choices.none_is_open(),
-            StreamEnd::Message | StreamEnd::Response | StreamEnd::Body => self.ended,
+            StreamEnd::Message | StreamEnd::Response | StreamEnd::Line | StreamEnd::Body => self.ended,
         }
     }
 
@@ -203,7 +223,7 @@ impl Meter {
             StreamEnd::Choices => self.done || self.choices.none_is_open(),
             StreamEnd::Message => self.ended || self.choices.none_is_open(),
             StreamEnd::Candidates => self.choices.none_is_open(),
-            StreamEnd::Response => self.ended,
+            StreamEnd::Response | StreamEnd::Line => self.ended,
             StreamEnd::Body => true,
         };
         !is_complete && !self.errored
@@ -293,8 +313,11 @@ impl Meter {
         let at = match self.form.end {
             StreamEnd::Response => words.response_delta.find(events),
             StreamEnd::Message => words.message_delta.find(events),
-            StreamEnd::Candidates => first_text(events).or_else(|| words.function_call.find(events)),
-            StreamEnd::Choices | StreamEnd::Body => first_text(events),
+            StreamEnd::Candidates => {
+                first_text(events, &words.text).or_else(|| words.function_call.find(events))
+            }
+            StreamEnd::Choices | StreamEnd::Body => first_text(events, &words.text),
+            StreamEnd::Line => first_text(events, &words.line_text),
         };
         if let Some(at) = at
             && self.form.end == StreamEnd::Choices
@@ -315,11 +338,11 @@ impl Meter {
     }
 }
 
-/// Where the first output of a chat or completions stream is. Each name is searched for up to where another one was found:
+/// Where the first output of a stream is whose text stands under one of these names. Each name is searched for up to where another one was found:
 /// a burst is not gone through once per name.
-fn first_text(events: &[u8]) -> Option<usize> {
+fn first_text(events: &[u8], names: &[Finder<'static>]) -> Option<usize> {
     let mut first = None;
-    for name in &WORDS.text {
+    for name in names {
         let length = name.needle().len();
         let before = &events[..first.map_or(events.len(), |at: usize| (at + length).min(events.len()))];
         first = name.find_iter(before).find(|at| is_filled(&events[at + length..])).or(first);

@@ -5,7 +5,7 @@
 
 use super::stream::form::{self, StreamForm};
 use super::whole::AsStream;
-use super::{Dialect, chat, gemini, messages, responses};
+use super::{Dialect, chat, gemini, messages, ollama, responses};
 
 /// What is wanted, in whichever dialect it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,14 @@ pub enum Task {
     ListModels,
     /// One model of it: the gateway responds itself.
     ShowModel,
+    /// What a model can do, for a client that names it in the body: the gateway responds itself.
+    DescribeModel,
+    /// The models that are loaded, which are all: the gateway responds itself.
+    ListLoaded,
+    /// The version of the API: the gateway responds itself.
+    ShowVersion,
+    /// Whether a server is there: the gateway responds itself.
+    Greet,
     /// The caller's own key, its limits and what is used of them: the gateway responds itself.
     ShowKey,
 }
@@ -49,6 +57,8 @@ pub(super) enum CapMember {
     Tokens,
     CompletionTokens,
     OutputTokens,
+    /// `num_predict` among Ollama's `options`.
+    Predict,
 }
 
 /// A member that `request::peek` reads of some endpoints only. The numbers index its list of names.
@@ -56,6 +66,7 @@ pub(super) enum CapMember {
 pub(super) enum OwnMember {
     EncodingFormat = 8,
     PreviousResponse = 9,
+    Options = 10,
 }
 
 /// What a member of a request may be beside text, where its name alone does not say so.
@@ -88,6 +99,8 @@ pub(super) struct Endpoint {
     pub(super) query_stream: &'static str,
     /// The model stands in the path, in front of its end, not in the body.
     pub(super) has_model_in_path: bool,
+    /// No client speaks it: requests to it are made by translation only.
+    pub(super) is_for_backends: bool,
     /// One more path under which clients find it.
     pub(super) also: &'static str,
     pub(super) task: Task,
@@ -95,6 +108,8 @@ pub(super) struct Endpoint {
     pub(super) dialect: Dialect,
     /// The form of its events.
     pub(super) stream: &'static StreamForm,
+    /// A request that does not say whether it wants a stream wants one.
+    pub(super) streams_by_default: bool,
     /// How a whole response is made a stream.
     pub(super) as_stream: Option<AsStream>,
     /// The endpoint that a backend has to serve for this one, if not this one: the one that makes responses is asked for
@@ -123,10 +138,12 @@ const POST: Endpoint = Endpoint {
     path_end_stream: "",
     query_stream: "",
     has_model_in_path: false,
+    is_for_backends: false,
     also: "",
     task: Task::Generate,
     dialect: Dialect::OpenAi,
     stream: &form::OTHER,
+    streams_by_default: false,
     as_stream: None,
     served_as: None,
     counts: None,
@@ -155,6 +172,27 @@ const STORED: Endpoint = Endpoint {
     served_as: Some(Api::Responses),
     ..POST
 };
+
+/// The columns of Ollama's own API.
+const OLLAMA: Endpoint = Endpoint {
+    dialect: Dialect::Ollama,
+    stream: &form::COUNTS,
+    own_member: Some(OwnMember::Options),
+    is_object: true,
+    ..POST
+};
+
+/// Those of them that generate: a stream is what they give unless another form is asked for.
+const OLLAMA_TEXT: Endpoint = Endpoint {
+    stream: &form::LINES,
+    streams_by_default: true,
+    as_stream: Some(ollama::as_stream),
+    caps: &[CapMember::Predict],
+    ..OLLAMA
+};
+
+/// What the gateway itself says of its models and of itself in Ollama's words.
+const LOCAL: Endpoint = Endpoint { method: "GET", dialect: Dialect::Ollama, ..POST };
 
 /// Writes the rows as an enum, the list of its members, and a table in the same order.
 macro_rules! endpoints {
@@ -335,6 +373,34 @@ endpoints! {
     /// `POST /v1/echo`
     #[cfg(test)]
     Echo: Endpoint { name: "echo", path: "/v1/echo", stream: &form::CHOICES, caps: &[CapMember::Tokens], ..POST };
+    /// `POST /api/chat`, Ollama's
+    OllamaChat: Endpoint {
+        name: "ollama_chat",
+        prompt: &["tools", "messages"],
+        path: "/api/chat",
+        ..OLLAMA_TEXT
+    };
+    /// `POST /api/generate`, Ollama's
+    OllamaGenerate: Endpoint {
+        name: "ollama_generate",
+        prompt: &["system", "prompt"],
+        path: "/api/generate",
+        ..OLLAMA_TEXT
+    };
+    /// `POST /api/embed`, Ollama's
+    OllamaEmbed: Endpoint { name: "ollama_embed", path: "/api/embed", task: Task::Embed, ..OLLAMA };
+    /// `POST /api/embeddings`, Ollama's older one
+    OllamaEmbeddings: Endpoint { name: "ollama_embeddings", path: "/api/embeddings", task: Task::Embed, ..OLLAMA };
+    /// `GET /api/tags`, Ollama's catalogue: the gateway responds itself
+    OllamaTags: Endpoint { name: "ollama_tags", path: "/api/tags", task: Task::ListModels, ..LOCAL };
+    /// `GET /api/ps`, Ollama's: the gateway responds itself
+    OllamaPs: Endpoint { name: "ollama_ps", path: "/api/ps", task: Task::ListLoaded, ..LOCAL };
+    /// `POST /api/show`, Ollama's: the gateway responds itself
+    OllamaShow: Endpoint { name: "ollama_show", path: "/api/show", task: Task::DescribeModel, method: "POST", ..LOCAL };
+    /// `GET /api/version`, Ollama's: the gateway responds itself
+    OllamaVersion: Endpoint { name: "ollama_version", path: "/api/version", task: Task::ShowVersion, ..LOCAL };
+    /// `GET /ollama`, what Ollama has at its root: the gateway responds itself
+    OllamaRoot: Endpoint { name: "ollama_root", path: "/ollama", task: Task::Greet, ..LOCAL };
     /// `GET /v1/models`: the gateway responds itself
     Models: Endpoint {
         name: "models",

@@ -5,11 +5,15 @@
 
 use std::borrow::Cow;
 
-use super::neutral::{Context, Event, FaultRecord, HeldTooMuch, Losses, Request, Target, Text, ToolKind};
+use super::neutral::{
+    Context, Event, FaultRecord, HeldTooMuch, Losses, PartKind, Request, Target, Text, ToolKind,
+};
 use super::usage::Usage;
 use super::{Api, ApiSet, Unfit};
 use crate::error::Fault;
-use crate::wire::sse;
+use crate::units::Span;
+use crate::wire::records::RecordForm;
+use crate::wire::{event_stream, sse};
 
 /// Who speaks which API on either side of one attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,8 +138,83 @@ dialects! {
     Responses: responses;
     Messages: messages;
     GenerateContent: gemini;
+    OllamaChat: ollama;
+    OllamaGenerate: ollama_generate;
     #[cfg(test)]
     Echo: echo;
+}
+
+impl Decoder {
+    /// Takes one record of a stream. `joined`: for data that stand in several lines.
+    fn take(
+        &mut self,
+        form: RecordForm,
+        record: &[u8],
+        joined: &mut Vec<u8>,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) {
+        match form {
+            RecordForm::Sse => {
+                let lines = sse::event(record);
+                match (lines.data_lines, lines.data) {
+                    (1, Some(data)) => self.record(lines.name, data, sink),
+                    (0, _) | (_, None) => {}
+                    _ => {
+                        joined.clear();
+                        sse::join_data(record, joined);
+                        self.record(lines.name, joined, sink);
+                    }
+                }
+            }
+            RecordForm::Ndjson => self.record(None, record.trim_ascii(), sink),
+            RecordForm::EventStream => match event_stream::message(record) {
+                Ok(message) => self.record(Some(message.name), message.payload, sink),
+                Err(event_stream::BadMessage(reason)) => self.record(Some(BROKEN), reason.as_bytes(), sink),
+            },
+        }
+    }
+}
+
+/// The name of a message that cannot be read, for the decoders of event streams: no service has one in capitals with blanks.
+pub(super) const BROKEN: &[u8] = b"BROKEN MESSAGE";
+
+/// What the beginning of a stream says, by the decoder of its own API.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Begun {
+    /// The record that is a failure.
+    pub failed: Option<Span>,
+    /// The status that fits the failure, where it names one.
+    pub status: Option<u16>,
+    /// Content has come, or the end.
+    pub has_content: bool,
+    /// Records that say something.
+    pub records: u32,
+}
+
+/// Reads the beginning of a stream up to its first content or failure; nothing of it is kept.
+pub fn begun(api: Api, payload: &[u8], ended: bool) -> Begun {
+    let form = api.stream().records();
+    let mut decoder = verbs(api).decoder(&Context::probe());
+    let (mut begun, mut joined) = (Begun::default(), Vec::new());
+    for span in form.records(payload, ended) {
+        let mut sink = |event: Event<'_>| match event {
+            Event::Fault(record) => (begun.failed, begun.status) = (Some(span), record.status),
+            Event::Delta { .. } | Event::End => begun.has_content = true,
+            Event::Open { kind, .. } => begun.has_content |= is_content(&kind),
+            _ => {}
+        };
+        decoder.take(form, span.of(payload), &mut joined, &mut sink);
+        begun.records += u32::from(!span.of(payload).trim_ascii().is_empty());
+        if begun.failed.is_some() || begun.has_content {
+            break;
+        }
+    }
+    begun
+}
+
+/// Whether a part is content before anything of it has come.
+fn is_content(kind: &PartKind<'_>) -> bool {
+    matches!(kind, PartKind::ToolCall { .. } | PartKind::Redacted(_))
 }
 
 /// What a translated request leaves for its response.
@@ -231,32 +310,22 @@ impl Translator {
         self.decoder.is_finished()
     }
 
-    /// Appends what whole records of the backend's stream say in the client's.
+    /// Appends what whole records of the backend's stream say in the client's. `ended`: what is left behind them is the last.
     ///
     /// # Errors
     /// More had to be held back than may be.
-    pub fn records(&mut self, records: &[u8], out: &mut Vec<u8>) -> Result<(), HeldTooMuch> {
+    pub fn records(&mut self, records: &[u8], ended: bool, out: &mut Vec<u8>) -> Result<(), HeldTooMuch> {
         let mut held = Ok(());
-        for span in sse::events(records) {
-            let record = span.of(records);
-            let lines = sse::event(record);
-            let data = match (lines.data_lines, lines.data) {
-                (1, Some(data)) => data,
-                (0, _) | (_, None) => continue,
-                _ => {
-                    self.joined.clear();
-                    sse::join_data(record, &mut self.joined);
-                    &self.joined
-                }
-            };
-            let (encoder, seen) = (&mut self.encoder, &mut self.seen);
-            let mut sink = |event: Event<'_>| {
-                seen.note(&event);
-                if held.is_ok() {
-                    held = encoder.event(&event, out);
-                }
-            };
-            self.decoder.record(lines.name, data, &mut sink);
+        let form = self.call.backend.stream().records();
+        let (encoder, seen) = (&mut self.encoder, &mut self.seen);
+        let mut sink = |event: Event<'_>| {
+            seen.note(&event);
+            if held.is_ok() {
+                held = encoder.event(&event, out);
+            }
+        };
+        for span in form.records(records, ended) {
+            self.decoder.take(form, span.of(records), &mut self.joined, &mut sink);
         }
         held
     }
@@ -333,10 +402,7 @@ impl Seen {
                 self.content = true;
                 self.pieces += 1;
             }
-            Event::Open { kind, .. } => {
-                use super::neutral::PartKind;
-                self.content |= matches!(kind, PartKind::ToolCall { .. } | PartKind::Redacted(_));
-            }
+            Event::Open { kind, .. } => self.content |= is_content(kind),
             Event::Usage(usage) => self.usage.merge(*usage),
             Event::Fault(_) => self.errored = true,
             Event::End => self.is_whole = true,

@@ -68,6 +68,9 @@ impl Usage {
                 b"prompt_tokens" => (parts.input, openai_names) = (parts.count(value), true),
                 b"completion_tokens" => (parts.output, openai_names) = (parts.count(value), true),
                 b"total_tokens" => (parts.total, openai_names) = (parts.count(value), true),
+                // Ollama's, which stand in the response itself.
+                b"prompt_eval_count" => (parts.input, openai_names) = (parts.count(value), true),
+                b"eval_count" => (parts.output, openai_names) = (parts.count(value), true),
                 b"input_tokens" => (parts.input, anthropic_names) = (parts.count(value), true),
                 b"output_tokens" => (parts.output, anthropic_names) = (parts.count(value), true),
                 b"cached_tokens" | b"prompt_cache_hit_tokens" | b"cache_read_input_tokens" => {
@@ -93,6 +96,13 @@ impl Usage {
         parts.add_beside();
         let counts = parts.input.or(parts.output).or(parts.total);
         Ok(counts.map(|_| parts.normal()))
+    }
+
+    /// Of counts that include their parts; `None` for one that was not reported.
+    pub(super) fn of_counts(input: Option<u64>, output: Option<u64>) -> Usage {
+        let within = |count: Option<u64>| count.map(|count| count.min(COUNT_MAX));
+        let doubtful = input.max(output) > Some(COUNT_MAX);
+        Parts { input: within(input), output: within(output), doubtful, ..Parts::default() }.normal()
     }
 
     /// Takes in a later report: it replaces this one, except that Anthropic's overwrites only what it names.

@@ -27,6 +27,11 @@ impl Base {
         Self { path: path.as_bytes().into(), ..Self::default() }
     }
 
+    /// The same with a `query` behind all.
+    pub fn of_server_with(path: &str, query: &str) -> Self {
+        Self { query: query.as_bytes().into(), ..Self::of_server(path) }
+    }
+
     /// An API's own base: only the part of the endpoint's path behind `/v1` goes behind `path`, and `query` behind all.
     pub fn of_api(path: &str, query: &str) -> Self {
         let (path, query) = (path.as_bytes().into(), query.as_bytes().into());

@@ -5,7 +5,7 @@
 //! What a kind serves is what every server of the kind serves; an operator who knows better says so (`serves`).
 
 use super::engine_page::{self, EnginePage};
-use super::{ProviderKind, anthropic, azure, gemini};
+use super::{ProviderKind, anthropic, azure, gemini, ollama};
 use crate::dialect::{Api, ApiSet};
 
 /// The kinds in the order in which they are shown: engines, providers, and what is neither.
@@ -29,7 +29,7 @@ pub(super) static LIST: &[ProviderKind] = &[
         .also("llama.cpp")
         .measured_by(&engine_page::LLAMA_CPP),
     engine("lm_studio", "", CORE.with(Api::Responses)).at("http://127.0.0.1:1234/v1"),
-    engine("ollama", "/api/version", CORE).at("http://127.0.0.1:11434/v1"),
+    ollama::KIND,
     engine("litellm", "/health/liveliness", CORE.with(Api::Responses).with(Api::Rerank).with(Api::Messages)),
     hosted("openai", "https://api.openai.com/v1", CORE.union(STATEFUL)).capped_by("max_completion_tokens"),
     anthropic::KIND,

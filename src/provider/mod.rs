@@ -10,6 +10,7 @@ mod base;
 mod engine_page;
 mod gemini;
 mod list;
+mod ollama;
 
 use crate::dialect::neutral::Target;
 use crate::dialect::route::encode_id;

@@ -188,9 +188,12 @@ golden! {
         "http://127.0.0.1:1234/v1/responses"
     ] "authorization: Bearer ";
     ollama "ollama": [
-        "http://127.0.0.1:11434/v1/chat/completions"
         "http://127.0.0.1:11434/v1/completions"
         "http://127.0.0.1:11434/v1/embeddings"
+        "http://127.0.0.1:11434/api/chat"
+        "http://127.0.0.1:11434/api/generate"
+        "http://127.0.0.1:11434/api/embed"
+        "http://127.0.0.1:11434/api/embeddings"
     ] "authorization: Bearer ";
     litellm "litellm": [
         "http://HOST:PORT/v1/chat/completions"

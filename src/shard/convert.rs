@@ -13,7 +13,8 @@ use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
 use crate::wire::Step;
 use crate::wire::fields::{self, Field};
-use crate::wire::head::{self, HeadLimits, Method};
+use crate::wire::head::{self, HeadLimits, Method, ResponseHead};
+use crate::wire::records::RecordForm;
 
 /// What a response lacks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +72,7 @@ pub(super) fn apply(exchange: &mut Exchange, response: &mut Response, peek: &Pee
         Conversion::ToBase64 => embeddings::floats_to_base64(payload, &mut body).unwrap_or(false),
     };
     let label = match conversion {
-        Conversion::ToStream => EVENT_STREAM,
+        Conversion::ToStream => peek.api.stream().records().media_type(),
         Conversion::ToBase64 | Conversion::ToOurIds => JSON,
     };
     let retold = Retold { status: 200, label, length: Some(body.len() as u64), body: &body };
@@ -91,7 +92,19 @@ pub(super) fn translate(shard: &Shard, response: &mut Response) -> Result<(), Fa
     if response.head.event_stream && !is_error && !response.is_coded() {
         let (from, ended) = (response.head.len, response.decoded.ended);
         translation.records(&mut response.buffer, from, ended)?;
+        let form = translation.call.client.stream().records();
+        let is_other = form != translation.call.backend.stream().records();
         response.translation = Some(translation);
+        if is_other {
+            let body = response.buffer[from..].to_vec();
+            let retold = Retold { status: 200, label: form.media_type(), length: None, body: &body };
+            if !retell(shard, response, &retold) {
+                return Err(Fault::new(
+                    FaultKind::BackendMalformed,
+                    "the head of the backend's response is too long",
+                ));
+            }
+        }
         return Ok(());
     }
     let payload = &response.buffer[response.head.len..];
@@ -106,7 +119,8 @@ pub(super) fn translate(shard: &Shard, response: &mut Response) -> Result<(), Fa
         (false, true) => {
             let streams = translation.streams;
             let whole = translation.translator.whole(payload, streams, &mut body);
-            whole.map(|()| (200, if streams { EVENT_STREAM } else { JSON })).map_err(|unfit| unfit.0)
+            let label = if streams { translation.call.client.stream().records().media_type() } else { JSON };
+            whole.map(|()| (200, label)).map_err(|unfit| unfit.0)
         }
         (false, false) => Err("it is too long or in a content coding"),
     };
@@ -133,7 +147,8 @@ pub(super) fn translate(shard: &Shard, response: &mut Response) -> Result<(), Fa
 /// Labels a stream as one that was asked for and comes under another label, or under none. False if too little has come to
 /// say whether it is one.
 pub(super) fn label(shard: &Shard, response: &mut Response, peek: &Peek) -> bool {
-    let is_other = peek.stream && peek.api.streams() && response.head.status == 200;
+    let is_sse = response.api(peek.api).stream().records() == RecordForm::Sse;
+    let is_other = is_sse && peek.stream && peek.api.streams() && response.head.status == 200;
     if !is_other || response.head.event_stream || response.is_coded() {
         return true;
     }
@@ -199,9 +214,10 @@ pub(super) fn retell(shard: &Shard, response: &mut Response, retold: &Retold<'_>
         return false;
     };
     told.extend_from_slice(body);
+    let is_stream = if label.is_empty() { response.head.event_stream } else { head.records.is_some() };
     // Its version decided too what its `Connection` line means.
     let (keep_alive, keep_alive_timeout) = (response.head.keep_alive, response.head.keep_alive_timeout);
-    response.head = head;
+    response.head = ResponseHead { event_stream: is_stream, ..head };
     (response.head.keep_alive, response.head.keep_alive_timeout) = (keep_alive, keep_alive_timeout);
     let buffer: Buffer = std::mem::replace(&mut response.buffer, told);
     shard.buffers.put(buffer);

@@ -19,7 +19,6 @@ use crate::policy::guard::stream::{Filter, Passed};
 use crate::policy::guard::whole;
 use crate::sync::Ordering;
 use crate::units::{KeyId, Nanos};
-use crate::wire::sse;
 
 /// The rules over the response of one call.
 pub(super) struct Guarding {
@@ -41,12 +40,13 @@ impl Guarding {
     pub(super) fn of(exchange: &mut Exchange) -> Option<Box<Self>> {
         let shard = Rc::clone(&exchange.shard);
         let guards = Arc::clone(shard.plan.model(exchange.model?).guards.as_ref()?);
+        let form = exchange.api.unwrap_or_default().stream().records();
         guards.guards.reads_responses().then(|| {
             Box::new(Self {
                 guards,
                 marks: exchange.marks(),
                 key: exchange.key,
-                filter: Filter::new(shard.plan.limits.held_bytes, Labels::default()),
+                filter: Filter::new(form, shard.plan.limits.held_bytes, Labels::default()),
                 shard,
                 rest: Vec::new(),
                 out: Vec::new(),
@@ -61,7 +61,7 @@ impl Guarding {
     /// A rule stops the response.
     pub(super) fn records(&mut self, buffer: &mut Buffer, from: usize, ended: bool) -> Result<(), Fault> {
         self.rest.extend_from_slice(&buffer[from..]);
-        let whole = if ended { self.rest.len() } else { sse::last_boundary(&self.rest) };
+        let whole = if ended { self.rest.len() } else { self.filter.form().last_boundary(&self.rest) };
         let Self { shard, guards, marks, key, filter, rest, out, .. } = self;
         let applies = |rule| guards.applies(&shard.plan, rule, *key);
         let mut found = |finding: Finding| {

@@ -1,6 +1,8 @@
 //! Responses of the gateway's own: models, token counts by estimate, browsers' preflight requests.
 
+use super::body::Body;
 use super::exchange::Exchange;
+use super::naming;
 use super::request::Request;
 use super::wording::{foreign_page, unknown_model};
 use crate::clock;
@@ -18,6 +20,8 @@ use crate::wire::{fields, framing};
 pub(super) enum Local {
     /// A JSON document.
     Json(Buffer),
+    /// Plain text.
+    Text(Buffer),
     /// 204 and these header lines.
     Preflight(Buffer),
 }
@@ -68,28 +72,45 @@ pub(super) fn from_plan(
     exchange: &Exchange,
     head: &RequestHead,
     bytes: &[u8],
+    body: &Body,
 ) -> Result<Option<Local>, Fault> {
     let (shard, dialect) = (&exchange.shard, exchange.terms.dialect);
     let plan = &shard.plan;
     let usable = |model: &ModelId| shard.may_use(exchange.key, *model);
     let Some(api) = exchange.api.filter(|api| api.is_local()) else { return Ok(None) };
     let mut out = shard.buffers.large();
-    if api.task() == Task::ShowKey {
-        let key = exchange.key;
-        let key = key.ok_or_else(|| Fault::new(FaultKind::PathUnknown, "this gateway has no keys"))?;
-        let at = At { now: clock::now(), unix_ms: exchange.started_unix_ms };
-        standing::render(plan, key, at, &mut out);
-        return Ok(Some(Local::Json(out)));
+    match api.task() {
+        Task::ShowKey => {
+            let key = exchange.key;
+            let key = key.ok_or_else(|| Fault::new(FaultKind::PathUnknown, "this gateway has no keys"))?;
+            let at = At { now: clock::now(), unix_ms: exchange.started_unix_ms };
+            standing::render(plan, key, at, &mut out);
+        }
+        Task::ListModels => {
+            let listed = |model: &&Model| model.prefix.is_none() && usable(&model.id);
+            let entries = plan.models.iter().filter(listed).map(entry);
+            models::list(dialect, entries, &mut out);
+        }
+        // Nothing is loaded here: where a model runs, and since when, is the backends' own affair.
+        Task::ListLoaded => models::list(dialect, [], &mut out),
+        Task::ShowVersion => models::version(&mut out),
+        Task::Greet => {
+            out.extend_from_slice(models::GREETING.as_bytes());
+            return Ok(Some(Local::Text(out)));
+        }
+        task => {
+            let id = match task {
+                Task::DescribeModel => models::described(body.of(bytes))?,
+                _ => dialect::route::model_id(head.path.of(bytes)).unwrap_or_default(),
+            };
+            let model = naming::find(plan, api, &id).filter(usable).ok_or_else(|| unknown_model(&id))?;
+            let entry = models::Entry { name: &id, ..entry(plan.model(model)) };
+            match task {
+                Task::DescribeModel => models::description(entry, &mut out),
+                _ => models::one(dialect, entry, &mut out),
+            }
+        }
     }
-    if api.task() == Task::ListModels {
-        let listed = |model: &&Model| model.prefix.is_none() && usable(&model.id);
-        let entries = plan.models.iter().filter(listed).map(entry);
-        models::list(dialect, entries, &mut out);
-        return Ok(Some(Local::Json(out)));
-    }
-    let id = dialect::route::model_id(head.path.of(bytes)).unwrap_or_default();
-    let model = plan.find_model(&id).filter(usable).ok_or_else(|| unknown_model(&id))?;
-    models::one(dialect, models::Entry { name: &id, ..entry(plan.model(model)) }, &mut out);
     Ok(Some(Local::Json(out)))
 }
 

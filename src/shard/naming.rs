@@ -4,8 +4,16 @@
 use std::borrow::Cow;
 
 use crate::dialect::request::Peek;
+use crate::dialect::{Api, Dialect};
 use crate::plan::{Member, Model, Plan, pattern};
+use crate::units::ModelId;
 use crate::wire::json;
+
+/// The model that a client names. Ollama's clients may add `:latest`, which is what a name without a tag means there.
+pub(super) fn find(plan: &Plan, api: Api, asked: &str) -> Option<ModelId> {
+    let untagged = || asked.strip_suffix(":latest").filter(|_| api.dialect() == Dialect::Ollama);
+    plan.find_model(asked).or_else(|| plan.find_model(untagged()?))
+}
 
 /// How a request names its model.
 pub(crate) struct Naming {
@@ -15,7 +23,7 @@ pub(crate) struct Naming {
     rest_at: usize,
     /// What its failures count by; 0 for a model that is not one of a pattern.
     pub(super) hash: u64,
-    /// The path names it, whatever the body says.
+    /// The body does not have the model's own name: the path names it, or the body has it with a tag.
     is_in_path: bool,
     /// The body names none.
     is_missing: bool,
@@ -24,6 +32,7 @@ pub(crate) struct Naming {
 impl Naming {
     /// What there is to know of a name that was asked for; `None` where the body's name is the model's.
     pub(super) fn of(model: &Model, asked: &str, is_in_path: bool, peek: &Peek) -> Option<Box<Self>> {
+        let is_in_path = is_in_path || model.prefix.is_none() && *model.name != *asked;
         if model.prefix.is_none() && !is_in_path {
             return None;
         }

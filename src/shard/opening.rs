@@ -5,11 +5,12 @@ use super::response::{Fallback, HOLD_BYTES_MAX, Response};
 use super::state::Shard;
 use crate::dialect::opening::{self, Verdict};
 use crate::dialect::stream::Meter;
-use crate::dialect::{Api, error_status};
+use crate::dialect::{Api, error_status, translate};
 use crate::error::{Fault, FaultKind};
 use crate::plan::Limits;
 use crate::units::{Nanos, Span};
-use crate::wire::sse;
+use crate::wire::records::RecordForm;
+use crate::wire::{event_stream, sse};
 
 /// What the events that have come amount to, in the order in which they may come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +22,7 @@ enum Opening {
     /// Content, or the end of a response without any.
     Content,
     /// An error before any content, or a first event that is none of this API.
-    Failed { note: &'static str, event: Span },
+    Failed { note: &'static str, event: Span, status: Option<u16> },
 }
 
 /// How much of a response has come, for who waits to pass it on.
@@ -85,19 +86,17 @@ impl Response {
         if !matches!(self.head.status, 200..=203) || self.failure(api).is_none() {
             return;
         }
-        let error = match self.head.event_stream {
+        let (error, named) = match self.head.event_stream {
             true => match self.opening(api) {
-                Opening::Failed { event, .. } => {
-                    let mut data = Vec::new();
-                    sse::join_data(event.of(self.payload()), &mut data);
-                    data
+                Opening::Failed { event, status, .. } => {
+                    (error_data(api.stream().records(), event.of(self.payload())), status)
                 }
                 _ => return,
             },
-            false => self.payload().to_vec(),
+            false => (self.payload().to_vec(), None),
         };
         let error = error.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&error); // no JSON has one
-        let Some(status) = error_status::of(error) else { return };
+        let Some(status) = error_status::of(error).or(named) else { return };
         if convert::retell(
             shard,
             self,
@@ -139,6 +138,22 @@ impl Response {
         }
     }
 
+    /// The same of a stream that is not of server-sent events, by the decoder of its API.
+    fn begun(&self, api: Api) -> Opening {
+        let ended = self.decoded.ended;
+        let begun = translate::begun(api, self.payload(), ended);
+        let (event, status) = (begun.failed.unwrap_or_default(), begun.status);
+        let failed = |note| Opening::Failed { note, event, status };
+        match begun {
+            _ if begun.failed.is_some() => failed("the backend's stream began with an error"),
+            _ if begun.has_content => Opening::Content,
+            _ if ended && begun.records > 0 => failed("the backend's stream ended before any content"),
+            _ if ended => failed("the backend's stream ended before its first event"),
+            _ if begun.records > 0 => Opening::Preamble { events: begun.records },
+            _ => Opening::Nothing,
+        }
+    }
+
     /// Whether too little of a body has come to say that it is a response, or what it says of its error.
     pub(super) fn is_unclear(&self, api: Api) -> bool {
         let ended = self.decoded.ended;
@@ -166,6 +181,9 @@ impl Response {
     }
 
     fn opening(&self, api: Api) -> Opening {
+        if api.stream().records() != RecordForm::Sse {
+            return self.begun(api);
+        }
         let payload = self.payload();
         let mut meter = Meter::new(api, 1, false);
         let mut reached = Opening::Nothing;
@@ -179,12 +197,13 @@ impl Response {
             let event = span.of(payload);
             let found = meter.events(event);
             if meter.errored() {
-                return Opening::Failed { note: "the backend's stream began with an error", event: span };
+                let note = "the backend's stream began with an error";
+                return Opening::Failed { note, event: span, status: None };
             }
             match opening::event(api, event) {
                 Some(Verdict::Failed(_)) if count == 0 && self.is_judged(api) => {
                     let note = "the backend's stream began with no event of this API";
-                    return Opening::Failed { note, event: span };
+                    return Opening::Failed { note, event: span, status: None };
                 }
                 Some(_) => {
                     count += 1;
@@ -197,15 +216,30 @@ impl Response {
                 return Opening::Content;
             }
         }
-        let event = Span::default();
+        let (event, status) = (Span::default(), None);
         match reached {
             Opening::Nothing if self.decoded.ended => {
-                Opening::Failed { note: "the backend's stream ended before its first event", event }
+                Opening::Failed { note: "the backend's stream ended before its first event", event, status }
             }
             Opening::Preamble { .. } if self.decoded.ended && meter.is_cut() => {
-                Opening::Failed { note: "the backend's stream ended before any content", event }
+                Opening::Failed { note: "the backend's stream ended before any content", event, status }
             }
             reached => reached,
+        }
+    }
+}
+
+/// The JSON of the record in which a stream fails.
+fn error_data(form: RecordForm, record: &[u8]) -> Vec<u8> {
+    match form {
+        RecordForm::Sse => {
+            let mut data = Vec::new();
+            sse::join_data(record, &mut data);
+            data
+        }
+        RecordForm::Ndjson => record.trim_ascii().to_vec(),
+        RecordForm::EventStream => {
+            event_stream::message(record).map(|message| message.payload.to_vec()).unwrap_or_default()
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::body::{self, Body};
 use super::exchange::Exchange;
-use super::naming::Naming;
+use super::naming::{self, Naming};
 use super::refer;
 use super::request::Request;
 use super::wording::{foreign_page, shown, unknown_model};
@@ -61,7 +61,7 @@ pub(super) fn on_body<'a>(
     let (peek, in_path) = request::peek_at(api, head.path.of(bytes), payload)?;
     let is_in_path = in_path.is_some();
     let asked = in_path.unwrap_or_else(|| peek.model_name(payload));
-    let model = find_model(exchange, &asked)?;
+    let model = find_model(exchange, api, &asked)?;
     exchange.naming = Naming::of(exchange.shard.plan.model(model), &asked, is_in_path, &peek);
     exchange.wants_stream = peek.stream;
     let prompt = estimate::prompt(api, payload, &exchange.shard.plan.estimate);
@@ -178,9 +178,9 @@ fn enter(exchange: &mut Exchange) -> Result<(), Fault> {
     Ok(())
 }
 
-fn find_model(exchange: &mut Exchange, name: &str) -> Result<ModelId, Fault> {
+fn find_model(exchange: &mut Exchange, api: Api, name: &str) -> Result<ModelId, Fault> {
     let plan = &exchange.shard.plan;
-    let Some(model) = plan.find_model(name) else {
+    let Some(model) = naming::find(plan, api, name) else {
         return Err(unknown_model(name));
     };
     exchange.model = Some(model);

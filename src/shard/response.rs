@@ -16,7 +16,7 @@ use crate::policy::routing::failure_state::HOLD_MAX;
 use crate::policy::routing::status::Row;
 use crate::units::{DeploymentId, Nanos};
 use crate::wire::head::ResponseHead;
-use crate::wire::{json, pause, sse};
+use crate::wire::{json, pause};
 
 /// The opening of a backend's response, and the connection on which the rest comes. What each event needs comes first.
 #[repr(C)]
@@ -107,9 +107,10 @@ impl Response {
     pub(super) fn may_end(&self, api: Api) -> bool {
         let payload = &self.buffer[self.head.len..];
         let is_whole = || {
-            let mut meter = Meter::new(self.api(api), self.choices, false);
+            let api = self.api(api);
+            let mut meter = Meter::new(api, self.choices, false);
             meter.events(payload);
-            let rest = &payload[sse::last_boundary(payload)..];
+            let rest = &payload[api.stream().records().last_boundary(payload)..];
             meter.done() || meter.finished() && stream::is_whole_event(rest)
         };
         self.decode.ends_by_close() && (!self.head.event_stream || self.is_coded() || is_whole())

@@ -9,6 +9,7 @@ use super::client::Client;
 use super::convert::{self, JSON, Retold};
 use super::exchange::Exchange;
 use super::guarding::refused;
+use super::naming;
 use super::response::Response;
 use super::state::Shard;
 use crate::dialect::{Api, request};
@@ -69,7 +70,7 @@ fn apply(
     let Ok((peek, in_path)) = peeked else { return Ok(Applied::Done) };
     let is_in_path = in_path.is_some();
     let asked = in_path.unwrap_or_else(|| peek.model_name(payload));
-    let model = plan.find_model(&asked).filter(|model| shard.may_use(exchange.key, *model));
+    let model = naming::find(plan, api, &asked).filter(|model| shard.may_use(exchange.key, *model));
     let Some(guards) = model.and_then(|model| reading(plan.model(model))) else {
         return Ok(Applied::Done);
     };

@@ -10,7 +10,6 @@ use crate::dialect::stream;
 use crate::dialect::translate::{Call, Translated, Translator};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
-use crate::wire::sse;
 
 /// The response of one call on its way into the client's dialect.
 pub(super) struct Translation {
@@ -65,17 +64,18 @@ impl Translation {
     /// A record, or what has to wait for another one, is longer than may be held.
     pub(super) fn records(&mut self, buffer: &mut Buffer, from: usize, ended: bool) -> Result<(), Fault> {
         self.out.clear();
+        let form = self.call.backend.stream().records();
         let translated = match self.rest.is_empty() {
             true => {
                 let piece = &buffer[from..];
-                let whole = if ended { piece.len() } else { sse::last_boundary(piece) };
+                let whole = if ended { piece.len() } else { form.last_boundary(piece) };
                 self.rest.extend_from_slice(&piece[whole..]);
-                self.translator.records(&piece[..whole], &mut self.out)
+                self.translator.records(&piece[..whole], ended, &mut self.out)
             }
             false => {
                 self.rest.extend_from_slice(&buffer[from..]);
-                let whole = if ended { self.rest.len() } else { sse::last_boundary(&self.rest) };
-                let translated = self.translator.records(&self.rest[..whole], &mut self.out);
+                let whole = if ended { self.rest.len() } else { form.last_boundary(&self.rest) };
+                let translated = self.translator.records(&self.rest[..whole], ended, &mut self.out);
                 self.rest.drain(..whole);
                 translated
             }

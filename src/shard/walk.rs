@@ -71,7 +71,7 @@ async fn open(
     phases::on_head(exchange, routed, head, client.inbox())?;
     client.key = exchange.key;
     let mut body = body::read(client, exchange, head).await?;
-    if let Some(response) = local::from_plan(exchange, head, client.inbox())? {
+    if let Some(response) = local::from_plan(exchange, head, client.inbox(), &body)? {
         return Err(Ending::Local(response).into());
     }
     rules::on_body(client, exchange, head, &mut body)?;

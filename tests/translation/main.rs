@@ -4,6 +4,8 @@
 mod gemini_backends;
 mod gemini_clients;
 
+mod ollama;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

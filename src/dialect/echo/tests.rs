@@ -59,10 +59,10 @@ fn responses_go_both_ways_streamed_and_whole() {
         let mut there = Translator::new(Call { client: other, backend: Api::Echo }, CONTEXT());
         let mut back = Translator::new(Call { client: Api::Echo, backend: other }, CONTEXT());
         let (mut stream, mut echo) = (Vec::new(), Vec::new());
-        there.records(pieces.as_bytes(), &mut stream).unwrap();
+        there.records(pieces.as_bytes(), false, &mut stream).unwrap();
         assert!(there.may_end());
         there.end(&mut stream).unwrap();
-        back.records(&stream, &mut echo).unwrap();
+        back.records(&stream, false, &mut echo).unwrap();
         back.end(&mut echo).unwrap();
         assert_eq!(String::from_utf8(echo).unwrap(), pieces, "{other:?}");
 

@@ -85,6 +85,25 @@ fn a_member_that_two_readers_may_read_differently_is_refused_by_name() {
 }
 
 #[test]
+fn ollama_streams_by_default_and_has_its_bound_among_options() {
+    for (body, stream, cap) in [
+        (r#"{"model":"m"}"#, true, None),
+        (r#"{"model":"m","stream":null}"#, true, None),
+        (
+            r#"{"model":"m","stream":false,"options":{"num_predict":7,"stop":["num_predict"]}}"#,
+            false,
+            Some(7),
+        ),
+        (r#"{"model":"m","options":{"num_predict":-1}}"#, true, None),
+        (r#"{"model":"m","options":[]}"#, true, None),
+    ] {
+        let peek = peek(Api::OllamaChat, body.as_bytes()).unwrap();
+        assert_eq!((peek.stream, peek.output_cap), (stream, cap), "{body}");
+    }
+    assert!(!peek(Api::OllamaEmbed, br#"{"model":"m"}"#).unwrap().stream);
+}
+
+#[test]
 fn every_member_that_counts_has_one_spelling_and_one_place() {
     for name in NAMES {
         let value = match name {
@@ -94,7 +113,11 @@ fn every_member_that_counts_has_one_spelling_and_one_place() {
             "stream" => "true",
             _ => "1",
         };
-        let api = if name == "previous_response_id" { Api::Responses } else { Api::Embeddings };
+        let api = match name {
+            "previous_response_id" => Api::Responses,
+            "options" => Api::OllamaChat,
+            _ => Api::Embeddings,
+        };
         let own = format!(r#""{name}":{value}"#);
         let start = if name == "model" { own.clone() } else { format!(r#""model":"m",{own}"#) };
         let capital = format!("{}{}", name[..1].to_uppercase(), &name[1..]);

@@ -3,9 +3,12 @@
 use std::sync::LazyLock;
 
 use super::words::{self, Search};
+use crate::wire::records::RecordForm;
 
 /// The form of a stream.
 pub struct StreamForm {
+    /// How it is cut into records.
+    pub(super) records: RecordForm,
     pub(super) end: StreamEnd,
     /// Every record names its event in a line of its own.
     pub(super) is_named: bool,
@@ -32,6 +35,8 @@ pub(super) enum StreamEnd {
     Response,
     /// A finish reason, or a blocked prompt; the body ends with it.
     Candidates,
+    /// A line with `"done":true`.
+    Line,
     /// With its body: nothing else is known.
     Body,
 }
@@ -43,10 +48,10 @@ pub(super) enum Heartbeat {
     Comment,
     /// Anthropic's `ping` (its streaming page: it may come at any time, before `message_start` too).
     Ping,
-    /// There is none that clients can read.
-    None,
     /// An event that Responses clients wait for: Codex's idle timer is not reset by comments.
     Keepalive,
+    /// There is none that clients can read.
+    None,
 }
 
 /// The record that ends a stream which failed.
@@ -60,10 +65,13 @@ pub(in crate::dialect) enum ErrorRecord {
     Status,
     /// An event `error`, then `response.failed`: some clients read the one, some the other.
     Failed,
+    /// A line with Ollama's error object.
+    Line,
 }
 
 /// Chat and completions.
 pub(in crate::dialect) static CHOICES: StreamForm = StreamForm {
+    records: RecordForm::Sse,
     end: StreamEnd::Choices,
     is_named: false,
     drops_silent: true,
@@ -76,6 +84,7 @@ pub(in crate::dialect) static CHOICES: StreamForm = StreamForm {
 
 /// Responses.
 pub(in crate::dialect) static RESPONSE: StreamForm = StreamForm {
+    records: RecordForm::Sse,
     end: StreamEnd::Response,
     is_named: true,
     drops_silent: true,
@@ -88,6 +97,7 @@ pub(in crate::dialect) static RESPONSE: StreamForm = StreamForm {
 
 /// Messages. Anthropic's SDKs skip records without data.
 pub(in crate::dialect) static MESSAGE: StreamForm = StreamForm {
+    records: RecordForm::Sse,
     end: StreamEnd::Message,
     is_named: true,
     drops_silent: false,
@@ -100,6 +110,7 @@ pub(in crate::dialect) static MESSAGE: StreamForm = StreamForm {
 
 /// Google's. Its SDKs take every line that does not begin with `data: ` for an error.
 pub(in crate::dialect) static CANDIDATES: StreamForm = StreamForm {
+    records: RecordForm::Sse,
     end: StreamEnd::Candidates,
     is_named: false,
     drops_silent: true,
@@ -112,6 +123,7 @@ pub(in crate::dialect) static CANDIDATES: StreamForm = StreamForm {
 
 /// A stream that came where the API has none.
 pub(in crate::dialect) static OTHER: StreamForm = StreamForm {
+    records: RecordForm::Sse,
     end: StreamEnd::Body,
     is_named: false,
     drops_silent: false,
@@ -122,7 +134,38 @@ pub(in crate::dialect) static OTHER: StreamForm = StreamForm {
     words: LazyLock::new(|| Search::new(words::CHOICES)),
 };
 
+/// Ollama's generating endpoints. A blank line is one that its clients cannot read.
+pub(in crate::dialect) static LINES: StreamForm = StreamForm {
+    records: RecordForm::Ndjson,
+    end: StreamEnd::Line,
+    is_named: false,
+    drops_silent: true,
+    is_numbered: false,
+    usage_on_request: false,
+    heartbeat: Heartbeat::None,
+    error: ErrorRecord::Line,
+    words: LazyLock::new(|| Search::new(words::LINES)),
+};
+
+/// Ollama's other endpoints: whole bodies with counts in them.
+pub(in crate::dialect) static COUNTS: StreamForm = StreamForm {
+    records: RecordForm::Ndjson,
+    end: StreamEnd::Body,
+    is_named: false,
+    drops_silent: true,
+    is_numbered: false,
+    usage_on_request: false,
+    heartbeat: Heartbeat::None,
+    error: ErrorRecord::Line,
+    words: LazyLock::new(|| Search::new(words::LINES)),
+};
+
 impl StreamForm {
+    /// How it is cut into records.
+    pub fn records(&self) -> RecordForm {
+        self.records
+    }
+
     /// Whether the API has streams.
     pub fn is_known(&self) -> bool {
         self.end != StreamEnd::Body
@@ -153,6 +196,10 @@ impl StreamForm {
     /// usage is taken to have cost.
     pub fn count(&self, bytes: &[u8]) -> u64 {
         let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
-        lines / if self.is_named { 3 } else { 2 }
+        match (self.records, self.is_named) {
+            (RecordForm::Sse, true) => lines / 3,
+            (RecordForm::Sse, false) => lines / 2,
+            _ => lines,
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 use super::form::StreamForm;
 use crate::dialect::Api;
+use crate::wire::records::RecordForm;
 use crate::wire::sse;
 
 /// Which records of a stream its clients cannot take.
@@ -37,6 +38,14 @@ impl Records {
         }
         let mut rest = events;
         let mut count = 0;
+        if self.form.records != RecordForm::Sse {
+            while !rest.is_empty() {
+                let end = memchr::memchr(b'\n', rest).filter(|_| rest[0] == b'{')?;
+                rest = &rest[end + 1..];
+                count += 1;
+            }
+            return Some(count);
+        }
         while !rest.is_empty() {
             if self.form.is_named {
                 let end = memchr::memchr(b'\n', rest).filter(|_| rest[0] == b'e')?;
@@ -58,6 +67,9 @@ impl Records {
     pub fn drops(&mut self, event: &[u8]) -> bool {
         if self.take_all() {
             return false;
+        }
+        if self.form.records != RecordForm::Sse {
+            return event.trim_ascii().is_empty(); // Ollama's clients read every line as JSON
         }
         let mut has_id = false;
         let mut is_dispatched = self.has_id;

@@ -19,7 +19,7 @@ pub(super) enum Word {
     Index,
     Done,
     Error,
-    /// Responses: the end of the name of the last event, and of few others.
+    /// Responses: the end of the name of the last event, and of few others. Ollama: the member of the last line.
     Last,
     MessageStop,
     /// Google's: why a prompt was blocked.
@@ -73,6 +73,12 @@ pub(super) const CANDIDATES: Patterns = &[
     (Word::Error, "error"),
 ];
 
+pub(super) const LINES: Patterns = &[
+    (Word::Last, "\"done\":true"),
+    (Word::Last, "\"done\": true"),
+    (Word::Last, "\"done\" :"),
+    (Word::Error, "\"error\""),
+];
 /// Names that hold output, in all dialects but Responses, by their ends, which few other names have.
 pub(super) const TEXT: Patterns = &[
     (Word::Text, "ontent\":\""),
@@ -153,6 +159,8 @@ pub(super) struct Words {
     pub(super) function_call: Finder<'static>,
     /// Names of delta members that hold output.
     pub(super) text: [Finder<'static>; 7],
+    /// The same of a line of Ollama's.
+    pub(super) line_text: [Finder<'static>; 4],
 }
 
 pub(super) static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
@@ -163,6 +171,8 @@ pub(super) static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
     function_call: Finder::new("\"functionCall\""),
     text: ["content", "text", "tool_calls", "reasoning_content", "reasoning", "function_call", "refusal"]
         .map(|name| Finder::new(&format!("\"{name}\"")).into_owned()),
+    line_text: ["content", "response", "thinking", "tool_calls"]
+        .map(|name| Finder::new(&format!("\"{name}\"")).into_owned()),
 });
 
 #[cfg(test)]
@@ -171,7 +181,7 @@ mod tests {
 
     #[test]
     fn both_engines_find_every_word_at_every_place() {
-        for patterns in [CHOICES, RESPONSE, MESSAGE, CANDIDATES] {
+        for patterns in [CHOICES, RESPONSE, MESSAGE, CANDIDATES, LINES] {
             let vector = Search::new(patterns);
             assert!(cfg!(not(target_arch = "x86_64")) || matches!(vector.engine, Engine::Vector(_)));
             let texts = patterns.iter().map(|(_, text)| text);

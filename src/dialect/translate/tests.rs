@@ -40,8 +40,8 @@ fn stream(call: Call, stream: &[u8], cut: usize) -> (String, Seen) {
     let mut translator = Translator::new(call, context());
     let mut out = Vec::new();
     let first = sse::last_boundary(&stream[..cut]);
-    translator.records(&stream[..first], &mut out).unwrap();
-    translator.records(&stream[first..], &mut out).unwrap();
+    translator.records(&stream[..first], false, &mut out).unwrap();
+    translator.records(&stream[first..], false, &mut out).unwrap();
     translator.end(&mut out).unwrap();
     (String::from_utf8(out).unwrap(), *translator.seen())
 }

@@ -10,11 +10,13 @@ use super::scan::{Match, Scan};
 use super::whole::{Check, Checked};
 use crate::dialect::texts::{self, Channel, Located, Place};
 use crate::units::Span;
+use crate::wire::records::RecordForm;
 use crate::wire::{json, sse};
 
 /// The rules over one stream.
 #[derive(Debug)]
 pub struct Filter {
+    form: RecordForm,
     texts: Vec<Text>,
     /// Events that wait, as they came.
     held: Vec<u8>,
@@ -72,9 +74,10 @@ pub enum Passed {
 }
 
 impl Filter {
-    /// For one stream. At most `held_bytes_max` bytes of events wait.
-    pub fn new(held_bytes_max: usize, labels: Labels) -> Self {
+    /// For one stream of this form. At most `held_bytes_max` bytes of events wait.
+    pub fn new(form: RecordForm, held_bytes_max: usize, labels: Labels) -> Self {
         Self {
+            form,
             texts: Vec::new(),
             held: Vec::new(),
             pieces: Vec::new(),
@@ -86,6 +89,11 @@ impl Filter {
             held_bytes_max,
             overflows: 0,
         }
+    }
+
+    /// The form of the stream.
+    pub fn form(&self) -> RecordForm {
+        self.form
     }
 
     /// Whether events wait.
@@ -107,7 +115,7 @@ impl Filter {
         self.held.extend_from_slice(events);
         let mut stopped = None;
         let mut at = from;
-        while let Some(next) = sse::next_boundary(&self.held, at) {
+        while let Some(next) = self.form.next_boundary(&self.held, at) {
             let event = Span::new(at, self.with_one_line(at, next));
             let next = event.end;
             stopped = stopped.or(self.event(guards, event, applies, found));
@@ -153,7 +161,7 @@ impl Filter {
     /// An event whose data stand in several lines gets them in one: a text may go on from line to line. Its new end.
     fn with_one_line(&mut self, start: usize, end: usize) -> usize {
         let event = &self.held[start..end];
-        if sse::data_spans(event).nth(1).is_none() {
+        if self.form != RecordForm::Sse || sse::data_spans(event).nth(1).is_none() {
             return end;
         }
         let mut lines = Vec::with_capacity(event.len());
@@ -179,9 +187,11 @@ impl Filter {
         found: &mut dyn FnMut(Finding),
     ) -> Option<usize> {
         let mut located = std::mem::take(&mut self.located);
-        for data in sse::data_spans(event.of(&self.held)) {
-            let data = Span::new(event.start + data.start, event.start + data.end);
-            texts::event(&self.held, data, &mut |one| located.push(one));
+        let mut sink = |data| texts::event(&self.held, data, &mut |one| located.push(one));
+        match self.form {
+            RecordForm::Sse => sse::data_spans(event.of(&self.held))
+                .for_each(|data| sink(Span::new(event.start + data.start, event.start + data.end))),
+            RecordForm::Ndjson | RecordForm::EventStream => sink(event),
         }
         let mut stopped = None;
         for one in located.drain(..) {
@@ -306,7 +316,7 @@ impl Filter {
         let waits = |piece: &&Piece| piece.to > self.texts[piece.text].scan.live_from();
         let first = self.pieces.iter().find(waits)?;
         let mut at = 0;
-        while let Some(next) = sse::next_boundary(&self.held, at) {
+        while let Some(next) = self.form.next_boundary(&self.held, at) {
             if next > first.inside.start {
                 return Some(at);
             }

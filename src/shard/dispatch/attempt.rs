@@ -139,6 +139,7 @@ impl<'a> Attempt<'a> {
         let was_early = self.early.is_some();
         let (mut head, buffer, answered) = self.head(&mut connection, &patience).await?;
         head.keep_alive &= !was_early;
+        head.event_stream = head.records == Some(call.backend.stream().records());
         let mut response = Response {
             decode: Decode::new(head.framing),
             decoded: Decoded { ended: false, extra: false },

@@ -1,12 +1,12 @@
 //! What the relay learns from payload before it passes it on.
 
 use crate::dialect::Api;
-use crate::dialect::stream::{self, Meter, Records};
+use crate::dialect::stream::{self, Counts, Meter, Records};
 use crate::dialect::usage::{BodyMeter, Usage};
 use crate::shard::exchange::Exchange;
 use crate::shard::response::Response;
 use crate::units::Span;
-use crate::wire::sse;
+use crate::wire::records::RecordForm;
 
 /// How the payload of a response is looked into, and what has been seen so far.
 pub(in crate::shard) struct Inspector {
@@ -15,6 +15,7 @@ pub(in crate::shard) struct Inspector {
     /// Ids of responses in it get other names.
     pub(in crate::shard) renames: bool,
     api: Api,
+    form: RecordForm,
     /// Longest beginning of an event that is held back; a longer one is read as it passes.
     event_bytes_max: usize,
     events: u64,
@@ -29,6 +30,8 @@ enum Metered {
     Events(Meter),
     /// A body, in any pieces.
     Body(BodyMeter),
+    /// A body whose counts stand at its top level, in any pieces.
+    Counts(Box<Counts>),
     /// Bytes in a content coding that we did not ask for, so many so far.
     Coded(u64),
 }
@@ -39,6 +42,7 @@ impl Inspector {
             mid_event: false,
             renames,
             api,
+            form: api.stream().records(),
             event_bytes_max,
             events: 0,
             in_pieces: 0,
@@ -49,12 +53,16 @@ impl Inspector {
     }
 
     pub(in crate::shard) fn body(api: Api) -> Self {
-        let meter = Metered::Body(BodyMeter::default());
+        let meter = match api.stream().records() {
+            RecordForm::Ndjson => Metered::Counts(Box::default()),
+            _ => Metered::Body(BodyMeter::default()),
+        };
         let (records, has_begun) = (Records::new(api), true);
         Self {
             mid_event: false,
             renames: false,
             api,
+            form: api.stream().records(),
             event_bytes_max: 0,
             events: 0,
             in_pieces: 0,
@@ -102,6 +110,10 @@ impl Inspector {
                 meter.block(payload.of(buffer));
                 return Found::all(payload, true);
             }
+            Metered::Counts(counts) => {
+                counts.feed(payload.of(buffer));
+                return Found::all(payload, true);
+            }
             Metered::Coded(bytes) => {
                 *bytes += payload.len() as u64;
                 return Found::all(payload, true);
@@ -127,7 +139,7 @@ impl Inspector {
         if meter.done() {
             return Found::up_to(payload.start, start);
         }
-        let boundary = start + sse::last_boundary(&buffer[start..payload.end]);
+        let boundary = start + self.form.last_boundary(&buffer[start..payload.end]);
         // At the end of the body there is no rest to wait for: what is left is read as the event it is.
         let mut whole = if ended { payload.end } else { boundary };
         let events = meter.events(&buffer[start..whole]);
@@ -152,8 +164,8 @@ impl Inspector {
             true => pieces,
             false => {
                 let drop = events.drop.map(|drop| drop.shifted(start));
-                let end = tidied(&mut self.records, buffer, Span::new(start, whole), drop);
-                self.mid_event &= end > start && !buffer[..end].ends_with(b"\n\n");
+                let end = tidied(self.form, &mut self.records, buffer, Span::new(start, whole), drop);
+                self.mid_event &= end > start && !self.form.is_ended(&buffer[..end]);
                 [Span::new(payload.start, end), Span::new(end, end)]
             }
         };
@@ -174,7 +186,7 @@ impl Inspector {
             Metered::Events(meter) => {
                 meter.done() || meter.finished() && !self.mid_event && stream::is_whole_event(rest)
             }
-            Metered::Body(_) | Metered::Coded(_) => true,
+            Metered::Body(_) | Metered::Counts(_) | Metered::Coded(_) => true,
         }
     }
 
@@ -237,6 +249,7 @@ impl Inspector {
         match &self.meter {
             Metered::Events(meter) => Some(meter.usage()),
             Metered::Body(meter) => Some(meter.usage()),
+            Metered::Counts(counts) => Some(counts.usage()),
             Metered::Coded(_) => None,
         }
     }
@@ -303,10 +316,16 @@ impl Found {
 }
 
 /// Moves the events of a part of the buffer together, without those that are not for the client; behind the last.
-fn tidied(records: &mut Records, buffer: &mut [u8], part: Span, drop: Option<Span>) -> usize {
+fn tidied(
+    form: RecordForm,
+    records: &mut Records,
+    buffer: &mut [u8],
+    part: Span,
+    drop: Option<Span>,
+) -> usize {
     let (mut at, mut kept) = (part.start, part.start);
     while at < part.end {
-        let next = sse::next_boundary(&buffer[..part.end], at).unwrap_or(part.end);
+        let next = form.next_boundary(&buffer[..part.end], at).unwrap_or(part.end);
         let event = Span::new(at, next);
         if drop.is_none_or(|drop| drop.start != at) && !records.drops(event.of(buffer)) {
             buffer.copy_within(at..next, kept);

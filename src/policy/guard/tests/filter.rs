@@ -6,6 +6,7 @@ use super::super::rules::{Action, Finding, Guards, Labels, Rule};
 use super::super::stream::{Filter, Passed};
 use super::super::whole;
 use crate::dialect::texts::Place;
+use crate::wire::records::RecordForm;
 
 fn rule(find: Find, places: &[Place], action: Action) -> Rule {
     Rule {
@@ -35,7 +36,7 @@ const FINISH: &str =
 
 /// What a client gets of events that come one by one, and how the stream went.
 fn pass(guards: &Guards, events: &[String]) -> (String, Vec<Finding>, Option<usize>) {
-    let mut filter = Filter::new(1 << 20, Labels::default());
+    let mut filter = Filter::new(RecordForm::Sse, 1 << 20, Labels::default());
     let (mut got, mut findings) = (Vec::new(), Vec::new());
     for event in events {
         let mut out = Vec::new();
@@ -120,7 +121,7 @@ fn texts_that_alternate_are_searched_apart_and_stay_in_their_order() {
 #[test]
 fn only_events_behind_a_possible_match_wait() {
     let guards = masks(Detector::PaymentCard);
-    let mut filter = Filter::new(1 << 20, Labels::default());
+    let mut filter = Filter::new(RecordForm::Sse, 1 << 20, Labels::default());
     let mut step = |event: &str| {
         let mut out = Vec::new();
         let passed = filter.events(&guards, event.as_bytes(), &mut out, &|_| true, &mut |_| {});
@@ -136,7 +137,7 @@ fn only_events_behind_a_possible_match_wait() {
 #[test]
 fn silence_lets_go_and_what_is_complete_is_masked() {
     let guards = masks(Detector::Email);
-    let mut filter = Filter::new(1 << 20, Labels::default());
+    let mut filter = Filter::new(RecordForm::Sse, 1 << 20, Labels::default());
     let mut out = Vec::new();
     filter.events(&guards, chunk(0, "to a@b.co").as_bytes(), &mut out, &|_| true, &mut |_| {});
     assert!(out.is_empty() && filter.is_holding());
@@ -188,7 +189,7 @@ fn a_shadow_rule_and_one_for_others_change_nothing() {
     let events = [chunk(0, "4111111111111111"), FINISH.to_owned()];
     let (got, findings, stopped) = pass(&guards, &events);
     assert_eq!((got, findings.len(), stopped), (events.concat(), 1, None));
-    let mut filter = Filter::new(1 << 20, Labels::default());
+    let mut filter = Filter::new(RecordForm::Sse, 1 << 20, Labels::default());
     let mut out = Vec::new();
     filter.events(&masks(Detector::PaymentCard), events[0].as_bytes(), &mut out, &|_| false, &mut |one| {
         panic!("{one:?}")
@@ -247,7 +248,7 @@ fn too_much_that_waits_is_let_go_and_counted() {
         Action::Mask,
     )])
     .unwrap();
-    let mut filter = Filter::new(2_000, Labels::default());
+    let mut filter = Filter::new(RecordForm::Sse, 2_000, Labels::default());
     let mut got = 0;
     let events: Vec<String> =
         (0..40).map(|index| chunk(0, if index == 0 { "begin" } else { " more" })).collect();
