@@ -75,7 +75,7 @@ impl FailureState<'_> {
         match self.admitted_by(self.deployment, now) {
             Some(deployment) => Some(Probes { backend, deployment }),
             None => {
-                self.abandon(Probes { backend, deployment: false }, now);
+                self.abandon(Probes { backend, deployment: false });
                 None
             }
         }
@@ -92,12 +92,12 @@ impl FailureState<'_> {
     }
 
     /// The request was not sent after all, or nothing was learned: the next one may be the probe.
-    pub fn abandon(&self, probes: Probes, now: Nanos) {
+    pub fn abandon(&self, probes: Probes) {
         if probes.backend {
-            self.backend.abandon(now);
+            self.backend.abandon();
         }
         if probes.deployment {
-            self.deployment.abandon(now);
+            self.deployment.abandon();
         }
     }
 
@@ -116,14 +116,14 @@ impl FailureState<'_> {
             | FaultKind::KeyRevoked
             | FaultKind::Draining
             | FaultKind::HeadMalformed
-            | FaultKind::SocketsExhausted => self.abandon(probes, now),
+            | FaultKind::SocketsExhausted => self.abandon(probes),
             kind if !report.connected || is_transport(kind) => {
                 self.backend.failure(now, settings, random);
-                self.abandon(Probes { backend: false, ..probes }, now);
+                self.abandon(Probes { backend: false, ..probes });
             }
             FaultKind::BackendBusy if self.limit_scope == LimitScope::Backend => {
                 self.pause(self.backend, &report, probes.backend, now);
-                self.abandon(Probes { backend: false, ..probes }, now);
+                self.abandon(Probes { backend: false, ..probes });
             }
             _ => {
                 self.backend.success(now); // it was reached
@@ -140,7 +140,7 @@ impl FailureState<'_> {
             }
             FaultKind::ContextExceeded | FaultKind::RequestRejected => self.deployment.success(now),
             // One request that it does not serve says nothing about those that it does.
-            FaultKind::BackendRefused => self.abandon(Probes { backend: false, ..probes }, now),
+            FaultKind::BackendRefused => self.abandon(Probes { backend: false, ..probes }),
             kind => {
                 self.deployment.failure(now, settings, random);
                 if let Some(pause) = report.asked {
@@ -155,7 +155,7 @@ impl FailureState<'_> {
         let unasked = (!self.alone).then_some(HOLD_UNASKED);
         match report.asked.or(unasked) {
             Some(pause) => breaker.hold(now.plus(pause.min(HOLD_MAX)), cause(report.kind)),
-            None if probes => breaker.abandon(now),
+            None if probes => breaker.abandon(),
             None => {}
         }
     }

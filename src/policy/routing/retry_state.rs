@@ -194,7 +194,7 @@ impl RetryState {
         // The backend is healthy: it was the kept connection that was dead.
         self.fresh = kind == FaultKind::BackendClosed && sent.reused && !sent.response_bytes;
         match self.fresh {
-            true => state.abandon(probes, now),
+            true => state.abandon(probes),
             false => {
                 state.report(Report { kind, asked, connected: sent.request_bytes }, probes, now, random);
                 self.tried.add(index);

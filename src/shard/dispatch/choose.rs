@@ -107,7 +107,7 @@ impl<'m> Pool<'_, 'm> {
                     });
                 }
                 // Else the breaker would wait for the outcome of a probe that is never sent.
-                state.abandon(probes, now);
+                state.abandon(probes);
             }
             views[index].eligible = false;
             request.turn = request.turn.wrapping_add(1);

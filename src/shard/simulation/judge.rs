@@ -1,5 +1,6 @@
 //! What may be done, told a second time and in another way.
 
+use super::world::TICK;
 use crate::error::FaultKind;
 use crate::policy::limits::bucket::Rate;
 use crate::policy::routing::breaker::{Admission, Breaker, PROBE_MAX};
@@ -57,8 +58,11 @@ impl Passive {
             assert!(alone, "{attempt} tries it beside {other}");
             return;
         }
-        assert!(now >= self.not_before, "asked at {now}, not before {}", self.not_before);
+        // A shard whose tick is ahead may have taken the probe and given it back: then the pause is over for all.
+        let latest = now.plus(Nanos(TICK));
+        assert!(latest >= self.not_before, "asked at {now}, not before {}", self.not_before);
         self.probe = Some((attempt, now));
+        self.not_before = now.min(self.not_before);
     }
 
     /// A response came.

@@ -200,7 +200,7 @@ pub(super) struct World {
 
 const SECOND: u64 = 1_000_000_000;
 const MILLI: u64 = 1_000_000;
-const TICK: u64 = 10 * MILLI;
+pub(super) const TICK: u64 = 10 * MILLI;
 /// No fault after this.
 const CALM: Nanos = Nanos(30 * SECOND);
 /// From here every backend is asked within [`LATE`]: one that was slow is passed over until its reading is old (30 s).
