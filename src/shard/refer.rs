@@ -73,7 +73,7 @@ pub(super) fn by_path<'a>(
                 serving.filter(|(_, backend)| shard.plan.backend(*backend).provider.speaks(api));
             let (model, backend) = serving.next().ok_or_else(|| unknown(&id))?;
             if serving.any(|(_, other)| other != backend) {
-                return Err(unknown(&id));
+                return Err(ambiguous(&id));
             }
             (model, backend, id.as_bytes().to_vec())
         }
@@ -105,5 +105,17 @@ fn unknown(id: &str) -> Fault {
     Fault::new(
         FaultKind::ResponseUnknown,
         format!("the response '{shown}' is not known to a backend of this model"),
+    )
+}
+
+/// The refusal of an id that does not say which of several backends made it.
+fn ambiguous(id: &str) -> Fault {
+    let shown = shown(id);
+    Fault::new(
+        FaultKind::ResponseUnknown,
+        format!(
+            "the response '{shown}' may be of several backends, and its id does not say which: the operator can set \
+             '[ids] always = true' for the responses made from then on"
+        ),
     )
 }

@@ -334,6 +334,26 @@ fn one_backend_alone_keeps_its_ids_unless_the_operator_says_otherwise() {
 }
 
 #[test]
+fn an_id_that_may_be_of_several_backends_is_refused_with_what_the_operator_can_do() {
+    let (a, b) = (keeper("a"), keeper("b"));
+    let config = Config::new()
+        .backend("a", a.port, QUIET)
+        .backend("b", b.port, QUIET)
+        .model("m", &["a"], "")
+        .model("n", &["b"], "")
+        .key("one", K1, "");
+    let gateway = Gateway::start(&config);
+    let made = id(&created(&gateway, K1, json!({})));
+    let refused = ask(&gateway, K1, "GET", &format!("{PATH}/{made}"), "");
+    let message = refused.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(refused.status(), 404, "{message}");
+    assert!(message.contains("'[ids] always = true'") && message.contains(&made), "{message}");
+    let gateway = Gateway::start(&config.tables("[ids]\nalways = true"));
+    let made = id(&created(&gateway, K1, json!({})));
+    assert_eq!(ask(&gateway, K1, "GET", &format!("{PATH}/{made}"), "").status(), 200);
+}
+
+#[test]
 fn ids_hold_through_reloads_upgrades_restarts_and_a_new_key() {
     let ((_a, _b), config) = two();
     let mut gateway = Gateway::start(&config);
