@@ -188,16 +188,22 @@ pub fn read(run: &Path, shard: usize, position: u64, end: Option<u64>) -> io::Re
     let (stop, is_last) =
         if end < start + segment { (end, true) } else { (start + segment, end == start + segment) };
     let path = segment_path(run, shard, index);
-    let mut bytes = vec![0; (stop - start) as usize];
-    match File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, 0)) {
-        Ok(()) => check_header(&path, &bytes)?,
+    // What lies before has been read by an earlier call.
+    let position = position.max(start + HEADER_BYTES as u64);
+    let (mut header, mut bytes) = ([0; HEADER_BYTES], vec![0; stop.saturating_sub(position) as usize]);
+    let read = File::open(&path).and_then(|file| {
+        file.read_exact_at(&mut header, 0)?;
+        file.read_exact_at(&mut bytes, position - start)
+    });
+    match read {
+        Ok(()) => check_header(&path, &header)?,
         // Cut short or removed by somebody else: what is not there is damaged.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
             return Ok(Stretch { end: stop, damaged_bytes: stop - position, is_last, ..Stretch::default() });
         }
         Err(error) => return Err(error),
     }
-    let mut frames = Frames::left_over(&bytes, start, (position - start) as usize);
+    let mut frames = Frames::behind_header(&bytes, position);
     let mut unreadable = 0;
     let mut entries = Vec::new();
     for (position, entry) in frames.by_ref() {

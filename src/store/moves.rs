@@ -1,6 +1,7 @@
 //! Records of a journal into the database, exactly once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
 
@@ -118,17 +119,28 @@ fn batch(
     let mut moved = Moved::default();
     let mut sums: HashMap<HourKey, HourSums> = HashMap::new();
     let mut insert = transaction.prepare_cached(INSERT)?;
+    let mut ids: [(Arc<str>, i64); 8] = Default::default();
     for (position, entry) in entries {
-        let key = HourKey {
-            hour: (entry.at_unix_ms / MS_PER_HOUR) as i64,
-            key: names.id(transaction, &entry.key)?,
-            team: names.id(transaction, &entry.team)?,
-            user: names.id(transaction, &entry.user)?,
-            model: names.id(transaction, &entry.model)?,
-            backend: names.id(transaction, &entry.backend)?,
-            api: names.id(transaction, &entry.api)?,
-        };
-        let others = [names.id(transaction, &entry.fallback_for)?, names.id(transaction, &entry.fault)?];
+        let texts = [
+            &entry.key,
+            &entry.team,
+            &entry.user,
+            &entry.model,
+            &entry.backend,
+            &entry.api,
+            &entry.fallback_for,
+            &entry.fault,
+        ];
+        for ((before, id), name) in ids.iter_mut().zip(texts) {
+            // Most names are those of the record before.
+            if !Arc::ptr_eq(before, name) {
+                (*before, *id) = (Arc::clone(name), names.id(transaction, name)?);
+            }
+        }
+        let [key, team, user, model, backend, api, fallback_for, fault] = ids.each_ref().map(|row| row.1);
+        let hour = (entry.at_unix_ms / MS_PER_HOUR) as i64;
+        let key = HourKey { hour, key, team, user, model, backend, api };
+        let others = [fallback_for, fault];
         if row(&mut insert, id, *position, entry, &key, others)? == 0 {
             moved.repeated += 1;
             continue;

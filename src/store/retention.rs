@@ -15,8 +15,8 @@ impl Store {
     /// # Errors
     /// The database cannot be written to.
     pub fn forget_requests(&mut self, before_ms: u64) -> Result<usize> {
-        let sql = "delete from exchange where (journal, position) in \
-             (select journal, position from exchange where at_ms < ?1 order by at_ms limit ?2)";
+        let sql = "delete from exchange where (at_ms, journal, position) in \
+             (select at_ms, journal, position from exchange where at_ms < ?1 order by at_ms limit ?2)";
         let transaction = self.connection.transaction()?;
         let findings = "delete from finding where (journal, position) in \
              (select journal, position from exchange where at_ms < ?1 order by at_ms limit ?2)";

@@ -15,7 +15,7 @@ use crate::store::folder::{self, Run};
 use crate::store::{AuditEntry, Recovery, Result, Store};
 
 /// Time between two looks at journals that had nothing new: a query sees what is this old.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(200);
 /// Pause after the store has refused.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Time between two looks for journals of processes that are gone: after an upgrade one has just gone.

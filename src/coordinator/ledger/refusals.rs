@@ -1,6 +1,7 @@
 //! Policy refusals for the audit log, counted by who was refused what: a client that asks ten thousand times makes one entry.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -25,9 +26,9 @@ pub(super) struct Refusals {
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
-    key: String,
-    code: String,
-    model: String,
+    key: Arc<str>,
+    code: Arc<str>,
+    model: Arc<str>,
 }
 
 #[derive(Default)]
@@ -45,7 +46,7 @@ impl Refusals {
         }
         let mut kind = Kind { key: entry.key.clone(), code: entry.fault.clone(), model: entry.model.clone() };
         if self.counts.len() >= KINDS_MAX && !self.counts.contains_key(&kind) {
-            kind = Kind { key: "(others)".to_owned(), code: entry.fault.clone(), model: String::new() };
+            kind = Kind { key: "(others)".into(), code: entry.fault.clone(), model: Arc::default() };
         }
         self.due.get_or_insert_with(|| Instant::now() + PERIOD);
         let count = self.counts.entry(kind).or_default();
@@ -65,9 +66,9 @@ impl Refusals {
         self.due.take_if(|due| *due <= now)?;
         let entries = std::mem::take(&mut self.counts).into_iter().map(|(kind, count)| AuditEntry {
             at_ms: clock::unix_ms(),
-            actor: kind.key,
+            actor: kind.key.to_string(),
             action: "refuse".to_owned(),
-            subject: kind.model,
+            subject: kind.model.to_string(),
             after: format!(
                 "{} ({} times, first in request {})",
                 kind.code, count.count, count.first_request_id

@@ -14,7 +14,7 @@
 //! a crash interrupted has the length 0, or (after a power cut) fails its CRC. Later versions only append to
 //! the body and use free flags, so that an older reader finds what it knows.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::observe::record::Record;
 
@@ -99,21 +99,21 @@ pub struct Entry {
     /// As in [`Record`].
     pub request_id: String,
     /// As in [`Record`].
-    pub api: String,
+    pub api: Arc<str>,
     /// The code of what failed; empty if nothing did.
-    pub fault: String,
+    pub fault: Arc<str>,
     /// As in [`Names`].
-    pub key: String,
+    pub key: Arc<str>,
     /// As in [`Names`].
-    pub team: String,
+    pub team: Arc<str>,
     /// As in [`Names`].
-    pub user: String,
+    pub user: Arc<str>,
     /// As in [`Names`].
-    pub model: String,
+    pub model: Arc<str>,
     /// As in [`Names`].
-    pub fallback_for: String,
+    pub fallback_for: Arc<str>,
     /// As in [`Names`].
-    pub backend: String,
+    pub backend: Arc<str>,
     /// As in [`Names`]; empty in records of older programs.
     pub marks: String,
     /// As in [`Record`].
@@ -215,12 +215,26 @@ pub struct Frames<'a> {
     damaged: usize,
     /// The journal's writer may be at work behind the last whole frame.
     live: bool,
+    /// The names of the record before, which the next one most likely shares.
+    names: [Arc<str>; TEXTS - 1],
 }
 
 impl<'a> Frames<'a> {
+    /// The records of `bytes`, which lie at `position` of a journal behind the header of a segment.
+    pub fn behind_header(bytes: &'a [u8], position: u64) -> Self {
+        Self { at: 0, ..Self::left_over(bytes, position, 0) }
+    }
+
     /// The records from offset `from` of the segment at `position`, of a journal that is written to no more.
     pub fn left_over(bytes: &'a [u8], position: u64, from: usize) -> Self {
-        Self { bytes, position, at: from.max(HEADER_BYTES), damaged: 0, live: false }
+        Self {
+            bytes,
+            position,
+            at: from.max(HEADER_BYTES),
+            damaged: 0,
+            live: false,
+            names: Default::default(),
+        }
     }
 
     /// The same of a journal that is being written: ends at the first frame that is not whole.
@@ -271,7 +285,7 @@ impl Iterator for Frames<'_> {
             match self.frame(at) {
                 Frame::Whole(body, next) => {
                     self.at = next;
-                    return Some((self.position + at as u64, decode(body)));
+                    return Some((self.position + at as u64, decode(body, &mut self.names)));
                 }
                 _ if self.live => return None,
                 Frame::Blank
@@ -296,7 +310,7 @@ impl Iterator for Frames<'_> {
     }
 }
 
-fn decode(body: &[u8]) -> Option<Entry> {
+fn decode(body: &[u8], names: &mut [Arc<str>; TEXTS - 1]) -> Option<Entry> {
     let fixed = body.get(..FIXED_BYTES)?;
     let numbers = fixed[6..].as_chunks().0;
     let number = |index: usize| u64::from_le_bytes(numbers[index]);
@@ -305,21 +319,26 @@ fn decode(body: &[u8]) -> Option<Entry> {
         let (&length, after) = rest.split_first()?;
         let text = after.get(..usize::from(length))?;
         rest = &after[usize::from(length)..];
-        Some(match String::from_utf8_lossy(text) {
-            Cow::Borrowed(text) => text.to_owned(),
-            Cow::Owned(text) => text,
-        })
+        Some(text)
     };
+    let request_id = String::from_utf8_lossy(text()?).into_owned();
+    for name in names.iter_mut() {
+        let text = text()?;
+        if name.as_bytes() != text {
+            *name = String::from_utf8_lossy(text).into();
+        }
+    }
+    let [api, fault, key, team, user, model, fallback_for, backend] = names.clone();
     let entry = Entry {
-        request_id: text()?,
-        api: text()?,
-        fault: text()?,
-        key: text()?,
-        team: text()?,
-        user: text()?,
-        model: text()?,
-        fallback_for: text()?,
-        backend: text()?,
+        request_id,
+        api,
+        fault,
+        key,
+        team,
+        user,
+        model,
+        fallback_for,
+        backend,
         cache_write_tokens: 0,
         marks: String::new(),
         from_cache: fixed[1] & FROM_CACHE != 0,

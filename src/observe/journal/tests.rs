@@ -44,7 +44,7 @@ fn appended_records_are_in_the_file_with_the_writer_still_there() {
     assert_eq!(found.len(), 3);
     assert_eq!(found[0].0, HEADER_BYTES as u64);
     let entry = found[0].1.as_ref().unwrap();
-    assert_eq!((entry.key.as_str(), entry.team.as_str(), entry.backend.as_str()), ("ci", "search", "gpu-1"));
+    assert_eq!((&*entry.key, &*entry.team, &*entry.backend), ("ci", "search", "gpu-1"));
     assert_eq!(frames.offset() as u64, lane.end());
     assert_eq!((lane.records(), lane.lost()), (3, 0));
 }

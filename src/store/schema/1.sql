@@ -7,6 +7,7 @@ create table journal (id integer primary key, name text not null unique, positio
 
 -- Settled exchanges. Names are ids of `name`; times are Unix milliseconds, durations microseconds.
 -- usage: 0 not known, 1 the backend's count, 2 our estimate.
+-- A record always has the same time, so the order of reports is the key, and no other index has to be written.
 create table exchange (
     journal integer not null, position integer not null,
     at_ms integer not null, request_id text not null,
@@ -18,9 +19,8 @@ create table exchange (
     output_tokens integer not null, reasoning_tokens integer not null,
     request_bytes integer not null, response_bytes integer not null,
     duration_us integer not null, first_token_us integer, overhead_us integer not null,
-    primary key (journal, position)
+    primary key (at_ms, journal, position)
 ) without rowid;
-create index exchange_at on exchange (at_ms);
 
 -- Their sums by hour (hours since 1970), kept when the exchanges are deleted.
 create table hour (

@@ -50,7 +50,7 @@ fn a_record_is_read_as_it_was_written() {
         ..sample()
     };
     let body = encode(&mut scratch, 0, &record, &names);
-    let entry = decode(&scratch[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + body]).unwrap();
+    let entry = decode(&scratch[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + body], &mut Default::default()).unwrap();
     let text = |text: &str| text.to_owned();
     let wanted = Entry {
         at_unix_ms: 1_790_000_000_123,
@@ -70,14 +70,14 @@ fn a_record_is_read_as_it_was_written() {
         first_token_ns: Some(100_000_000),
         overhead_ns: 20_000,
         request_id: text("00000000000000000000000000abcdef"),
-        api: text("chat"),
-        fault: text("model_not_allowed"),
-        key: text("ci"),
-        team: text("search"),
-        user: text("u-1"),
-        model: text("llama"),
-        fallback_for: text("big"),
-        backend: text("gpu-1"),
+        api: text("chat").into(),
+        fault: text("model_not_allowed").into(),
+        key: text("ci").into(),
+        team: text("search").into(),
+        user: text("u-1").into(),
+        model: text("llama").into(),
+        fallback_for: text("big").into(),
+        backend: text("gpu-1").into(),
         marks: text("cards/input/mask/00ff/1"),
         from_cache: true,
     };
@@ -101,7 +101,7 @@ fn the_longest_record_fits_its_frame() {
     let mut scratch: Scratch = [0; size_of::<Scratch>()];
     let body = encode(&mut scratch, 0, &record, &names);
     assert!(body <= BODY_BYTES_MAX);
-    let entry = decode(&scratch[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + body]).unwrap();
+    let entry = decode(&scratch[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + body], &mut Default::default()).unwrap();
     assert_eq!((entry.backend.len(), entry.request_id.len(), entry.first_token_ns), (255, 128, None));
 }
 
@@ -111,7 +111,11 @@ fn a_body_that_ends_early_is_no_record() {
     let body = encode(&mut scratch, 0, &sample(), &Names::default());
     // Where the matches of content rules begin a record of an older program ends.
     for end in (0..body).filter(|end| *end != body - 2) {
-        assert_eq!(decode(&scratch[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + end]), None, "{end}");
+        assert_eq!(
+            decode(&scratch[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + end], &mut Default::default()),
+            None,
+            "{end}"
+        );
     }
 }
 
