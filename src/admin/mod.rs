@@ -12,6 +12,7 @@ mod api;
 mod audit;
 mod gate;
 mod history;
+mod long_lived;
 mod metrics;
 mod pages;
 mod plain;

@@ -5,7 +5,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -25,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::gate::{Head, Refused};
+use super::long_lived::LongLived;
 use super::reload::Asked;
 use super::{Caller, Shared, Source, api, metrics, pages, plain, status};
 use crate::clock;
@@ -44,20 +44,6 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Pause after an accept that failed, most likely for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Set by a handler whose response may take [`LONG_TIME`].
-#[derive(Clone, Default)]
-pub(super) struct LongLived(Arc<AtomicBool>);
-
-impl LongLived {
-    pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// The routes. A new one is closed unless it is put among the open ones on purpose.
 pub(super) fn router(shared: Shared) -> Router {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use crate::clock;
-use crate::coordinator::reload::ReloadNumbers;
+use crate::coordinator::ReloadNumbers;
 use crate::coordinator::{Watch, lock};
 use crate::observe::histogram::Timing;
 use crate::observe::{Counter, Usage};

@@ -5,6 +5,7 @@
 
 mod cache;
 mod guards;
+mod listen;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -14,11 +15,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cores::Cores;
-use super::entry::{CoreNumber, Listen};
+use super::entry::CoreNumber;
 use super::quantity::{Size, Time};
 use super::secret::{SecretSource, TokenSource};
 pub use cache::{Cache, CacheScope};
 pub use guards::{Guard, GuardAction, Words};
+pub use listen::{Listen, Listener};
 pub use rows::{Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, Team};
 
 /// A table in which every key may be left out: `key: type = default`.
@@ -401,21 +403,6 @@ pub struct Tls {
     pub cert_file: PathBuf,
     /// The private key: PKCS#8, PKCS#1 or SEC1.
     pub key_file: PathBuf,
-}
-
-/// One address for clients.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// Address and port, for example 0.0.0.0:8080 or [::]:8080.
-    pub address: String,
-    /// false: plaintext although [tls] is configured.
-    #[serde(default)]
-    pub tls: Option<bool>,
-    /// true: every connection starts with a PROXY header (version 1 or 2) that names the client. Only trusted_proxies
-    /// may connect.
-    #[serde(default)]
-    pub proxy_protocol: bool,
 }
 
 /// The kernel interface for I/O.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -10,15 +10,15 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Settings;
 use super::access::Access;
+use super::lock;
 use super::log::{Log, LogNumbers};
 use super::recent::Recent;
-use super::reload::ReloadNumbers;
-use super::scrape::ScrapeReport;
 use crate::clock;
 use crate::config::LogLevel;
 use crate::observe::{Before, ShardInbox, ShardOutbox, Totals, Usage};
 use crate::plan::cells::Health;
 use crate::plan::{Control, Model, Plan, Target};
+use crate::provider::EngineLoad;
 use crate::units::{Nanos, ShardId};
 
 /// What is watched now. A reload replaces it whole; whoever looks loads it anew each time.
@@ -246,9 +246,32 @@ impl Watch {
     }
 }
 
-/// A lock whose data stays sound if its holder panicked: every critical section leaves plain numbers or text.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// What reading the metrics of one backend has shown.
+#[derive(Default)]
+pub(crate) struct ScrapeReport {
+    pub(crate) successes: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) last: Mutex<Last>,
+}
+
+/// See [`ScrapeReport`].
+#[derive(Clone, Default)]
+pub(crate) struct Last {
+    /// What the last page said, and when it came.
+    pub(crate) page: Option<(EngineLoad, Nanos)>,
+    /// Why the last page that did not come did not.
+    pub(crate) failure: Option<String>,
+}
+
+/// How reloads have fared.
+#[derive(Default)]
+pub(crate) struct ReloadNumbers {
+    pub(crate) done: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    /// Unix milliseconds of the last one, whatever became of it; 0 before the first.
+    pub(crate) last_unix_ms: AtomicU64,
+    /// Why the last one was refused; `None` after one that was not.
+    pub(crate) last_error: Mutex<Option<String>>,
 }
 
 /// Which rows of `old` mean the same as those of `new`.

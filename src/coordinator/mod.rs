@@ -19,13 +19,13 @@ pub(crate) mod process;
 pub(crate) mod recent;
 pub mod reload;
 pub mod resolve;
-pub(crate) mod scrape;
+mod scrape;
 mod watchdog;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -38,11 +38,16 @@ use crate::observe::ShardInbox;
 use crate::plan::{Control, Plan};
 use crate::policy::auth::credential::Token;
 pub(crate) use access::Access;
-pub(crate) use aggregate::lock;
 pub use aggregate::{Current, Watch};
+pub(crate) use aggregate::{ReloadNumbers, ScrapeReport};
 pub use drain::Ended;
 use log::Log;
 use reload::{Reloader, Replaced, Request, Signals};
+
+/// A lock whose data stays sound if its holder panicked: every critical section leaves plain numbers or text.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What the coordinator needs to know beyond the plan.
 pub struct Settings {

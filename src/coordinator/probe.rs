@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::aggregate::{ProbeReport, Watch, lock};
+use super::aggregate::{ProbeReport, Watch};
 use super::fetch::{self, Failure, Fetch};
+use super::lock;
 use crate::clock;
 use crate::config::LogLevel;
 use crate::plan::cells::Health;

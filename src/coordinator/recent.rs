@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::aggregate::lock;
+use super::lock;
 use crate::clock;
 use crate::error::FaultKind;
 use crate::observe::{Record, RequestId, ShardInbox};

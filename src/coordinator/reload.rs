@@ -8,8 +8,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::aggregate::{Current, Watch, lock};
-use super::{Stop, probe, resolve, scrape};
+use super::aggregate::{Current, ReloadNumbers, Watch};
+use super::{Stop, lock, probe, resolve, scrape};
 use crate::clock;
 use crate::config::{self, Compiled, LogLevel, Noting, Settings, Stamp};
 use crate::observe::{Counter, ShardInbox, ShardOutbox};
@@ -72,17 +72,6 @@ pub struct Told {
     pub generation: u64,
     /// What is worth a look.
     pub notes: Vec<String>,
-}
-
-/// How reloads have fared.
-#[derive(Default)]
-pub(crate) struct ReloadNumbers {
-    pub(crate) done: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    /// Unix milliseconds of the last one, whatever became of it; 0 before the first.
-    pub(crate) last_unix_ms: AtomicU64,
-    /// Why the last one was refused; `None` after one that was not.
-    pub(crate) last_error: Mutex<Option<String>>,
 }
 
 /// Time between two looks at the files. A change is taken up once it has rested for one.

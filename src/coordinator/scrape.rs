@@ -5,37 +5,39 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::aggregate::{Watch, lock};
+use super::aggregate::{ScrapeReport, Watch};
 use super::fetch::{self, Fetch};
+use super::lock;
 use crate::clock;
 use crate::plan::cells::BackendCells;
 use crate::plan::{Backend, MetricsPage};
 use crate::policy::routing::signals::Report;
 use crate::provider::EngineLoad;
-use crate::units::{BackendId, Nanos};
+use crate::units::BackendId;
 
-/// What reading the metrics of one backend has shown.
-#[derive(Default)]
-pub(crate) struct ScrapeReport {
-    pub(crate) successes: AtomicU64,
-    pub(crate) failures: AtomicU64,
-    pub(crate) last: Mutex<Last>,
-}
-
-/// See [`ScrapeReport`].
-#[derive(Clone, Default)]
-pub(crate) struct Last {
-    /// What the last page said, and when it came.
-    pub(crate) page: Option<(EngineLoad, Nanos)>,
-    /// Why the last page that did not come did not.
-    pub(crate) failure: Option<String>,
+impl ScrapeReport {
+    /// `own`: requests in flight that this gateway has sent.
+    fn take(&self, page: Result<EngineLoad, String>, cells: &BackendCells, own: u32) {
+        let now = clock::now();
+        let mut last = lock(&self.last);
+        match page {
+            Ok(load) => {
+                self.successes.fetch_add(1, Ordering::Relaxed);
+                cells.signals.set(report(&load, own), load.kv_tokens, now);
+                last.page = Some((load, now));
+            }
+            Err(reason) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                last.failure = Some(reason);
+            }
+        }
+    }
 }
 
 /// Reads the pages of every engine of a pool, the first time at once.
@@ -79,25 +81,6 @@ async fn read(backend: &Backend, metrics: &MetricsPage) -> Result<EngineLoad, St
     match load == EngineLoad::default() {
         true => Err(format!("{} has none of the metrics of this kind", metrics.path)),
         false => Ok(load),
-    }
-}
-
-impl ScrapeReport {
-    /// `own`: requests in flight that this gateway has sent.
-    fn take(&self, page: Result<EngineLoad, String>, cells: &BackendCells, own: u32) {
-        let now = clock::now();
-        let mut last = lock(&self.last);
-        match page {
-            Ok(load) => {
-                self.successes.fetch_add(1, Ordering::Relaxed);
-                cells.signals.set(report(&load, own), load.kv_tokens, now);
-                last.page = Some((load, now));
-            }
-            Err(reason) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                last.failure = Some(reason);
-            }
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Api, route};
 use crate::error::{Fault, FaultKind};
 use crate::units::Span;
 use crate::wire::json;
+pub(super) use cap::CapMember;
 pub use cap::{Cap, may_be_capped};
 
 /// What a body asks for. Spans are offsets into the body.

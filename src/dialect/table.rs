@@ -3,6 +3,7 @@
 //!
 //! A new endpoint is a row. A new generating dialect is a row here, a folder, and a row in `translate`.
 
+use super::request::CapMember;
 use super::stream::form::{self, StreamForm};
 use super::whole::AsStream;
 use super::{Dialect, chat, gemini, messages, ollama, responses};
@@ -48,17 +49,6 @@ pub enum Task {
     Greet,
     /// The caller's own key, its limits and what is used of them: the gateway responds itself.
     ShowKey,
-}
-
-/// A member of a request that caps its output. The numbers index what `request::peek` reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(clippy::enum_variant_names)] // the members' own names
-pub(super) enum CapMember {
-    Tokens,
-    CompletionTokens,
-    OutputTokens,
-    /// `num_predict` among Ollama's `options`.
-    Predict,
 }
 
 /// A member that `request::peek` reads of some endpoints only. The numbers index its list of names.

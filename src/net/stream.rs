@@ -26,7 +26,6 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 
 use super::buffers::{Buffer, room};
-use super::tls::{TlsReader, TlsWriter};
 
 /// A connected descriptor of either family.
 pub type Socket = UnixStream;
@@ -41,7 +40,7 @@ struct Pump<I, O> {
 }
 
 /// Where a half and its pump hand things over. With its count it fits a cache line.
-struct Handover<I, O>(Cell<Slot<I, O>>);
+pub(super) struct Handover<I, O>(Cell<Slot<I, O>>);
 
 enum Slot<I, O> {
     /// Nothing is asked for.
@@ -90,7 +89,7 @@ impl<I, O> Pump<I, O> {
 
 impl<I, O> Handover<I, O> {
     /// The next order.
-    async fn order(&self) -> I {
+    pub(super) async fn order(&self) -> I {
         poll_fn(|_| match self.0.replace(Slot::Busy) {
             Slot::Order(order) => Poll::Ready(order),
             none => {
@@ -101,7 +100,7 @@ impl<I, O> Handover<I, O> {
         .await
     }
 
-    fn put(&self, outcome: O) {
+    pub(super) fn put(&self, outcome: O) {
         self.0.set(Slot::Completion(outcome));
     }
 }
@@ -110,6 +109,13 @@ impl<I, O> Handover<I, O> {
 pub struct Reader(Pump<Buffer, Completion<usize>>);
 
 impl Reader {
+    /// A reader whose orders are done by `run`.
+    pub(super) fn new<F: Future<Output = ()> + 'static>(
+        run: impl FnOnce(Rc<Handover<Buffer, Completion<usize>>>) -> F,
+    ) -> Self {
+        Self(Pump::new(run))
+    }
+
     /// Gives the buffer that the next read appends to; it must have room. Nothing is submitted before a poll.
     pub fn arm(&mut self, buffer: Buffer) {
         debug_assert!(room(&buffer) > 0);
@@ -144,7 +150,7 @@ pub struct Writer {
 }
 
 /// What a writer is asked for.
-enum Order {
+pub(super) enum Order {
     /// A range of a buffer, all of it.
     Range(Buffer, Range<usize>),
     /// The same of a buffer that others hold too. It does not come back.
@@ -154,6 +160,15 @@ enum Order {
 }
 
 impl Writer {
+    /// A writer to the socket `fd`, whose orders are done by `run`. `plain`: there is no TLS.
+    pub(super) fn new<F: Future<Output = ()> + 'static>(
+        fd: RawFd,
+        plain: bool,
+        run: impl FnOnce(Rc<Handover<Order, Completion<()>>>) -> F,
+    ) -> Self {
+        Self { fd, plain, fresh: None, pump: Pump::new(run) }
+    }
+
     /// Gives the buffer of which `range` is to be written, all of it. Nothing is sent before a poll, and the write
     /// goes on as long as somebody polls it.
     pub fn start(&mut self, buffer: Buffer, range: Range<usize>) {
@@ -286,15 +301,15 @@ fn filled(count: io::Result<usize>, slice: SliceMut<Buffer>, start: usize) -> Co
 pub fn plain(socket: Socket) -> (Reader, Writer) {
     let fd = socket.as_raw_fd();
     let (mut read, mut write) = socket.into_split();
-    let reader = Pump::new(|handover| async move {
+    let reader = Reader::new(|handover| async move {
         loop {
-            let buffer: Buffer = handover.order().await;
+            let buffer = handover.order().await;
             let start = buffer.len();
             let (count, slice) = read.read(room_of(buffer)).await;
             handover.put(filled(count, slice, start));
         }
     });
-    let pump = Pump::new(|handover| async move {
+    let writer = Writer::new(fd, true, |handover| async move {
         loop {
             let outcome = match handover.order().await {
                 Order::Range(buffer, range) => write_all(&mut write, buffer, range).await,
@@ -304,26 +319,5 @@ pub fn plain(socket: Socket) -> (Reader, Writer) {
             handover.put(outcome);
         }
     });
-    (Reader(reader), Writer { fd, plain: true, fresh: None, pump })
-}
-
-/// The halves of a socket whose TLS handshake is done.
-pub(super) fn secured(fd: RawFd, mut read: TlsReader, mut write: TlsWriter) -> (Reader, Writer) {
-    let reader = Pump::new(|handover| async move {
-        loop {
-            let buffer = handover.order().await;
-            handover.put(read.read(buffer).await);
-        }
-    });
-    let pump = Pump::new(|handover| async move {
-        loop {
-            let outcome = match handover.order().await {
-                Order::Range(buffer, range) => (write.write_all(&buffer[range]).await, buffer),
-                Order::Shared(buffer, range) => (write.write_all(&buffer[range]).await, Buffer::new()),
-                Order::Finish => (write.finish().await, Buffer::new()),
-            };
-            handover.put(outcome);
-        }
-    });
-    (Reader(reader), Writer { fd, plain: false, fresh: None, pump })
+    (reader, writer)
 }

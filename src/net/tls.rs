@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::buffers::{Buffer, TAIL_BYTES, room};
-use super::stream::{Completion, Reader, Socket, Writer, read_some, secured, send_all};
+use super::stream::{Completion, Order, Reader, Socket, Writer, read_some, send_all};
 
 /// Accepts TLS from a client. The caller bounds the time.
 ///
@@ -110,7 +110,7 @@ async fn flush(
 }
 
 /// The receiving half of a TLS connection.
-pub(super) struct TlsReader {
+struct TlsReader {
     half: OwnedReadHalf<Socket>,
     session: Rc<RefCell<Connection>>,
     cipher: Buffer,
@@ -121,7 +121,7 @@ pub(super) struct TlsReader {
 impl TlsReader {
     /// Appends plaintext to `buffer`: what is there already, else what the next records bring. 0 after a
     /// `close_notify`; an end without one is an error, because a body delimited by it would be cut unseen.
-    pub(super) async fn read(&mut self, mut buffer: Buffer) -> Completion<usize> {
+    async fn read(&mut self, mut buffer: Buffer) -> Completion<usize> {
         loop {
             match self.take_plain(&mut buffer) {
                 Ok(Some(count)) => return (Ok(count), buffer),
@@ -162,7 +162,7 @@ impl TlsReader {
 }
 
 /// The sending half of a TLS connection.
-pub(super) struct TlsWriter {
+struct TlsWriter {
     fd: RawFd,
     half: OwnedWriteHalf<Socket>,
     session: Rc<RefCell<Connection>>,
@@ -212,3 +212,24 @@ const CIPHER_BYTES: usize = 16 * 1024 + 512 + TAIL_BYTES;
 const PIECE_BYTES: usize = 64 * 1024;
 /// Plaintext of one full record. rustls refuses ciphertext while more than this waits to be read.
 const PLAIN_MAX: usize = 16 * 1024;
+
+/// The halves of a socket whose TLS handshake is done.
+fn secured(fd: RawFd, mut read: TlsReader, mut write: TlsWriter) -> (Reader, Writer) {
+    let reader = Reader::new(|handover| async move {
+        loop {
+            let buffer = handover.order().await;
+            handover.put(read.read(buffer).await);
+        }
+    });
+    let writer = Writer::new(fd, false, |handover| async move {
+        loop {
+            let outcome = match handover.order().await {
+                Order::Range(buffer, range) => (write.write_all(&buffer[range]).await, buffer),
+                Order::Shared(buffer, range) => (write.write_all(&buffer[range]).await, Buffer::new()),
+                Order::Finish => (write.finish().await, Buffer::new()),
+            };
+            handover.put(outcome);
+        }
+    });
+    (reader, writer)
+}

@@ -2,6 +2,7 @@
 
 use crossbeam_utils::CachePadded;
 
+use super::bump;
 use super::record::Record;
 use super::usage::{Usage, UsageCells};
 use crate::error::FaultKind;
@@ -172,11 +173,6 @@ impl ShardNumbers {
     pub fn all(&self) -> Usage {
         self.all.read()
     }
-}
-
-/// Adds as the cell's only writer. Wraps after 2^64.
-pub(super) fn bump(cell: &AtomicU64, count: u64) {
-    cell.store(cell.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]

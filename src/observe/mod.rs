@@ -26,3 +26,10 @@ pub use outbox::{ShardInbox, ShardOutbox, channel};
 pub use record::{Record, RequestId};
 pub use tables::{Before, Rows, UsageTables};
 pub use usage::Usage;
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// Adds as the cell's only writer. Wraps after 2^64.
+fn bump(cell: &AtomicU64, count: u64) {
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+}

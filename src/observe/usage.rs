@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use super::counters::bump;
+use super::bump;
 use super::record::Record;
 use crate::sync::{AtomicU64, Ordering};
 

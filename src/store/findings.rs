@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 use serde::Serialize;
 
-use super::moves::Names;
+use super::names::Names;
 use super::{Result, Store};
 use crate::observe::journal::Entry;
 

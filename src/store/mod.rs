@@ -15,6 +15,7 @@ pub mod audit;
 pub mod findings;
 pub mod folder;
 mod moves;
+mod names;
 pub mod recover;
 pub mod requests;
 mod retention;

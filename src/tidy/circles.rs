@@ -1,12 +1,9 @@
 //! No circles of imports between the files of a room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::{File, code, sources};
-
-/// Rooms whose files import each other without a circle. A room is added once it passes.
-const NO_CIRCLES: [&str; 1] = ["shard"];
 
 /// The code of a room's files by their modules, such as `shard::dispatch::dial`.
 type Modules = BTreeMap<String, String>;
@@ -41,7 +38,8 @@ fn imported(own: &str, modules: &Modules) -> Vec<String> {
             found.push(module.clone());
         }
     }
-    found.retain(|module| module != own);
+    // A module is one with those inside it: they may name what stands around them.
+    found.retain(|module| module != own && !own.starts_with(&format!("{module}::")));
     found
 }
 
@@ -109,8 +107,10 @@ fn circle(files: &BTreeMap<String, String>, room: &str) -> Option<Vec<String>> {
 #[test]
 fn the_files_of_a_room_import_each_other_without_a_circle() {
     let files = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    for room in NO_CIRCLES {
-        assert_eq!(circle(&files, room), None, "in {room}");
+    let rooms: BTreeSet<String> =
+        files.iter().map(|(path, text)| File { path, text }.room().to_owned()).collect();
+    for room in rooms {
+        assert_eq!(circle(&files, &room), None, "in {room}");
     }
 }
 
@@ -135,10 +135,14 @@ fn a_circle_between_files_is_found() {
             Some("shard::a > shard::c > shard::a"),
         ),
         (
-            &[("shard/mod.rs", "mod a;\npub use a::A;"), ("shard/a.rs", "use super::Shard;")],
-            Some("shard > shard::a > shard"),
+            &[
+                ("shard/mod.rs", "mod a;\nmod b;\npub use a::A;"),
+                ("shard/a.rs", "use super::Shard;\nuse super::b;"),
+                ("shard/b.rs", "use super::a::A;"),
+            ],
+            Some("shard::a > shard::b > shard::a"),
         ),
-        (&[("shard/mod.rs", "mod a;"), ("shard/a.rs", "use super::Shard;")], None),
+        (&[("shard/mod.rs", "mod a;\npub use a::A;"), ("shard/a.rs", "use super::Shard;")], None),
         (
             &[
                 ("shard/d/mod.rs", "mod e;\nuse super::a;"),

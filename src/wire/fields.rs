@@ -2,8 +2,6 @@
 
 use memchr::{memchr, memchr_iter};
 
-use super::framing::trim;
-
 /// One header line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Line<'a> {
@@ -415,6 +413,14 @@ static TOKEN: [bool; 256] = {
     }
     table
 };
+
+/// `bytes` without SP and HTAB at both ends (OWS, RFC 9110 section 5.6.3); no other byte counts as whitespace.
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
+    &bytes[start..end]
+}
 
 #[cfg(test)]
 mod tests;

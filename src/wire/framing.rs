@@ -1,7 +1,7 @@
 //! Where a message's body ends (RFC 9112 section 6): the decision itself is `head`'s, the grammar of the two field
 //! values is here.
 
-use super::fields::is_token;
+use super::fields::{is_token, trim};
 
 /// How a request's body is delimited. A request has no body unless its head says so (RFC 9112 section 6.3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,14 +80,6 @@ pub(super) fn coding(value: &[u8]) -> Coding {
     }
 }
 
-/// `bytes` without SP and HTAB at both ends (OWS, RFC 9110 section 5.6.3); no other byte counts as whitespace.
-pub(super) fn trim(bytes: &[u8]) -> &[u8] {
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
-    let end = bytes.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
-    &bytes[start..end]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,12 +153,5 @@ mod tests {
         ] {
             assert_eq!(coding(value), verdict, "{:?}", value.escape_ascii().to_string());
         }
-    }
-
-    #[test]
-    fn trimming_takes_blanks_and_tabs_only() {
-        assert_eq!(trim(b" \t a b\t "), b"a b");
-        assert_eq!(trim(b"\x0ba\xa0"), b"\x0ba\xa0");
-        assert_eq!(trim(b" \t"), b"");
     }
 }

@@ -5,7 +5,6 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::requests::Explain;
 use super::{Problem, Shared, json};
 use crate::clock;
 use crate::coordinator::Watch;
@@ -14,6 +13,18 @@ use crate::error::FaultKind;
 use crate::plan::{self, Holder};
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::budget::{Money, Unit};
+
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Explain {
+    what: String,
+    fix: String,
+}
+
+impl Explain {
+    fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { what: what.into(), fix: fix.into() }
+    }
+}
 
 /// What became of one exchange; `None` if all went well.
 pub(super) fn exchange(watch: &Watch, row: &Exchange) -> Option<Explain> {

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::{Problem, Shared, overview, past, requests};
 use crate::admin::history::{Second, Series};
-use crate::admin::serve::LongLived;
+use crate::admin::long_lived::LongLived;
 use crate::coordinator::lock;
 
 /// Streams at once: fewer than connections, so that a scraper always finds one.

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Problem, Shared};
-use crate::admin::serve::LongLived;
+use crate::admin::long_lived::LongLived;
 
 /// How long the listener may take to accept, and then to say what comes.
 const CONNECT_TIME: Duration = Duration::from_secs(2);

@@ -7,6 +7,7 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::explain::{self, Explain};
 use super::{Problem, Shared, json};
 use crate::coordinator::recent::Exchange;
 use crate::error::Side;
@@ -89,12 +90,6 @@ pub(super) struct Detail {
     explain: Option<Explain>,
 }
 
-#[derive(JsonSchema, Serialize)]
-pub(super) struct Explain {
-    what: String,
-    fix: String,
-}
-
 impl Filter {
     fn matches(&self, row: &Exchange) -> bool {
         let same = |wanted: &Option<String>, found: Option<&str>| {
@@ -165,7 +160,7 @@ pub(super) async fn one(State(shared): State<Shared>, Path(id): Path<String>) ->
         request_bytes: row.bytes[0],
         response_bytes: row.bytes[1],
         overhead: row.overhead.seconds(),
-        explain: super::explain::exchange(&watch, row),
+        explain: explain::exchange(&watch, row),
     }))
 }
 
@@ -197,12 +192,6 @@ pub(in crate::admin) fn row(row: &Exchange) -> Row {
         estimated: row.estimated,
         ttft: row.first_token.map(Nanos::seconds),
         duration: row.duration.seconds(),
-    }
-}
-
-impl Explain {
-    pub(super) fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { what: what.into(), fix: fix.into() }
     }
 }
 

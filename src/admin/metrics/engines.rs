@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::rows::rows;
 use crate::clock;
-use crate::coordinator::scrape::ScrapeReport;
+use crate::coordinator::ScrapeReport;
 use crate::coordinator::{Watch, lock};
 use crate::observe::prometheus::{Page, SERIES_MAX};
 use crate::plan::Backend;

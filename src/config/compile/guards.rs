@@ -14,9 +14,9 @@ use crate::dialect::texts::Place;
 use crate::plan::guards::{Guard, ModelGuards};
 use crate::plan::{Key, Model, Team};
 use crate::policy::guard::detect::Detector;
-use crate::policy::guard::evidence::Secret;
 use crate::policy::guard::patterns::Find;
 use crate::policy::guard::rules::{Action, Guards, Rule};
+use crate::policy::guard::secret::Secret;
 use crate::units::GuardId;
 
 /// The rows, by name; each model gets the rules that are for it.

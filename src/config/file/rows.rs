@@ -129,6 +129,12 @@ pub struct Member {
     pub weight: Option<u32>,
 }
 
+impl From<String> for Member {
+    fn from(name: String) -> Self {
+        Self { name, model: None, weight: None }
+    }
+}
+
 /// A team of keys. Its limits apply to all of its keys together.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,9 +1,19 @@
 //! A cap on output that the gateway writes into a request: below the client's own, where less is left of a limit.
 
 use super::{CAP_MEMBERS, Edits, FIRST_CAP, NAMES, Peek};
-use crate::dialect::table::CapMember;
 use crate::units::Span;
 use crate::wire::json;
+
+/// A member of a request that caps its output. The numbers index what `peek` reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::enum_variant_names)] // the members' own names
+pub(in crate::dialect) enum CapMember {
+    Tokens,
+    CompletionTokens,
+    OutputTokens,
+    /// `num_predict` among Ollama's `options`.
+    Predict,
+}
 
 impl Peek {
     /// Writes the cap down to `cap` (a number) in every member that caps the output of this endpoint; where the body has none, in

@@ -5,27 +5,8 @@
 
 use std::fmt::Write as _;
 
-use ring::hmac;
-
 use super::rules::{Action, Finding, Guards};
 use crate::dialect::texts::Place;
-
-/// The secret of the hashes.
-#[derive(Clone, Debug)]
-pub struct Secret(hmac::Key);
-
-impl Secret {
-    /// From its bytes.
-    pub fn new(bytes: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
-    }
-
-    /// The first half of the HMAC-SHA256 of a match.
-    pub fn hash(&self, text: &[u8]) -> u128 {
-        let tag = hmac::sign(&self.0, text);
-        tag.as_ref().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
-    }
-}
 
 /// The matches of one exchange.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +89,7 @@ mod tests {
     use super::*;
     use crate::policy::guard::patterns::Find;
     use crate::policy::guard::rules::Rule;
+    use crate::policy::guard::secret::Secret;
 
     fn guards() -> Guards {
         let rule = Rule {

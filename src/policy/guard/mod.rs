@@ -6,7 +6,7 @@
 //! - [`detect`]: what a detector accepts among the candidates of its expression (checksums, lengths, entropy).
 //! - [`scan`]: finds the matches of a text that comes in pieces, and says which end of it may still become one.
 //! - [`rules`]: the rules that apply to a model: where each searches, and what follows a match.
-//! - [`evidence`]: what is written of a match.
+//! - [`evidence`]: what is written of a match; [`secret`]: under what its text is hashed.
 //! - [`whole`]: a request or a whole response under rules; [`text`]: a text that stands alone.
 //! - [`stream`]: the events of a stream under rules; holds back what may still become a match.
 
@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod patterns;
 pub mod rules;
 pub mod scan;
+pub mod secret;
 pub mod stream;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! The rules that apply to a model: where each searches, and what follows a match.
 
 use super::detect::Detector;
-use super::evidence::Secret;
 use super::patterns::{Find, Patterns, Unfit};
+use super::secret::Secret;
 use crate::dialect::texts::Place;
 
 /// What follows a match.

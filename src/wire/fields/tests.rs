@@ -211,3 +211,10 @@ fn connection_names_are_found_on_every_line_and_in_any_case() {
     pass_unnamed(dropped, fields, &mut out);
     assert_eq!(out, b"X-Fo: 2\r\nA:4\r\n");
 }
+
+#[test]
+fn trimming_takes_blanks_and_tabs_only() {
+    assert_eq!(trim(b" \t a b\t "), b"a b");
+    assert_eq!(trim(b"\x0ba\xa0"), b"\x0ba\xa0");
+    assert_eq!(trim(b" \t"), b"");
+}

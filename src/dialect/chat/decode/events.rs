@@ -91,10 +91,10 @@ impl Events {
         }
         let Some(chunk) = Chunk::read(data) else { return };
         if let Some(error) = chunk.error {
-            return self.fail(sink, super::whole::record(error));
+            return self.fail(sink, super::fault::record(error));
         }
         if name == Some(b"error") {
-            return self.fail(sink, super::whole::record(data));
+            return self.fail(sink, super::fault::record(data));
         }
         let choice = chunk.choices.and_then(first_choice);
         let usage = chunk.usage.and_then(|usage| Usage::read(usage).ok().flatten());

@@ -1,8 +1,8 @@
-//! A backend's whole response, and its errors.
+//! A backend's whole response.
 
 use super::events::Events;
 use crate::dialect::Unfit;
-use crate::dialect::neutral::{Context, Event, FaultRecord, Json, Object, Text};
+use crate::dialect::neutral::{Context, Event, Object};
 use crate::wire::json::ValueKind;
 
 /// Decodes a whole response into the events of its stream.
@@ -28,29 +28,5 @@ pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> 
     match events.is_whole() {
         true => Ok(()),
         false => Err(Unfit("the choice has no finish reason")),
-    }
-}
-
-/// Decodes the body of an error.
-pub fn fault(status: u16, body: &[u8]) -> FaultRecord<'_> {
-    let object = Object::read(body).ok();
-    let inner = object.as_ref().and_then(|object| object.get("error"));
-    FaultRecord { status: Some(status), ..record(inner.unwrap_or(body)) }
-}
-
-/// What an error says: an object, or as some servers have it a string.
-pub(super) fn record(error: Json<'_>) -> FaultRecord<'_> {
-    if let Some(message) = Text::of(error) {
-        return FaultRecord { message, ..FaultRecord::default() };
-    }
-    let Ok(object) = Object::read(error) else { return FaultRecord::default() };
-    let words = ["message", "detail", "error"].iter().find_map(|name| object.text(name));
-    let number = |name| object.unsigned(name).and_then(|code| u16::try_from(code).ok());
-    FaultRecord {
-        message: words.unwrap_or_default(),
-        kind: object.text("type"),
-        code: object.text("code"),
-        param: object.text("param"),
-        status: number("code").or_else(|| number("status")).filter(|status| (400..600).contains(status)),
     }
 }

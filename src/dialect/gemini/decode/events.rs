@@ -1,6 +1,6 @@
 //! A backend's stream of responses, each a piece of the whole.
 
-use super::{finish_reason, whole};
+use super::{fault, finish_reason};
 use crate::dialect::gemini::seal;
 use crate::dialect::neutral::{Context, Event, FinishReason, Json, PartKind, Text};
 use crate::dialect::number;
@@ -131,7 +131,7 @@ impl Events {
         let Some(piece) = Piece::read(data).filter(|_| !self.over) else { return };
         if !piece.error.is_empty() {
             self.over = true;
-            return sink(Event::Fault(whole::record(piece.error)));
+            return sink(Event::Fault(fault::record(piece.error)));
         }
         let blocks = is_blocked(piece.feedback);
         let counts = !piece.candidates.is_empty() || blocks || !piece.usage.is_empty();

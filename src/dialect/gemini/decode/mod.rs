@@ -2,19 +2,29 @@
 
 mod contents;
 mod events;
+mod fault;
 mod request;
 mod schema;
 mod whole;
 
 pub use events::Events;
+pub use fault::fault;
 pub use request::request;
 pub use schema::prepared;
-pub use whole::{body, fault};
+pub use whole::body;
 
 use super::spelling::Members;
 use crate::dialect::neutral::{FinishReason, Json, Object, Text, malformed};
 use crate::error::Fault;
-use crate::wire::json::BadJson;
+use crate::wire::json::{self, BadJson};
+
+/// The responses in a body: one, or a list of them.
+fn pieces(body: &[u8]) -> Result<Vec<Json<'_>>, BadJson> {
+    match body.trim_ascii_start().first() {
+        Some(b'[') => json::elements(body).map(|element| element.map(|(span, _)| span.of(body))).collect(),
+        _ => Ok(vec![body]),
+    }
+}
 
 /// Why the model stopped. A reason that is not known is an ordinary end.
 fn finish_reason(reason: &Text<'_>, has_calls: bool) -> FinishReason {

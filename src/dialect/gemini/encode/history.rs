@@ -32,7 +32,7 @@ const NO_SEAL: &[u8] = b"skip_thought_signature_validator";
 
 impl<'a> History<'a> {
     pub(super) fn of(request: &Request<'a>, target: &Target<'_>, losses: &mut Losses) -> Result<Self, Fault> {
-        let wants_seals = super::request::wants_seals(target.model);
+        let wants_seals = super::wants_seals(target.model);
         let mut history = Self { contents: Vec::new(), calls: Vec::new(), last_calls: 0, wants_seals };
         let turns = later_turns(request);
         let mut at = 0;

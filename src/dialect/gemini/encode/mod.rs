@@ -12,9 +12,22 @@ pub use fault::{fault, status_word};
 pub use request::request;
 
 use super::seal;
-use crate::dialect::neutral::{Arguments, Context, FinishReason, Text, custom};
+use crate::dialect::neutral::{Arguments, Context, FinishReason, Json, Text, custom};
 use crate::dialect::number;
 use crate::dialect::usage::Usage;
+
+/// The generation of a model by its name (`gemini-2.5-flash`: 2); `None` for a name that tells none.
+fn generation(model: Json<'_>) -> Option<u32> {
+    let name = String::from_utf8_lossy(model);
+    let behind = &name[name.find("gemini-")? + "gemini-".len()..];
+    behind.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// Whether a model refuses calls in its history without a seal: those of the third generation do.
+fn wants_seals(model: Json<'_>) -> bool {
+    let is_latest = || memchr::memmem::find(model, b"-latest").is_some();
+    generation(model).map_or_else(is_latest, |generation| generation >= 3)
+}
 
 /// Appends the members that every response ends with: its model and its id.
 fn identity(context: &Context, id: &[u8], model: &[u8], out: &mut Vec<u8>) {

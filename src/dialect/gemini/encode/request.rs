@@ -1,5 +1,6 @@
 //! A request for a backend. Its model and whether the response streams are in its path.
 
+use super::generation;
 use super::history::{History, count, later_turns, member};
 use crate::dialect::neutral::{
     Format, Json, Losses, Part, Reasoning, Request, Target, Text, Tool, ToolChoice, ToolKind, custom,
@@ -194,16 +195,3 @@ fn thinking(reasoning: &Reasoning<'_>, model: Json<'_>, out: &mut Vec<u8>) {
 /// The largest and the smallest budget that models of the second generation take.
 const BUDGET_MAX: u64 = 24_576;
 const BUDGET_MIN: u64 = 128;
-
-/// The generation of a model by its name (`gemini-2.5-flash`: 2); `None` for a name that tells none.
-fn generation(model: Json<'_>) -> Option<u32> {
-    let name = String::from_utf8_lossy(model);
-    let behind = &name[name.find("gemini-")? + "gemini-".len()..];
-    behind.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
-}
-
-/// Whether a model refuses calls in its history without a seal: those of the third generation do.
-pub(super) fn wants_seals(model: Json<'_>) -> bool {
-    let is_latest = || memchr::memmem::find(model, b"-latest").is_some();
-    generation(model).map_or_else(is_latest, |generation| generation >= 3)
-}

@@ -1,6 +1,6 @@
 //! A backend's stream.
 
-use super::{finish_reason, whole};
+use super::{fault, finish_reason};
 use crate::dialect::neutral::{Context, Event, FaultRecord, Json, PartKind, Text};
 use crate::dialect::usage::Usage;
 use crate::wire::json::{self, ValueKind};
@@ -166,7 +166,7 @@ impl Events {
             b"ping" => sink(Event::Ping),
             b"error" => {
                 self.over = true;
-                sink(Event::Fault(whole::record(record.error)));
+                sink(Event::Fault(fault::record(record.error)));
             }
             _ => {}
         }

@@ -2,12 +2,14 @@
 
 mod blocks;
 mod events;
+mod fault;
 mod request;
 mod whole;
 
 pub use events::Events;
+pub use fault::fault;
 pub use request::request;
-pub use whole::{body, fault};
+pub use whole::body;
 
 use crate::dialect::neutral::{FinishReason, Text};
 
