@@ -282,10 +282,7 @@ fn sums_of_a_month_read_hours_and_no_exchange_is_scanned() {
         assert!(plan.contains("SEARCH hour") && plan.contains("SEARCH exchange"), "{group:?}: {plan}");
     }
     let plan = explain(&store, requests::PAGE);
-    assert!(
-        plan.contains("SEARCH e USING PRIMARY KEY (at_ms") && !plan.contains("TEMP B-TREE"),
-        "{plan}"
-    );
+    assert!(plan.contains("SEARCH e USING PRIMARY KEY (at_ms") && !plan.contains("TEMP B-TREE"), "{plan}");
     assert!(explain(&store, CHAIN).contains("SCAN audit"), "in the order of its key");
 }
 

@@ -1,6 +1,6 @@
 //! How a stream is cut into records: the forms that streams of model output come in.
 
-use super::{event_stream, framing, ndjson, sse};
+use super::{event_stream, fields, ndjson, sse};
 use crate::units::Span;
 
 /// The form of a stream. Callers give bytes that begin at a record's start.
@@ -19,7 +19,7 @@ impl RecordForm {
     /// The form that a `Content-Type` names, with or without parameters.
     pub fn of_media_type(value: &[u8]) -> Option<Self> {
         let end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
-        let media_type = framing::trim(&value[..end]);
+        let media_type = fields::trim(&value[..end]);
         let is = |name: &str| media_type.eq_ignore_ascii_case(name.as_bytes());
         match () {
             () if is("text/event-stream") => Some(Self::Sse),

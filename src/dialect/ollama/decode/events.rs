@@ -1,6 +1,6 @@
 //! A backend's stream of lines.
 
-use super::whole;
+use super::fault;
 use crate::dialect::neutral::{Context, Event, FaultRecord, FinishReason, Json, PartKind, Text};
 use crate::dialect::usage::Usage;
 use crate::wire::json::{self, ValueKind};
@@ -67,7 +67,7 @@ impl Events {
         }
         let Some(line) = Line::read(data) else { return };
         if let Some(error) = line.error {
-            return self.fail(whole::record(error), sink);
+            return self.fail(fault::record(error), sink);
         }
         if !self.started && (line.is_response || line.is_done) {
             self.started = true;

@@ -1,12 +1,14 @@
 //! From Ollama's API into the neutral form.
 
 mod events;
+mod fault;
 mod request;
 mod whole;
 
 pub use events::Events;
+pub use fault::fault;
 pub use request::{generate_request, request};
-pub use whole::{body, fault};
+pub use whole::body;
 
 use crate::dialect::neutral::{Json, Object, malformed};
 use crate::error::Fault;
