@@ -6,6 +6,7 @@
 mod engines;
 mod ledger;
 mod rows;
+mod users;
 
 use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
@@ -45,6 +46,7 @@ pub(crate) fn page(watch: &Watch, gate: &Gate) -> String {
     guards(&mut page, watch);
     log(&mut page, watch);
     ledger::ledger(&mut page, watch);
+    users::users(&mut page, watch);
     process_numbers(&mut page, watch);
     page.finish()
 }

@@ -130,6 +130,10 @@ impl Page<'_> {
         let (table, name) = match &row.name.holder {
             Holder::Key(name) => ("key", name),
             Holder::Team(name) => ("team", name),
+            Holder::EndUser => {
+                return self
+                    .line(format!("each end user: budget of {}", row.budget), &["end_users", "budgets"]);
+            }
         };
         self.line(format!("{table} {name}: budget of {}", row.budget), &[table, name, "budgets"])
     }

@@ -35,6 +35,9 @@ pub(super) struct Arguments {
     /// Only this team's
     #[arg(long)]
     team: Option<String>,
+    /// Only this end user's (of sums)
+    #[arg(long, conflicts_with = "rows")]
+    user: Option<String>,
     /// Only this model's
     #[arg(long)]
     model: Option<String>,
@@ -92,7 +95,7 @@ fn sums(store: &Store, prices: &PriceList, arguments: &Arguments) -> Result<Tabl
         until_ms: arguments.until,
         key: arguments.key.clone(),
         team: arguments.team.clone(),
-        user: None,
+        user: arguments.user.clone(),
         model: arguments.model.clone(),
         backend: arguments.backend.clone(),
     };
@@ -162,6 +165,7 @@ fn rows(store: &Store, prices: &PriceList, arguments: &Arguments) -> Result<Tabl
         "request_id",
         "key",
         "team",
+        "user",
         "model",
         "backend",
         "api",
@@ -195,6 +199,7 @@ fn row(request: &Request, prices: &PriceList) -> Vec<Value> {
         json!(request.request_id),
         json!(request.key),
         json!(request.team),
+        json!(request.user),
         json!(request.model),
         json!(request.backend),
         json!(request.api),

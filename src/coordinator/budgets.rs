@@ -85,6 +85,7 @@ impl Refill {
             let used = match &row.name.holder {
                 Holder::Key(name) => keys.get(&**name),
                 Holder::Team(name) => teams.get(&**name),
+                Holder::EndUser => None,
             };
             let used: Vec<Used> = used.into_iter().flatten().map(used_of).collect();
             let amount = self.plan.amount(row.budget.unit, &used);

@@ -134,6 +134,8 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
         budgets: Table::new(Vec::new(), |_| Default::default()),
         guards: Table::new(Vec::new(), |_| Default::default()),
         cache: None,
+        users: None,
+        users_seed: 0,
         teams: Table::new(Vec::new(), |_| Default::default()),
         keys: table(Key {
             id: KeyId::new(0),
@@ -145,6 +147,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
                 models: Box::new([true]),
                 apis: ApiSet::ALL,
                 budgets: Box::default(),
+                names_users: false,
                 limits: CallerLimits {
                     requests: Some(Rate { per_minute: 60, burst: 10 }),
                     ..CallerLimits::default()

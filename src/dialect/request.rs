@@ -45,6 +45,8 @@ pub struct Peek {
     pub base64: bool,
     /// The values that are the prompt, in the order in which a model reads them; empty for none.
     pub prompt: [Span; PROMPT_MEMBERS],
+    /// The values that may name the end user: `safety_identifier`, `user`, `metadata`; empty for none.
+    pub end_user: [Span; 3],
     /// The value of `cache_salt`: engines share no cache between different ones.
     pub cache_salt: Span,
     /// The value of `prompt_cache_key`: which requests belong together.
@@ -136,6 +138,7 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
     let mut values = [None; NAMES.len()];
     let mut prompt = [Span::default(); PROMPT_MEMBERS];
     let [mut cache_salt, mut cache_key] = [Span::default(); 2];
+    let mut end_user = [Span::default(); 3];
     for member in &mut members {
         let member =
             member.map_err(|bad| refused(format!("invalid JSON at byte {}: {}", bad.at, bad.reason)))?;
@@ -153,6 +156,9 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
             let name = &key[1..key.len() - 1];
             match endpoint.prompt.iter().position(|part| part.as_bytes() == name) {
                 Some(part) => prompt[part] = member.value,
+                None if name == b"safety_identifier" => end_user[0] = member.value,
+                None if name == b"user" => end_user[1] = member.value,
+                None if name == b"metadata" => end_user[2] = member.value,
                 None if name == b"cache_salt" => cache_salt = member.value,
                 None if name == b"prompt_cache_key" => cache_key = member.value,
                 None => {}
@@ -218,6 +224,7 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
         // An encoding that is no string is for the backend to refuse.
         base64: encoding.is_some_and(|encoding| json::key_is(encoding.value.of(body), "base64")),
         prompt,
+        end_user,
         cache_salt,
         cache_key,
     })
@@ -241,6 +248,7 @@ impl Peek {
             previous: None,
             base64: false,
             prompt: [Span::default(); PROMPT_MEMBERS],
+            end_user: [Span::default(); 3],
             cache_salt: Span::default(),
             cache_key: Span::default(),
         }
@@ -249,6 +257,18 @@ impl Peek {
     /// The name of the model, escapes resolved. `body` is the one that was peeked into.
     pub fn model_name<'b>(&self, body: &'b [u8]) -> Cow<'b, str> {
         json::string(self.model.of(body)).unwrap_or_default()
+    }
+
+    /// The end user that the body names, escapes resolved. `body` is the one that was peeked into.
+    pub fn end_user_name<'b>(&self, body: &'b [u8]) -> Option<Cow<'b, str>> {
+        let [safety, user, metadata] = self.end_user.map(|span| span.of(body));
+        let of_metadata = || {
+            let id = json::members(metadata).map_while(Result::ok);
+            let id = id.filter(|member| json::key_is(member.key.of(metadata), "user_id")).last();
+            json::string(id?.value.of(metadata))
+        };
+        let named = [safety, user].into_iter().find_map(json::string).or_else(of_metadata);
+        named.filter(|name| !name.is_empty())
     }
 
     /// Whether the stream has no usage unless the gateway asks for it on the client's behalf.

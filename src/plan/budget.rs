@@ -35,6 +35,8 @@ pub enum Holder {
     Key(Box<str>),
     /// A team: all its keys together.
     Team(Box<str>),
+    /// Each end user by itself.
+    EndUser,
 }
 
 impl fmt::Display for Holder {
@@ -42,6 +44,7 @@ impl fmt::Display for Holder {
         match self {
             Self::Key(name) => write!(out, "key '{name}'"),
             Self::Team(name) => write!(out, "team '{name}'"),
+            Self::EndUser => out.write_str("this end user"),
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct Grant {
     pub limits: CallerLimits,
     /// Its own budgets, then its team's.
     pub budgets: Box<[BudgetId]>,
+    /// It may name the end users that it acts for.
+    pub names_users: bool,
 }
 
 /// A team of keys: what they use together is limited.

@@ -19,6 +19,7 @@ mod proxy;
 pub mod standing;
 mod table;
 pub mod unreached;
+pub mod users;
 mod view;
 
 use std::collections::BTreeMap;
@@ -78,6 +79,10 @@ pub struct Plan {
     pub cache: Option<cache::Rules>,
     /// By `BudgetId`, in the order of their holders.
     pub budgets: Table<BudgetId, BudgetRow>,
+    /// What end users may use; `None` if no key may name one.
+    pub users: Option<users::UserRules>,
+    /// Makes hashes of end users' names secret.
+    pub users_seed: u64,
     /// By `TeamId`, in the order of their names.
     pub teams: Table<TeamId, Team>,
     /// The models that are patterns, the longest prefix first.
@@ -314,6 +319,12 @@ impl Plan {
         placements::keep_slots(self, old, &models);
         self.placements = Arc::clone(&old.placements);
         self.open_prefixes();
+        self.users_seed = old.users_seed;
+        if let (Some(users), Some(before)) = (&mut self.users, &old.users)
+            && users.continues(before)
+        {
+            users.table = Arc::clone(&before.table);
+        }
         self.teams.carry(&old.teams);
         self.budgets.carry(&old.budgets);
         self.guards.carry(&old.guards);

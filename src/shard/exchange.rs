@@ -50,6 +50,8 @@ pub(crate) struct Exchange {
     /// What was left of the tightest limits at admission, for `x-ratelimit-*`.
     pub(super) requests_left: Option<Left>,
     pub(super) tokens_left: Option<Left>,
+    /// Whom the client names as its end user, if its key may.
+    pub(super) user: Option<Box<str>>,
     /// What was taken from the limits of the key and its team.
     pub(super) held: Held,
 
@@ -174,6 +176,7 @@ impl Exchange {
             key: None,
             requests_left: None,
             tokens_left: None,
+            user: None,
             held: Held::default(),
             model: None,
             fallback_for: None,

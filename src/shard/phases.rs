@@ -12,6 +12,7 @@ use crate::dialect::request::{self, Peek};
 use crate::dialect::{Api, Task, route};
 use crate::error::{Fault, FaultKind};
 use crate::plan::admission::{self, At, Wanted};
+use crate::plan::users;
 use crate::policy::auth::credential::Credentials;
 use crate::policy::auth::forwarded;
 use crate::policy::auth::origin::{self, PageGrant};
@@ -64,6 +65,7 @@ pub(super) fn on_body<'a>(
     let model = find_model(exchange, api, &asked)?;
     exchange.naming = Naming::of(exchange.shard.plan.model(model), &asked, is_in_path, &peek);
     exchange.wants_stream = peek.stream;
+    name_user(exchange, head, bytes, (&peek, payload))?;
     let prompt = estimate::prompt(api, payload, &exchange.shard.plan.estimate);
     exchange.prompt_tokens = prompt.tokens();
     if api.task() != Task::CountTokens {
@@ -188,6 +190,39 @@ fn find_model(exchange: &mut Exchange, api: Api, name: &str) -> Result<ModelId, 
         return Ok(model);
     }
     Err(Fault::new(FaultKind::ModelForbidden, format!("this key may not use the model '{}'", shown(name))))
+}
+
+/// Whom the client acts for, if its key may say so; takes what the request alone costs from that end user's limits.
+fn name_user(
+    exchange: &mut Exchange,
+    head: &RequestHead,
+    bytes: &[u8],
+    (peek, payload): (&Peek, &[u8]),
+) -> Result<(), Fault> {
+    let shard = exchange.shard.clone();
+    let (plan, Some(key)) = (&shard.plan, exchange.key) else { return Ok(()) };
+    let (key, Some(rules)) = (plan.key(key), &plan.users) else { return Ok(()) };
+    if !key.grant.names_users {
+        return Ok(());
+    }
+    let in_header = rules.header.as_ref().and_then(|header| {
+        fields::lines(head.fields.of(bytes))
+            .find(|line| line.name.eq_ignore_ascii_case(header.as_bytes()))
+            .map(|line| String::from_utf8_lossy(line.value))
+    });
+    let Some(name) = in_header.or_else(|| peek.end_user_name(payload)) else { return Ok(()) };
+    if !users::is_name(&name) {
+        let most = users::NAME_BYTES_MAX;
+        let note = format!("the name of the end user has to be of 1 to {most} printable bytes");
+        return Err(Fault::new(FaultKind::BodyMalformed, note));
+    }
+    if rules.has_limits() {
+        let of = key.team.map_or(&key.name, |team| &plan.teams.row(team).name);
+        let at = At { now: clock::now(), unix_ms: exchange.started_unix_ms };
+        exchange.held.enter_user(plan, (&name, users::hash(plan.users_seed, of, &name)), at)?;
+    }
+    exchange.user = Some(name.into());
+    Ok(())
 }
 
 /// Reserves the tokens that the request may cost. What is estimated by kind never refuses for good: only text does.

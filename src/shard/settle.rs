@@ -13,7 +13,6 @@ use crate::error::FaultKind;
 use crate::observe::Counter;
 use crate::observe::journal::{self, MARKS_BYTES_MAX, Names};
 use crate::observe::record::Record;
-use crate::plan::Plan;
 use crate::policy::limits::price::Charge;
 use crate::units::Nanos;
 
@@ -50,7 +49,7 @@ pub(super) fn settle(exchange: &mut Exchange, outcome: Outcome) {
         Charge::of_counts(record.input_tokens, record.cached_tokens, cache_write, record.output_tokens);
     let price = record.model.and_then(|model| plan.price(model, record.backend));
     exchange.held.settle(plan, &charge, price, now);
-    append(plan, &record, &marks(exchange));
+    append(exchange, &record, &marks(exchange));
     let numbers = &exchange.shard.numbers;
     numbers.dec(Counter::ExchangesActive);
     if exchange.is_streaming {
@@ -65,14 +64,15 @@ pub(super) fn settle(exchange: &mut Exchange, outcome: Outcome) {
 /// Appends a record to the shard's journal, if the exchange got far enough: its key, its model or its backend is known.
 /// What fails before that (a malformed head, an invalid key) is counted in the metrics only, so that a client without a key
 /// cannot fill the journal.
-fn append(plan: &Plan, record: &Record, marks: &str) {
+fn append(exchange: &Exchange, record: &Record, marks: &str) {
+    let plan = &exchange.shard.plan;
     if record.key.is_none() && record.model.is_none() && record.backend.is_none() {
         return;
     }
     let names = Names {
         key: record.key.map_or("", |key| &plan.key(key).name),
         team: record.key.and_then(|key| plan.key(key).team).map_or("", |team| &plan.teams.row(team).name),
-        user: "",
+        user: exchange.user.as_deref().unwrap_or_default(),
         model: record.model.map_or("", |model| &plan.model(model).name),
         fallback_for: record.fallback_for.map_or("", |model| &plan.model(model).name),
         backend: record.backend.map_or("", |backend| &plan.backend(backend).name),

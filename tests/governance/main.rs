@@ -2,6 +2,7 @@
 
 mod admin;
 mod cache;
+mod end_users;
 mod guards;
 mod ledger;
 mod limits;

@@ -251,6 +251,7 @@ pub(super) async fn policy(
         let origin = match &row.name.holder {
             Holder::Key(name) => format!("[key.{name}] of the configuration"),
             Holder::Team(name) => format!("[team.{name}] of the configuration"),
+            Holder::EndUser => "[end_users] of the configuration".to_owned(),
         };
         lines.push(Line { name: "budget", value: format!("{}; {used} used", row.budget), origin });
     }

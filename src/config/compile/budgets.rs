@@ -19,10 +19,10 @@ pub(super) fn compile(
 ) -> Vec<BudgetRow> {
     let mut rows = Vec::new();
     for (name, team) in &file.team {
-        of_holder(["team", name], &Holder::Team(name.as_str().into()), &team.budgets, &mut rows, report);
+        of_holder(&["team", name], &Holder::Team(name.as_str().into()), &team.budgets, &mut rows, report);
     }
     for (name, key) in &file.key {
-        of_holder(["key", name], &Holder::Key(name.as_str().into()), &key.budgets, &mut rows, report);
+        of_holder(&["key", name], &Holder::Key(name.as_str().into()), &key.budgets, &mut rows, report);
     }
     rows.sort_by(|one, other| one.name.cmp(&other.name));
     rows.dedup_by(|one, other| one.name == other.name); // reported already
@@ -42,7 +42,7 @@ fn ids(rows: &[BudgetRow], holder: &Holder) -> impl Iterator<Item = BudgetId> + 
 }
 
 fn of_holder(
-    at: [&str; 2],
+    at: &[&str],
     holder: &Holder,
     written: &[file::Budget],
     rows: &mut Vec<BudgetRow>,
@@ -50,12 +50,12 @@ fn of_holder(
 ) {
     if written.len() > BUDGETS_MAX {
         let text = format!("has {} budgets; expected at most {BUDGETS_MAX}", written.len());
-        report.problem(&[at[0], at[1], "budgets"], text);
+        report.problem(&[at, &["budgets"]].concat(), text);
     }
     let start = rows.len();
     for (index, budget) in written.iter().enumerate() {
         let index = format!("[{index}]");
-        let path = [at[0], at[1], "budgets", &index];
+        let path = [at, &["budgets", &index]].concat();
         let Some(budget) = budget_of(&path, budget, report) else { continue };
         let name = BudgetName {
             holder: holder.clone(),
@@ -108,25 +108,49 @@ fn budget_of(path: &[&str], written: &file::Budget, report: &mut Report<'_>) -> 
     Some(Budget { unit, most, window })
 }
 
+/// The budgets that each end user has.
+pub(super) fn of_end_users(
+    file: &file::File,
+    keys: &[Key],
+    models: &[Model],
+    report: &mut Report<'_>,
+) -> Box<[BudgetRow]> {
+    let mut rows = Vec::new();
+    of_holder(&["end_users"], &Holder::EndUser, &file.end_users.budgets, &mut rows, report);
+    rows.dedup_by(|one, other| one.name == other.name); // reported already
+    if rows.iter().any(|row| row.budget.unit == Unit::Money) {
+        let names = |key: &&Key| key.grant.names_users;
+        keys.iter()
+            .filter(names)
+            .for_each(|key| check_priced(key, &["end_users", "budgets"], models, report));
+    }
+    rows.into()
+}
+
 /// A budget of money needs to know what every model costs that can be asked for.
 fn check_prices(key: &Key, rows: &[BudgetRow], models: &[Model], report: &mut Report<'_>) {
     let row = |id: &BudgetId| &rows[id.index()];
     let Some(row) = key.grant.budgets.iter().map(row).find(|row| row.budget.unit == Unit::Money) else {
         return;
     };
+    let (table, name) = match &row.name.holder {
+        Holder::Key(name) => ("key", name),
+        Holder::Team(name) => ("team", name),
+        Holder::EndUser => return,
+    };
+    check_priced(key, &[table, name, "budgets"], models, report);
+}
+
+fn check_priced(key: &Key, at: &[&str], models: &[Model], report: &mut Report<'_>) {
     let unpriced = |model: &&Model| {
         key.grant.models[model.id.index()] && model.pool.iter().any(|member| member.price.is_none())
     };
     if let Some(model) = models.iter().find(unpriced) {
-        let (table, name) = match &row.name.holder {
-            Holder::Key(name) => ("key", name),
-            Holder::Team(name) => ("team", name),
-        };
         let text = format!(
             "has a budget of money, but the model {0} of key {1} has no price: add [price.\"{0}\"], or leave it out of models",
             model.name, key.name
         );
-        report.problem(&[table, name, "budgets"], text);
+        report.problem(at, text);
     }
 }
 

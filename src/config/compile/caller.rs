@@ -54,8 +54,20 @@ impl<'a> Caller<'a> {
         }
     }
 
-    fn path(&self, field: &'a str) -> [&'a str; 3] {
-        [self.at[0], self.at[1], field]
+    pub(super) fn of_end_users(users: &'a file::EndUsers, output_tokens: u64) -> Self {
+        Self {
+            at: ["end_users", ""],
+            output_tokens,
+            models: &None,
+            apis: &None,
+            requests: [users.requests_per_minute, users.requests_burst],
+            tokens: [users.tokens_per_minute, users.tokens_burst],
+            in_flight_max: users.in_flight_max,
+        }
+    }
+
+    fn path(&self, field: &'a str) -> Vec<&'a str> {
+        [self.at[0], self.at[1], field].into_iter().filter(|part| !part.is_empty()).collect()
     }
 
     /// By `ModelId`: whether one of the patterns fits its name or an alias.

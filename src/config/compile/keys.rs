@@ -64,6 +64,7 @@ fn keys(common: &Common<'_>, teams: &[(Box<[bool]>, ApiSet)], report: &mut Repor
             apis: caller.apis(report),
             limits: caller.limits(report),
             budgets: Box::default(),
+            names_users: key.names_users,
         };
         if let Some((models, apis)) = team.map(|team| &teams[team]) {
             grant.models.iter_mut().zip(models).for_each(|(own, team)| *own &= team);

@@ -11,6 +11,7 @@ mod cache;
 mod caller;
 mod cors;
 mod egress;
+mod end_users;
 mod guards;
 mod ids;
 mod kept;
@@ -139,6 +140,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let keys::Compiled { teams, mut keys } = keys::compile(&common, report);
     prices::compile(source, &names, &mut models, report);
     let budgets = budgets::compile(file, &teams, &mut keys, &models, report);
+    let users = end_users::compile(source, &keys, &models, report);
     let guards = guards::compile(source, (&teams, &keys), &names, &mut models, report);
     let cache = cache::compile(&file.cache, &models, shards.len(), report);
     let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
@@ -168,6 +170,10 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         models: Table::new(models, |_| Default::default()),
         names,
         budgets: Table::new(budgets, |_| Default::default()),
+        users,
+        users_seed: u64::from_ne_bytes(
+            source.environment.random()[..8].try_into().expect("eight of 32 bytes"),
+        ),
         guards: Table::new(guards, |_| Default::default()),
         cache,
         patterns,

@@ -204,6 +204,10 @@ pub struct Key {
     /// Budgets: what it may use, each in a window of its own. Default: none.
     #[serde(default)]
     pub budgets: Vec<Budget>,
+    /// Whether its requests may name the end users that it acts for: in the header of [end_users], in `safety_identifier`, `user` or
+    /// `metadata.user_id`. Each has the limits of [end_users], and is kept in the record of usage.
+    #[serde(default)]
+    pub names_users: bool,
 }
 
 /// So many tokens, or so much money, in a window of time. Either `tokens` or `money`.

@@ -19,6 +19,9 @@ impl Peek {
     /// Writes the cap down to `cap` (a number) in every member that caps the output of this endpoint; where the body has none, in
     /// `name`, which the backend takes.
     pub fn cap_output<'a>(&self, body: &[u8], cap: &'a Cap, name: &str, edits: &mut Edits<'a>) {
+        if self.api.endpoint().has_model_in_path {
+            return google(body, self.object_end, cap, edits);
+        }
         let known = self.api.endpoint().caps;
         let given = known.iter().map(|member| self.caps[*member as usize]).filter(|span| !span.is_empty());
         if given.clone().count() > 0 {
@@ -32,9 +35,31 @@ impl Peek {
     }
 }
 
+/// Google's bodies have it one level down.
+fn google<'a>(body: &[u8], object_end: usize, cap: &'a Cap, edits: &mut Edits<'a>) {
+    let is = |key: &[u8], names: [&str; 2]| names.iter().any(|name| json::key_is(key, name));
+    let mut members = json::members(body).map_while(Result::ok);
+    let config = members.find(|member| is(member.key.of(body), ["generationConfig", "generation_config"]));
+    let Some(config) = config.filter(|config| config.kind == json::ValueKind::Object) else {
+        return edits.push(Span::new(object_end, object_end), cap.google.as_bytes());
+    };
+    let inside = config.value.of(body);
+    let mut members = json::members(inside).map_while(Result::ok).peekable();
+    let (is_empty, begin) = (members.peek().is_none(), config.value.start + 1);
+    let given = members.find(|member| is(member.key.of(inside), ["maxOutputTokens", "max_output_tokens"]));
+    match given {
+        Some(given) => edits.push(given.value.shifted(config.value.start), cap.number()),
+        None if is_empty => edits.push(Span::new(begin, begin), cap.google_member()),
+        None => edits.push(Span::new(begin, begin), cap.google_member_and_comma()),
+    }
+}
+
 /// A cap on output, as it is written into a body.
 pub struct Cap {
     tokens: u64,
+    /// Google's, as a member of the body and as one of its `generationConfig`.
+    google: String,
+    google_inner: String,
     text: [String; CAP_MEMBERS],
     digits: usize,
 }
@@ -44,7 +69,17 @@ impl Cap {
     pub fn new(tokens: u64) -> Self {
         let digits = tokens.to_string();
         let text = std::array::from_fn(|at| format!(",\"{}\":{digits}", NAMES[FIRST_CAP + at]));
-        Self { tokens, text, digits: digits.len() }
+        let google_inner = format!("\"maxOutputTokens\":{digits},");
+        let google = format!(",\"generationConfig\":{{\"maxOutputTokens\":{digits}}}");
+        Self { tokens, google, google_inner, text, digits: digits.len() }
+    }
+
+    fn google_member_and_comma(&self) -> &[u8] {
+        self.google_inner.as_bytes()
+    }
+
+    fn google_member(&self) -> &[u8] {
+        self.google_inner.trim_end_matches(',').as_bytes()
     }
 
     fn number(&self) -> &[u8] {
@@ -75,10 +110,12 @@ pub fn may_be_capped(body: &[u8], cap: u64) -> bool {
 mod tests {
     use super::*;
     use crate::dialect::Api;
-    use crate::dialect::request::peek;
+    use crate::dialect::request::{peek, peek_named};
 
     fn capped(api: Api, body: &str, name: &str) -> String {
-        let peek = peek(api, body.as_bytes()).unwrap();
+        let is_named = api.endpoint().has_model_in_path;
+        let peek =
+            if is_named { peek_named(api, body.as_bytes()) } else { peek(api, body.as_bytes()) }.unwrap();
         let (cap, mut edits, mut out) = (Cap::new(40), Edits::default(), Vec::new());
         peek.cap_output(body.as_bytes(), &cap, name, &mut edits);
         json::splice(&mut out, body.as_bytes(), edits.as_slice());
@@ -103,6 +140,30 @@ mod tests {
             (Api::Completions, r#"{"model":"m" }"#, new, r#"{"model":"m" ,"max_tokens":40}"#),
             (Api::Messages, r#"{"model":"m","max_tokens":64000}"#, old, r#"{"model":"m","max_tokens":40}"#),
             (Api::Responses, r#"{"model":"m"}"#, old, r#"{"model":"m","max_output_tokens":40}"#),
+            (
+                Api::GenerateContent,
+                r#"{"contents":[]}"#,
+                old,
+                r#"{"contents":[],"generationConfig":{"maxOutputTokens":40}}"#,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"generationConfig":{"temperature":1},"contents":[]}"#,
+                old,
+                r#"{"generationConfig":{"maxOutputTokens":40,"temperature":1},"contents":[]}"#,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"contents":[],"generation_config":{"max_output_tokens":9000}}"#,
+                old,
+                r#"{"contents":[],"generation_config":{"max_output_tokens":40}}"#,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"generationConfig":{},"contents":[]}"#,
+                old,
+                r#"{"generationConfig":{"maxOutputTokens":40},"contents":[]}"#,
+            ),
             (Api::Embeddings, r#"{"model":"m"}"#, old, r#"{"model":"m"}"#),
         ] {
             assert_eq!(capped(api, body, name), expected);

@@ -4,10 +4,11 @@
 //! At the line, when a limit has nothing left, nothing new is admitted to it, the oldest response that waits is the next to get
 //! more, and the youngest is stopped. What that one had not used goes to those that wait.
 
-use super::{At, Caller, Held, Wanted};
+use super::caller::{Caller, callers};
+use super::{At, Held, Wanted, budget_at};
 use crate::error::{Fault, FaultKind};
 use crate::plan::{BudgetRow, Plan};
-use crate::policy::limits::budget::{Budget, Unit};
+use crate::policy::limits::budget::Unit;
 use crate::policy::limits::price::{Charge, Price};
 use crate::policy::limits::running::{Place, Running, Stopped};
 
@@ -85,15 +86,15 @@ impl Held {
         let mut short = None;
         for row in &growth.limits {
             let missing = output.saturating_sub(self.covered_by(plan, &growth, row.of));
-            let running = self.running(plan, row.of);
             if missing == 0 {
                 continue;
             }
-            if !row.place.is_some_and(|place| running.is_older_waiting(place)) {
+            let is_later = |place| self.running(plan, row.of).is_older_waiting(place);
+            if !row.place.is_some_and(is_later) {
                 self.take_more(plan, &growth, row.of, missing.saturating_add(growth.slice), at);
             }
             match self.covered_by(plan, &growth, row.of) >= output {
-                true => _ = row.place.inspect(|place| running.go_on(*place)),
+                true => _ = row.place.inspect(|place| self.running(plan, row.of).go_on(*place)),
                 false => short = short.or(Some(row)),
             }
         }
@@ -140,23 +141,24 @@ impl Held {
     }
 
     fn take_more(&mut self, plan: &Plan, growth: &Growth, of: Of, output: u64, at: At) {
+        let Self { key, user, tokens, budgets, .. } = self;
         match of {
             Of::Caller(index) => {
-                let caller = self.caller(plan, index);
-                if let (Some(caller), Some(taken)) = (caller, &mut self.tokens[index])
+                let caller = key.and_then(|key| callers(plan, key, user.as_ref()).nth(index));
+                if let (Some(caller), Some(taken)) = (caller, &mut tokens[index])
                     && let Some(rate) = &caller.limits.tokens
                 {
                     *taken += caller.cells.tokens.take_up_to(rate, output, at.now);
                 }
             }
             Of::Budget(index) => {
-                let (id, held) = &mut self.budgets[index];
-                let budget = &plan.budgets.row(*id).budget;
+                let (place, held) = &mut budgets[index];
+                let (BudgetRow { budget, .. }, cells) = budget_at(plan, user.as_ref(), *place);
                 let most = match (budget.unit, &growth.price) {
                     (Unit::Money, Some(price)) => price.cost(&Charge { output, ..Charge::default() }),
                     _ => output,
                 };
-                plan.budgets.cells(*id).grow(budget, held, most, at.unix_ms);
+                cells.grow(budget, held, most, at.unix_ms);
             }
         }
     }
@@ -165,25 +167,25 @@ impl Held {
         match of {
             Of::Caller(index) => covered(Unit::Tokens, self.tokens[index].unwrap_or(0), growth.prompt, None),
             Of::Budget(index) => {
-                let (id, held) = &self.budgets[index];
-                let Budget { unit, .. } = plan.budgets.row(*id).budget;
+                let (at, held) = &self.budgets[index];
+                let unit = budget_at(plan, self.user.as_ref(), *at).0.budget.unit;
                 covered(unit, held.amount(), growth.prompt, growth.price.as_ref())
             }
         }
     }
 
-    fn running<'p>(&self, plan: &'p Plan, of: Of) -> &'p Running {
+    fn running<'p>(&'p self, plan: &'p Plan, of: Of) -> &'p Running {
         match of {
-            Of::Budget(index) => &plan.budgets.cells(self.budgets[index].0).growing,
-            Of::Caller(index) => match self.key.and_then(|key| plan.callers(key).nth(index)) {
+            Of::Budget(index) => &budget_at(plan, self.user.as_ref(), self.budgets[index].0).1.growing,
+            Of::Caller(index) => match self.caller(plan, index) {
                 Some(caller) => &caller.cells.growing,
                 None => unreachable!("an exchange that grows has a key"),
             },
         }
     }
 
-    fn caller<'p>(&self, plan: &'p Plan, index: usize) -> Option<Caller<'p>> {
-        plan.callers(self.key?).nth(index)
+    fn caller<'p>(&'p self, plan: &'p Plan, index: usize) -> Option<Caller<'p>> {
+        callers(plan, self.key?, self.user.as_ref()).nth(index)
     }
 
     /// What the client is told at the line.
@@ -201,7 +203,8 @@ impl Held {
                 Fault::new(FaultKind::TokensExceeded, note)
             }
             Of::Budget(index) => {
-                let BudgetRow { name, budget } = plan.budgets.row(self.budgets[index].0);
+                let at = self.budgets[index].0;
+                let BudgetRow { name, budget } = budget_at(plan, self.user.as_ref(), at).0;
                 let note =
                     format!("budget exceeded while the response ran: {} may use {budget}", name.holder);
                 Fault::new(FaultKind::BudgetExceeded, note)

@@ -3,6 +3,8 @@ use std::sync::Arc;
 use super::*;
 use crate::coordinator::fixture;
 use crate::plan::{Table, Team};
+use crate::policy::limits::bucket::Rate;
+use crate::policy::limits::caller::{CallerCells, CallerLimits};
 use crate::sync::interleavings::{check, spawn};
 use crate::units::TeamId;
 

@@ -4,10 +4,13 @@ use std::thread;
 
 use jiff::tz::TimeZone;
 
+use super::caller::Caller;
 use super::*;
 use crate::coordinator::fixture;
 use crate::plan::{BudgetName, Holder, Table, Team, Used};
-use crate::policy::limits::budget::{MONEY, Per, Window};
+use crate::policy::limits::bucket::Rate;
+use crate::policy::limits::budget::{Budget, MONEY, Per, Window};
+use crate::policy::limits::caller::{CallerCells, CallerLimits};
 use crate::units::{ModelId, TeamId};
 
 const KEY: usize = 0;
@@ -61,7 +64,7 @@ fn ask(plan: &Plan, cost: u64) -> Result<Held, Fault> {
 
 /// What is left of the key's and the team's requests and tokens, and what is in flight.
 fn state(plan: &Plan) -> [(Option<u64>, Option<u64>, u32); 2] {
-    let callers: Vec<_> = plan.callers(KeyId::new(KEY)).collect();
+    let callers: Vec<_> = callers(plan, KeyId::new(KEY), None).collect();
     [0, 1].map(|index| {
         let Caller { limits, cells, .. } = callers[index];
         (

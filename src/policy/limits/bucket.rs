@@ -148,6 +148,11 @@ impl Bucket {
         let _ = self.arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
     }
 
+    /// Full again.
+    pub(super) fn reset(&self) {
+        self.arrival.store(0, Ordering::Relaxed);
+    }
+
     /// What could be taken now.
     pub fn peek(&self, rate: &Rate, now: Nanos) -> Room {
         rate.room(self.arrival.load(Ordering::Relaxed), now)

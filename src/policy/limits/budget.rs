@@ -152,6 +152,11 @@ impl Spent {
         self.frame(window, unix_ms).standing(window, unix_ms)
     }
 
+    /// As if nothing had been used.
+    pub(super) fn reset(&self) {
+        self.frame.store(Self::default().frame.into_inner());
+    }
+
     /// Adds what was used in this window before the process began.
     pub fn restore(&self, window: &Window, amount: u64, unix_ms: u64) {
         self.frame(window, unix_ms).slot.used.fetch_add(amount, Ordering::SeqCst);

@@ -33,3 +33,12 @@ pub struct CallerCells {
     /// Requests in flight.
     pub in_flight: Gauge,
 }
+
+impl CallerCells {
+    /// As if nothing had been used. Nothing may be in flight.
+    pub(super) fn reset(&self) {
+        self.requests.reset();
+        self.tokens.reset();
+        self.in_flight.reset();
+    }
+}

@@ -28,6 +28,11 @@ impl Gauge {
         debug_assert!(left, "a slot was given back that nobody took");
     }
 
+    /// None is taken. For a gauge that nobody uses.
+    pub(super) fn reset(&self) {
+        self.count.store(0, Ordering::Relaxed);
+    }
+
     /// Slots taken now.
     pub fn count(&self) -> u32 {
         self.count.load(Ordering::Relaxed)

@@ -5,6 +5,7 @@
 //! - [`caller`]: all limits of one key or team.
 //! - [`inflight`]: so many requests at once.
 //! - [`running`]: responses that grow while they run, by age. [`ratio`]: bytes of text in a token.
+//! - [`users`]: end users, in a table with a bound.
 
 pub mod bucket;
 pub mod budget;
@@ -13,3 +14,4 @@ pub mod inflight;
 pub mod price;
 pub mod ratio;
 pub mod running;
+pub mod users;

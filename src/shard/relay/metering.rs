@@ -15,11 +15,13 @@ use crate::plan::admission::{At, Grown};
 use crate::policy::limits::ratio;
 use crate::shard::exchange::Exchange;
 use crate::shard::response::Response;
-use crate::wire::sse;
+use crate::wire::records::RecordForm;
 
 /// The text of one response.
 pub(super) struct Metering {
     text: TextMeter,
+    /// How the stream is cut into events.
+    form: RecordForm,
     /// Thousandths of a byte for each token.
     milli_bytes: u64,
     /// Bytes of text that have passed.
@@ -55,6 +57,7 @@ impl Metering {
         let covered = if is_stream { exchange.held.covered(plan) } else { u64::MAX };
         Some(Self {
             text: if is_stream { TextMeter::of_stream(api) } else { TextMeter::of_body() },
+            form: api.stream().records(),
             milli_bytes,
             bytes: 0,
             line: ratio::bytes(covered, milli_bytes),
@@ -136,7 +139,7 @@ impl Metering {
         let fault = self.grow(exchange, wanted);
         let mut at = 0;
         while at < events.len() {
-            let end = sse::next_boundary(events, at).unwrap_or(events.len());
+            let end = self.form.next_boundary(events, at).unwrap_or(events.len());
             let mut meter = self.text;
             let text = meter.count(&events[at..end]);
             if self.bytes.saturating_add(text) > self.line {

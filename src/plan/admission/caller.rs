@@ -1,0 +1,123 @@
+//! One of those whose limits an exchange takes from: its key, the key's team, its end user.
+
+use super::wanted::{OUTPUT_MIN, Taken, Wanted, share};
+use super::{Left, RETRY_SOON};
+use crate::error::{Fault, FaultKind};
+use crate::plan::{Key, Plan};
+use crate::policy::limits::bucket::{Rate, Room, Wait};
+use crate::policy::limits::budget::Unit;
+use crate::policy::limits::caller::{CallerCells, CallerLimits};
+use crate::policy::limits::users::Pin;
+use crate::units::{KeyId, Nanos};
+
+/// Whose limits they are.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) kind: &'static str,
+    pub(super) name: &'a str,
+    pub(super) limits: &'a CallerLimits,
+    pub(super) cells: &'a CallerCells,
+}
+
+/// The end user of an exchange, as long as its place in the table is kept.
+pub(super) struct EndUser {
+    pub(super) name: Box<str>,
+    pub(super) pin: Pin,
+}
+
+/// A key, its team, its end user.
+pub(super) const CALLERS_MAX: usize = 3;
+
+/// Those whose limits an exchange of this key takes from: the key, then its team, then its end user.
+pub(super) fn callers<'a>(
+    plan: &'a Plan,
+    key: KeyId,
+    user: Option<&'a EndUser>,
+) -> impl Iterator<Item = Caller<'a>> {
+    let row: &Key = plan.key(key);
+    let own = Caller { kind: "key", name: &row.name, limits: &row.grant.limits, cells: plan.keys.cells(key) };
+    let team = row.team.map(|team| {
+        let row = plan.teams.row(team);
+        Caller { kind: "team", name: &row.name, limits: &row.limits, cells: plan.teams.cells(team) }
+    });
+    let user = user.zip(plan.users.as_ref()).map(|(user, rules)| Caller {
+        kind: "end user",
+        name: &user.name,
+        limits: &rules.limits,
+        cells: &rules.table.cells(user.pin).caller,
+    });
+    std::iter::once(own).chain(team).chain(user)
+}
+
+impl Caller<'_> {
+    pub(super) fn enter(&self, now: Nanos) -> Result<Option<Left>, Fault> {
+        let most = self.limits.in_flight_max;
+        if !self.cells.in_flight.try_enter(most) {
+            let (kind, name) = (self.kind, self.name);
+            let note = format!("too many requests in flight: {kind} '{name}' may have {most} at once");
+            return Err(Fault::new(FaultKind::InFlightExceeded, note).retry_after(RETRY_SOON));
+        }
+        let Some(rate) = &self.limits.requests else { return Ok(None) };
+        match self.cells.requests.take(rate, 1, now) {
+            Ok(room) => Ok(Some(Left { per_minute: rate.per_minute, room })),
+            Err(wait) => {
+                self.cells.in_flight.leave();
+                Err(self.exceeded(wait, FaultKind::RequestsExceeded, rate, "requests"))
+            }
+        }
+    }
+
+    pub(super) fn give_back_request(&self, now: Nanos) {
+        if let Some(rate) = &self.limits.requests {
+            self.cells.requests.settle(rate, 1, 0, now);
+        }
+    }
+
+    pub(super) fn take_tokens(
+        &self,
+        rate: &Rate,
+        wanted: &Wanted,
+        now: Nanos,
+    ) -> Result<(Taken, Room), Fault> {
+        if wanted.text > rate.burst {
+            let note = format!(
+                "the text of the request is about {} tokens, more than the limit of {} of {} '{}'",
+                wanted.text, rate.burst, self.kind, self.name
+            );
+            return Err(Fault::new(FaultKind::TokensNeverFit, note));
+        }
+        let exceeded = |wait| self.exceeded(wait, FaultKind::TokensExceeded, rate, "tokens");
+        let (amount, is_slice) = wanted.tokens(rate.burst);
+        let cells = self.cells;
+        if cells.growing.is_anybody_waiting() {
+            return Err(exceeded(Wait::For(RETRY_SOON)));
+        }
+        let most = wanted.prompt.saturating_add(wanted.model_max.saturating_mul(wanted.choices));
+        let left = cells.tokens.peek(rate, now).remaining;
+        if is_slice && !wanted.is_stream && left < most {
+            let share = share(left, wanted.prompt, wanted.prompt.saturating_add(wanted.slice));
+            let amount = cells.tokens.take_up_to(rate, share, now);
+            let taken = wanted.rest(Unit::Tokens, amount);
+            if taken.output_cap.is_some_and(|cap| cap >= OUTPUT_MIN) {
+                return Ok((taken, cells.tokens.peek(rate, now)));
+            }
+            cells.tokens.settle(rate, amount, 0, now);
+            let least = wanted.prompt.saturating_add(OUTPUT_MIN.saturating_mul(wanted.choices));
+            let wait = cells.tokens.take(rate, least, now).err().unwrap_or(Wait::For(RETRY_SOON));
+            return Err(exceeded(wait));
+        }
+        let room = cells.tokens.take(rate, amount, now).map_err(exceeded)?;
+        Ok((Taken { amount, is_slice, output_cap: None }, room))
+    }
+
+    #[cold]
+    fn exceeded(&self, wait: Wait, kind: FaultKind, rate: &Rate, what: &str) -> Fault {
+        let Rate { per_minute, .. } = rate;
+        let note =
+            format!("rate limit exceeded: {per_minute} {what} per minute for {} '{}'", self.kind, self.name);
+        match wait {
+            Wait::For(wait) => Fault::new(kind, note).retry_after(wait),
+            Wait::Never => Fault::new(kind, note),
+        }
+    }
+}
