@@ -41,6 +41,7 @@ pub(crate) fn page(watch: &Watch, gate: &Gate) -> String {
     times(&mut page, watch);
     backends(&mut page, watch);
     engines::engines(&mut page, watch);
+    engines::routed(&mut page, watch);
     unreached(&mut page, watch);
     deployments(&mut page, watch);
     guards(&mut page, watch);

@@ -1,4 +1,4 @@
-//! `ringway reload` and `ringway upgrade`: asks the gateway that runs, on its admin listener, and prints what it says.
+//! `ringway reload`, `upgrade` and others: asks the gateway that runs, on its admin listener, and prints what it says.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,7 +22,7 @@ pub(super) fn command(named: Option<PathBuf>, path: &str) -> ExitCode {
         Ok(admin) => admin,
         Err(problems) => return complain(&problems),
     };
-    match ask(admin, "POST", path, std::env::var(TOKEN).ok().as_deref()) {
+    match ask(admin, "POST", path, "") {
         Ok((200, body)) => print(body.trim_end()),
         Ok((status, body)) => complain(&format!("{status}: {}", body.trim_end())),
         Err(error) => complain(&format!("no response from the gateway on {admin}: {error}")),
@@ -37,28 +37,42 @@ pub(super) fn admin_of(named: Option<PathBuf>) -> Result<SocketAddr, String> {
     loaded.map(|compiled| compiled.settings.admin).map_err(|problems| problems.to_string())
 }
 
-/// What the admin API tells under `path`.
+/// What the admin API responds to a GET of `path`.
 ///
 /// Errors: in words, with what may be done.
 pub(super) fn json(admin: SocketAddr, path: &str) -> Result<serde_json::Value, String> {
-    match ask(admin, "GET", path, std::env::var(TOKEN).ok().as_deref()) {
+    understood(admin, ask(admin, "GET", path, ""))
+}
+
+/// What the admin API responds to a JSON document.
+///
+/// Errors: in words, with what may be done.
+pub(super) fn post(admin: SocketAddr, path: &str, body: &str) -> Result<serde_json::Value, String> {
+    understood(admin, ask(admin, "POST", path, body))
+}
+
+fn understood(admin: SocketAddr, answer: io::Result<(u16, String)>) -> Result<serde_json::Value, String> {
+    match answer {
         Ok((200, body)) => serde_json::from_str(&body)
-            .map_err(|error| format!("the gateway on {admin} tells no JSON: {error}")),
+            .map_err(|error| format!("the gateway on {admin} responds with no JSON: {error}")),
         Ok((401, _)) => Err(format!("the gateway on {admin} asks for its token: set {TOKEN}")),
         Ok((status, body)) => Err(format!("the gateway on {admin} responds {status}: {}", body.trim_end())),
         Err(error) => Err(format!("no response from the gateway on {admin}: {error}")),
     }
 }
 
-/// Status and body.
-fn ask(admin: SocketAddr, method: &str, path: &str, token: Option<&str>) -> io::Result<(u16, String)> {
+/// Status and body of the response.
+fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
+    let token = std::env::var(TOKEN).ok();
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let label = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+    let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nhost: {admin}\r\n{token}content-length: 0\r\nconnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: {admin}\r\n{token}{label}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
     )?;
     let mut response = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut response)?;

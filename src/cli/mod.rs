@@ -10,6 +10,7 @@ mod ledger;
 mod notify;
 mod providers;
 mod requests;
+mod route;
 mod schema;
 pub mod serve;
 mod table;
@@ -45,6 +46,9 @@ enum Command {
     /// Content rules: what they find in a text
     #[command(subcommand)]
     Guard(guard::Command),
+    /// Which backend the running gateway would choose, and why
+    #[command(subcommand)]
+    Route(route::Command),
     /// Make the running gateway reload its configuration file
     Reload(Place),
     /// Make the running gateway start the binary now on disk and hand it the listening sockets
@@ -90,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Check(place) => check::command(place.named()),
         Command::Explain(explain) => explain::command(explain),
         Command::Guard(command) => guard::command(command),
+        Command::Route(command) => route::command(command),
         Command::Reload(place) => ask::command(place.named(), "/reload"),
         Command::Upgrade(place) => ask::command(place.named(), "/upgrade"),
         Command::Key(command) => key::command(&command),

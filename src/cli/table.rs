@@ -78,7 +78,7 @@ impl Table {
         head.into_iter().chain(self.rows.iter().map(line)).collect::<Vec<_>>().join("\n")
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let head = self.names.iter().map(|name| name.replace('_', " ").to_uppercase()).collect::<Vec<_>>();
         let rows: Vec<Vec<String>> =
             self.rows.iter().map(|row| row.iter().map(|cell| plain(&shown(cell))).collect()).collect();

@@ -21,7 +21,7 @@ use super::secret::{SecretSource, TokenSource};
 pub use cache::{Cache, CacheScope};
 pub use guards::{Guard, GuardAction, Words};
 pub use listen::{Listen, Listener};
-pub use rows::{Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, Team};
+pub use rows::{Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, Route, Team};
 
 /// A table in which every key may be left out: `key: type = default`.
 macro_rules! table {
@@ -358,6 +358,9 @@ table! {
         /// Time between two readings of an engine's metrics, for engines of a model with several backends: requests of
         /// others, and the size of the KV cache. "0s": none are read; else at least "50ms".
         scrape_interval: Time = Time::seconds(1),
+        /// Header lines that name a session, as agents send them: its requests stay with the backend that had the last one, as
+        /// long as that is worth its wait. The first one of this list counts; `prompt_cache_key` in the body goes before all.
+        session_headers: Vec<String> = session_headers(),
     }
 
     /// Where the metrics of one engine are.
@@ -416,6 +419,21 @@ table! {
         /// As in [timeouts].
         retry_wait: Option<Time> = None,
     }
+}
+
+/// What Claude Code, Codex, OpenRouter's clients, OpenCode, Crush, Amp and other routers send. Not x-client-request-id, which
+/// differs from request to request.
+fn session_headers() -> Vec<String> {
+    let names = [
+        "x-claude-code-session-id",
+        "session-id",
+        "session_id",
+        "x-session-id",
+        "x-session-affinity",
+        "x-amp-thread-id",
+        "x-smg-routing-key",
+    ];
+    names.map(str::to_owned).to_vec()
 }
 
 /// A certificate chain and its key, in PEM. A relative path starts at the configuration file's folder.

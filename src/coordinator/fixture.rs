@@ -80,6 +80,8 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
         timeouts,
         resolve_every: Nanos(60_000_000_000),
         scrape_every: Nanos(0),
+        session_headers: Default::default(),
+        has_routes: false,
         limits: Limits {
             head_bytes: 1_024,
             head_lines: 64,
@@ -126,6 +128,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             renames_ids: false,
             price: None,
             policy: Policy::Cost,
+            routes: Box::default(),
             guards: None,
             timeouts,
             created: 1,
@@ -146,6 +149,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             grant: Grant {
                 models: Box::new([true]),
                 apis: ApiSet::ALL,
+                trace: false,
                 budgets: Box::default(),
                 names_users: false,
                 limits: CallerLimits {

@@ -26,6 +26,27 @@ pub fn pieces<'a>(peek: &Peek, body: &'a [u8], mut found: impl FnMut(Piece<'a>))
     }
 }
 
+/// Whether a prompt has an image among its parts.
+///
+/// A part says so in its `type`. A text that talks about parts has its quotes escaped, so it is not taken for one.
+pub fn has_images(peek: &Peek, body: &[u8]) -> bool {
+    let is_image = |value: &[u8]| {
+        let value = value.trim_ascii_start();
+        let Some(value) = value.strip_prefix(b":") else { return false };
+        let value = value.trim_ascii_start();
+        IMAGE_TYPES.iter().any(|kind| value.starts_with(kind))
+    };
+    let of_member = |span: &Span| {
+        let member = span.of(body);
+        memchr::memmem::find_iter(member, TYPE).any(|at| is_image(&member[at + TYPE.len()..]))
+    };
+    peek.prompt.iter().any(of_member)
+}
+
+const TYPE: &[u8] = b"\"type\"";
+/// Of chat, of Responses, and of Messages.
+const IMAGE_TYPES: [&[u8]; 3] = [b"\"image_url\"", b"\"input_image\"", b"\"image\""];
+
 /// Walks one value, sound JSON; of other bytes anything may be said, but it ends.
 fn walk<'a>(value: &'a [u8], found: &mut impl FnMut(Piece<'a>)) {
     let (mut at, mut key) = (0, &b""[..]);

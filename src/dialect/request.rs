@@ -271,6 +271,12 @@ impl Peek {
         named.filter(|name| !name.is_empty())
     }
 
+    /// Whether the request defines tools.
+    pub fn has_tools(&self, body: &[u8]) -> bool {
+        let tools = self.prompt[0].of(body);
+        tools.strip_prefix(b"[").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"{"))
+    }
+
     /// Whether the stream has no usage unless the gateway asks for it on the client's behalf.
     pub fn needs_usage(&self) -> bool {
         self.stream && !self.usage_asked && self.api.stream().usage_on_request()

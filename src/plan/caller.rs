@@ -51,6 +51,8 @@ pub struct Grant {
     pub models: Box<[bool]>,
     /// The endpoints it may call; those that list models are not among them, since they show what it may use.
     pub apis: ApiSet,
+    /// Whether it may ask how its backend was chosen (`x-ringway-trace`).
+    pub trace: bool,
     /// How much it may use, beside what its team may.
     pub limits: CallerLimits,
     /// Its own budgets, then its team's.

@@ -15,7 +15,7 @@ use crate::policy::limits::ratio::TextRatio;
 use crate::policy::routing::breaker::Breaker;
 use crate::policy::routing::load::{Ewma, Load};
 use crate::policy::routing::signals::Signals;
-use crate::sync::{AtomicU8, Ordering};
+use crate::sync::{AtomicU8, AtomicU64, Ordering};
 use crate::units::{BackendId, ShardId};
 
 /// The waiting room of one model, and where its prompts went.
@@ -23,6 +23,8 @@ use crate::units::{BackendId, ShardId};
 pub struct ModelCells {
     /// Requests that wait for a slot of its backends, over all shards.
     pub waiting: Gauge,
+    /// Requests for it that its rules sent to another model.
+    pub routed: AtomicU64,
     /// Which member of its pool has which prompts in its cache: written by the coordinator.
     pub prefixes: Prefixes,
 }

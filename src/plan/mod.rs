@@ -35,7 +35,9 @@ use crate::policy::cache;
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::price::Price;
 use crate::policy::routing::choice::Policy;
+use crate::policy::routing::conversation::SessionHeaders;
 use crate::policy::routing::failure_state::FailureState;
+use crate::policy::routing::route::Route;
 use crate::sync::Ordering;
 use crate::units::{BackendId, BudgetId, DeploymentId, GuardId, KeyId, ModelId, Nanos, TeamId};
 pub use backend::{Backend, BackendTls, HealthProbe, MetricsPage, Target};
@@ -47,7 +49,7 @@ pub use mailbox::Mailbox;
 pub use placements::Placements;
 pub use proxy::Proxy;
 pub use table::{Row, Table};
-pub use view::PERIODS_KEPT;
+pub use view::{Draw, PERIODS_KEPT};
 
 /// Everything a shard needs to know, and nothing that can fail.
 pub struct Plan {
@@ -63,6 +65,10 @@ pub struct Plan {
     pub resolve_every: Nanos,
     /// Time between two readings of an engine's metrics; zero for none.
     pub scrape_every: Nanos,
+    /// Whether a model has rules that send requests to another one.
+    pub has_routes: bool,
+    /// The header lines that name a session.
+    pub session_headers: SessionHeaders,
     /// Sizes beyond which a message is refused.
     pub limits: Limits,
     /// By `BackendId`, in the order of their names.
@@ -232,6 +238,8 @@ pub struct Model {
     pub price: Option<Price>,
     /// How one of the pool is chosen.
     pub policy: Policy,
+    /// Which requests for it another model serves.
+    pub routes: Box<[Route]>,
     /// The content rules that are for it.
     pub guards: guards::Guarded,
     /// Its own deadlines.

@@ -1,8 +1,22 @@
 //! What a choice among the members of a pool looks at: the load of each, from the cells of its backend and its deployment.
 
-use super::{Member, Plan};
+use super::{Member, Model, Plan};
 use crate::policy::routing::balance::View;
+use crate::policy::routing::choice::{Policy, Request};
+use crate::policy::routing::conversation::Conversation;
+use crate::policy::routing::prefix::{self, BLOCK_BYTES, MEMBERS_MAX};
 use crate::units::Nanos;
+
+/// What a choice needs beside the members and the conversation.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// Tokens of the prompt, for one that was not hashed.
+    pub prompt_tokens: u64,
+    /// Random.
+    pub random: u64,
+    /// Grows by one with each choice.
+    pub turn: u64,
+}
 
 impl Plan {
     /// A member of a pool as it stands. What of a prompt it has in its cache is not in it.
@@ -32,6 +46,66 @@ impl Plan {
             view.kv_tokens = view.kv_tokens.max(reported as u64);
         }
         view
+    }
+
+    /// What a choice among the pool of `model` is made for; completes the views of its members by what they have of the
+    /// conversation in their caches. `of_recent`: the members that a key of the table was sent to lately, as far as the table
+    /// does not know it yet.
+    pub fn request(
+        &self,
+        model: &Model,
+        conversation: Option<&Conversation>,
+        of_recent: impl Fn(u64) -> u64,
+        views: &mut [View],
+        draw: Draw,
+    ) -> Request {
+        let Draw { prompt_tokens, random, turn } = draw;
+        let Some(conversation) = conversation else {
+            return Request { prompt_tokens, affinity: random, random, turn };
+        };
+        let matched = match model.policy.uses_prefixes() {
+            true => self.look_up(model, conversation, of_recent, views),
+            false => 0,
+        };
+        Request {
+            prompt_tokens: Some(conversation.tokens()).filter(|tokens| *tokens > 0).unwrap_or(prompt_tokens),
+            affinity: match model.policy {
+                Policy::Rendezvous => conversation.word(random),
+                _ => conversation.affinity(matched, random),
+            },
+            random,
+            turn,
+        }
+    }
+
+    /// Fills in which members have how much of a conversation. Back comes the longest match, in blocks.
+    fn look_up(
+        &self,
+        model: &Model,
+        conversation: &Conversation,
+        of_recent: impl Fn(u64) -> u64,
+        views: &mut [View],
+    ) -> usize {
+        let Some(shared) = self.models.cells(model.id).prefixes.get() else { return 0 };
+        let members_of = |key: u64| shared.table.get(key) | of_recent(key ^ shared.salt);
+        let mut matched = [0_u16; MEMBERS_MAX];
+        prefix::lengths(conversation.blocks(), members_of, |slot, count| matched[slot] = count as u16);
+        let of_session = conversation.session().map_or(0, members_of);
+        let block_tokens = self.block_tokens();
+        let mut best = 0;
+        for (view, member) in views.iter_mut().zip(&model.pool) {
+            let slot = usize::from(member.slot);
+            let count = matched.get(slot).copied().unwrap_or(0);
+            view.matched_tokens = u64::from(count) * block_tokens;
+            view.has_session = of_session & prefix::bit(slot) != 0;
+            best = best.max(usize::from(count));
+        }
+        best
+    }
+
+    /// Tokens of one block of text, by estimate.
+    pub fn block_tokens(&self) -> u64 {
+        (BLOCK_BYTES as u64 / self.estimate.bytes_per_token.max(1)).max(1)
     }
 
     /// The age at which a report of an engine no longer counts.

@@ -73,6 +73,12 @@ pub(crate) struct Exchange {
     /// The backend of the last attempt.
     pub(super) backend: Option<BackendId>,
     pub(super) attempts: u8,
+    /// The client asked how its backend is chosen, and may know.
+    pub(super) wants_trace: bool,
+    /// How the backend of the last attempt was chosen, for a client that asked.
+    pub(super) trace: Option<Box<str>>,
+    /// Tokens of the prompt that the backend was expected to have in its cache, and all of them, if it was chosen by that.
+    pub(super) expected_match: Option<ExpectedMatch>,
     /// Members of the request that the backend of the last attempt was not sent, because its dialect cannot say them.
     pub(super) dropped: Option<Box<str>>,
     /// Time spent waiting for a backend's slot or before a retry: not part of our overhead.
@@ -100,6 +106,13 @@ pub(crate) struct Exchange {
     pub(super) request_bytes: u64,
     pub(super) response_bytes: u64,
     pub(super) is_settled: bool,
+}
+
+/// What a backend was expected to have of a prompt in its cache, in tokens by estimate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ExpectedMatch {
+    pub(super) matched: u64,
+    pub(super) prompt: u64,
 }
 
 /// What the head of a request says about its response.
@@ -187,6 +200,9 @@ impl Exchange {
             total: Nanos::NEVER,
             backend: None,
             attempts: 0,
+            wants_trace: false,
+            trace: None,
+            expected_match: None,
             dropped: None,
             waited: Nanos(0),
             overhead: Nanos(0),

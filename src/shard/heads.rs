@@ -89,7 +89,12 @@ pub(super) fn own_lines(out: &mut Buffer, exchange: &Exchange) {
     if let Some(caching) = &exchange.caching {
         cache_lines(out, caching);
     }
-    if exchange.shard.plan.debug_headers {
+    if let Some(trace) = &exchange.trace {
+        out.extend_from_slice(b"x-ringway-trace: ");
+        out.extend_from_slice(trace.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if exchange.shard.plan.debug_headers || exchange.wants_trace {
         debug_lines(out, exchange);
     }
 }
@@ -206,4 +211,4 @@ const TOKEN_LIMITS: [&[u8]; 3] =
 const EXPOSED_LINE: &[u8] = b"access-control-expose-headers: x-request-id, request-id, x-backend-request-id, retry-after, \
     retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ringway-backend, x-ringway-attempts, \
-    x-ringway-fallback, x-ringway-overhead-us, x-ringway-dropped, x-ringway-cache\r\n";
+    x-ringway-fallback, x-ringway-overhead-us, x-ringway-dropped, x-ringway-cache, x-ringway-trace\r\n";

@@ -50,6 +50,7 @@ mod rename;
 mod request;
 mod respond;
 mod response;
+mod routes;
 mod rules;
 mod settle;
 #[cfg(test)]

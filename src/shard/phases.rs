@@ -39,6 +39,7 @@ pub(super) fn on_head(
     check_page(exchange, head, bytes)?;
     authenticate(exchange, head, bytes).map_err(|fault| count_failure(exchange, fault))?;
     check_credential(exchange, api)?;
+    exchange.wants_trace = wants_trace(exchange, head, bytes);
     check_body_head(exchange, head, bytes, api)?;
     match api.task() {
         // A client that has used up a limit can still see which one.
@@ -169,6 +170,13 @@ fn check_credential(exchange: &Exchange, api: Api) -> Result<(), Fault> {
         return Err(Fault::new(FaultKind::ApiForbidden, note));
     }
     Ok(())
+}
+
+/// Whether the client asks how its backend is chosen, and may know. Only where it may is the header looked for.
+fn wants_trace(exchange: &Exchange, head: &RequestHead, bytes: &[u8]) -> bool {
+    let plan = &exchange.shard.plan;
+    let may = plan.debug_headers || exchange.key.is_some_and(|key| plan.key(key).grant.trace);
+    may && fields::lines(head.fields.of(bytes)).any(|line| line.name.eq_ignore_ascii_case(b"x-ringway-trace"))
 }
 
 /// Takes what the head alone decides from the limits of the key and its team.

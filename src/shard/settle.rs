@@ -7,7 +7,7 @@
 //! client that does not take that last write is therefore recorded as served.
 
 use super::caching::lead::Part;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, ExpectedMatch};
 use crate::clock;
 use crate::error::FaultKind;
 use crate::observe::Counter;
@@ -50,6 +50,7 @@ pub(super) fn settle(exchange: &mut Exchange, outcome: Outcome) {
     let price = record.model.and_then(|model| plan.price(model, record.backend));
     exchange.held.settle(plan, &charge, price, now);
     append(exchange, &record, &marks(exchange));
+    compare_match(exchange);
     let numbers = &exchange.shard.numbers;
     numbers.dec(Counter::ExchangesActive);
     if exchange.is_streaming {
@@ -59,6 +60,19 @@ pub(super) fn settle(exchange: &mut Exchange, outcome: Outcome) {
     if let Some(caching) = &mut exchange.caching {
         caching.end(); // those who wait for this response must not wait for its last write
     }
+}
+
+/// Counts what a backend had of the prompt in its cache beside what it was expected to have, in its own tokens.
+fn compare_match(exchange: &Exchange) {
+    let Some(ExpectedMatch { matched, prompt }) = exchange.expected_match else { return };
+    if !exchange.usage.seen {
+        return;
+    }
+    let (numbers, input) = (&exchange.shard.numbers, exchange.usage.input);
+    numbers.add(Counter::PrefixTokensReported, input);
+    let share = u128::from(matched.min(prompt)) * u128::from(input) / u128::from(prompt.max(1));
+    numbers.add(Counter::PrefixTokensExpected, share as u64);
+    numbers.add(Counter::PrefixTokensCached, exchange.usage.cached);
 }
 
 /// Appends a record to the shard's journal, if the exchange got far enough: its key, its model or its backend is known.

@@ -11,6 +11,7 @@ use super::phases;
 use super::relay::Relay;
 use super::respond::{self, Ending};
 use super::response::Response;
+use super::routes;
 use super::rules;
 use crate::dialect::{self, Api};
 use crate::error::Fault;
@@ -74,6 +75,7 @@ async fn open(
     if let Some(response) = local::from_plan(exchange, head, client.inbox(), &body)? {
         return Err(Ending::Local(response).into());
     }
+    routes::on_body(client, exchange, head, &mut body);
     rules::on_body(client, exchange, head, &mut body)?;
     let request = phases::on_body(exchange, head, client.inbox(), &body)?;
     if let Some(response) = local::respond(exchange, &request) {

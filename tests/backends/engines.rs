@@ -77,8 +77,9 @@ fn answer(talk: &mut Talk, mood: Mood, page: fn(u32, u32) -> String) -> Next {
 fn vllm(running: u32, waiting: u32) -> String {
     format!(
         "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{{engine=\"0\"}} {running}.0\n\
-         vllm:num_requests_waiting{{engine=\"0\"}} {waiting}.0\nvllm:kv_cache_usage_perc{{engine=\"0\"}} 0.5\n\
-         vllm:cache_config_info{{block_size=\"16\",num_gpu_blocks=\"1000\"}} 1.0\n"
+         vllm:num_requests_waiting{{engine=\"0\"}} {waiting}.0\nvllm:kv_cache_usage_perc{{engine=\"0\"}} {}\n\
+         vllm:cache_config_info{{block_size=\"16\",num_gpu_blocks=\"1000\"}} 1.0\n",
+        if running > 0 { "0.5" } else { "0.0" }
     )
 }
 

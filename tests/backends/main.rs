@@ -1,6 +1,7 @@
 //! Backends: bad responses, kept connections, TLS and socket files on the side of the backend.
 
 mod answers;
+mod decisions;
 mod engines;
 mod kept;
 mod routing;

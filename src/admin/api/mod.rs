@@ -13,6 +13,7 @@ pub(super) mod overview;
 mod playground;
 mod policies;
 pub(super) mod requests;
+mod route;
 mod session;
 mod views;
 

@@ -8,7 +8,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Shared, backends, explain, history, keys, ledger, live, overview, playground, policies, requests, session,
+    Shared, backends, explain, history, keys, ledger, live, overview, playground, policies, requests, route,
+    session,
 };
 
 /// One operation: where it is, what it is for, what it takes and what it tells.
@@ -181,6 +182,13 @@ pub(super) fn operations() -> Vec<Operation> {
             &["key", "model"],
             "What a key may do, and which line says so",
             get(explain::policy),
+        ),
+        operation::<route::Explanation>(
+            "post",
+            "/api/v1/route/explain",
+            &[],
+            "Which backend a request would get, and why; nothing is sent",
+            post(route::explain),
         ),
         operation::<policies::Policies>(
             "get",

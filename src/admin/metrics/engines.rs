@@ -1,4 +1,4 @@
-//! What the metrics of engines say, as it was read last.
+//! What decides where requests go: the metrics of engines, as they were read last, and rules that lead to other models.
 
 use std::sync::atomic::Ordering;
 
@@ -9,6 +9,16 @@ use crate::coordinator::{Watch, lock};
 use crate::observe::prometheus::{Page, SERIES_MAX};
 use crate::plan::Backend;
 use crate::provider::EngineLoad;
+
+/// Requests that rules sent to another model, of models that have rules.
+pub(super) fn routed(page: &mut Page, watch: &Watch) {
+    let models: Vec<_> = watch.plan.models.iter().filter(|model| !model.routes.is_empty()).collect();
+    let mut family = page
+        .counter("ringway_model_routed_total", "Requests for the model that its rules sent to another one.");
+    let value = |row: usize| watch.plan.models.cells(models[row].id).routed.load(Ordering::Relaxed);
+    let label = |row: usize| &*models[row].name;
+    rows(models.len(), 1, label, value, |name, value| family.count(&[("model", name)], value));
+}
 
 /// Writes the families. An engine whose last page is too old to count has no series in the gauges.
 pub(super) fn engines(page: &mut Page, watch: &Watch) {

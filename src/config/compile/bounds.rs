@@ -8,6 +8,7 @@ use crate::config::quantity::{Size, Time};
 use crate::dialect::estimate::Rates;
 use crate::plan;
 use crate::policy::auth::failures;
+use crate::policy::routing::conversation::SessionHeaders;
 use crate::units::Nanos;
 
 /// A problem unless `min <= value <= max`.
@@ -211,6 +212,23 @@ pub(super) fn scrape(routing: &Routing, report: &mut Report<'_>) -> Nanos {
     routing.scrape_interval.0
 }
 
+/// The header lines that name a session.
+pub(super) fn session_headers(routing: &Routing, report: &mut Report<'_>) -> SessionHeaders {
+    let names = &routing.session_headers;
+    if names.len() > SESSION_HEADERS_MAX {
+        let text = format!("has {} names; expected at most {SESSION_HEADERS_MAX}", names.len());
+        report.problem(&["routing", "session_headers"], text);
+    }
+    for (at, name) in names.iter().enumerate() {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        {
+            let path = ["routing", "session_headers", &format!("[{at}]")];
+            report.problem(&path, "expected the name of a header line, like \"x-session-id\"");
+        }
+    }
+    SessionHeaders::new(names)
+}
+
 /// Probing: timeout <= interval.
 pub(super) fn health(path: &[&str], health: &Health, report: &mut Report<'_>) {
     let at = |key| [path, &[key]].concat();
@@ -239,6 +257,7 @@ pub(super) fn tables(file: &File, report: &mut Report<'_>) -> bool {
     tables.iter().all(|(_, rows, _, rows_max)| rows <= rows_max)
 }
 
+const SESSION_HEADERS_MAX: usize = 16;
 const BACKENDS_MAX: usize = 4096;
 const MODELS_MAX: usize = 4096;
 const KEYS_MAX: usize = 100_000;

@@ -62,6 +62,7 @@ fn keys(common: &Common<'_>, teams: &[(Box<[bool]>, ApiSet)], report: &mut Repor
         let mut grant = Grant {
             models: caller.models(&common.models, report),
             apis: caller.apis(report),
+            trace: key.trace,
             limits: caller.limits(report),
             budgets: Box::default(),
             names_users: key.names_users,

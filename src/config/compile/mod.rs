@@ -19,6 +19,7 @@ mod keys;
 mod listen;
 mod models;
 mod prices;
+mod routes;
 mod secrets;
 mod shards;
 mod store;
@@ -128,6 +129,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let limits = bounds::limits(&file.limits, report);
     let resolve_every = bounds::dns(&file.dns, report);
     let scrape_every = bounds::scrape(&file.routing, report);
+    let session_headers = bounds::session_headers(&file.routing, report);
     let estimate = bounds::estimate(&file.estimate, report);
     bounds::health(&["health"], &file.health, report);
     let mut backends = backends::compile(source, report);
@@ -139,6 +141,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     };
     let keys::Compiled { teams, mut keys } = keys::compile(&common, report);
     prices::compile(source, &names, &mut models, report);
+    let has_routes = routes::compile(file, &names, &keys, &mut models, report);
     let budgets = budgets::compile(file, &teams, &mut keys, &models, report);
     let users = end_users::compile(source, &keys, &models, report);
     let guards = guards::compile(source, (&teams, &keys), &names, &mut models, report);
@@ -164,6 +167,8 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         timeouts,
         resolve_every,
         scrape_every,
+        session_headers,
+        has_routes,
         limits,
         backends: Table::new(backends, |_| BackendCells::new(shard_count)),
         deployments: Table::new(deployments, DeploymentCells::new),

@@ -80,6 +80,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
             price: None,
             guards: None,
             policy: model.policy.0,
+            routes: [].into(),
             timeouts: own_timeouts(name, &model.timeouts, timeouts, file.timeouts.response, report),
             created,
         });

@@ -109,9 +109,43 @@ pub struct Model {
     /// always to the same backend), "weighted" (at random, by weight) or "lmetric" (tokens to compute times streams).
     #[serde(default)]
     pub policy: RoutingPolicy,
+    /// Rules that send requests for it to another model, in this order: the first one that fits decides.
+    #[serde(default)]
+    pub route: Vec<Route>,
     /// Timeouts that differ from `[timeouts]`.
     #[serde(default)]
     pub timeouts: ModelTimeouts,
+}
+
+/// A rule that sends requests to another model. Every condition that is written has to hold. A rule to a model that the key may not use
+/// is skipped.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The model or alias that serves the request. Its own rules are not applied.
+    pub to: String,
+    /// Prompts of at least so many tokens, by estimate.
+    #[serde(default)]
+    pub prompt_tokens_min: Option<u64>,
+    /// Prompts of at most so many tokens, by estimate.
+    #[serde(default)]
+    pub prompt_tokens_max: Option<u64>,
+    /// true: requests that define tools; false: those that do not.
+    #[serde(default)]
+    pub tools: Option<bool>,
+    /// true: requests with an image; false: those without.
+    #[serde(default)]
+    pub images: Option<bool>,
+    /// Requests with this header line: "name: value", or "name" for any value.
+    #[serde(default)]
+    pub header: Option<String>,
+    /// Requests with these keys: names, `*` for any run of characters.
+    #[serde(default)]
+    pub keys: Option<Vec<String>>,
+    /// Share of the requests that fit, in percent: a canary. The requests of a session stay together, where the client names
+    /// it. Default: 100.
+    #[serde(default)]
+    pub percent: Option<f64>,
 }
 
 /// One backend of a model.
@@ -183,6 +217,10 @@ pub struct Key {
     /// The models it may use, of those that its team may: public names or aliases, `*` for any run of characters. Default: all.
     #[serde(default)]
     pub models: Option<Vec<String>>,
+    /// Whether it may ask how its backend was chosen: a request with the header `x-ringway-trace` gets the answer in the header of
+    /// the same name, beside `x-ringway-backend`. Default: only if debug_headers is on.
+    #[serde(default)]
+    pub trace: bool,
     /// The endpoints it may call, of those that its team may, by the names that `serves` of a backend has. Default: all.
     #[serde(default)]
     pub apis: Option<Vec<String>>,

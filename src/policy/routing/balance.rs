@@ -4,7 +4,7 @@
 //! is what the gateway itself has sent and not yet got back, so no backend has to report anything.
 //!
 //! ```text
-//! uncached = max(1, prompt - matched)                           tokens to prefill
+//! uncached = max(1, prompt - matched - worth of its session)    tokens to prefill
 //! wait     = (pending + uncached) * PREFILL + STEP + 2 * STREAM * n      time to first token
 //! harm     = uncached * PREFILL * min(1, 0.02 * n) + 10 * STREAM * n     what it does to the others
 //! kv       = 0.05 * k^4 / (1 - k), k = (kv + prompt) / capacity          0 if the capacity is unknown
@@ -32,6 +32,8 @@ const SLOWNESS_IGNORED: f64 = 0.25;
 /// caches are worth more than a slow server costs. Simulated (`loadtest sim`, three seeds), p99 of agents before 8 engines of
 /// which 2 are slow: 1.7 s with this range, 2.2 s with 0.8 to 4, 1.2 s without the guard; before equal engines 0.82 s against 0.74 s.
 const SLOWNESS_RANGE: std::ops::RangeInclusive<f64> = 1.0..=1.6;
+/// Most tokens that a session is worth. Chosen, not measured: 0.2 s of prefill.
+pub const SESSION_TOKENS_MAX: f64 = 2_048.0;
 /// Backends over which the median slowness is taken; further ones do not vote. Bounds the scratch on the stack.
 const VOTES_MAX: usize = 64;
 
@@ -52,6 +54,8 @@ pub struct View {
     pub kv_capacity: u64,
     /// Tokens of this prompt that it should have in its cache, by the table of prompts; 0 where the pool has none.
     pub matched_tokens: u64,
+    /// It served the session of this request last, by the same table.
+    pub has_session: bool,
     /// Observed over predicted time to first token (`load::Reading`).
     pub ratio: f32,
     /// Samples that ratio rests on.
@@ -68,6 +72,7 @@ impl Default for View {
             kv_tokens: 0,
             kv_capacity: 0,
             matched_tokens: 0,
+            has_session: false,
             ratio: 1.0,
             samples: 0,
         }
@@ -80,6 +85,15 @@ impl View {
         prompt_tokens.saturating_sub(self.matched_tokens).max(1) as f64
     }
 
+    /// Tokens of the uncached part that its session is taken to save: engines keep more of a session than its text shows (images,
+    /// earlier responses). A bound keeps an overloaded backend from keeping its sessions.
+    pub fn session_worth(&self, prompt_tokens: u64) -> f64 {
+        match self.has_session {
+            true => (self.uncached(prompt_tokens) / 2.0).min(SESSION_TOKENS_MAX),
+            false => 0.0,
+        }
+    }
+
     /// The expected time to first token in seconds: what an observed one is divided by for `load::Ewma`.
     pub fn first_token_seconds(&self, prompt_tokens: u64) -> f64 {
         (self.pending_tokens as f64 + self.uncached(prompt_tokens)) * PREFILL_SECONDS
@@ -88,29 +102,65 @@ impl View {
     }
 }
 
-/// The score of one backend in seconds, lower is better. `slowness`: its ratio relative to the pool's, 1 is average.
+/// The parts of a score, in seconds but for the first.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Terms {
+    /// What the sum of the next two is multiplied by.
+    pub slowness: f64,
+    /// Expected time to the first token, less what its session is worth.
+    pub wait: f64,
+    /// What the request costs the streams that run, and they cost it.
+    pub harm: f64,
+    /// Pressure on the KV cache.
+    pub kv: f64,
+}
+
+impl Terms {
+    /// Of one backend; `slowness`: its ratio relative to the pool's, 1 is average.
+    pub fn of(view: &View, prompt_tokens: u64, slowness: f64) -> Self {
+        let streams = view.in_flight as f64;
+        let uncached = view.uncached(prompt_tokens);
+        let worth = view.session_worth(prompt_tokens);
+        let prefill = (uncached - worth).max(1.0) * PREFILL_SECONDS;
+        let kv = if view.kv_capacity == 0 {
+            0.0
+        } else {
+            let held = view.kv_tokens as f64 + prompt_tokens as f64;
+            let full = (held / view.kv_capacity as f64).min(0.999);
+            0.05 * full.powi(4) / (1.0 - full)
+        };
+        Self {
+            slowness,
+            wait: view.first_token_seconds(prompt_tokens) - uncached * PREFILL_SECONDS + prefill,
+            harm: prefill * (0.02 * streams).min(1.0) + 10.0 * STREAM_SECONDS * streams,
+            kv,
+        }
+    }
+
+    /// The score: lower is better.
+    pub fn sum(&self) -> f64 {
+        self.slowness * (self.wait + self.harm) + self.kv
+    }
+}
+
+/// The score of one backend in seconds, lower is better.
 pub fn score(view: &View, prompt_tokens: u64, slowness: f64) -> f64 {
-    let streams = view.in_flight as f64;
-    let prefill = view.uncached(prompt_tokens) * PREFILL_SECONDS;
-    let harm = prefill * (0.02 * streams).min(1.0) + 10.0 * STREAM_SECONDS * streams;
-    let kv = if view.kv_capacity == 0 {
-        0.0
-    } else {
-        let held = view.kv_tokens as f64 + prompt_tokens as f64;
-        let full = (held / view.kv_capacity as f64).min(0.999);
-        0.05 * full.powi(4) / (1.0 - full)
-    };
-    slowness * (view.first_token_seconds(prompt_tokens) + harm) + kv
+    Terms::of(view, prompt_tokens, slowness).sum()
+}
+
+/// The parts of each backend's score, in the order of `views`.
+pub fn terms(views: &[View], prompt_tokens: u64) -> impl Iterator<Item = Terms> + '_ {
+    let median = median_ratio(views);
+    views.iter().map(move |view| Terms::of(view, prompt_tokens, slowness(view, median)))
 }
 
 /// The index of the backend to use, `None` if none is eligible.
 ///
-/// Near ties are broken by weighted rendezvous on `random`: the same word and the same ties give the same backend,
-/// equal backends share words by weight, and shards whose views agree do not run in a herd. Today the word is
-/// random; a hash of the prompt's first block will make it sticky.
+/// Near ties are broken by weighted rendezvous on `word`: the same word and the same ties give the same backend,
+/// equal backends share words by weight, and shards whose views agree do not run in a herd.
 ///
 /// Cost: no allocation, two passes; `bench/policy.rs`.
-pub fn pick(views: &[View], prompt_tokens: u64, random: u64) -> Option<usize> {
+pub fn pick(views: &[View], prompt_tokens: u64, word: u64) -> Option<usize> {
     if let [only] = views {
         return only.eligible.then_some(0);
     }
@@ -122,7 +172,7 @@ pub fn pick(views: &[View], prompt_tokens: u64, random: u64) -> Option<usize> {
     let near = best * (1.0 + TIE_SHARE) + TIE_SECONDS;
     eligible()
         .filter(|(_, view)| score(view) <= near)
-        .map(|(index, view)| (rank(index, view.weight, random), index))
+        .map(|(index, view)| (rank(index, view.weight, word), index))
         .min_by(|left, right| left.0.total_cmp(&right.0))
         .map(|(_, index)| index)
 }
@@ -263,6 +313,18 @@ mod tests {
         assert_eq!(score(&unknown, 100, 1.0), score(&View::default(), 100, 1.0));
         let over = View { kv_tokens: u64::MAX, ..full };
         assert!(score(&over, u64::MAX, 1.0).is_finite());
+    }
+
+    #[test]
+    fn a_session_keeps_its_backend_until_that_costs_more_than_it_saves() {
+        let mut views = [View::default(), View { has_session: true, ..View::default() }];
+        assert_eq!(shares(&views, 100), [0, 100]);
+        views[1].pending_tokens = 300;
+        assert_eq!(shares(&views, 100), [0, 100], "half of 1,000 tokens is worth more than 300 that wait");
+        views[1].pending_tokens = 900;
+        assert_eq!(shares(&views, 100), [100, 0]);
+        let of = |tokens| views[1].session_worth(tokens);
+        assert_eq!((of(1_000), of(1_000_000)), (500.0, SESSION_TOKENS_MAX));
     }
 
     #[test]

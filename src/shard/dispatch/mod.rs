@@ -8,6 +8,7 @@ mod encode;
 mod patience;
 mod prompt;
 mod queue_place;
+mod trace;
 
 use super::client::Client;
 use super::convert;
@@ -57,7 +58,7 @@ pub(super) async fn run(
     let is_allowed = |row: &(usize, &ModelId)| allowed >> row.0 & 1 == 1;
     let mut fallbacks = asked.fallbacks.iter().enumerate().filter(is_allowed).map(|row| row.1).peekable();
     exchange.total = exchange.started.plus(asked.timeouts.total);
-    let (fallback, prompt) = (Fallback::None, Prompt::new(&shard));
+    let (fallback, prompt) = (Fallback::None, Prompt::new(&shard, exchange.wants_trace));
     let mut dispatch = Dispatch { client, exchange, request, prompt, fallback, refused: None };
     let mut model = asked;
     loop {
@@ -129,7 +130,9 @@ impl Dispatch<'_> {
     async fn ask(&mut self, model: &Model) -> Result<Response, FaultKind> {
         let shard = self.client.shard.clone();
         if model.pool.len() > 1 && model.policy.uses_affinity() {
-            self.prompt.hash(model, &self.request.peek, self.request.body.of(self.client.inbox()));
+            let inbox = self.client.inbox();
+            let lines = self.request.head.fields.of(inbox);
+            self.prompt.hash(model, &self.request.peek, self.request.body.of(inbox), lines);
         }
         let mut retry_state = RetryState::new(Rules {
             attempts_max: shard.plan.limits.attempts,
@@ -161,6 +164,8 @@ impl Dispatch<'_> {
                 Reason::Waited => shard.numbers.inc(Counter::RetriesWaited),
             }
             let placed = self.prompt.placed(model, picked.member, picked.matched_tokens);
+            self.exchange.expected_match = placed.expected;
+            self.exchange.trace = self.prompt.trace(picked.member);
             let mut attempt = Attempt::new(self.client, self.exchange, self.request, model);
             attempt.fallback = self.fallback;
             attempt.is_fresh = retry_state.is_fresh();

@@ -1,25 +1,27 @@
 //! The prompt of an exchange, as far as the choice of a backend needs it: hashed once, looked up for each attempt; where it
 //! went is reported to the coordinator.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::dialect::prompt::{self, Piece};
+use super::trace;
 use crate::dialect::request::Peek;
 use crate::observe::counters::Counter;
-use crate::plan::{Member, Model};
+use crate::plan::placements::Shared;
+use crate::plan::{Draw, Member, Model};
 use crate::policy::routing::balance::View;
-use crate::policy::routing::choice::{Policy, Request};
-use crate::policy::routing::prefix::{self, BLOCK_BYTES, Chain, Note, NoteKind};
+use crate::policy::routing::choice::Request;
+use crate::policy::routing::conversation::{Conversation, Source};
+use crate::policy::routing::prefix::{self, Note, NoteKind};
+use crate::shard::exchange::ExpectedMatch;
 use crate::shard::state::Shard;
 
 /// One prompt. Nothing is hashed before a pool with more than one member asks.
 pub(super) struct Prompt {
     shard: Rc<Shard>,
-    chain: Option<Chain>,
-    /// Tokens, by the length of what was hashed.
-    tokens: u64,
-    /// Stays the same within a conversation, where the client says what belongs to it.
-    session: Option<u64>,
+    conversation: Option<Conversation>,
+    /// The members of the last choice as they were seen, for a client that asked.
+    seen: Option<RefCell<String>>,
 }
 
 /// Where a prompt was sent.
@@ -28,125 +30,99 @@ pub(super) struct Sent {
     slot: u8,
     /// Blocks that the backend was taken to have.
     matched: usize,
+    /// The same in tokens, if the backend was chosen by that.
+    pub(super) expected: Option<ExpectedMatch>,
 }
 
 impl Prompt {
-    pub(super) fn new(shard: &Rc<Shard>) -> Self {
-        Self { shard: Rc::clone(shard), chain: None, tokens: 0, session: None }
+    pub(super) fn new(shard: &Rc<Shard>, is_traced: bool) -> Self {
+        Self { shard: Rc::clone(shard), conversation: None, seen: is_traced.then(RefCell::default) }
     }
 
-    /// Hashes the prompt, the first time for an exchange. A pool that serves names which clients choose serves a model by each.
-    pub(super) fn hash(&mut self, model: &Model, peek: &Peek, body: &[u8]) {
-        if self.chain.is_some() {
+    /// Hashes the prompt, the first time for an exchange. `lines`: those of the client's head.
+    pub(super) fn hash(&mut self, model: &Model, peek: &Peek, body: &[u8], lines: &[u8]) {
+        if self.conversation.is_some() {
             return;
         }
-        let mut chain = self.shard.prompts.spare.borrow_mut().pop().unwrap_or_default();
-        let is_pattern = model.pool.iter().any(|member| member.template.is_some());
-        let name = if is_pattern { word(peek.model.of(body)) } else { 0 };
-        chain.restart(word(peek.cache_salt.of(body)) ^ name.rotate_left(32));
-        let rates = self.shard.plan.estimate;
-        let (mut bytes, mut media) = (0, 0);
-        prompt::pieces(peek, body, |piece| match piece {
-            Piece::Text(text) => {
-                bytes += text.len() as u64;
-                chain.push(text);
-            }
-            Piece::Media(content) => {
-                media += 1;
-                chain.push_digest(content);
-            }
-        });
-        self.tokens = bytes / rates.bytes_per_token.max(1) + media * rates.image_tokens;
-        self.session = (!peek.cache_key.is_empty()).then(|| word(peek.cache_key.of(body)));
-        self.chain = Some(chain);
+        let chain = self.shard.prompts.spare.borrow_mut().pop().unwrap_or_default();
+        let plan = &self.shard.plan;
+        let source = Source {
+            peek,
+            body,
+            is_pattern: model.pool.iter().any(|member| member.template.is_some()),
+            rates: plan.estimate,
+            session: plan.session_headers.find(lines),
+        };
+        self.conversation = Some(Conversation::read(chain, &source));
     }
 
     /// What a choice among the pool of `model` is made for; completes the views of its members. `estimate`: tokens of the
     /// prompt, for one that was not hashed.
     pub(super) fn request(&self, model: &Model, views: &mut [View], estimate: u64) -> Request {
-        let random = self.shard.random();
-        let matched = if model.policy.uses_prefixes() { self.look_up(model, views) } else { 0 };
-        Request {
-            prompt_tokens: if self.tokens == 0 { estimate } else { self.tokens },
-            affinity: match model.policy {
-                Policy::Rendezvous => self.conversation(random),
-                _ => self.affinity(matched, random),
-            },
-            random,
-            turn: self.shard.prompts.turn(),
+        let shard = &self.shard;
+        let draw = Draw { prompt_tokens: estimate, random: shard.random(), turn: shard.prompts.turn() };
+        let (recent, now) = (shard.prompts.recent.borrow(), shard.deadlines.now());
+        let of_recent = |key| recent.as_ref().map_or(0, |recent| recent.get(key, now));
+        let request = shard.plan.request(model, self.conversation.as_ref(), of_recent, views, draw);
+        if let Some(seen) = &self.seen {
+            *seen.borrow_mut() = trace::line(&shard.plan, model, views, &request);
         }
+        request
     }
 
-    fn blocks(&self) -> &[u64] {
-        self.chain.as_ref().map_or(&[], Chain::blocks)
+    /// How the last choice fell on `chosen`, for a client that asked.
+    pub(super) fn trace(&self, chosen: &Member) -> Option<Box<str>> {
+        let name = &self.shard.plan.backend(chosen.backend).name;
+        self.seen.as_ref().map(|seen| format!("chosen={name} {}", seen.borrow()).into())
     }
 
-    /// Fills in which of the pool's members have how much of it in their caches. Back comes the longest match, in blocks.
-    fn look_up(&self, model: &Model, views: &mut [View]) -> usize {
-        let Some(shared) = self.shard.plan.models.cells(model.id).prefixes.get() else { return 0 };
-        let (recent, now) = (self.shard.prompts.recent.borrow(), self.shard.deadlines.now());
-        let of_recent = |block| recent.as_ref().map_or(0, |recent| recent.get(block ^ shared.salt, now));
-        let mut matched = [0_u16; prefix::MEMBERS_MAX];
-        let members_of = |block| shared.table.get(block) | of_recent(block);
-        let mut best = 0;
-        prefix::lengths(self.blocks(), members_of, |slot, count| {
-            matched[slot] = count as u16;
-        });
-        let block_tokens = BLOCK_BYTES as u64 / self.shard.plan.estimate.bytes_per_token.max(1);
-        for (view, member) in views.iter_mut().zip(&model.pool) {
-            let count = matched.get(usize::from(member.slot)).copied().unwrap_or(0);
-            view.matched_tokens = u64::from(count) * block_tokens;
-            best = best.max(usize::from(count));
-        }
-        best
-    }
-
-    /// The same word for requests that belong together: the client's own, or the first block that no member has, so that
-    /// siblings meet; `random` for a prompt that is too short to have one.
-    fn affinity(&self, matched: usize, random: u64) -> u64 {
-        let blocks = self.blocks();
-        self.session.or(blocks.get(matched).or(blocks.last()).copied()).unwrap_or(random)
-    }
-
-    /// The same word for a whole conversation.
-    fn conversation(&self, random: u64) -> u64 {
-        let blocks = self.blocks();
-        self.session.or(blocks.get(CONVERSATION_BLOCK).or(blocks.last()).copied()).unwrap_or(random)
+    /// The table of the model's prompts, and the conversation, if there is anything to keep of it there.
+    fn kept(&self, model: &Model) -> Option<(&Shared, &Conversation)> {
+        let shared = self.shard.plan.models.cells(model.id).prefixes.get()?;
+        let conversation = self.conversation.as_ref()?;
+        let is_kept = !conversation.blocks().is_empty() || conversation.session().is_some();
+        (is_kept && model.policy.uses_prefixes()).then_some((shared, conversation))
     }
 
     /// It is being sent to `member`, which has `matched_tokens` of it: its blocks will be there.
     pub(super) fn placed(&self, model: &Model, member: &Member, matched_tokens: u64) -> Sent {
-        let block_tokens = BLOCK_BYTES as u64 / self.shard.plan.estimate.bytes_per_token.max(1);
-        let sent = Sent { slot: member.slot, matched: (matched_tokens / block_tokens.max(1)) as usize };
-        let Some(shared) = self.shard.plan.models.cells(model.id).prefixes.get() else { return sent };
-        if self.blocks().is_empty() {
-            return sent;
-        }
+        let matched = (matched_tokens / self.shard.plan.block_tokens()) as usize;
+        let mut sent = Sent { slot: member.slot, matched, expected: None };
+        let Some((shared, conversation)) = self.kept(model) else { return sent };
+        sent.expected = Some(ExpectedMatch { matched: matched_tokens, prompt: conversation.tokens() });
         let numbers = &self.shard.numbers;
-        numbers.add(Counter::PrefixTokens, self.tokens);
+        numbers.add(Counter::PrefixTokens, conversation.tokens());
         numbers.add(Counter::PrefixTokensMatched, matched_tokens);
         let now = self.shard.deadlines.now();
         let mut recent = self.shard.prompts.recent.borrow_mut();
         let recent = recent.get_or_insert_default();
         let members = prefix::bit(member.slot.into());
-        self.blocks().iter().for_each(|block| recent.add(block ^ shared.salt, members, now));
-        self.note(shared.number, NoteKind::Placed, sent, self.blocks());
+        let session = conversation.session();
+        let keys = conversation.blocks().iter().chain(session.as_ref());
+        keys.for_each(|key| recent.add(key ^ shared.salt, members, now));
+        self.note(shared.number, NoteKind::Placed, sent, conversation.blocks());
+        if let Some(session) = session {
+            self.note(shared.number, NoteKind::Placed, sent, &[session]);
+        }
         sent
     }
 
     /// It did not get there. `gone`: the server was not even there, so that when it is back its cache will be empty.
     pub(super) fn failed(&self, model: &Model, sent: Sent, gone: bool) {
-        let Some(shared) = self.shard.plan.models.cells(model.id).prefixes.get() else { return };
-        if self.blocks().is_empty() {
-            return;
-        }
-        let blocks = &self.blocks()[if gone { 0 } else { sent.matched.min(self.blocks().len()) }..];
+        let Some((shared, conversation)) = self.kept(model) else { return };
+        let blocks = conversation.blocks();
+        let blocks = &blocks[if gone { 0 } else { sent.matched.min(blocks.len()) }..];
+        let session = conversation.session();
         if let Some(recent) = self.shard.prompts.recent.borrow_mut().as_mut() {
-            blocks.iter().for_each(|block| recent.remove(block ^ shared.salt, prefix::bit(sent.slot.into())));
+            let keys = blocks.iter().chain(session.as_ref());
+            keys.for_each(|key| recent.remove(key ^ shared.salt, prefix::bit(sent.slot.into())));
         }
-        match gone {
-            true => self.note(shared.number, NoteKind::Restarted, sent, &[]),
-            false => self.note(shared.number, NoteKind::Dropped, sent, blocks),
+        if gone {
+            return self.note(shared.number, NoteKind::Restarted, sent, &[]);
+        }
+        self.note(shared.number, NoteKind::Dropped, sent, blocks);
+        if let Some(session) = session {
+            self.note(shared.number, NoteKind::Dropped, sent, &[session]);
         }
     }
 
@@ -161,20 +137,11 @@ impl Prompt {
 impl Drop for Prompt {
     fn drop(&mut self) {
         let mut spare = self.shard.prompts.spare.borrow_mut();
-        if let Some(chain) = self.chain.take().filter(|_| spare.len() < SPARE_MAX) {
-            spare.push(chain);
+        if let Some(conversation) = self.conversation.take().filter(|_| spare.len() < SPARE_MAX) {
+            spare.push(conversation.into_chain());
         }
     }
 }
 
-/// A word for a client's own words; zero for none.
-fn word(words: &[u8]) -> u64 {
-    words.iter().fold(0, |hash: u64, byte| {
-        (hash.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(0x517c_c1b7_2722_0a95)
-    })
-}
-
 /// Chains kept for reuse. Chosen, not measured.
 const SPARE_MAX: usize = 256;
-/// The block that stands for a conversation: behind the start of a system prompt that others share. Chosen, not measured.
-const CONVERSATION_BLOCK: usize = 3;
