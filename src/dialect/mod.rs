@@ -24,6 +24,7 @@ pub mod chat;
 mod dates;
 #[cfg(test)]
 mod echo;
+mod embed;
 pub mod embeddings;
 pub mod error_status;
 pub mod estimate;

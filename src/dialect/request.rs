@@ -5,6 +5,7 @@
 //! duplicates, odd numbers and unknown members included.
 
 mod cap;
+mod config;
 
 use std::borrow::Cow;
 
@@ -14,6 +15,7 @@ use crate::units::Span;
 use crate::wire::json;
 pub(super) use cap::CapMember;
 pub use cap::{Cap, may_be_capped};
+use config::Config;
 
 /// What a body asks for. Spans are offsets into the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +37,10 @@ pub struct Peek {
     pub output_cap: Option<u64>,
     /// The values of the members that cap the output, null ones included, by `CapMember`; empty for none.
     pub caps: [Span; CAP_MEMBERS],
+    /// Where the cap stands in an object of its own (Google's `generationConfig`, Ollama's `options`): that object, empty for none.
+    pub config: Span,
+    /// The value in it that caps the output.
+    pub config_cap: Span,
     /// Choices the client gets: `n`, at least 1.
     pub choices: u64,
     /// Responses that are computed and billed: `best_of` if it is more than `n`.
@@ -201,10 +207,13 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
     let max_tokens = integer(max_tokens, "max_tokens", body, 0..=OUTPUT_CAP_MAX)?;
     let max_completion = integer(max_completion, "max_completion_tokens", body, 0..=OUTPUT_CAP_MAX)?;
     let max_output = integer(max_output, "max_output_tokens", body, 0..=OUTPUT_CAP_MAX)?;
-    let predict = own_options.and_then(|options| predicted(options.value.of(body)));
-    let given_caps = [max_tokens, max_completion, max_output, predict]; // by `CapMember`
-    let (own_cap, candidates) = if endpoint.has_model_in_path { config(body)? } else { (None, None) };
-    let choices = integer(n, "n", body, 1..=CHOICES_MAX)?.or(candidates).unwrap_or(1);
+    let config = match own_options {
+        Some(options) => config::of_options(body, options.value),
+        None if endpoint.has_model_in_path => config::read(body)?,
+        None => Config::default(),
+    };
+    let given_caps = [max_tokens, max_completion, max_output, None]; // by `CapMember`
+    let choices = integer(n, "n", body, 1..=CHOICES_MAX)?.or(config.candidates).unwrap_or(1);
     let best_of = integer(best_of, "best_of", body, 1..=CHOICES_MAX)?.unwrap_or(1);
     Ok(Peek {
         api,
@@ -215,9 +224,11 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
         object_end,
         output_cap: match endpoint.caps {
             [] => Some(0),
-            caps => caps.iter().filter_map(|cap| given_caps[*cap as usize]).max().max(own_cap),
+            caps => caps.iter().filter_map(|cap| given_caps[*cap as usize]).max().max(config.cap),
         },
         caps: [3, 4, 5].map(|name: usize| values[name].map_or(Span::default(), |member| member.value)),
+        config: config.object,
+        config_cap: config.cap_at,
         choices,
         generations: choices.max(best_of),
         previous: previous.filter(|member| member.kind == json::ValueKind::String).map(|member| member.value),
@@ -243,6 +254,8 @@ impl Peek {
             object_end: 0,
             output_cap: Some(0),
             caps: [Span::default(); CAP_MEMBERS],
+            config: Span::default(),
+            config_cap: Span::default(),
             choices: 1,
             generations: 1,
             previous: None,
@@ -400,36 +413,6 @@ fn read_options(options: &json::Member, body: &[u8]) -> Result<(StreamOptions, b
         is_empty: members.is_empty(),
     };
     Ok((options, asked))
-}
-
-/// The bound on output and the number of candidates in Google's `generationConfig`.
-fn config(body: &[u8]) -> Result<(Option<u64>, Option<u64>), Fault> {
-    let is = |key: &[u8], names: [&str; 2]| names.iter().any(|name| json::key_is(key, name));
-    let (mut most, mut candidates) = (None, None);
-    for member in json::members(body).map_while(Result::ok) {
-        if !is(member.key.of(body), ["generationConfig", "generation_config"]) {
-            continue;
-        }
-        let config = member.value.of(body);
-        for member in json::members(config).map_while(Result::ok) {
-            let key = member.key.of(config);
-            let given = Some(&member).filter(|member| member.kind != json::ValueKind::Null);
-            if is(key, ["maxOutputTokens", "max_output_tokens"]) {
-                most =
-                    integer(given, "maxOutputTokens", config, 0..=OUTPUT_CAP_MAX)?.filter(|most| *most > 0);
-            } else if is(key, ["candidateCount", "candidate_count"]) {
-                candidates = integer(given, "candidateCount", config, 1..=CHOICES_MAX)?;
-            }
-        }
-    }
-    Ok((most, candidates))
-}
-
-/// The bound on output among Ollama's options; a negative one is none.
-fn predicted(options: &[u8]) -> Option<u64> {
-    let members = json::members(options).map_while(Result::ok);
-    let last = members.filter(|member| json::key_is(member.key.of(options), "num_predict")).last();
-    json::unsigned(last?.value.of(options)).map(|most| most.min(OUTPUT_CAP_MAX))
 }
 
 fn boolean(member: Option<&json::Member>, name: &str) -> Result<bool, Fault> {

@@ -9,7 +9,7 @@ use super::neutral::{
     Context, Event, FaultRecord, HeldTooMuch, Losses, PartKind, Request, Target, Text, ToolKind,
 };
 use super::usage::Usage;
-use super::{Api, ApiSet, Unfit};
+use super::{Api, ApiSet, Dialect, Unfit, embed};
 use crate::error::Fault;
 use crate::units::Span;
 use crate::wire::records::RecordForm;
@@ -29,6 +29,10 @@ impl Call {
     /// the same. `None`: not at all.
     pub fn translated(client: Api, serves: ApiSet) -> Option<Self> {
         let says_the_same = |api: &Api| api.task() == client.task() && serves.contains(*api);
+        if embed::is_client(client) {
+            let backend = embed::BACKENDS.into_iter().find(says_the_same)?;
+            return Some(Self { client, backend });
+        }
         Verbs::of(client)?;
         let backend = GENERATING.iter().copied().find(says_the_same)?;
         Some(Self { client, backend })
@@ -238,6 +242,10 @@ pub fn request(
     target: &Target<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Translated, Fault> {
+    if embed::is_client(call.client) {
+        let losses = embed::request(call.client, call.backend, body, target, out)?;
+        return Ok(Translated { losses, custom_tools: Vec::new() });
+    }
     let verbs_of_client = verbs(call.client);
     // Schemas of Google's form are JSON Schema in the neutral one, which refers to bytes as they are.
     let prepared = match verbs_of_client {
@@ -257,9 +265,13 @@ pub fn fault(call: Call, status: u16, body: &[u8], request_id: &str, out: &mut V
     verbs(call.client).encode_fault(&record, status, request_id, out);
 }
 
-/// The verbs of one side of a call: both sides of a call that is not plain have them.
+/// The verbs of one side of a call; of an endpoint that does not generate those of its dialect, for its errors.
 fn verbs(api: Api) -> Verbs {
-    Verbs::of(api).unwrap_or(Verbs::Chat)
+    Verbs::of(api).unwrap_or(match api.dialect() {
+        Dialect::Google => Verbs::GenerateContent,
+        Dialect::Anthropic => Verbs::Messages,
+        _ => Verbs::Chat,
+    })
 }
 
 /// The response of one call on its way from the backend's dialect into the client's.
@@ -378,6 +390,9 @@ impl Translator {
     }
 
     fn whole_as_body(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
+        if embed::is_client(self.call.client) {
+            return embed::response(self.call.client, self.call.backend, &self.context, body, out);
+        }
         let mut fold = verbs(self.call.client).fold(self.context.clone());
         let (mut held, seen) = (Ok(()), &mut self.seen);
         let mut sink = |event: Event<'_>| {

@@ -119,6 +119,13 @@ pub(super) fn translate(shard: &Shard, response: &mut Response) -> Result<(), Fa
         (false, true) => {
             let streams = translation.streams;
             let whole = translation.translator.whole(payload, streams, &mut body);
+            if translation.base64 && whole.is_ok() {
+                let numbers = body.to_vec();
+                body.clear();
+                if embeddings::floats_to_base64(&numbers, &mut body) != Ok(true) {
+                    body.extend_from_slice(&numbers);
+                }
+            }
             let label = if streams { translation.call.client.stream().records().media_type() } else { JSON };
             whole.map(|()| (200, label)).map_err(|unfit| unfit.0)
         }

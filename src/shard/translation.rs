@@ -17,6 +17,8 @@ pub(super) struct Translation {
     pub(super) translator: Translator,
     /// The client asked for a stream.
     pub(super) streams: bool,
+    /// Vectors were asked for in base64.
+    pub(super) base64: bool,
     pub(super) request_id: String,
     /// The beginning of a record whose rest has not come.
     rest: Vec<u8>,
@@ -50,6 +52,7 @@ impl Translation {
             call,
             translator: Translator::new(call, context),
             streams: peek.stream,
+            base64: peek.base64,
             request_id,
             rest: Vec::new(),
             out: Vec::new(),

@@ -328,3 +328,26 @@ fn a_blocked_prompt_is_a_filter() {
     let text = ask(&gateway, "/v1/messages", &messages(true)).text();
     assert!(text.contains("\"stop_reason\":\"refusal\""), "{text}");
 }
+
+#[test]
+fn vectors_of_gemini_reach_an_openai_client_in_base64() {
+    let origin = Origin::scripted(|talk| {
+        assert_eq!(talk.request.target(), "/v1beta/models/gemini-3-pro:batchEmbedContents");
+        let body = talk.request.json();
+        assert_eq!(body["requests"][1]["model"], "models/gemini-3-pro", "{body}");
+        let whole = json!({"embeddings": [{"values": [0.5, 1.0]}, {"values": [1, 2]}]});
+        talk.answer("200 OK", "Content-Type: application/json\r\n", &whole.to_string())
+    });
+    let gateway = before_gemini(&origin, "");
+    let mut body = json!({"model": "m", "input": ["a", "b"]});
+    let told = ask(&gateway, "/v1/embeddings", &body).json();
+    assert_eq!(told["data"][0]["embedding"], json!([0.5, 1.0]), "{told}");
+    body["encoding_format"] = json!("base64");
+    let told = ask(&gateway, "/v1/embeddings", &body).json();
+    assert_eq!(told["data"][0]["embedding"], "AAAAPwAAgD8=", "{told}");
+    // A client of the same API: the name in its body becomes the backend's.
+    let request = json!({"model": "models/m", "content": {"parts": [{"text": "a"}]}});
+    let many = json!({"requests": [request, request]});
+    let told = ask(&gateway, "/v1beta/models/m:batchEmbedContents", &many).json();
+    assert_eq!(told["embeddings"][1]["values"], json!([1, 2]), "{told}");
+}

@@ -315,3 +315,30 @@ fn a_stream_that_dies_ends_with_googles_error() {
     assert_eq!(told.last().expect("pieces")["error"]["status"], "INTERNAL", "{told:?}");
     assert!(told.iter().all(|piece| piece["candidates"][0].get("finishReason").is_none()));
 }
+
+#[test]
+fn vectors_of_an_openai_backend_reach_a_gemini_client() {
+    let origin = Origin::scripted(|talk| {
+        let body = talk.request.json();
+        assert_eq!(talk.request.target(), "/v1/embeddings");
+        let count = body["input"].as_array().expect("a list").len();
+        let data: Vec<Value> = (0..count)
+            .map(|index| json!({"object": "embedding", "index": index, "embedding": [0.5, 1.0]}))
+            .collect();
+        let whole = json!({"object": "list", "data": data, "model": "b", "usage": {"prompt_tokens": 3, "total_tokens": 3}});
+        talk.answer("200 OK", "Content-Type: application/json\r\n", &whole.to_string())
+    });
+    let backend = format!("kind = \"openai\"\nserves = [\"embeddings\"]\n{QUIET}");
+    let config =
+        Config::new().backend("b1", origin.port, &backend).model("m", &["b1"], "").key("one", K1, "");
+    let gateway = Gateway::start(&config);
+    let content = json!({"parts": [{"text": "a"}]});
+    let one = ask(&gateway, "/v1beta/models/m:embedContent", &json!({"content": content})).json();
+    assert_eq!(one["embedding"]["values"], json!([0.5, 1.0]), "{one}");
+    let request = json!({"model": "models/m", "content": content});
+    let many = json!({"requests": [request, request]});
+    let told = ask(&gateway, "/v1beta/models/m:batchEmbedContents", &many).json();
+    assert_eq!(told["embeddings"].as_array().expect("vectors").len(), 2, "{told}");
+    let refused = ask(&gateway, "/v1beta/models/m:embedContent", &json!({}));
+    assert_eq!((refused.status(), &refused.json()["error"]["status"]), (400, &json!("INVALID_ARGUMENT")));
+}

@@ -11,10 +11,12 @@
 mod as_stream;
 pub mod decode;
 pub mod encode;
+mod rename;
 mod seal;
 mod spelling;
 
 pub(super) use as_stream::as_stream;
+pub use rename::renamed;
 
 #[cfg(test)]
 mod tests;

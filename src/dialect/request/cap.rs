@@ -1,6 +1,7 @@
 //! A cap on output that the gateway writes into a request: below the client's own, where less is left of a limit.
 
 use super::{CAP_MEMBERS, Edits, FIRST_CAP, NAMES, Peek};
+use crate::dialect::Dialect;
 use crate::units::Span;
 use crate::wire::json;
 
@@ -19,13 +20,28 @@ impl Peek {
     /// Writes the cap down to `cap` (a number) in every member that caps the output of this endpoint; where the body has none, in
     /// `name`, which the backend takes.
     pub fn cap_output<'a>(&self, body: &[u8], cap: &'a Cap, name: &str, edits: &mut Edits<'a>) {
-        if self.api.endpoint().has_model_in_path {
-            return google(body, self.object_end, cap, edits);
-        }
         let known = self.api.endpoint().caps;
+        let is_more = |span: &Span| json::unsigned(span.of(body)).is_none_or(|given| given > cap.tokens);
+        let own = match self.api.dialect() {
+            _ if known.is_empty() => return,
+            Dialect::Google => Some(&cap.googles),
+            Dialect::Ollama => Some(&cap.ollamas),
+            Dialect::OpenAi | Dialect::Anthropic => None,
+        };
+        if let Some(own) = own {
+            let end = Span::new(self.object_end, self.object_end);
+            let inside = Span::new(self.config.end.saturating_sub(1), self.config.end.saturating_sub(1));
+            let is_blank = self.config.of(body).iter().all(|byte| b"{} \t\r\n".contains(byte));
+            return match (self.config_cap.is_empty(), self.config.is_empty()) {
+                (false, _) if is_more(&self.config_cap) => edits.push(self.config_cap, cap.number()),
+                (false, _) => {}
+                (true, true) => edits.push(end, own.whole.as_bytes()),
+                (true, false) if is_blank => edits.push(inside, own.member[1..].as_bytes()),
+                (true, false) => edits.push(inside, own.member.as_bytes()),
+            };
+        }
         let given = known.iter().map(|member| self.caps[*member as usize]).filter(|span| !span.is_empty());
         if given.clone().count() > 0 {
-            let is_more = |span: &Span| json::unsigned(span.of(body)).is_none_or(|given| given > cap.tokens);
             return given.filter(is_more).for_each(|span| edits.push(span, cap.number()));
         }
         let is_known = |member: &&CapMember| NAMES[FIRST_CAP + **member as usize] == name;
@@ -35,33 +51,28 @@ impl Peek {
     }
 }
 
-/// Google's bodies have it one level down.
-fn google<'a>(body: &[u8], object_end: usize, cap: &'a Cap, edits: &mut Edits<'a>) {
-    let is = |key: &[u8], names: [&str; 2]| names.iter().any(|name| json::key_is(key, name));
-    let mut members = json::members(body).map_while(Result::ok);
-    let config = members.find(|member| is(member.key.of(body), ["generationConfig", "generation_config"]));
-    let Some(config) = config.filter(|config| config.kind == json::ValueKind::Object) else {
-        return edits.push(Span::new(object_end, object_end), cap.google.as_bytes());
-    };
-    let inside = config.value.of(body);
-    let mut members = json::members(inside).map_while(Result::ok).peekable();
-    let (is_empty, begin) = (members.peek().is_none(), config.value.start + 1);
-    let given = members.find(|member| is(member.key.of(inside), ["maxOutputTokens", "max_output_tokens"]));
-    match given {
-        Some(given) => edits.push(given.value.shifted(config.value.start), cap.number()),
-        None if is_empty => edits.push(Span::new(begin, begin), cap.google_member()),
-        None => edits.push(Span::new(begin, begin), cap.google_member_and_comma()),
-    }
-}
-
 /// A cap on output, as it is written into a body.
 pub struct Cap {
     tokens: u64,
-    /// Google's, as a member of the body and as one of its `generationConfig`.
-    google: String,
-    google_inner: String,
     text: [String; CAP_MEMBERS],
+    googles: Nested,
+    ollamas: Nested,
     digits: usize,
+}
+
+/// A cap in an object of its own.
+struct Nested {
+    /// As a member of that object, with a comma in front.
+    member: String,
+    /// As that object, with a comma in front.
+    whole: String,
+}
+
+impl Nested {
+    fn new(object: &str, name: &str, digits: &str) -> Self {
+        let member = format!(",\"{name}\":{digits}");
+        Self { whole: format!(",\"{object}\":{{{}}}", &member[1..]), member }
+    }
 }
 
 impl Cap {
@@ -69,17 +80,9 @@ impl Cap {
     pub fn new(tokens: u64) -> Self {
         let digits = tokens.to_string();
         let text = std::array::from_fn(|at| format!(",\"{}\":{digits}", NAMES[FIRST_CAP + at]));
-        let google_inner = format!("\"maxOutputTokens\":{digits},");
-        let google = format!(",\"generationConfig\":{{\"maxOutputTokens\":{digits}}}");
-        Self { tokens, google, google_inner, text, digits: digits.len() }
-    }
-
-    fn google_member_and_comma(&self) -> &[u8] {
-        self.google_inner.as_bytes()
-    }
-
-    fn google_member(&self) -> &[u8] {
-        self.google_inner.trim_end_matches(',').as_bytes()
+        let googles = Nested::new("generationConfig", "maxOutputTokens", &digits);
+        let ollamas = Nested::new("options", "num_predict", &digits);
+        Self { tokens, text, googles, ollamas, digits: digits.len() }
     }
 
     fn number(&self) -> &[u8] {
@@ -150,7 +153,7 @@ mod tests {
                 Api::GenerateContent,
                 r#"{"generationConfig":{"temperature":1},"contents":[]}"#,
                 old,
-                r#"{"generationConfig":{"maxOutputTokens":40,"temperature":1},"contents":[]}"#,
+                r#"{"generationConfig":{"temperature":1,"maxOutputTokens":40},"contents":[]}"#,
             ),
             (
                 Api::GenerateContent,
@@ -165,6 +168,43 @@ mod tests {
                 r#"{"generationConfig":{"maxOutputTokens":40},"contents":[]}"#,
             ),
             (Api::Embeddings, r#"{"model":"m"}"#, old, r#"{"model":"m"}"#),
+            (Api::OllamaChat, r#"{"model":"m"}"#, old, r#"{"model":"m","options":{"num_predict":40}}"#),
+            (
+                Api::OllamaGenerate,
+                r#"{"options":{"top_k":1},"model":"m"}"#,
+                old,
+                r#"{"options":{"top_k":1,"num_predict":40},"model":"m"}"#,
+            ),
+            (
+                Api::OllamaChat,
+                r#"{"model":"m","options":{"num_predict":-1}}"#,
+                old,
+                r#"{"model":"m","options":{"num_predict":40}}"#,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"contents":[]}"#,
+                old,
+                r#"{"contents":[],"generationConfig":{"maxOutputTokens":40}}"#,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"generationConfig":{"topK":1},"contents":[]}"#,
+                old,
+                r#"{"generationConfig":{"topK":1,"maxOutputTokens":40},"contents":[]}"#,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"contents":[],"generation_config":{ }}"#,
+                old,
+                r#"{"contents":[],"generation_config":{ "maxOutputTokens":40}}"#,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"contents":[],"generationConfig":{"max_output_tokens":900}}"#,
+                old,
+                r#"{"contents":[],"generationConfig":{"max_output_tokens":40}}"#,
+            ),
         ] {
             assert_eq!(capped(api, body, name), expected);
         }

@@ -27,6 +27,8 @@ pub struct Parts<'a> {
     pub model: &'a str,
     /// By content rule of the model: whether it applies to the caller.
     pub rules: &'a mut dyn Iterator<Item = bool>,
+    /// Whether a stream is asked for, which some say in the path.
+    pub streams: bool,
     /// The query of the request's target.
     pub query: &'a [u8],
     /// The header lines of the request.
@@ -50,6 +52,7 @@ pub fn of(parts: Parts<'_>, body: &[u8], deterministic_only: bool) -> Option<Key
     part(parts.model.as_bytes());
     let rules: Vec<u8> = parts.rules.map(u8::from).collect();
     part(&rules);
+    part(&[u8::from(parts.streams)]);
     part(parts.query);
     for line in fields::lines(parts.lines).filter(|line| matters(line.name)) {
         part(&line.name.to_ascii_lowercase());
@@ -174,6 +177,7 @@ mod tests {
             api: Api::Chat,
             model: "m",
             rules: &mut [true, false].into_iter(),
+            streams: false,
             query: b"",
             lines: lines.as_bytes(),
         };

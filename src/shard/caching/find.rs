@@ -109,11 +109,14 @@ fn key_of(client: &Client, exchange: &Exchange, request: &Request<'_>, rules: &R
     let scope = scope.unwrap_or_default();
     let count = model.guards.as_ref().map_or(0, |guards| guards.guards.len());
     let applies = |rule| model.guards.as_ref().is_some_and(|guards| guards.applies(plan, rule, exchange.key));
+    // The path may name the model, of which one row may stand for many.
+    let asked = exchange.naming.as_ref().map(|naming| &*naming.asked);
     let parts = Parts {
         generation: plan.generation,
         scope: scope.as_bytes(),
         api: request.api,
-        model: &model.name,
+        model: asked.unwrap_or(&model.name),
+        streams: request.peek.stream,
         rules: &mut (0..count).map(applies),
         query: request.head.query.of(inbox),
         lines: request.head.fields.of(inbox),

@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::dialect::Api;
 use crate::dialect::request::{Cap, Edits};
-use crate::dialect::route;
 use crate::dialect::translate::{self, Call, Translated};
+use crate::dialect::{Api, gemini, request, route};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::plan::{Backend, Member};
@@ -69,17 +68,24 @@ pub(super) fn request(
     }
     let (inbox, large) = (client.inbox(), client.large_request());
     let body = request.body.of(inbox);
+    let name = own_name(exchange, member);
+    // Where the path names the model, a body that names it too has to agree.
+    let renamed = if request.api.has_model_in_path() { gemini::renamed(body, &name) } else { None };
+    let (body, large, peek) = match &renamed {
+        Some(renamed) => (renamed.as_slice(), None, request::peek_named(request.api, renamed)?),
+        None => (body, large, request.peek),
+    };
     let takes_stream_options = backend.provider.takes_stream_options;
     let naming = exchange.naming.as_deref();
     let own = naming.and_then(|naming| naming.edit(&exchange.shard.plan, member));
-    let mut edits = request.peek.edits(
+    let mut edits = peek.edits(
         own.as_deref().or(member.model_json.as_deref()),
         Some(&request.id[..]).filter(|id| !id.is_empty()),
         takes_stream_options,
     );
     let cap = exchange.held.output_cap().map(Cap::new);
     if let Some(cap) = &cap {
-        request.peek.cap_output(body, cap, backend.provider.output_cap_member(), &mut edits);
+        peek.cap_output(body, cap, backend.provider.output_cap_member(), &mut edits);
     }
     let body_bytes = edits.length(body.len());
     let lines = request.head.fields.of(inbox);
@@ -88,7 +94,6 @@ pub(super) fn request(
         .shard
         .buffers
         .with_room(lines.len() + HEAD_ROOM + if large.is_some() { 0 } else { body_bytes });
-    let name = own_name(exchange, member);
     let query = route::forwarded_query(request.head.path.of(inbox), request.head.query.of(inbox));
     request_line(&mut out, request, (request.api, name.as_bytes()), &query, backend);
     let hops = client_lines(&mut out, lines, request.head);

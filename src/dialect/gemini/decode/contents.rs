@@ -62,6 +62,28 @@ pub(super) fn system<'a>(value: Json<'a>, losses: &mut Losses) -> Result<Vec<Par
     }
 }
 
+/// The text of a content that may hold nothing else: its parts, each on a line of its own.
+pub(in crate::dialect) fn texts<'a>(value: Json<'a>, at: &str) -> Result<Text<'a>, Fault> {
+    let content = read(value, at)?;
+    let mut joined: Option<Text<'a>> = None;
+    for (index, part) in content.elements("parts").map_err(|bad| broken(at, bad))?.into_iter().enumerate() {
+        let at = format!("{at}.parts[{index}]");
+        let part = read(part, &at)?;
+        let Some(text) = part.text("text") else {
+            let name = part.iter().next().map(|(name, _, _)| name).unwrap_or_default();
+            return Err(unsupported(&format!("{at}.{name}"), "is no text, and cannot be translated"));
+        };
+        match &mut joined {
+            Some(joined) => {
+                joined.push(&Text::escaped(b"\\n"));
+                joined.push(&text);
+            }
+            None => joined = Some(text),
+        }
+    }
+    joined.ok_or_else(|| missing(at, "parts", "a list of texts"))
+}
+
 fn parts<'a>(content: &Members<'a>, at: &str, losses: &mut Losses) -> Result<Vec<Part<'a>>, Fault> {
     let at = format!("{at}.parts");
     let mut parts = Vec::new();

@@ -7,6 +7,7 @@ mod request;
 mod schema;
 mod whole;
 
+pub(in crate::dialect) use contents::texts;
 pub use events::Events;
 pub use fault::fault;
 pub use request::request;
