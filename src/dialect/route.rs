@@ -20,8 +20,12 @@ pub fn route(method: &[u8], path: &[u8]) -> Result<Api, Fault> {
     let unknown = || {
         Fault::new(FaultKind::PathUnknown, "no such endpoint: see the list of supported paths, all under /v1")
     };
-    let place = Place::of(path).ok_or_else(unknown)?;
     let takes = |api: &Api| api.method().as_bytes() == method || method == b"HEAD" && api.is_local();
+    // Most paths are written as in the table.
+    if let Some(api) = Api::ALL.iter().find(|api| is_as_written(**api, path) && takes(api)) {
+        return Ok(*api);
+    }
+    let place = Place::of(path).ok_or_else(unknown)?;
     place.endpoints(Path::of(path).dialect).find(takes).ok_or_else(|| {
         Fault::new(
             FaultKind::MethodNotAllowed,
@@ -32,6 +36,12 @@ pub fn route(method: &[u8], path: &[u8]) -> Result<Api, Fault> {
             },
         )
     })
+}
+
+/// Whether a path is an endpoint's own, without a part that differs from request to request.
+fn is_as_written(api: Api, path: &[u8]) -> bool {
+    let endpoint = api.endpoint();
+    endpoint.path.as_bytes() == path && endpoint.has_own_path()
 }
 
 /// The value of the `allow` line for a known path.
@@ -79,9 +89,8 @@ impl<'a> Place<'a> {
                 _ if endpoint.is_for_backends => false,
                 Self::Own(path) => {
                     let own = endpoint.path.strip_prefix("/v1").unwrap_or(endpoint.path);
-                    let has_own = !matches!(endpoint.task, Task::Stored | Task::ShowModel)
-                        && !endpoint.has_model_in_path;
-                    has_own && own.as_bytes() == path || !path.is_empty() && endpoint.also.as_bytes() == path
+                    endpoint.has_own_path() && own.as_bytes() == path
+                        || !path.is_empty() && endpoint.also.as_bytes() == path
                 }
                 Self::Stored(end) => endpoint.task == Task::Stored && endpoint.path_end.as_bytes() == end,
                 Self::OfModel(end) => {

@@ -119,6 +119,15 @@ pub(super) struct Endpoint {
     pub(super) holds_errors: bool,
 }
 
+impl Endpoint {
+    /// Whether clients name it by `path` as it stands: no id and no model is a part of it.
+    pub(super) fn has_own_path(&self) -> bool {
+        !matches!(self.task, Task::Stored | Task::ShowModel)
+            && !self.has_model_in_path
+            && !self.is_for_backends
+    }
+}
+
 /// The columns of most rows.
 const POST: Endpoint = Endpoint {
     name: "",

@@ -281,3 +281,14 @@ fn an_unknown_path_is_refused_in_the_dialect_it_looks_like() {
     assert_eq!(Dialect::of_request(b"/v1/models", true), Dialect::Anthropic);
     assert_eq!(Dialect::of_request(b"/v1/anything", false), Dialect::OpenAi);
 }
+
+/// A trailing slash keeps a path from being found as it is written in the table.
+#[test]
+fn a_path_as_it_is_written_names_what_its_other_forms_name() {
+    for api in Api::ALL.iter().filter(|api| !api.path().ends_with('/')) {
+        for method in ["GET", "POST", "DELETE", "HEAD", "PUT"] {
+            let (own, other) = (kind(method, api.path()), kind(method, &format!("{}/", api.path())));
+            assert_eq!(own, other, "{method} {}", api.path());
+        }
+    }
+}
