@@ -211,6 +211,8 @@ kinds! {
     Overloaded => Gateway 503 "overloaded" Never,
     /// No descriptor, port or kernel memory is free to connect to the backend with.
     SocketsExhausted => Gateway 503 "out_of_sockets" Yes,
+    /// A content rule in another process gave no verdict, and the request may not pass without one.
+    GuardFailed => Gateway 503 "guard_unavailable" Never,
     /// We are shutting down.
     Draining => Gateway 503 "draining" Never,
     /// A broken invariant of ours; the exchange failed, nothing else did.

@@ -85,7 +85,7 @@ fn build(page: &mut Page, watch: &Watch) {
 fn guards(page: &mut Page, watch: &Watch) {
     let mut family = page.counter(
         "ringway_guard_total",
-        "What content rules did, by rule: matches found, those of rules in shadow mode, matches masked, requests refused, responses stopped, requests sent to another model.",
+        "What content rules did, by rule: matches found, those of rules in shadow mode, matches masked, requests refused, responses stopped, requests sent to another model; of guards in other processes, times asked and times without a verdict.",
     );
     let table = &watch.plan.guards;
     for (row, cells) in table.iter().zip((0..table.len()).map(|index| table.cells(GuardId::new(index)))) {
@@ -96,6 +96,8 @@ fn guards(page: &mut Page, watch: &Watch) {
             ("refused", &cells.refused),
             ("stopped", &cells.stopped),
             ("routed", &cells.routed),
+            ("asked", &cells.asked),
+            ("failed", &cells.failed),
         ] {
             family.count(&[("guard", &row.name), ("result", result)], count.load(Ordering::Relaxed));
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::{complain, guard, print};
 use crate::config::{self, Process, Written};
+use crate::plan::guards::External;
 use crate::plan::{BudgetRow, Holder, Key, Plan};
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::budget::Money;
@@ -147,7 +148,25 @@ impl Page<'_> {
             let text = format!("content rule {}: {}", index + 1, guard::words(row));
             self.line(text, &["guard", &row.name])
         };
-        (0..rows.guards.len()).filter(applies).enumerate().map(line).collect()
+        let own = (0..rows.guards.len()).filter(applies).enumerate().map(line);
+        let externals =
+            rows.externals.iter().filter(|one| self.plan.guards.row(one.id).applies(Some(self.key.id)));
+        own.chain(externals.map(|one| self.external(one))).collect()
+    }
+
+    fn external(&self, one: &External) -> String {
+        let name = &self.plan.guards.row(one.id).name;
+        let what = match (one.is_shadow, one.enforces) {
+            (true, _) => "only counts",
+            (false, true) => "refuses",
+            (false, false) => "logs",
+        };
+        let backend = &self.plan.backend(one.backend).name;
+        let failure = if one.fails_open || !one.enforces { "passes" } else { "is refused" };
+        let text = format!(
+            "external guard {name}: {what} by backend {backend}; without a verdict a request {failure}"
+        );
+        self.line(text, &["guard", name])
     }
 
     /// What the model costs at each of its backends.

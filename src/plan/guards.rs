@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::{Plan, Row};
+use crate::dialect::texts::Place;
+use crate::policy::guard::external::Form;
 use crate::policy::guard::rules::{Action, Guards};
+use crate::policy::routing::breaker::Breaker;
 use crate::sync::{AtomicU64, Ordering};
-use crate::units::{GuardId, KeyId};
+use crate::units::{BackendId, GuardId, KeyId, Nanos};
 
 /// One `[guard.NAME]`.
 pub struct Guard {
@@ -23,6 +26,33 @@ pub struct ModelGuards {
     pub guards: Guards,
     /// By rule: its row.
     pub ids: Box<[GuardId]>,
+    /// Rules of guards in other processes, in the order of their precedence.
+    pub externals: Box<[External]>,
+}
+
+/// A rule whose verdict another process gives.
+#[derive(Clone, Debug)]
+pub struct External {
+    /// Its row.
+    pub id: GuardId,
+    /// Where its texts lie.
+    pub places: Vec<Place>,
+    /// A refused request is refused, and not only counted.
+    pub enforces: bool,
+    /// It is in shadow mode.
+    pub is_shadow: bool,
+    /// Who is asked.
+    pub backend: BackendId,
+    /// The path there.
+    pub path: Box<[u8]>,
+    /// How it is asked.
+    pub form: Form,
+    /// How long it is waited for.
+    pub timeout: Nanos,
+    /// Without a verdict the request passes.
+    pub fails_open: bool,
+    /// How long a verdict is used for the same texts; zero for not at all.
+    pub keep: Nanos,
 }
 
 /// What a rule has done since the process started. Written by all shards.
@@ -40,6 +70,12 @@ pub struct GuardCells {
     pub stopped: AtomicU64,
     /// Requests that it sent to another model.
     pub routed: AtomicU64,
+    /// Times that a guard in another process was asked.
+    pub asked: AtomicU64,
+    /// Times that it gave no verdict.
+    pub failed: AtomicU64,
+    /// Whether it is asked at all.
+    pub breaker: Breaker,
 }
 
 impl Row for Guard {
@@ -54,10 +90,23 @@ impl Row for Guard {
 impl ModelGuards {
     /// Whether a rule is for a caller.
     pub fn applies(&self, plan: &Plan, rule: usize, key: Option<KeyId>) -> bool {
-        let row = plan.guards.row(self.ids[rule]);
-        key.map_or(row.keyless, |key| row.keys[key.index()])
+        plan.guards.row(self.ids[rule]).applies(key)
     }
 
+    /// Whether all guards in other processes of another model are asked for this one, too.
+    pub fn asks_all_of(&self, other: &Self) -> bool {
+        other.externals.iter().all(|one| self.externals.iter().any(|own| own.id == one.id))
+    }
+}
+
+impl Guard {
+    /// Whether it is for a caller.
+    pub fn applies(&self, key: Option<KeyId>) -> bool {
+        key.map_or(self.keyless, |key| self.keys[key.index()])
+    }
+}
+
+impl ModelGuards {
     /// Counts a match.
     pub fn count(&self, plan: &Plan, rule: usize) {
         let (cells, row) = (plan.guards.cells(self.ids[rule]), self.guards.rule(rule));

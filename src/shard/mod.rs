@@ -10,14 +10,14 @@
 //!   phases::on_body   model, the response referred to, token reserve
 //!   local::respond    models, token counts: no backend is needed
 //!   caching::find     with [cache]: a kept response, or one on its way to another request
+//!   external::check   rules whose verdict another process gives
 //!   dispatch::run     pick, connect, encode, send, opening; the only place that retries
 //!   Relay::run        per read one write, until the response has ended
 //!   respond::finish   where no response of a backend is relayed: a refusal, an error record, our own response
 //! ```
 //!
 //! `settle` runs exactly once per exchange, before the last write: `relay` and `respond` both call it there. What is known on
-//! the way is in [`exchange::Exchange`]. A policy that has to be awaited, such as a guard in another process, has its place
-//! between `local::respond` and `dispatch::run`.
+//! the way is in [`exchange::Exchange`]. The one policy that is awaited is `external::check`.
 //!
 //! A shard takes no lock, spawns no thread, and waits for no coordinator. The files of this room import each other without a
 //! circle (`tidy`): `state` (the shard itself) is below everything, `walk` above everything but `connection` and `accept`.
@@ -31,6 +31,7 @@ mod convert;
 mod decode;
 mod dispatch;
 mod exchange;
+mod external;
 mod frame;
 mod guarding;
 mod heads;

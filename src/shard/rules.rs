@@ -117,6 +117,12 @@ pub(super) fn allows_fallback(
     fallback: &Model,
     payload: &[u8],
 ) -> bool {
+    // Nobody has asked the guards in other processes that only the fallback has.
+    let asks = |own: &Arc<ModelGuards>| fallback.guards.as_ref().is_none_or(|guards| own.asks_all_of(guards));
+    let has_own = fallback.guards.as_ref().is_some_and(|guards| !guards.externals.is_empty());
+    if has_own && !asked.guards.as_ref().is_some_and(asks) {
+        return false;
+    }
     let Some(guards) = reading(fallback) else { return true };
     if asked.guards.as_ref().is_some_and(|own| Arc::ptr_eq(own, guards)) {
         return true;

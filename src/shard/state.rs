@@ -15,6 +15,7 @@ use crate::observe::ShardOutbox;
 use crate::observe::counters::{Counter, ShardNumbers};
 use crate::plan::{Control, Plan, ShardTuning};
 use crate::policy::auth::failures::Failures;
+use crate::policy::guard::verdicts::Verdicts;
 use crate::policy::routing::retry::RetryBudget;
 use crate::units::{KeyId, ModelId, Nanos, ShardId};
 use crate::wire::head::HeadLimits;
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     pub(crate) queues: Queues,
     pub(crate) prompts: Prompts,
     pub(crate) caches: Caches,
+    pub(crate) verdicts: RefCell<Verdicts>,
     pub(crate) failures: RefCell<Failures>,
     /// `Date` field value, renewed by the tick.
     pub(crate) date: RefCell<[u8; DATE_BYTES]>,
@@ -94,6 +96,7 @@ impl Shard {
             queues: Queues::default(),
             prompts: Prompts::default(),
             caches: Caches::default(),
+            verdicts: RefCell::default(),
             failures: RefCell::new(Failures::new(seed(id))),
             date: RefCell::new(date(clock::unix_ms())),
             unix_ms: Cell::new(clock::unix_ms()),

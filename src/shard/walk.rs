@@ -6,6 +6,7 @@ use super::caching::serve;
 use super::client::Client;
 use super::dispatch;
 use super::exchange::{AfterResponse, Exchange};
+use super::external;
 use super::local;
 use super::phases;
 use super::relay::Relay;
@@ -81,12 +82,21 @@ async fn open(
     if let Some(response) = local::respond(exchange, &request) {
         return Err(Ending::Local(response).into());
     }
-    // Place of the one policy that may be awaited: a guard outside of this process.
     client.start_waiting(exchange, &request.peek);
     if client.shard.plan.cache.is_some()
         && let Some(kept) = Box::pin(find::kept(client, exchange, &request)).await?
     {
         return Err(Stop::Kept(Box::new(kept)));
+    }
+    let asks = client
+        .shard
+        .plan
+        .model(request.model)
+        .guards
+        .as_ref()
+        .is_some_and(|guards| !guards.externals.is_empty());
+    if asks {
+        Box::pin(external::check(client, exchange, &request)).await?;
     }
     let response = dispatch::run(client, exchange, &request).await?;
     client.end_heartbeats(exchange).await?;

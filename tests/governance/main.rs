@@ -3,6 +3,7 @@
 mod admin;
 mod cache;
 mod end_users;
+mod external;
 mod guards;
 mod ledger;
 mod limits;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::bounds::within;
+use super::external;
 use super::file::{Guard as Written, GuardAction, Words};
 use super::kept::{self, Unkept};
 use super::models::Names;
@@ -11,8 +12,8 @@ use super::{NAME_SIGNS, Source, check_name};
 use crate::config::glob;
 use crate::config::problem::Report;
 use crate::dialect::texts::Place;
-use crate::plan::guards::{Guard, ModelGuards};
-use crate::plan::{Key, Model, Team};
+use crate::plan::guards::{External, Guard, ModelGuards};
+use crate::plan::{Backend, Key, Model, Team};
 use crate::policy::guard::detect::Detector;
 use crate::policy::guard::patterns::Find;
 use crate::policy::guard::rules::{Action, Guards, Rule};
@@ -24,7 +25,7 @@ pub(super) fn compile(
     source: &Source<'_>,
     callers: (&[Team], &[Key]),
     names: &Names,
-    models: &mut [Model],
+    (models, backends): (&mut [Model], &[Backend]),
     report: &mut Report<'_>,
 ) -> Vec<Guard> {
     let (mut rows, mut rules) = (Vec::new(), Vec::new());
@@ -34,16 +35,30 @@ pub(super) fn compile(
         let rule = rule(source, name, written, names, report);
         rules.push((written.rank, GuardId::new(index), written, rule));
     }
+    let mut externals: Vec<(u32, &Written, External)> = Vec::new();
+    for (rank, id, written, rule) in &rules {
+        if let Some(one) = &written.external {
+            let at = external::At { name: &rule.name, id: *id, places: &rule.places };
+            externals.extend(
+                external::compile(at, written, one, backends, report).map(|one| (*rank, *written, one)),
+            );
+        }
+    }
+    rules.retain(|rule| rule.2.external.is_none());
+    externals.sort_by_key(|one| (one.0, one.2.id));
     rules.sort_by_key(|rule| (rule.0, rule.1));
-    let secret = (!rules.is_empty()).then(|| secret(source, report));
+    let secret = (!rules.is_empty() || !externals.is_empty()).then(|| secret(source, report));
     let mut known: HashMap<Vec<GuardId>, Arc<ModelGuards>> = HashMap::new();
     for model in models.iter_mut() {
         let meant: Vec<_> = rules.iter().filter(|rule| is_for(&rule.2.models, &model.name)).collect();
         let ids: Vec<GuardId> = meant.iter().map(|rule| rule.1).collect();
-        if ids.is_empty() {
+        let asked = externals.iter().filter(|one| is_for(&one.1.models, &model.name));
+        let externals: Box<[External]> = asked.map(|one| one.2.clone()).collect();
+        let all: Vec<GuardId> = ids.iter().copied().chain(externals.iter().map(|one| one.id)).collect();
+        if all.is_empty() {
             continue;
         }
-        if let Some(guards) = known.get(&ids) {
+        if let Some(guards) = known.get(&all) {
             model.guards = Some(Arc::clone(guards));
             continue;
         }
@@ -53,9 +68,9 @@ pub(super) fn compile(
                     Some(secret) => guards.with_secret(secret.clone()),
                     None => guards,
                 };
-                let guards = Arc::new(ModelGuards { guards, ids: ids.clone().into() });
+                let guards = Arc::new(ModelGuards { guards, ids: ids.into(), externals });
                 model.guards = Some(Arc::clone(&guards));
-                known.insert(ids, guards);
+                known.insert(all, guards);
             }
             Err(unfit) => {
                 let name = &meant[unfit.rule].3.name;
@@ -113,8 +128,9 @@ fn rule(source: &Source<'_>, name: &str, written: &Written, names: &Names, repor
     let mut finds = detectors(name, written, report);
     finds.extend(written.patterns.iter().cloned().map(Find::Expression));
     finds.extend(words(source, name, &written.words, report).into_iter().map(Find::Phrase));
-    if finds.is_empty() {
-        report.problem(&["guard", name], "searches for nothing; expected detect, patterns or words");
+    if finds.is_empty() && written.external.is_none() {
+        report
+            .problem(&["guard", name], "searches for nothing; expected detect, patterns, words or external");
     }
     if finds.len() > FINDS_MAX {
         let count = finds.len();

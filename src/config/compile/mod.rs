@@ -12,6 +12,7 @@ mod caller;
 mod cors;
 mod egress;
 mod end_users;
+mod external;
 mod guards;
 mod ids;
 mod kept;
@@ -144,7 +145,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let has_routes = routes::compile(file, &names, &keys, &mut models, report);
     let budgets = budgets::compile(file, &teams, &mut keys, &models, report);
     let users = end_users::compile(source, &keys, &models, report);
-    let guards = guards::compile(source, (&teams, &keys), &names, &mut models, report);
+    let guards = guards::compile(source, (&teams, &keys), &names, (&mut models, &backends), report);
     let cache = cache::compile(&file.cache, &models, shards.len(), report);
     let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
     let admin_token = secrets::admin_token(source, &keys, report);

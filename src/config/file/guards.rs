@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::quantity::Time;
+
 /// A content rule: what it searches for, where, and what follows a match.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +20,9 @@ pub struct Guard {
     /// Words and phrases, in any case: a list, or { file = "/path" } with one a line.
     #[serde(default)]
     pub words: Words,
+    /// A guard in another process, which is asked before a request goes to a backend. In the place of detect, patterns and words.
+    #[serde(default)]
+    pub external: Option<External>,
     /// Which texts are searched: "input", "output", "tools" (calls and results), "thinking", "system".
     #[serde(default = "input", rename = "where")]
     pub places: Vec<String>,
@@ -45,6 +50,71 @@ pub struct Guard {
     /// true: only counts what it would have done.
     #[serde(default)]
     pub shadow: bool,
+}
+
+/// A guard in another process.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct External {
+    /// The backend that it is: where it is, its credential and TLS, and in_flight_max as the bound of calls at once.
+    pub backend: String,
+    /// "webhook": a JSON document with the texts; "moderations": OpenAI's; "judge": a model, asked by chat completions.
+    pub form: ExternalForm,
+    /// The complete path. Default: /, /v1/moderations, /v1/chat/completions.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// The model that is asked for. A judge needs one.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// What a judge is asked; {text} stands for the texts.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    /// How the response of a judge begins that allows. Default: "safe".
+    #[serde(default)]
+    pub allow: Option<String>,
+    /// How the response of a judge begins that refuses. Default: "unsafe".
+    #[serde(default)]
+    pub refuse: Option<String>,
+    /// How long it is waited for.
+    #[serde(default = "timeout")]
+    pub timeout: Time,
+    /// Without a verdict: "refuse" the request, or let it "pass".
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// How long a verdict is used for the same texts. "0s": it is asked every time.
+    #[serde(default = "never")]
+    pub keep: Time,
+}
+
+/// How a guard in another process is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExternalForm {
+    /// A JSON document with the texts.
+    Webhook,
+    /// OpenAI's moderations.
+    Moderations,
+    /// A model, asked by chat completions.
+    Judge,
+}
+
+/// What follows if there is no verdict.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The request is refused.
+    #[default]
+    Refuse,
+    /// The request passes.
+    Pass,
+}
+
+const fn never() -> Time {
+    Time::seconds(0)
+}
+
+const fn timeout() -> Time {
+    Time::seconds(1)
 }
 
 /// Words and phrases.

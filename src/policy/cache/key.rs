@@ -29,6 +29,8 @@ pub struct Parts<'a> {
     pub rules: &'a mut dyn Iterator<Item = bool>,
     /// Whether a stream is asked for, which some say in the path.
     pub streams: bool,
+    /// The path of the request's target: some name the model, or how a stream is to come.
+    pub path: &'a [u8],
     /// The query of the request's target.
     pub query: &'a [u8],
     /// The header lines of the request.
@@ -53,6 +55,7 @@ pub fn of(parts: Parts<'_>, body: &[u8], deterministic_only: bool) -> Option<Key
     let rules: Vec<u8> = parts.rules.map(u8::from).collect();
     part(&rules);
     part(&[u8::from(parts.streams)]);
+    part(parts.path);
     part(parts.query);
     for line in fields::lines(parts.lines).filter(|line| matters(line.name)) {
         part(&line.name.to_ascii_lowercase());
@@ -178,6 +181,7 @@ mod tests {
             model: "m",
             rules: &mut [true, false].into_iter(),
             streams: false,
+            path: b"/v1/chat/completions",
             query: b"",
             lines: lines.as_bytes(),
         };

@@ -37,19 +37,20 @@ impl Marks {
             Action::Stop => "stop",
             Action::Route(_) => "route",
         };
+        self.add(&rule.name, finding.place, action, finding.hash);
+    }
+
+    /// Notes what a rule did, by its parts.
+    pub fn add(&mut self, rule: &str, place: Place, action: &'static str, hash: u128) {
         let same = |mark: &&mut Mark| {
-            mark.hash == finding.hash
-                && mark.place == finding.place
-                && mark.rule == rule.name
-                && mark.action == action
+            mark.hash == hash && mark.place == place && *mark.rule == *rule && mark.action == action
         };
         if let Some(mark) = self.rows.iter_mut().find(same) {
             mark.count = mark.count.saturating_add(1);
         } else if self.rows.len() == MARKS_MAX {
             self.more = self.more.saturating_add(1);
         } else {
-            let (rule, place, hash) = (rule.name.clone(), finding.place, finding.hash);
-            self.rows.push(Mark { rule, place, action, hash, count: 1 });
+            self.rows.push(Mark { rule: rule.into(), place, action, hash, count: 1 });
         }
     }
 

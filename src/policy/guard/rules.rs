@@ -92,10 +92,14 @@ impl Guards {
         Self { secret: Some(secret), ..self }
     }
 
+    /// The hash of a text in reports.
+    pub fn hash(&self, text: &[u8]) -> u128 {
+        self.secret.as_ref().map_or(0, |secret| secret.hash(text))
+    }
+
     /// A match as it is reported.
     pub(super) fn finding(&self, rule: usize, place: Place, text: &[u8]) -> Finding {
-        let hash = self.secret.as_ref().map_or(0, |secret| secret.hash(text));
-        Finding { rule, place, bytes: text.len(), hash }
+        Finding { rule, place, bytes: text.len(), hash: self.hash(text) }
     }
 
     /// Whether no rule searches anywhere.

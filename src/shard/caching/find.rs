@@ -118,6 +118,7 @@ fn key_of(client: &Client, exchange: &Exchange, request: &Request<'_>, rules: &R
         model: asked.unwrap_or(&model.name),
         streams: request.peek.stream,
         rules: &mut (0..count).map(applies),
+        path: request.head.path.of(inbox),
         query: request.head.query.of(inbox),
         lines: request.head.fields.of(inbox),
     };

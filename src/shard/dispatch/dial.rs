@@ -18,7 +18,7 @@ use crate::wire::Step;
 use crate::wire::connect::{self, Reply};
 
 /// A new connection to a backend. What it learns about addresses is kept by the shard.
-pub(super) struct Dial<'a> {
+pub(in crate::shard) struct Dial<'a> {
     shard: &'a Shard,
     backend: &'a Backend,
     /// The time there is for all of it.
@@ -29,7 +29,7 @@ pub(super) struct Dial<'a> {
 
 impl<'a> Dial<'a> {
     /// `connect`: the time there is for all of it; the caller bounds it.
-    pub(super) fn new(shard: &'a Shard, backend: &'a Backend, connect: Nanos) -> Self {
+    pub(in crate::shard) fn new(shard: &'a Shard, backend: &'a Backend, connect: Nanos) -> Self {
         Self { shard, backend, connect, delay: RACE_DELAY.min(Nanos(connect.0 / 4)) }
     }
 
@@ -38,7 +38,7 @@ impl<'a> Dial<'a> {
     /// others race once more.
     ///
     /// Errors: no address accepts, the proxy refuses, or the last address fails.
-    pub(super) async fn run(self, turn: Option<SocketAddr>) -> Result<Connection, Fault> {
+    pub(in crate::shard) async fn run(self, turn: Option<SocketAddr>) -> Result<Connection, Fault> {
         if let Target::Unix(path) = &self.backend.target {
             let socket = dial::unix(path).await.inspect_err(|error| self.note(Unreachable::of(error)));
             let socket = socket.map_err(not_dialled)?;

@@ -3,7 +3,7 @@
 
 mod attempt;
 pub(super) mod choose;
-mod dial;
+pub(super) mod dial;
 mod encode;
 mod patience;
 mod prompt;
