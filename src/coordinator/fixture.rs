@@ -188,6 +188,7 @@ fn backend(row: usize, target: &Target) -> Backend {
         authority: b"gpu.example:8000".to_vec().into(),
         base: Base::default(),
         credential_lines: CREDENTIAL.into(),
+        signer: None,
         in_flight_max: u32::MAX,
         limit_scope: LimitScope::Model,
         health: HealthProbe {

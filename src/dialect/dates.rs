@@ -3,9 +3,7 @@
 /// Appends Unix seconds as an RFC 3339 time in UTC with its quotes: `"2025-01-31T00:00:00Z"`. Times after the year
 /// 9999, which that form cannot hold, become its end.
 pub(super) fn timestamp(out: &mut Vec<u8>, unix_seconds: u64) {
-    let seconds = unix_seconds.min(253_402_300_799);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
+    let (year, month, day, second) = civil_time(unix_seconds);
     let text = format!(
         "\"{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z\"",
         second / 3_600,
@@ -13,6 +11,13 @@ pub(super) fn timestamp(out: &mut Vec<u8>, unix_seconds: u64) {
         second % 60
     );
     out.extend_from_slice(text.as_bytes());
+}
+
+/// Year, month, day and second of the day in UTC of a Unix time; of one after the year 9999 its end.
+pub fn civil_time(unix_seconds: u64) -> (u64, u64, u64, u64) {
+    let seconds = unix_seconds.min(253_402_300_799);
+    let (year, month, day) = civil(seconds / 86_400);
+    (year, month, day, seconds % 86_400)
 }
 
 /// Year, month and day of the days since 1970-01-01 in the Gregorian calendar. Years are taken to begin in March, so

@@ -14,13 +14,14 @@
 //! - [`overflow`]: the one refusal of a backend that another model need not share.
 //! - [`backend_error`]: a backend's error as a record in a stream.
 //! - [`neutral`]: what every generating API can say; [`chat`], [`messages`], [`responses`], [`gemini`], [`ollama`]: into it
-//!   and out of it.
+//!   and out of it; [`converse`], for backends only.
 //! - [`refusal`], [`models`]: the documents the gateway writes itself.
 
 mod api;
 mod api_set;
 pub mod backend_error;
 pub mod chat;
+pub mod converse;
 mod dates;
 #[cfg(test)]
 mod echo;
@@ -49,6 +50,7 @@ pub mod usage;
 pub mod whole;
 
 pub use api_set::ApiSet;
+pub use dates::civil_time;
 pub use route::route;
 pub use table::{Api, Task};
 pub use translate::Call;

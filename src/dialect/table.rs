@@ -386,6 +386,19 @@ endpoints! {
         path: "/api/generate",
         ..OLLAMA_TEXT
     };
+    /// `POST /model/MODEL/converse` and `/converse-stream`, Bedrock's: of backends only
+    Converse: Endpoint {
+        name: "converse",
+        path: "/model/",
+        path_end: "/converse",
+        path_end_stream: "/converse-stream",
+        has_model_in_path: true,
+        is_for_backends: true,
+        stream: &form::MESSAGES_OF_AWS,
+        caps: &[CapMember::OutputTokens],
+        is_object: true,
+        ..POST
+    };
     /// `POST /api/embed`, Ollama's
     OllamaEmbed: Endpoint { name: "ollama_embed", path: "/api/embed", task: Task::Embed, ..OLLAMA };
     /// `POST /api/embeddings`, Ollama's older one

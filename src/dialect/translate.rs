@@ -33,7 +33,7 @@ impl Call {
             let backend = embed::BACKENDS.into_iter().find(says_the_same)?;
             return Some(Self { client, backend });
         }
-        Verbs::of(client)?;
+        Verbs::of(client).filter(|verbs| verbs.has_clients())?;
         let backend = GENERATING.iter().copied().find(says_the_same)?;
         Some(Self { client, backend })
     }
@@ -47,15 +47,22 @@ impl Call {
 /// Writes the dialects that can be translated, each from its folder, as a look-up and as the types that hold their state.
 /// The order is the one in which a backend's APIs are tried.
 macro_rules! dialects {
-    ($($(#[cfg($when:meta)])? $api:ident: $folder:ident;)*) => {
-        const GENERATING: &[Api] = &[$($(#[cfg($when)])? Api::$api,)*];
+    (
+        $($(#[cfg($when:meta)])? $api:ident: $folder:ident;)*
+        // Of backends only: the verbs towards clients are missing.
+        [$($only:ident: $only_folder:ident;)*]
+    ) => {
+        const GENERATING: &[Api] = &[$($(#[cfg($when)])? Api::$api,)* $(Api::$only,)*];
 
         /// Which dialect's verbs are meant.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        enum Verbs { $($(#[cfg($when)])? $api,)* }
+        enum Verbs { $($(#[cfg($when)])? $api,)* $($only,)* }
 
         #[derive(Debug)]
-        enum Decoder { $($(#[cfg($when)])? $api(super::$folder::decode::Events),)* }
+        enum Decoder {
+            $($(#[cfg($when)])? $api(super::$folder::decode::Events),)*
+            $($only(super::$only_folder::decode::Events),)*
+        }
 
         #[derive(Debug)]
         enum Encoder { $($(#[cfg($when)])? $api(super::$folder::encode::Events),)* }
@@ -67,55 +74,61 @@ macro_rules! dialects {
             fn of(api: Api) -> Option<Self> {
                 match api {
                     $($(#[cfg($when)])? Api::$api => Some(Self::$api),)*
+                    $(Api::$only => Some(Self::$only),)*
                     _ => None,
                 }
             }
 
+            /// Whether clients speak it.
+            fn has_clients(self) -> bool {
+                !matches!(self, $(Self::$only)|*)
+            }
+
             fn decode_request(self, body: &[u8]) -> Result<Request<'_>, Fault> {
-                match self { $($(#[cfg($when)])? Self::$api => super::$folder::decode::request(body),)* }
+                match self { $($(#[cfg($when)])? Self::$api => super::$folder::decode::request(body),)* $(Self::$only => Err(super::neutral::malformed("no client speaks this API")),)* }
             }
 
             fn encode_request(self, request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) -> Result<Losses, Fault> {
-                match self { $($(#[cfg($when)])? Self::$api => super::$folder::encode::request(request, target, out),)* }
+                match self { $($(#[cfg($when)])? Self::$api => super::$folder::encode::request(request, target, out),)* $(Self::$only => super::$only_folder::encode::request(request, target, out),)* }
             }
 
             fn decode_fault(self, status: u16, body: &[u8]) -> FaultRecord<'_> {
-                match self { $($(#[cfg($when)])? Self::$api => super::$folder::decode::fault(status, body),)* }
+                match self { $($(#[cfg($when)])? Self::$api => super::$folder::decode::fault(status, body),)* $(Self::$only => super::$only_folder::decode::fault(status, body),)* }
             }
 
             fn encode_fault(self, record: &FaultRecord<'_>, status: u16, request_id: &str, out: &mut Vec<u8>) {
-                match self { $($(#[cfg($when)])? Self::$api => super::$folder::encode::fault(record, status, request_id, out),)* }
+                match self { $($(#[cfg($when)])? Self::$api => super::$folder::encode::fault(record, status, request_id, out),)* $(Self::$only => Self::Chat.encode_fault(record, status, request_id, out),)* }
             }
 
             fn decode_whole(self, context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Unfit> {
-                match self { $($(#[cfg($when)])? Self::$api => super::$folder::decode::body(context, body, sink),)* }
+                match self { $($(#[cfg($when)])? Self::$api => super::$folder::decode::body(context, body, sink),)* $(Self::$only => super::$only_folder::decode::body(context, body, sink),)* }
             }
 
             fn decoder(self, context: &Context) -> Decoder {
-                match self { $($(#[cfg($when)])? Self::$api => Decoder::$api(super::$folder::decode::Events::new(context)),)* }
+                match self { $($(#[cfg($when)])? Self::$api => Decoder::$api(super::$folder::decode::Events::new(context)),)* $(Self::$only => Decoder::$only(super::$only_folder::decode::Events::new(context)),)* }
             }
 
             fn encoder(self, context: Context) -> Encoder {
-                match self { $($(#[cfg($when)])? Self::$api => Encoder::$api(super::$folder::encode::Events::new(context)),)* }
+                match self { $($(#[cfg($when)])? Self::$api => Encoder::$api(super::$folder::encode::Events::new(context)),)* $(Self::$only => Self::Chat.encoder(context),)* }
             }
 
             fn fold(self, context: Context) -> Fold {
-                match self { $($(#[cfg($when)])? Self::$api => Fold::$api(super::$folder::encode::Body::new(context)),)* }
+                match self { $($(#[cfg($when)])? Self::$api => Fold::$api(super::$folder::encode::Body::new(context)),)* $(Self::$only => Self::Chat.fold(context),)* }
             }
         }
 
         impl Decoder {
             fn record(&mut self, name: Option<&[u8]>, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
-                match self { $($(#[cfg($when)])? Self::$api(decoder) => decoder.record(name, data, sink),)* }
+                match self { $($(#[cfg($when)])? Self::$api(decoder) => decoder.record(name, data, sink),)* $(Self::$only(decoder) => decoder.record(name, data, sink),)* }
             }
 
             fn end(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-                match self { $($(#[cfg($when)])? Self::$api(decoder) => decoder.end(sink),)* }
+                match self { $($(#[cfg($when)])? Self::$api(decoder) => decoder.end(sink),)* $(Self::$only(decoder) => decoder.end(sink),)* }
             }
 
             /// Whether the sign of the end has come, or the finish reason where the sign may be missing.
             fn is_finished(&self) -> bool {
-                match self { $($(#[cfg($when)])? Self::$api(decoder) => decoder.is_finished(),)* }
+                match self { $($(#[cfg($when)])? Self::$api(decoder) => decoder.is_finished(),)* $(Self::$only(decoder) => decoder.is_finished(),)* }
             }
         }
 
@@ -146,6 +159,7 @@ dialects! {
     OllamaGenerate: ollama_generate;
     #[cfg(test)]
     Echo: echo;
+    [Converse: converse;]
 }
 
 impl Decoder {
@@ -173,14 +187,13 @@ impl Decoder {
             RecordForm::Ndjson => self.record(None, record.trim_ascii(), sink),
             RecordForm::EventStream => match event_stream::message(record) {
                 Ok(message) => self.record(Some(message.name), message.payload, sink),
-                Err(event_stream::BadMessage(reason)) => self.record(Some(BROKEN), reason.as_bytes(), sink),
+                Err(event_stream::BadMessage(reason)) => {
+                    self.record(Some(event_stream::BROKEN), reason.as_bytes(), sink)
+                }
             },
         }
     }
 }
-
-/// The name of a message that cannot be read, for the decoders of event streams: no service has one in capitals with blanks.
-pub(super) const BROKEN: &[u8] = b"BROKEN MESSAGE";
 
 /// What the beginning of a stream says, by the decoder of its own API.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -73,6 +73,11 @@ impl Usage {
                 b"eval_count" => (parts.output, openai_names) = (parts.count(value), true),
                 b"input_tokens" => (parts.input, anthropic_names) = (parts.count(value), true),
                 b"output_tokens" => (parts.output, anthropic_names) = (parts.count(value), true),
+                // Bedrock's, whose input leaves out the cache, too.
+                b"inputTokens" => (parts.input, anthropic_names) = (parts.count(value), true),
+                b"outputTokens" => (parts.output, anthropic_names) = (parts.count(value), true),
+                b"cacheReadInputTokens" => parts.cached = parts.count(value),
+                b"cacheWriteInputTokens" => parts.cache_write = parts.count(value),
                 b"cached_tokens" | b"prompt_cache_hit_tokens" | b"cache_read_input_tokens" => {
                     parts.cached = parts.count(value).max(parts.cached);
                 }

@@ -34,6 +34,8 @@ pub struct Backend {
     pub base: provider::Base,
     /// Whole header lines with our credential, each ending in CRLF; empty if it needs none.
     pub credential_lines: Box<[u8]>,
+    /// Signs every request instead; `None` for a backend that wants no signature.
+    pub signer: Option<Box<provider::sign::Signer>>,
     /// Exchanges in flight at once over all shards, `u32::MAX` for no bound.
     pub in_flight_max: u32,
     /// To whom its limits (429) apply.

@@ -5,7 +5,7 @@
 //! What a kind serves is what every server of the kind serves; an operator who knows better says so (`serves`).
 
 use super::engine_page::{self, EnginePage};
-use super::{ProviderKind, anthropic, azure, gemini, ollama};
+use super::{ProviderKind, anthropic, azure, bedrock, gemini, ollama};
 use crate::dialect::{Api, ApiSet};
 
 /// The kinds in the order in which they are shown: engines, providers, and what is neither.
@@ -35,6 +35,7 @@ pub(super) static LIST: &[ProviderKind] = &[
     anthropic::KIND,
     azure::KIND,
     gemini::KIND,
+    bedrock::KIND,
     hosted("mistral", "https://api.mistral.ai/v1", CHAT.with(Api::Embeddings)).without_stream_options(),
     hosted("groq", "https://api.groq.com/openai/v1", CHAT.with(Api::Responses)),
     hosted("deepseek", "https://api.deepseek.com", CHAT),

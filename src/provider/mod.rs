@@ -7,10 +7,12 @@
 mod anthropic;
 mod azure;
 mod base;
+mod bedrock;
 mod engine_page;
 mod gemini;
 mod list;
 mod ollama;
+pub mod sign;
 
 use crate::dialect::neutral::Target;
 use crate::dialect::route::encode_id;
@@ -29,6 +31,10 @@ pub struct ProviderKind {
     pub base: Option<&'static str>,
     /// What its base looks like.
     pub example: &'static str,
+    /// The base of its API with `REGION` for the region, if all customers in a region have the same.
+    base_in_region: Option<&'static str>,
+    /// The service in the name of which requests are signed, where the operator has keys for that.
+    pub signs_for: Option<&'static str>,
     /// Endpoints it serves.
     pub serves: ApiSet,
     /// Whether it accepts `stream_options` with `include_usage`.
@@ -99,6 +105,8 @@ impl ProviderKind {
         also: "",
         base: None,
         example: "http://HOST:PORT",
+        base_in_region: None,
+        signs_for: None,
         serves: ApiSet::of(&[]),
         takes_stream_options: true,
         hosted: false,
@@ -130,6 +138,16 @@ impl ProviderKind {
     /// The kind of what only copies OpenAI's endpoints.
     pub fn generic() -> &'static Self {
         &list::LIST[list::LIST.len() - 1]
+    }
+
+    /// The base of its API in a region, where it has regions.
+    pub fn base_in(&self, region: &str) -> Option<String> {
+        self.base_in_region.map(|base| base.replace(bedrock::REGION, region))
+    }
+
+    /// Whether it has regions.
+    pub fn has_regions(&self) -> bool {
+        self.base_in_region.is_some()
     }
 
     /// What goes around every endpoint's path at a server of this kind. `is_api`: path and query are an API's base.

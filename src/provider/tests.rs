@@ -51,6 +51,9 @@ golden! {
         "https://generativelanguage.googleapis.com/v1beta/models/m:embedContent"
         "https://generativelanguage.googleapis.com/v1beta/models/m:batchEmbedContents"
     ] "x-goog-api-key: ";
+    bedrock "bedrock": [
+        "https://bedrock-runtime.REGION.amazonaws.com/model/m/converse"
+    ] "authorization: Bearer ";
     azure "azure": [
         "https://NAME.openai.azure.com/openai/v1/chat/completions"
         "https://NAME.openai.azure.com/openai/v1/completions"
@@ -340,4 +343,21 @@ fn only_anthropic_needs_a_version_line() {
         assert_eq!(line.is_some(), kind.name == "anthropic", "{}", kind.name);
         assert!(line.is_none_or(|(name, line)| line.starts_with(name) && line.ends_with(b"\r\n")));
     }
+}
+
+#[test]
+fn the_name_of_a_model_on_bedrock_is_one_segment_of_the_path() {
+    let (provider, base) = (provider("bedrock"), Base::of_server(""));
+    let of = |model: &str, streams| {
+        let (mut out, place) =
+            (Vec::new(), Place { api: Api::Converse, model: model.as_bytes(), id: b"", streams });
+        provider.target(&place, &base, b"", &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(of("us.anthropic.claude-v1:0", false), "/model/us.anthropic.claude-v1%3A0/converse");
+    let arn = "arn:aws:bedrock:us-east-1:1:inference-profile/x";
+    assert_eq!(
+        of(arn, true),
+        "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Ainference-profile%2Fx/converse-stream"
+    );
 }

@@ -106,7 +106,7 @@ impl Translation {
 
 /// The lines of a client's request that speak of its dialect: they go with the members that they belong to.
 pub(super) fn is_of_dialect(name: &[u8]) -> bool {
-    [&b"anthropic-"[..], b"openai-", b"x-stainless-", b"x-goog-"]
+    [&b"anthropic-"[..], b"openai-", b"x-stainless-", b"x-goog-", b"x-amz-"]
         .iter()
         .any(|prefix| name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix))
 }

@@ -41,6 +41,9 @@ const MESSAGE_BYTES_MIN: usize = PRELUDE_BYTES + 4;
 /// The longest message: AWS's own bound on a payload, and on headers.
 pub const MESSAGE_BYTES_MAX: usize = 24 * 1024 * 1024;
 
+/// The name by which a reader of messages is told of one that cannot be read: no service has one in capitals with blanks.
+pub const BROKEN: &[u8] = b"BROKEN MESSAGE";
+
 /// The offset just behind the last complete message in `bytes`, 0 if none is complete.
 pub fn last_boundary(bytes: &[u8]) -> usize {
     let mut at = 0;

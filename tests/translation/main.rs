@@ -1,9 +1,10 @@
 //! Clients and backends that speak different dialects: here Anthropic's Messages on one side and chat completions on the other;
-//! `gemini_clients` and `gemini_backends`: Google's API on one side, each of the others on the other.
+//! `gemini_clients` and `gemini_backends`: Google's API on one side, each of the others on the other; `ollama`: Ollama's on either
+//! side; `converse`: Amazon Bedrock's behind each of the others.
 
+mod converse;
 mod gemini_backends;
 mod gemini_clients;
-
 mod ollama;
 
 use std::time::Duration;

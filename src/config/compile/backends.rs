@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::aws::{self, Aws};
 use super::bounds::within;
 use super::egress::Egress;
 use super::listen::PEM_BYTES_MAX;
@@ -61,16 +62,22 @@ impl One<'_> {
         let provider = self.provider(report);
         let secret =
             self.backend.api_key.as_ref().map(|key| secrets::read(&self.at("api_key"), key, source, report));
-        let url = self.url(provider.kind, report);
+        let aws = aws::compile(self.name, self.backend, provider.kind, source, report);
+        let url = self.url(provider.kind, aws.as_ref(), report);
         let health = self.health(provider, url.as_ref(), &source.file.health, report);
         let metrics = self.metrics(provider, url.as_ref(), report);
         let url = url?;
         let base = provider.kind.base_of(&url.path, &url.query, self.is_api());
         let tls = self.tls(&url, source, trusts, report);
         let proxy = egress.proxy(self.name, self.backend, &url, provider.hosted, source, report);
+        let aws = aws?;
+        let secret = match secret {
+            Some(secret) => Some(secret?),
+            None => aws.bearer,
+        };
         let credential_lines = match secret {
             Some(secret) => {
-                report.take(&self.at("api_key"), provider.credential_line(secret?.expose().as_bytes()))?
+                report.take(&self.at("api_key"), provider.credential_line(secret.expose().as_bytes()))?
             }
             None => Vec::new(),
         };
@@ -88,6 +95,7 @@ impl One<'_> {
             base,
             authority: url.authority.into_bytes().into(),
             credential_lines: credential_lines.into(),
+            signer: aws.signer,
             in_flight_max: self.backend.in_flight_max.unwrap_or(u32::MAX),
             limit_scope: match self.backend.limit_scope {
                 file::LimitScope::Model => LimitScope::Model,
@@ -101,7 +109,7 @@ impl One<'_> {
     }
 
     /// Its URL, which stands under one of two keys, or is known of its kind.
-    fn url(&self, kind: &ProviderKind, report: &mut Report<'_>) -> Option<Url> {
+    fn url(&self, kind: &ProviderKind, aws: Option<&Aws>, report: &mut Report<'_>) -> Option<Url> {
         match (&self.backend.url, &self.backend.api_base) {
             (Some(url), None) => {
                 let url = report.take(&self.at("url"), url::parse(url))?;
@@ -118,6 +126,10 @@ impl One<'_> {
             (Some(_), Some(_)) => {
                 report.problem(&self.at("api_base"), "is there beside url; take away one of them");
                 None
+            }
+            (None, None) if kind.has_regions() => {
+                let base = kind.base_in(aws?.region.as_deref()?)?;
+                report.take(&self.at("kind"), url::parse_base(&base))
             }
             (None, None) => match (kind.base, kind.hosted) {
                 (Some(base), _) => report.take(&self.at("kind"), url::parse_base(base)),

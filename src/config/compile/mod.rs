@@ -4,6 +4,7 @@
 //! of the file; ids, cells and generation of the new plan start afresh, whoever reloads carries over what lives on.
 //! Rows are in the order of their names, so the same file always yields the same ids.
 
+mod aws;
 mod backends;
 mod bounds;
 mod budgets;

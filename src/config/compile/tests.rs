@@ -1,3 +1,4 @@
+mod aws;
 mod egress;
 mod refusals;
 mod samples;
@@ -42,6 +43,9 @@ impl Fake {
             variables: HashMap::from([
                 ("GPU_A_KEY", "sk-very-secret-a"),
                 ("OPENAI_API_KEY", "sk-very-secret-b"),
+                ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+                ("AWS_SECRET_ACCESS_KEY", "sk-very-secret-c"),
+                ("AWS_SESSION_TOKEN", "sk-very-secret-d"),
                 ("WITH_BREAK", "sk-very-secret\r\nX: y"),
                 ("EMPTY", ""),
                 ("RINGWAY_ADMIN_TOKEN", "rt-very-secret-0123456789abcdef"),

@@ -44,6 +44,19 @@ pub struct Backend {
     /// its kind.
     #[serde(default)]
     pub api_key_header: Option<String>,
+    /// Bedrock: the region, which is also in its URL. Default: AWS_REGION in the environment.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Bedrock without an api_key: the account's access key. Default: AWS_BEARER_TOKEN_BEDROCK, else AWS_ACCESS_KEY_ID with
+    /// AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in the environment.
+    #[serde(default)]
+    pub access_key_id: Option<SecretSource>,
+    /// The secret that belongs to access_key_id. Requests are signed with it; it is never sent.
+    #[serde(default)]
+    pub secret_access_key: Option<SecretSource>,
+    /// The session's token, if access_key_id is a temporary one.
+    #[serde(default)]
+    pub session_token: Option<SecretSource>,
     /// Share of the traffic in every pool, relative to the other backends. Default: 1.
     #[serde(default)]
     pub weight: Option<u32>,

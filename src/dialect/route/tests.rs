@@ -9,6 +9,9 @@ fn kind(method: &str, path: &str) -> Result<Api, FaultKind> {
 #[test]
 fn every_endpoint_is_found_by_its_own_path() {
     for api in Api::ALL {
+        if api.endpoint().is_for_backends {
+            continue; // see `what_only_backends_speak_is_no_endpoint`
+        }
         let id = if api.has_id() {
             "resp_1"
         } else if api.has_model_in_path() {
@@ -290,5 +293,13 @@ fn a_path_as_it_is_written_names_what_its_other_forms_name() {
             let (own, other) = (kind(method, api.path()), kind(method, &format!("{}/", api.path())));
             assert_eq!(own, other, "{method} {}", api.path());
         }
+    }
+}
+
+#[test]
+fn what_only_backends_speak_is_no_endpoint() {
+    for path in ["/model/m/converse", "/model/m/converse-stream", "/model/", "/model", "/v1/model/m/converse"]
+    {
+        assert_eq!(kind("POST", path), Err(FaultKind::PathUnknown), "{path}");
     }
 }

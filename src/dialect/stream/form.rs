@@ -147,6 +147,19 @@ pub(in crate::dialect) static LINES: StreamForm = StreamForm {
     words: LazyLock::new(|| Search::new(words::LINES)),
 };
 
+/// Bedrock's, which never pass as they are: only their translations are looked into.
+pub(in crate::dialect) static MESSAGES_OF_AWS: StreamForm = StreamForm {
+    records: RecordForm::EventStream,
+    end: StreamEnd::Response,
+    is_named: false,
+    drops_silent: false,
+    is_numbered: false,
+    usage_on_request: false,
+    heartbeat: Heartbeat::None,
+    error: ErrorRecord::Data,
+    words: LazyLock::new(|| Search::new(words::RESPONSE)),
+};
+
 /// Ollama's other endpoints: whole bodies with counts in them.
 pub(in crate::dialect) static COUNTS: StreamForm = StreamForm {
     records: RecordForm::Ndjson,

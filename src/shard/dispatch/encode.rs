@@ -11,6 +11,7 @@ use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::plan::{Backend, Member};
 use crate::provider::Place;
+use crate::provider::sign::Unsigned;
 use crate::shard::client::Client;
 use crate::shard::exchange::Exchange;
 use crate::shard::heads::number;
@@ -160,7 +161,19 @@ fn translated(
     let mut out = exchange.shard.buffers.with_room(lines.len() + HEAD_ROOM + body.len());
     let name = own_name(exchange, member);
     let query = if request.peek.stream { call.backend.query_stream() } else { "" };
-    request_line(&mut out, request, (call.backend, name.as_bytes()), query.as_bytes(), backend);
+    let target = request_line(&mut out, request, (call.backend, name.as_bytes()), query.as_bytes(), backend);
+    if let Some(signer) = &backend.signer {
+        let mut signature = Vec::new();
+        let unsigned = Unsigned {
+            method: call.backend.method(),
+            target: &out[target],
+            host: &backend.authority,
+            body: &body,
+            unix_seconds: exchange.shard.unix_ms.get() / 1000,
+        };
+        signer.lines(&unsigned, &mut signature);
+        out.extend_from_slice(&signature);
+    }
     for line in fields::lines(&lines).filter(|line| !is_of_dialect(line.name)) {
         out.extend_from_slice(line.raw);
     }
@@ -219,23 +232,27 @@ fn parts(out: &mut Buffer, client: &Rc<Buffer>, body: Span, edits: &[(Span, &[u8
     parts
 }
 
-/// `asked`: the endpoint, and the backend's own name for the model.
+/// Appends the first line and the host; where the request target is in it. `asked`: the endpoint, and the backend's own name for
+/// the model.
 fn request_line(
     out: &mut Buffer,
     request: &Request<'_>,
     asked: (Api, &[u8]),
     query: &[u8],
     backend: &Backend,
-) {
+) -> Range<usize> {
     let (api, model) = asked;
     out.extend_from_slice(api.method().as_bytes());
     out.push(b' ');
     let id = if api.has_id() { &request.id[..] } else { b"" };
     let place = Place { api, model, id, streams: request.peek.stream };
+    let start = out.len();
     backend.provider.target(&place, &backend.base, query, out);
+    let target = start..out.len();
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(&backend.authority);
     out.extend_from_slice(b"\r\n");
+    target
 }
 
 /// Copies the end-to-end lines; returns how often `Via` names us.

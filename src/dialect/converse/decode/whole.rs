@@ -1,0 +1,46 @@
+//! A backend's whole response, and its errors.
+
+use super::events::Events;
+use super::status_of;
+use crate::dialect::Unfit;
+use crate::dialect::neutral::{Context, Event, FaultRecord, Object};
+use crate::wire::json::ValueKind;
+
+/// Decodes a whole response into the events of its stream.
+///
+/// # Errors
+/// It has no message: it is an error, or another API's response.
+pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Unfit> {
+    let object = Object::read(body)?;
+    let message = object.object("output")?.and_then(|output| output.object("message").ok().flatten());
+    let message = message.ok_or(Unfit("there is no output with a message"))?;
+    let reason = object.text("stopReason").ok_or(Unfit("there is no reason for the stop"))?;
+    let mut events = Events::new(context);
+    events.start(sink);
+    for element in message.elements("content") {
+        let (block, kind) = element?;
+        if kind == ValueKind::Object {
+            events.block(&Object::read(block)?, sink);
+        }
+    }
+    events.stop(&reason, sink);
+    if let Some(usage) = object.get("usage") {
+        events.usage(usage, sink);
+    }
+    events.end(sink);
+    Ok(())
+}
+
+/// Decodes the body of an error. Its name is in a header line, sometimes in `__type` as well.
+pub fn fault(status: u16, body: &[u8]) -> FaultRecord<'_> {
+    FaultRecord { status: Some(status), ..record(body) }
+}
+
+/// What an exception says.
+pub(super) fn record(body: &[u8]) -> FaultRecord<'_> {
+    let Ok(object) = Object::read(body) else { return FaultRecord::default() };
+    let words = ["message", "Message", "originalMessage"].iter().find_map(|name| object.text(name));
+    let kind = object.text("__type");
+    let status = kind.as_ref().and_then(|kind| status_of(kind.inside()));
+    FaultRecord { message: words.unwrap_or_default(), kind, status, ..FaultRecord::default() }
+}
