@@ -21,7 +21,7 @@ use super::secret::{SecretSource, TokenSource};
 pub use cache::{Cache, CacheScope};
 pub use guards::{External, ExternalForm, Guard, GuardAction, OnFailure, Words};
 pub use listen::{Listen, Listener};
-pub use rows::{Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, Route, Team};
+pub use rows::{Backend, BackendPrice, Budget, Hedge, Key, Member, Model, Per, Price, Route, Team};
 
 /// A table in which every key may be left out: `key: type = default`.
 macro_rules! table {
@@ -360,7 +360,7 @@ table! {
         scrape_interval: Time = Time::seconds(1),
         /// Header lines that name a session, as agents send them: its requests stay with the backend that had the last one, as
         /// long as that is worth its wait. The first one of this list counts; `prompt_cache_key` in the body goes before all.
-        session_headers: Vec<String> = session_headers(),
+        session_headers: Vec<String> = rows::session_headers(),
     }
 
     /// Where the metrics of one engine are.
@@ -419,21 +419,6 @@ table! {
         /// As in [timeouts].
         retry_wait: Option<Time> = None,
     }
-}
-
-/// What Claude Code, Codex, OpenRouter's clients, OpenCode, Crush, Amp and other routers send. Not x-client-request-id, which
-/// differs from request to request.
-fn session_headers() -> Vec<String> {
-    let names = [
-        "x-claude-code-session-id",
-        "session-id",
-        "session_id",
-        "x-session-id",
-        "x-session-affinity",
-        "x-amp-thread-id",
-        "x-smg-routing-key",
-    ];
-    names.map(str::to_owned).to_vec()
 }
 
 /// A certificate chain and its key, in PEM. A relative path starts at the configuration file's folder.

@@ -129,6 +129,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             price: None,
             policy: Policy::Cost,
             routes: Box::default(),
+            hedge: None,
             guards: None,
             timeouts,
             created: 1,

@@ -88,6 +88,8 @@ counters! {
     PrefixTokensExpected Count "ringway_prefix_tokens_expected_total" "Of those, tokens that the backend was expected to have in its cache.",
     PrefixTokensCached Count "ringway_prefix_tokens_cached_total" "Of those, tokens that the backend did have in its cache, by its own count.",
     PrefixNotesLost Count "ringway_prefix_notes_lost_total" "Placements of prompts that the prefix table never heard of, since a shard's ring was full.",
+    Hedges Count "ringway_hedges_total" "Second backends asked because the first had not begun to respond in time.",
+    HedgesWon Count "ringway_hedges_won_total" "Of those, backends that responded first.",
     RetriesOverBudget Count "ringway_retries_over_budget_total" "Retries not made because the retry budget was empty.",
     BuffersAllocated Count "ringway_buffers_allocated_total" "Buffers taken from the allocator.",
     BytesFromClients Count "ringway_bytes_from_clients_total" "Bytes read from clients.",

@@ -238,6 +238,8 @@ pub struct Model {
     pub price: Option<Price>,
     /// How one of the pool is chosen.
     pub policy: Policy,
+    /// When a second backend is asked for the same stream.
+    pub hedge: Option<Hedge>,
     /// Which requests for it another model serves.
     pub routes: Box<[Route]>,
     /// The content rules that are for it.
@@ -246,6 +248,15 @@ pub struct Model {
     pub timeouts: Timeouts,
     /// Unix seconds shown as `created`.
     pub created: u64,
+}
+
+/// When a second backend of a pool is asked, while the first has not begun to respond.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Hedge {
+    /// At the earliest.
+    pub after: Nanos,
+    /// Times the expected time to the first token.
+    pub factor: f32,
 }
 
 /// One backend serving one model under the backend's own name for it. Public models that reach the same one share it, and

@@ -3,6 +3,7 @@
 mod answers;
 mod decisions;
 mod engines;
+mod hedging;
 mod kept;
 mod routing;
 mod tls;

@@ -8,7 +8,7 @@ use crate::config::problem::Report;
 use crate::config::quantity::Time;
 use crate::plan::pattern::{STAR, Template};
 use crate::plan::placements::NO_SLOT;
-use crate::plan::{Deployment, Member, Model, Timeouts};
+use crate::plan::{Deployment, Hedge, Member, Model, Timeouts};
 use crate::units::{BackendId, DeploymentId, ModelId};
 use crate::wire::json;
 
@@ -80,6 +80,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
             price: None,
             guards: None,
             policy: model.policy.0,
+            hedge: hedge(name, model, report),
             routes: [].into(),
             timeouts: own_timeouts(name, &model.timeouts, timeouts, file.timeouts.response, report),
             created,
@@ -104,6 +105,21 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
         }
     }
     Compiled { models, names, deployments }
+}
+
+/// When a second backend is asked.
+fn hedge(name: &str, model: &file::Model, report: &mut Report<'_>) -> Option<Hedge> {
+    let hedge = model.hedge.as_ref()?;
+    let at = |key| ["model", name, "hedge", key];
+    within(&at("after"), hedge.after, TIME_MIN, Time::minutes(10), report);
+    within(&at("factor"), hedge.factor, 1.0, 1_000.0, report);
+    if model.backends.len() < 2 {
+        report.problem(
+            &["model", name, "hedge"],
+            "has no second backend to ask; expected two or more backends",
+        );
+    }
+    Some(Hedge { after: hedge.after.0, factor: hedge.factor as f32 })
 }
 
 /// The patterns among the models, the longest prefix first: the first that fits a name is the closest.

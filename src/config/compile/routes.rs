@@ -7,7 +7,7 @@ use crate::config::glob;
 use crate::config::problem::Report;
 use crate::plan::pattern::STAR;
 use crate::plan::{Key, Model};
-use crate::policy::routing::route::{ALL, Route};
+use crate::policy::routing::route::{ALL, HeaderLine, Route};
 use crate::units::ModelId;
 
 /// Gives each model its rules. Back comes whether there is any.
@@ -82,7 +82,7 @@ impl One<'_> {
         None
     }
 
-    fn header(&self, header: &str, report: &mut Report<'_>) -> Option<(Box<[u8]>, Box<[u8]>)> {
+    fn header(&self, header: &str, report: &mut Report<'_>) -> Option<HeaderLine> {
         let (name, value) = header.split_once(':').unwrap_or((header, ""));
         let name = name.trim().to_ascii_lowercase();
         let is_name = !name.is_empty()
@@ -91,7 +91,7 @@ impl One<'_> {
             self.problem("header", "expected \"name: value\", or \"name\" for any value", report);
             return None;
         }
-        Some((name.into_bytes().into(), value.trim().as_bytes().into()))
+        Some(HeaderLine { name: name.into_bytes().into(), value: value.trim().as_bytes().into() })
     }
 
     /// By `KeyId`: whether one of the patterns fits its name.

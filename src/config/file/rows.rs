@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackendHealth, BackendMetrics, LimitScope, ModelTimeouts};
 use crate::config::entry::{Entry, ProviderKind, ProxyChoice, RoutingPolicy};
+use crate::config::quantity::Time;
 use crate::config::secret::SecretSource;
 
 /// One server.
@@ -122,12 +123,32 @@ pub struct Model {
     /// always to the same backend), "weighted" (at random, by weight) or "lmetric" (tokens to compute times streams).
     #[serde(default)]
     pub policy: RoutingPolicy,
+    /// Ask a second backend for a stream if the first has not begun to respond in time; the one that begins first serves the
+    /// request, the other's work is stopped. Draws on the retry budget. A hosted backend may bill both. Default: never.
+    #[serde(default)]
+    pub hedge: Option<Hedge>,
     /// Rules that send requests for it to another model, in this order: the first one that fits decides.
     #[serde(default)]
     pub route: Vec<Route>,
     /// Timeouts that differ from `[timeouts]`.
     #[serde(default)]
     pub timeouts: ModelTimeouts,
+}
+
+/// When a second backend is asked: after `factor` times the expected time to the first token, but not before `after`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hedge {
+    /// At the earliest so long after the request was sent.
+    pub after: Time,
+    /// Times the expected time to the first token.
+    pub factor: f64,
+}
+
+impl Default for Hedge {
+    fn default() -> Self {
+        Self { after: Time::seconds(1), factor: 4.0 }
+    }
 }
 
 /// A rule that sends requests to another model. Every condition that is written has to hold. A rule to a model that the key may not use
@@ -328,4 +349,19 @@ pub struct BackendPrice {
     pub cached_per_million: Option<f64>,
     /// As in [price.MODEL].
     pub cache_write_per_million: Option<f64>,
+}
+
+/// What Claude Code, Codex, OpenRouter's clients, OpenCode, Crush, Amp and other routers send. Not x-client-request-id, which
+/// differs from request to request.
+pub(super) fn session_headers() -> Vec<String> {
+    let names = [
+        "x-claude-code-session-id",
+        "session-id",
+        "session_id",
+        "x-session-id",
+        "x-session-affinity",
+        "x-amp-thread-id",
+        "x-smg-routing-key",
+    ];
+    names.map(str::to_owned).to_vec()
 }

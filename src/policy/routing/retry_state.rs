@@ -182,6 +182,15 @@ impl RetryState {
         }
     }
 
+    /// The member `index` responded first, although it was asked second: the attempt is its own from now on. Returns the probes of
+    /// the first one, from which nothing was learned.
+    pub fn overtaken(&mut self, index: usize, probes: Probes) -> Probes {
+        let first = std::mem::replace(&mut self.attempt, Attempt { index, probes });
+        self.tried.add(first.index);
+        self.attempts += 1;
+        first.probes
+    }
+
     /// Whether the attempt dials although a connection may be kept: the last one taken was dead, and so may be the others.
     pub fn is_fresh(&self) -> bool {
         self.fresh

@@ -17,12 +17,21 @@ pub struct Route {
     pub tools: Option<bool>,
     /// Requests with images, or without.
     pub images: Option<bool>,
-    /// Requests with a header line of this name (in lower case) and value; any value if it is empty.
-    pub header: Option<(Box<[u8]>, Box<[u8]>)>,
+    /// Requests with this header line.
+    pub header: Option<HeaderLine>,
     /// By `KeyId`: requests with these keys.
     pub keys: Option<Box<[bool]>>,
     /// Share of the requests that fit, in 2^32ths; `ALL` for every one.
     pub share: u64,
+}
+
+/// A header line.
+#[derive(Clone, Debug)]
+pub struct HeaderLine {
+    /// In lower case.
+    pub name: Box<[u8]>,
+    /// Compared whole; empty for any value.
+    pub value: Box<[u8]>,
 }
 
 /// The share of every request.
@@ -59,15 +68,17 @@ impl Route {
             && self.keys.as_ref().is_none_or(|keys| {
                 facts.key.is_some_and(|key| keys.get(key.index()).copied().unwrap_or(false))
             })
-            && self.header.as_ref().is_none_or(|(name, value)| has_line(facts.lines, name, value))
+            && self.header.as_ref().is_none_or(|line| line.is_in(facts.lines))
             && u64::from(facts.draw) < self.share
             && self.images.is_none_or(|images| images == (facts.images)())
     }
 }
 
-fn has_line(lines: &[u8], name: &[u8], value: &[u8]) -> bool {
-    fields::lines(lines)
-        .any(|line| line.name.eq_ignore_ascii_case(name) && (value.is_empty() || line.value == value))
+impl HeaderLine {
+    fn is_in(&self, lines: &[u8]) -> bool {
+        let has_value = |value: &[u8]| self.value.is_empty() || *value == *self.value;
+        fields::lines(lines).any(|line| line.name.eq_ignore_ascii_case(&self.name) && has_value(line.value))
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +140,10 @@ mod tests {
 
     #[test]
     fn headers_and_keys_are_compared_whole() {
-        let header = |value: &[u8]| Route { header: Some((b"x-tier"[..].into(), value.into())), ..rule(1) };
+        let header = |value: &[u8]| Route {
+            header: Some(HeaderLine { name: b"x-tier"[..].into(), value: value.into() }),
+            ..rule(1)
+        };
         assert_eq!(to(&[header(b"gold")], |_| {}), Some(1));
         assert_eq!(to(&[header(b"")], |_| {}), Some(1), "any value");
         assert_eq!(to(&[header(b"gol")], |_| {}), None);

@@ -1,5 +1,7 @@
 //! One attempt: a connection to one backend, the request sent, the opening of the response awaited.
 
+pub(super) mod hedge;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -9,6 +11,7 @@ use super::dial::Dial;
 use super::encode::{self, Encoded, Part};
 use super::patience::{Limit, Patience};
 use crate::clock;
+use crate::dialect::translate::Call;
 use crate::error::{Fault, FaultKind, Unreachable};
 use crate::net::buffers::{Buffer, grow};
 use crate::net::stream::{Completion, Writer};
@@ -31,6 +34,7 @@ use crate::shard::translation::Translation;
 use crate::units::Nanos;
 use crate::wire::Step;
 use crate::wire::head::{self, Method, ResponseHead};
+use hedge::{Hedger, Overtaken};
 
 /// One attempt.
 pub(super) struct Attempt<'a> {
@@ -47,6 +51,28 @@ pub(super) struct Attempt<'a> {
     early: Option<Completion<usize>>,
     /// The deadline that is being waited with.
     limit: Option<Limit>,
+    /// Who asks a second backend if this one does not begin to respond in time.
+    pub(super) hedger: Option<Hedger<'a>>,
+    /// The second backend, if it responded first.
+    pub(super) overtaken: Option<Overtaken>,
+}
+
+/// A backend that has been asked.
+struct Leg<'a> {
+    picked: Picked<'a, Lease>,
+    form: Form,
+    connection: Connection,
+    /// When the request was sent.
+    sent: Nanos,
+}
+
+/// How a request is put to a backend, and its response is read.
+struct Form {
+    call: Call,
+    translation: Option<Box<Translation>>,
+    asks_usage: bool,
+    /// Members of the request that it is not sent.
+    dropped: Option<Box<str>>,
 }
 
 /// How an attempt failed.
@@ -85,14 +111,15 @@ impl<'a> Attempt<'a> {
         model: &'a Model,
     ) -> Self {
         let (is_fresh, fallback, sent) = (false, Fallback::None, Sent::default());
-        Self { client, exchange, request, model, is_fresh, fallback, sent, early: None, limit: None }
+        let (early, limit, hedger, overtaken) = (None, None, None, None);
+        Self { client, exchange, request, model, is_fresh, fallback, sent, early, limit, hedger, overtaken }
     }
 
     /// Makes the attempt.
     ///
     /// # Errors
     /// The backend did not respond, or its response is one that another backend may not give.
-    pub(super) async fn run(&mut self, picked: Picked<'_, Lease>) -> Result<Response, Refused> {
+    pub(super) async fn run(&mut self, picked: Picked<'a, Lease>) -> Result<Response, Refused> {
         self.exchange.attempts += 1;
         self.exchange.backend = Some(picked.backend);
         let mut response = self.respond(picked).await.map_err(Refused::of)?;
@@ -110,20 +137,32 @@ impl<'a> Attempt<'a> {
         Err(Refused { fault, asked, response })
     }
 
-    /// The backend's response, opened.
-    async fn respond(&mut self, picked: Picked<'_, Lease>) -> Result<Response, Fault> {
-        let shard = self.client.shard.clone();
-        let backend = shard.plan.backend(picked.backend);
+    /// How the request is put to a backend.
+    ///
+    /// # Errors
+    /// It cannot be.
+    fn form(&self, picked: &Picked<'_, Lease>) -> Result<(Encoded, Form), Fault> {
+        let backend = self.client.shard.plan.backend(picked.backend);
         let call = backend
             .provider
             .call(self.request.api)
             .ok_or_else(|| Fault::new(FaultKind::Internal, "a backend was chosen that cannot be called"))?;
         let mut encoded = encode::request(self.exchange, self.request, self.client, picked.member, call)?;
         let translated = encoded.translated.take();
-        self.exchange.dropped = translated.as_ref().and_then(|translated| translated.losses.line());
+        let dropped = translated.as_ref().and_then(|translated| translated.losses.line());
         let peek = &self.request.peek;
         let translation =
             translated.map(|translated| Box::new(Translation::new(self.exchange, call, translated, peek)));
+        let asks_usage = encoded.asks_usage;
+        Ok((encoded, Form { call, translation, asks_usage, dropped }))
+    }
+
+    /// The backend's response, opened.
+    async fn respond(&mut self, picked: Picked<'a, Lease>) -> Result<Response, Fault> {
+        let shard = self.client.shard.clone();
+        let backend = shard.plan.backend(picked.backend);
+        let (encoded, mut form) = self.form(&picked)?;
+        self.exchange.dropped = form.dropped.take();
         self.sent.body_held = true;
         let mut connection = self.connect(&shard, backend).await?;
         if picked.probes.backend && !connection.reused {
@@ -133,13 +172,17 @@ impl<'a> Attempt<'a> {
         let sent = clock::now();
         self.exchange.overhead =
             Nanos(sent.since(self.exchange.started).0.saturating_sub(self.exchange.waited.0));
-        let asks_usage = encoded.asks_usage;
         let patience = self.patience();
         self.send(&mut connection, encoded, &patience).await?;
         let was_early = self.early.is_some();
-        let (mut head, buffer, answered) = self.head(&mut connection, &patience).await?;
+        let mut leg = Leg { picked, form, connection, sent };
+        if !was_early && let Some(hedger) = self.hedger.take() {
+            self.hedge(hedger, &mut leg, &patience).await?;
+        }
+        let (mut head, buffer, answered) = self.head(&mut leg.connection, &patience).await?;
+        let Leg { picked, form, connection, sent } = leg;
         head.keep_alive &= !was_early;
-        head.event_stream = head.records == Some(call.backend.stream().records());
+        head.event_stream = head.records == Some(form.call.backend.stream().records());
         let mut response = Response {
             decode: Decode::new(head.framing),
             decoded: Decoded { ended: false, extra: false },
@@ -149,9 +192,9 @@ impl<'a> Attempt<'a> {
             alone: picked.alone,
             head,
             buffer,
-            asks_usage,
+            asks_usage: form.asks_usage,
             choices: self.request.peek.choices,
-            translation,
+            translation: form.translation,
             guarding: Guarding::of(self.exchange),
             sent,
             answered,
@@ -160,7 +203,7 @@ impl<'a> Attempt<'a> {
         self.open(&mut response, &patience).await?;
         response.restate(&shard, response.api(self.request.api));
         if response.is_error() {
-            response.mask(backend.credential());
+            response.mask(shard.plan.backend(picked.backend).credential());
         }
         Ok(response)
     }

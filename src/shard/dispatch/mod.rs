@@ -22,11 +22,12 @@ use super::wording::{RETRY_SOON, bound_is_away, busy};
 use crate::clock;
 use crate::error::{Fault, FaultKind};
 use crate::observe::counters::Counter;
-use crate::plan::Model;
+use crate::plan::{Hedge, Model};
 use crate::policy::routing::balance::View;
 use crate::policy::routing::retry;
 use crate::policy::routing::retry_state::{Failure, Nobody, Reason, RetryState, Rules, Tried};
 use crate::units::{ModelId, Nanos};
+use attempt::hedge::Hedger;
 use attempt::{Attempt, Refused};
 use choose::{Picked, Wanted};
 use prompt::Prompt;
@@ -166,15 +167,31 @@ impl Dispatch<'_> {
             let placed = self.prompt.placed(model, picked.member, picked.matched_tokens);
             self.exchange.expected_match = placed.expected;
             self.exchange.trace = self.prompt.trace(picked.member);
+            let (rule, wanted, mut tried) = (self.hedger_rule(model), self.wanted(), *retry_state.tried());
+            tried.add(picked.index);
+            let prompt = &self.prompt;
+            let hedger = rule.map(|rule| Hedger { prompt, model, wanted, tried, rule });
             let mut attempt = Attempt::new(self.client, self.exchange, self.request, model);
+            attempt.hedger = hedger;
             attempt.fallback = self.fallback;
             attempt.is_fresh = retry_state.is_fresh();
-            let (refused, sent) = match attempt.run(picked).await {
+            let outcome = attempt.run(picked).await;
+            let (sent, overtaken) = (attempt.sent, attempt.overtaken.take());
+            let (state, placed) = match overtaken {
+                None => (state, placed),
+                Some(second) => {
+                    state.abandon(retry_state.overtaken(second.index, second.probes));
+                    self.prompt.failed(model, placed, false);
+                    let name = self.name();
+                    (shard.plan.failure_state_of(second.deployment, name, second.alone), second.placed)
+                }
+            };
+            let refused = match outcome {
                 Ok(response) => {
                     state.success(shard.deadlines.now());
                     return Ok(response);
                 }
-                Err(refused) => (refused, attempt.sent),
+                Err(refused) => refused,
             };
             self.prompt.failed(model, placed, refused.fault.kind == FaultKind::ConnectFailed);
             let failure = Failure { kind: refused.fault.kind, asked: refused.asked, sent };
@@ -187,6 +204,12 @@ impl Dispatch<'_> {
                 shard.numbers.inc(Counter::RetriesStale);
             }
         }
+    }
+
+    /// When a second backend is asked, if at all: only for a stream is the time to the first byte the time to wait for.
+    fn hedger_rule(&self, model: &Model) -> Option<Hedge> {
+        let streams = self.request.peek.stream && self.request.api.streams();
+        model.hedge.filter(|_| streams && self.request.bound.is_none())
     }
 
     /// The backend to call next; if all of them are full, in the order of the queue.
