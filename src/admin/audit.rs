@@ -26,8 +26,8 @@ pub(super) struct Audit {
 pub(super) struct Action {
     number: u64,
     at_unix_ms: u64,
-    /// How the operator was recognised: `token`, `session` or `loopback`.
-    who: &'static str,
+    /// How the operator was recognised: `token`, `session`, `loopback`, or `token:NAME` for one of the store.
+    who: String,
     from: String,
     action: &'static str,
     object: String,
@@ -58,7 +58,7 @@ impl Audit {
         if let Some(ledger) = &self.ledger {
             ledger.audit(AuditEntry {
                 at_ms: clock::unix_ms(),
-                actor: caller.who.name().to_owned(),
+                actor: caller.name(),
                 origin: caller.from.to_string(),
                 action: action.to_owned(),
                 subject: object.to_owned(),
@@ -66,6 +66,11 @@ impl Audit {
                 after: outcome.clone(),
             });
         }
+        self.remember(caller, action, object, outcome);
+    }
+
+    /// Notes what the ledger has already.
+    pub(super) fn remember(&self, caller: &Caller, action: &'static str, object: &str, outcome: String) {
         let (number, actions) = &mut *lock(&self.actions);
         *number += 1;
         if actions.len() >= ACTIONS_MAX {
@@ -74,7 +79,7 @@ impl Audit {
         actions.push_back(Action {
             number: *number,
             at_unix_ms: clock::unix_ms(),
-            who: caller.who.name(),
+            who: caller.name(),
             from: caller.from.to_string(),
             action,
             object: object.to_owned(),

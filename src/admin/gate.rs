@@ -1,4 +1,4 @@
-//! Who may ask: a caller with the admin token, if there is one. Without one the listener is on loopback, and every program of
+//! Who may ask: a caller with an admin token, if one is configured. Without one the listener is on loopback, and every program of
 //! this machine may; a web page of another site that is open in a browser here may not.
 
 use std::hash::{BuildHasher, RandomState};
@@ -11,10 +11,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::Who;
 use super::sessions::Sessions;
+use crate::clock;
+use crate::coordinator::roster::secret;
 use crate::coordinator::{Access, lock};
 use crate::policy::auth::credential::{self, Token};
 use crate::policy::auth::failures::{self, Failures};
 use crate::policy::auth::origin;
+use crate::policy::auth::role::Role;
 use crate::units::Nanos;
 
 /// Wrong or missing tokens per minute and source address that are answered 401; a sixth of them may come at once. Taste.
@@ -64,24 +67,49 @@ impl Gate {
         }
     }
 
-    /// Who asks: by the token, by a session of the dashboard, or from this machine where no token is configured.
-    pub(super) fn identify(&self, from: IpAddr, head: &Head<'_>, now: Nanos) -> Result<Who, Refused> {
+    /// Who asks: by a token, by a session of the dashboard, or from this machine where no token is configured.
+    pub(super) fn identify(&self, from: IpAddr, head: &Head<'_>, now: Nanos) -> Result<Known, Refused> {
         let has_token = self.access.token.load().is_some();
-        if has_token && !head.headers.contains_key(AUTHORIZATION) {
-            self.end_sessions_of_another_token();
-            if let Some(csrf) = self.sessions.find(head.headers, now) {
-                let shown = head.headers.get(CSRF).map(HeaderValue::as_bytes);
-                let may_write = shown.is_some_and(|shown| is_equal(shown, csrf.as_bytes()))
-                    && self.check_own_page(head.headers).is_ok();
-                if !head.method.is_safe() && !may_write {
-                    self.foreign.fetch_add(1, Ordering::Relaxed);
-                    return Err(Refused::NotOwnPage);
-                }
-                return Ok(Who::Session { csrf });
+        self.end_sessions_of_another_token();
+        if head.headers.contains_key(AUTHORIZATION) {
+            // A token of the store that is not valid is refused also where none is asked for: its owner would be more than it was.
+            if let Some(presented) = bearer(head.headers).filter(|text| text.starts_with(PREFIX)) {
+                let (operator, role) = self.operator(presented).ok_or_else(|| self.failed(from, now))?;
+                return Ok(Known { who: Who::Token, operator: Some(operator), role });
             }
+        } else if let Some(session) = self.sessions.find(head.headers, now)
+            && let Some(role) = self.role_of(session.operator.as_deref())
+        {
+            let csrf = session.csrf;
+            let shown = head.headers.get(CSRF).map(HeaderValue::as_bytes);
+            let may_write = shown.is_some_and(|shown| is_equal(shown, csrf.as_bytes()))
+                && self.check_own_page(head.headers).is_ok();
+            if !head.method.is_safe() && !may_write {
+                self.foreign.fetch_add(1, Ordering::Relaxed);
+                return Err(Refused::NotOwnPage);
+            }
+            return Ok(Known { who: Who::Session { csrf }, operator: session.operator, role });
         }
         self.admit(from, head.authority, head.headers, now)?;
-        Ok(if has_token { Who::Token } else { Who::Loopback })
+        let who = if has_token { Who::Token } else { Who::Loopback };
+        Ok(Known { who, operator: None, role: Role::Owner })
+    }
+
+    /// The operator whose token of the store this is.
+    fn operator(&self, presented: &[u8]) -> Option<(String, Role)> {
+        let (digest, now_ms) = (credential::digest(presented), clock::unix_ms());
+        let operators = self.access.operators.load();
+        let found = operators.iter().find(|operator| operator.token.is_key(&digest));
+        let found = found.filter(|operator| operator.is_valid(now_ms))?;
+        Some((found.name.clone(), found.role.clone()))
+    }
+
+    /// The role that a session has now: it ends with the token that it was opened with.
+    fn role_of(&self, operator: Option<&str>) -> Option<Role> {
+        let Some(name) = operator else { return Some(Role::Owner) };
+        let (operators, now_ms) = (self.access.operators.load(), clock::unix_ms());
+        let found = operators.iter().find(|operator| operator.name == name && operator.is_valid(now_ms));
+        found.map(|operator| operator.role.clone())
     }
 
     fn end_sessions_of_another_token(&self) {
@@ -91,14 +119,15 @@ impl Gate {
         }
     }
 
-    /// Whether this is the token, counted as a failure of `from` if it is not. Without a token there is none to be right.
-    pub(super) fn check_token(&self, from: IpAddr, presented: &[u8], now: Nanos) -> Result<(), Refused> {
+    /// Whose token this is, counted as a failure of `from` if it is nobody's.
+    pub(super) fn check_token(&self, from: IpAddr, presented: &[u8], now: Nanos) -> Result<Known, Refused> {
         self.end_sessions_of_another_token();
         let token = self.access.token.load();
         if token.as_ref().is_some_and(|token| token.accepts(presented)) {
-            return Ok(());
+            return Ok(Known { who: Who::Token, operator: None, role: Role::Owner });
         }
-        Err(self.failed(from, now))
+        let (operator, role) = self.operator(presented).ok_or_else(|| self.failed(from, now))?;
+        Ok(Known { who: Who::Token, operator: Some(operator), role })
     }
 
     /// Counts a page that is refused.
@@ -143,11 +172,7 @@ impl Gate {
         let Some(token) = &*token else {
             return self.counted(self.check_page(authority, headers));
         };
-        let mut lines = headers.get_all(AUTHORIZATION).iter();
-        // Two lines are two tokens: which of them counts must not depend on order.
-        let line = lines.next().filter(|_| lines.next().is_none());
-        let presented = line.and_then(|line| credential::bearer(line.as_bytes()));
-        if presented.is_some_and(|presented| token.accepts(presented)) {
+        if bearer(headers).is_some_and(|presented| token.accepts(presented)) {
             return Ok(());
         }
         Err(self.failed(source, now))
@@ -180,6 +205,25 @@ impl Gate {
         if is_foreign { Err(Refused::ForeignPage) } else { Ok(()) }
     }
 }
+
+/// Who was recognised.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Known {
+    pub(super) who: Who,
+    /// The name of the token, if it is one of the store's.
+    pub(super) operator: Option<String>,
+    pub(super) role: Role,
+}
+
+/// The token of the one `Authorization` line. Two lines are two tokens: which of them counts must not depend on order.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let line = lines.next().filter(|_| lines.next().is_none());
+    line.and_then(|line| credential::bearer(line.as_bytes()))
+}
+
+/// What tokens of the store start with.
+const PREFIX: &[u8] = secret::ADMIN_TOKEN.as_bytes();
 
 /// How the page that asks and the listener are related, by the browser's word (W3C Fetch Metadata section 2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -17,6 +17,7 @@ mod metrics;
 mod pages;
 mod plain;
 mod reload;
+mod roles;
 mod serve;
 mod sessions;
 mod status;
@@ -38,7 +39,9 @@ use self::history::History;
 use self::reload::Reloader;
 use crate::clock;
 use crate::coordinator::reload::Request;
+use crate::coordinator::roster::{Author, Scope};
 use crate::coordinator::{Current, lock};
+use crate::policy::auth::role::Role;
 
 /// Serves operators on `listener` for as long as the process runs. Reloads and upgrades are asked for over `requests`.
 pub fn door(
@@ -133,9 +136,9 @@ struct Source(IpAddr);
 /// How an operator was recognised.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Who {
-    /// By the admin token.
+    /// By an admin token.
     Token,
-    /// By a session that was opened with it.
+    /// By a session that was opened with one.
     Session {
         /// What its pages send with every write.
         csrf: String,
@@ -154,11 +157,35 @@ impl Who {
     }
 }
 
-/// Who asks and from where: put into every request that the gate lets through.
+/// Who asks, from where and with which role: put into every request that the gate lets through.
 #[derive(Clone)]
 struct Caller {
     who: Who,
+    /// The name of the token, if it is one of the store's.
+    operator: Option<String>,
+    role: Role,
     from: IpAddr,
+}
+
+impl Caller {
+    /// As the audit log has it.
+    fn name(&self) -> String {
+        match &self.operator {
+            Some(name) => format!("token:{name}"),
+            None => self.who.name().to_owned(),
+        }
+    }
+
+    /// The team that it is confined to.
+    fn team(&self) -> Option<&str> {
+        self.role.team()
+    }
+
+    /// The author of a change.
+    fn author(&self) -> Author {
+        let scope = self.team().map_or(Scope::All, |team| Scope::Team(team.to_owned()));
+        Author { name: self.name(), origin: self.from.to_string(), scope }
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {

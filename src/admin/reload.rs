@@ -3,15 +3,16 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::coordinator::reload::{Request, Told};
+use crate::coordinator::roster::{Author, Change, ChangeError, Changed};
 
 /// Where they are asked for.
 #[derive(Clone)]
 pub(super) struct Reloader(pub(super) mpsc::Sender<Request>);
 
 /// What came of it.
-pub(super) enum Asked<T> {
+pub(super) enum Asked<T, E = String> {
     Done(T),
-    Refused(String),
+    Refused(E),
     /// The process ends, so that nothing was asked.
     Ending,
 }
@@ -27,7 +28,12 @@ impl Reloader {
         self.ask(Request::Upgrade).await
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Request) -> Asked<T> {
+    /// Responds once a change is written, and every shard serves by it; or why it is not.
+    pub(super) async fn change(&self, change: Change, author: Author) -> Asked<Changed, ChangeError> {
+        self.ask(|asked| Request::Change(change, author, asked)).await
+    }
+
+    async fn ask<T, E>(&self, request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request) -> Asked<T, E> {
         let (asked, told) = oneshot::channel();
         if self.0.send(request(asked)).await.is_err() {
             return Asked::Ending;

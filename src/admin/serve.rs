@@ -23,12 +23,14 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::gate::{Head, Refused};
+use super::gate::{Head, Known, Refused};
 use super::long_lived::LongLived;
 use super::reload::Asked;
+use super::roles::needs;
 use super::{Caller, Shared, Source, api, metrics, pages, plain, status};
 use crate::clock;
 use crate::observe::prometheus;
+use crate::policy::auth::role::Need;
 
 /// Connections served at once; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -58,11 +60,11 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/api/v1/session", post(api::sign_in))
         .layer(middleware::from_fn_with_state(shared.clone(), under_our_name));
     let closed = Router::new()
-        .route("/plain", get(plain::page))
-        .route("/metrics", get(metrics_page))
-        .route("/status", get(status_page))
-        .route("/reload", post(reload))
-        .route("/upgrade", post(upgrade))
+        .route("/plain", needs(Need::ReadAll, get(plain::page)))
+        .route("/metrics", needs(Need::ReadAll, get(metrics_page)))
+        .route("/status", needs(Need::ReadAll, get(status_page)))
+        .route("/reload", needs(Need::Operate, post(reload)))
+        .route("/upgrade", needs(Need::Operate, post(upgrade)))
         .merge(api::routes())
         .fallback(async || response(StatusCode::NOT_FOUND, TEXT, "no such path\n".to_owned()))
         .layer(middleware::from_fn_with_state(shared.clone(), authorised));
@@ -117,8 +119,8 @@ async fn authorised(
         headers: request.headers(),
     };
     match shared.gate.identify(from, &head, clock::now()) {
-        Ok(who) => {
-            request.extensions_mut().insert(Caller { who, from });
+        Ok(Known { who, operator, role }) => {
+            request.extensions_mut().insert(Caller { who, operator, role, from });
             next.run(request).await
         }
         Err(refused) => refusal(refused),
@@ -129,7 +131,7 @@ fn refusal(refused: Refused) -> Response {
     let text = |status, body: &str| response(status, TEXT, body.to_owned());
     match refused {
         Refused::Unauthorized => {
-            let body = "send 'Authorization: Bearer TOKEN' with the token of [admin]\n";
+            let body = "send 'Authorization: Bearer TOKEN' with the token of [admin], or one that `ringway token create` made\n";
             ([(WWW_AUTHENTICATE, "Bearer")], text(StatusCode::UNAUTHORIZED, body)).into_response()
         }
         Refused::Limited(wait) => {

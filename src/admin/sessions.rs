@@ -23,20 +23,31 @@ const SESSIONS_MAX: usize = 256;
 /// Everybody who is signed in.
 #[derive(Default)]
 pub(super) struct Sessions {
-    rows: Mutex<Vec<Session>>,
+    rows: Mutex<Vec<Row>>,
 }
 
-struct Session {
+struct Row {
     /// Compared in constant time, as any credential is.
     id: Token,
     digest: Digest,
     csrf: String,
+    /// The name of the token of the store that it was opened with.
+    operator: Option<String>,
     ends: Nanos,
+}
+
+/// A session that was found.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Session {
+    /// What its pages send with every write.
+    pub(super) csrf: String,
+    /// The name of the token of the store that it was opened with; `None` for the configured one.
+    pub(super) operator: Option<String>,
 }
 
 impl Sessions {
     /// A new session; its id, which is told once. `None` if the system gives no random bytes.
-    pub(super) fn open(&self, now: Nanos) -> Option<String> {
+    pub(super) fn open(&self, operator: Option<String>, now: Nanos) -> Option<String> {
         let (id, csrf) = (random()?, random()?);
         let digest = credential::digest(id.as_bytes());
         let mut rows = lock(&self.rows);
@@ -45,17 +56,17 @@ impl Sessions {
             rows.remove(0);
         }
         let ends = now.plus(Nanos(LIFE_SECONDS * 1_000_000_000));
-        rows.push(Session { id: Token::new(digest), digest, csrf, ends });
+        rows.push(Row { id: Token::new(digest), digest, csrf, operator, ends });
         Some(id)
     }
 
-    /// The CSRF token of the session that these headers show.
-    pub(super) fn find(&self, headers: &HeaderMap, now: Nanos) -> Option<String> {
+    /// The session that these headers show.
+    pub(super) fn find(&self, headers: &HeaderMap, now: Nanos) -> Option<Session> {
         let presented = cookie(headers)?;
         let rows = lock(&self.rows);
         rows.iter()
             .find(|row| now < row.ends && row.id.accepts(presented.as_bytes()))
-            .map(|row| row.csrf.clone())
+            .map(|row| Session { csrf: row.csrf.clone(), operator: row.operator.clone() })
     }
 
     /// Ends the session that these headers show.
@@ -108,7 +119,8 @@ mod tests {
     #[test]
     fn a_session_lasts_until_it_is_closed_or_ends() {
         let sessions = Sessions::default();
-        let (first, second) = (sessions.open(Nanos(0)).unwrap(), sessions.open(Nanos(0)).unwrap());
+        let (first, second) =
+            (sessions.open(None, Nanos(0)).unwrap(), sessions.open(None, Nanos(0)).unwrap());
         let show = |id: &str| headers(&format!("theme=dark; {COOKIE}={id}"));
         let csrf = sessions.find(&show(&first), Nanos(1)).unwrap();
         assert_ne!(Some(&csrf), sessions.find(&show(&second), Nanos(1)).as_ref());
@@ -123,7 +135,7 @@ mod tests {
     #[test]
     fn another_cookie_two_of_them_and_a_guess_open_nothing() {
         let sessions = Sessions::default();
-        let id = sessions.open(Nanos(0)).unwrap();
+        let id = sessions.open(None, Nanos(0)).unwrap();
         for line in [
             "a=b".to_owned(),
             format!("x{COOKIE}={id}"),
@@ -139,9 +151,9 @@ mod tests {
     #[test]
     fn the_oldest_session_makes_room_for_a_new_one() {
         let sessions = Sessions::default();
-        let first = sessions.open(Nanos(0)).unwrap();
+        let first = sessions.open(None, Nanos(0)).unwrap();
         for _ in 0..SESSIONS_MAX {
-            sessions.open(Nanos(0)).unwrap();
+            sessions.open(None, Nanos(0)).unwrap();
         }
         assert_eq!(sessions.find(&headers(&format!("{COOKIE}={first}")), Nanos(0)), None);
         assert_eq!(lock(&sessions.rows).len(), SESSIONS_MAX);

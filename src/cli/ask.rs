@@ -10,7 +10,7 @@ use super::{complain, print};
 use crate::config::{self, Process};
 
 /// The token of the admin listener, if it asks for one: the configuration may know its digest only.
-const TOKEN: &str = "RINGWAY_ADMIN_TOKEN";
+pub(super) const TOKEN: &str = "RINGWAY_ADMIN_TOKEN";
 /// More than the gateway takes for anything.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Bytes of a response that are read.
@@ -62,7 +62,7 @@ fn understood(admin: SocketAddr, answer: io::Result<(u16, String)>) -> Result<se
 }
 
 /// Status and body of the response.
-fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
+pub(super) fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
     let token = std::env::var(TOKEN).ok();
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -1,4 +1,5 @@
-//! `ringway key new`: makes a key for a client, and the table that lets it in.
+//! `ringway key`: keys of clients. `key new` makes one and the table that lets it in; the other commands ask the running gateway
+//! (`manage::keys`).
 //!
 //! The configuration holds a key's digest only, so the key itself is printed once. The table goes to standard output and
 //! the key to standard error: `ringway key new ci >> ringway.toml` shows the one and appends the other.
@@ -6,17 +7,29 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use ring::rand::{SecureRandom, SystemRandom};
-
+use super::manage::keys;
 use super::{complain, print};
 use crate::config;
-use crate::policy::auth::credential;
+use crate::coordinator::roster::secret;
+use crate::policy::auth::credential::Digest;
 
 /// What can be done with keys.
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Print a new key, and its table for the configuration
+    /// Print a new key, and its table for the configuration; asks no gateway
     New(New),
+    /// List the keys, with what is used of their limits and budgets
+    List(keys::List),
+    /// Show one key
+    Show(keys::Show),
+    /// Create a key on the running gateway, and print its secret
+    Create(keys::Create),
+    /// Change a key that was created here; what is not named stays
+    Set(keys::Set),
+    /// Give a key another secret, and print it; the one before stays valid for a while
+    Rotate(keys::Rotate),
+    /// Revoke a key: its running streams end
+    Revoke(keys::Revoke),
 }
 
 /// A key to make.
@@ -42,44 +55,32 @@ pub(super) struct New {
 }
 
 /// Exit status 1 if the name is refused, or if the system has no random bytes.
-pub(super) fn command(Command::New(new): &Command) -> ExitCode {
+pub(super) fn command(command: &Command) -> ExitCode {
+    match command {
+        Command::New(new) => print_new(new),
+        Command::List(arguments) => keys::list(arguments),
+        Command::Show(arguments) => keys::show_one(arguments),
+        Command::Create(arguments) => keys::create(arguments),
+        Command::Set(arguments) => keys::set(arguments),
+        Command::Rotate(arguments) => keys::rotate(arguments),
+        Command::Revoke(arguments) => keys::revoke(arguments),
+    }
+}
+
+fn print_new(new: &New) -> ExitCode {
     if let Err(expected) = config::check_key_name(&new.name) {
         return complain(&format!("ringway: the name {:?} {expected}", new.name));
     }
-    let Ok(key) = generate() else {
+    let Ok(made) = secret::make(secret::KEY, None) else {
         return complain("ringway: the system gave no random bytes");
     };
-    let digest = hex(&credential::digest(key.as_bytes()));
+    let (key, digest) = (&made.text, hex(&made.digest));
     if new.json {
         let object = serde_json::json!({ "name": new.name, "key": key, "sha256": digest });
         return print(&object.to_string());
     }
     complain(&format!("The key, shown only now; give it to the client:\n\n  {key}\n"));
     print(&table(new, &digest))
-}
-
-/// `sk-rw-<public id>-<secret>`: the id may be shown, in a ticket or a search for leaked keys; the secret carries 238
-/// bits. The digest is of the whole text.
-fn generate() -> Result<String, ring::error::Unspecified> {
-    let mut key = String::from("sk-rw-");
-    letters(PUBLIC_LETTERS, &mut key)?;
-    key.push('-');
-    letters(SECRET_LETTERS, &mut key)?;
-    Ok(key)
-}
-
-/// Appends `count` letters and digits, each as likely as any other: a byte beyond the last whole round is drawn again.
-fn letters(count: usize, text: &mut String) -> Result<(), ring::error::Unspecified> {
-    let random = SystemRandom::new();
-    let end = text.len() + count;
-    let mut bytes = [0; 64];
-    while text.len() < end {
-        random.fill(&mut bytes)?;
-        let drawn = bytes.iter().filter(|byte| usize::from(**byte) < 256 / ALPHABET.len() * ALPHABET.len());
-        let drawn = drawn.map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]));
-        text.extend(drawn.take(end - text.len()));
-    }
-    Ok(())
 }
 
 /// The table of a key, as it stands in the configuration.
@@ -108,50 +109,19 @@ fn toml_key(name: &str) -> String {
     if is_bare { name.to_owned() } else { toml::Value::from(name).to_string() }
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &Digest) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// Of these a key's parts are made: no sign that a shell, a URL or a double click would stop at.
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Letters of the public id: enough to tell a thousand keys apart.
-const PUBLIC_LETTERS: usize = 8;
-/// Letters of the secret, of log2(62) bits each.
-const SECRET_LETTERS: usize = 40;
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
-
-    #[test]
-    fn a_key_has_its_form_and_no_two_are_alike() {
-        let keys: Vec<String> = (0..100).map(|_| generate().unwrap()).collect();
-        for key in &keys {
-            let parts: Vec<&str> = key.split('-').collect();
-            let [sk, rw, id, secret] = parts[..] else { panic!("{key}") };
-            assert_eq!((sk, rw, id.len(), secret.len()), ("sk", "rw", PUBLIC_LETTERS, SECRET_LETTERS));
-            assert!(id.bytes().chain(secret.bytes()).all(|byte| byte.is_ascii_alphanumeric()), "{key}");
-        }
-        let mut unique = keys.clone();
-        unique.sort();
-        unique.dedup();
-        assert_eq!(unique.len(), keys.len());
-    }
-
-    #[test]
-    fn every_letter_is_drawn() {
-        let mut text = String::new();
-        letters(20_000, &mut text).unwrap();
-        for letter in ALPHABET {
-            let count = text.bytes().filter(|byte| byte == letter).count();
-            assert!((200..=450).contains(&count), "{}: {count}", char::from(*letter));
-        }
-    }
+    use crate::policy::auth::credential;
 
     #[test]
     fn the_table_loads_and_says_what_was_asked_for() {

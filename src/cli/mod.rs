@@ -7,11 +7,13 @@ mod explain;
 mod guard;
 mod key;
 mod ledger;
+mod manage;
 mod notify;
 mod providers;
 mod requests;
 mod route;
 mod schema;
+mod selection;
 pub mod serve;
 mod table;
 mod time;
@@ -25,7 +27,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Noting};
+use crate::config;
+use crate::coordinator::roster;
 
 /// AI gateway: one light LLM API in front of GPU inference servers and hosted providers.
 #[derive(Parser)]
@@ -53,9 +56,21 @@ enum Command {
     Reload(Place),
     /// Make the running gateway start the binary now on disk and hand it the listening sockets
     Upgrade(Place),
-    /// Make API keys for clients
+    /// Create, list, change, rotate and revoke API keys of clients
     #[command(subcommand)]
     Key(key::Command),
+    /// Create, list and change teams of keys
+    #[command(subcommand)]
+    Team(manage::teams::Command),
+    /// Set, list and remove budgets of keys and teams
+    #[command(subcommand)]
+    Budget(manage::budgets::Command),
+    /// Create, list and revoke admin tokens, each with a role
+    #[command(subcommand)]
+    Token(manage::tokens::Command),
+    /// List backends, and take one out of service
+    #[command(subcommand)]
+    Backend(manage::backends::Command),
     /// Print what was used, from the ledger; the gateway may be up or down
     Usage(usage::Arguments),
     /// Print settled requests, the newest first
@@ -98,6 +113,10 @@ pub fn main() -> ExitCode {
         Command::Reload(place) => ask::command(place.named(), "/reload"),
         Command::Upgrade(place) => ask::command(place.named(), "/upgrade"),
         Command::Key(command) => key::command(&command),
+        Command::Team(command) => manage::teams::command(&command),
+        Command::Budget(command) => manage::budgets::command(&command),
+        Command::Token(command) => manage::tokens::command(&command),
+        Command::Backend(command) => manage::backends::command(&command),
         Command::Usage(arguments) => usage::command(arguments),
         Command::Requests(arguments) => requests::command(arguments),
         Command::Audit(arguments) => audit::command(arguments),
@@ -109,15 +128,15 @@ pub fn main() -> ExitCode {
 
 /// Loads the configuration, says what is worth a look, and serves.
 fn start(named: Option<PathBuf>) -> ExitCode {
-    let loaded = config::locate(named).and_then(|path| Ok((config::load(&path, &Noting::default())?, path)));
-    let (compiled, path) = match loaded {
+    let loaded = config::locate(named).and_then(|path| Ok((roster::load(&path)?, path)));
+    let (loaded, path) = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => return complain(&problems.to_string()),
     };
-    for note in &compiled.notes {
+    for note in &loaded.compiled.notes {
         complain(&format!("note: {note}"));
     }
-    match serve::run(path, compiled) {
+    match serve::run(path, loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("ringway: {error}")),
     }
@@ -169,6 +188,24 @@ mod tests {
             ("ringway key new ci --model llama-* --requests-per-minute 600", true),
             ("ringway key", false),
             ("ringway key new", false),
+            ("ringway key list --team search --json", true),
+            ("ringway key create ci --model llama-* --team search --expires 2027-01-01T00:00:00Z", true),
+            ("ringway key create ci --member tokens_burst=5000 --metadata owner=me", true),
+            ("ringway key create ci --member tokens_burst", false),
+            ("ringway key set ci --clear models", true),
+            ("ringway key rotate ci --overlap 0s", true),
+            ("ringway key rotate ci --overlap soon", false),
+            ("ringway key revoke ci --admin 127.0.0.1:9090", true),
+            ("ringway key revoke", false),
+            ("ringway team create search --requests-per-minute 600", true),
+            ("ringway budget set --key ci --tokens 5000 --per day", true),
+            ("ringway budget set --key ci --team search --tokens 5 --per day", false),
+            ("ringway budget set --key ci --per day", false),
+            ("ringway budget set --key ci --tokens 5 --per year", false),
+            ("ringway token create anna --role admin --team search", true),
+            ("ringway token create anna --role root", false),
+            ("ringway backend drain gpu-a", true),
+            ("ringway backend", false),
             ("ringway reload", true),
             ("ringway upgrade --config a.toml", true),
             ("ringway schema", true),

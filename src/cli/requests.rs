@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::selection::Selection;
 use super::table::{Format, Table};
-use super::time::{moment, rfc3339};
+use super::time::rfc3339;
 use super::{Place, complain, ledger};
 use crate::store::requests::PAGE_ROWS_MAX;
 use crate::store::{Request, RequestFilter, Store, StoreError};
@@ -15,24 +16,8 @@ use crate::store::{Request, RequestFilter, Store, StoreError};
 pub(super) struct Arguments {
     #[command(flatten)]
     place: Place,
-    /// Only requests that started since: 24h, 7d, 2026-11-01, 2026-11-01T08:30:00Z
-    #[arg(long, value_parser = moment)]
-    since: Option<u64>,
-    /// Only requests that started before
-    #[arg(long, value_parser = moment)]
-    until: Option<u64>,
-    /// Only this key's
-    #[arg(long)]
-    key: Option<String>,
-    /// Only this team's
-    #[arg(long)]
-    team: Option<String>,
-    /// Only this model's
-    #[arg(long)]
-    model: Option<String>,
-    /// Only this backend's
-    #[arg(long)]
-    backend: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Only the one of this x-request-id
     #[arg(long)]
     id: Option<String>,
@@ -52,12 +37,12 @@ pub(super) fn command(arguments: Arguments) -> ExitCode {
         Err(status) => return status,
     };
     let filter = RequestFilter {
-        since_ms: arguments.since.unwrap_or(0),
-        until_ms: arguments.until,
-        key: arguments.key,
-        team: arguments.team,
-        model: arguments.model,
-        backend: arguments.backend,
+        since_ms: arguments.selection.since.unwrap_or(0),
+        until_ms: arguments.selection.until,
+        key: arguments.selection.key,
+        team: arguments.selection.team,
+        model: arguments.selection.model,
+        backend: arguments.selection.backend,
         request_id: arguments.id,
         failed: arguments.failed,
         after: None,

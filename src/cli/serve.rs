@@ -15,6 +15,7 @@ use crate::config::{Compiled, Settings, StoreSettings};
 use crate::coordinator::budgets::Refill;
 use crate::coordinator::ledger::Running;
 use crate::coordinator::reload::{Source, Turn};
+use crate::coordinator::roster::Loaded;
 use crate::coordinator::{self, Ended, log};
 use crate::net::listen::{self, Spill};
 use crate::net::runtime::{Driver, ShardRuntime};
@@ -27,8 +28,8 @@ use crate::units::ShardId;
 ///
 /// Errors: an address that is taken, too few descriptors, no driver, a thread that the machine refuses; nothing has been
 /// served then. Or shards that did not end when they should, or did when they should not.
-pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
-    let Compiled { plan, settings, .. } = compiled;
+pub fn run(path: PathBuf, loaded: Loaded) -> io::Result<()> {
+    let Loaded { compiled: Compiled { plan, settings, .. }, basis, files } = loaded;
     enough_descriptors(&plan)?;
     huge_pages(true);
     let started_with = settings.clone();
@@ -65,7 +66,7 @@ pub fn run(path: PathBuf, compiled: Compiled) -> io::Result<()> {
             say,
             log,
             handover: Some(successor),
-            source: Some(Source { path, settings: started_with, mailboxes }),
+            source: Some(Source { path, settings: started_with, mailboxes, basis, files }),
         },
         inboxes,
         control,

@@ -23,6 +23,14 @@ pub(super) fn moment(text: &str) -> Result<u64, String> {
     })
 }
 
+/// A length of time given as an argument, in milliseconds.
+///
+/// Errors: it is none; what was expected.
+pub(super) fn span(text: &str) -> Result<u64, String> {
+    let span = Time::parse(text).ok_or("expected a time like 30m, 24h or 7d")?;
+    Ok(span.0.0 / 1_000_000)
+}
+
 fn date(text: &str) -> Option<u64> {
     let (date, clock) = match text.split_once(['T', ' ']) {
         Some((date, clock)) => (date, clock.strip_suffix('Z').unwrap_or(clock)),

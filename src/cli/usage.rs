@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::selection::Selection;
 use super::table::{Format, Table};
-use super::time::{bucket, moment, now_ms, rfc3339};
+use super::time::{bucket, now_ms, rfc3339};
 use super::{Place, complain, ledger, requests};
 use crate::config::PriceList;
 use crate::policy::limits::budget::MONEY;
@@ -23,27 +24,11 @@ pub(super) struct Arguments {
     /// Every request instead of sums
     #[arg(long, conflicts_with = "by")]
     rows: bool,
-    /// Requests that started since: 24h, 7d, 2026-11-01, 2026-11-01T08:30:00Z [default: 30d; of rows: all]
-    #[arg(long, value_parser = moment)]
-    since: Option<u64>,
-    /// Requests that started before
-    #[arg(long, value_parser = moment)]
-    until: Option<u64>,
-    /// Only this key's
-    #[arg(long)]
-    key: Option<String>,
-    /// Only this team's
-    #[arg(long)]
-    team: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Only this end user's (of sums)
     #[arg(long, conflicts_with = "rows")]
     user: Option<String>,
-    /// Only this model's
-    #[arg(long)]
-    model: Option<String>,
-    /// Only this backend's
-    #[arg(long)]
-    backend: Option<String>,
     #[command(flatten)]
     format: Format,
 }
@@ -91,13 +76,13 @@ fn sums(store: &Store, prices: &PriceList, arguments: &Arguments) -> Result<Tabl
         By::Total => (Group::Total, "total"),
     };
     let filter = UsageFilter {
-        since_ms: arguments.since.unwrap_or_else(|| now_ms().saturating_sub(DEFAULT_MS)),
-        until_ms: arguments.until,
-        key: arguments.key.clone(),
-        team: arguments.team.clone(),
+        since_ms: arguments.selection.since.unwrap_or_else(|| now_ms().saturating_sub(DEFAULT_MS)),
+        until_ms: arguments.selection.until,
+        key: arguments.selection.key.clone(),
+        team: arguments.selection.team.clone(),
         user: arguments.user.clone(),
-        model: arguments.model.clone(),
-        backend: arguments.backend.clone(),
+        model: arguments.selection.model.clone(),
+        backend: arguments.selection.backend.clone(),
     };
     let mut table = Table::new(&[
         name,
@@ -152,12 +137,12 @@ fn sums(store: &Store, prices: &PriceList, arguments: &Arguments) -> Result<Tabl
 
 fn rows(store: &Store, prices: &PriceList, arguments: &Arguments) -> Result<Table, StoreError> {
     let filter = RequestFilter {
-        since_ms: arguments.since.unwrap_or(0),
-        until_ms: arguments.until,
-        key: arguments.key.clone(),
-        team: arguments.team.clone(),
-        model: arguments.model.clone(),
-        backend: arguments.backend.clone(),
+        since_ms: arguments.selection.since.unwrap_or(0),
+        until_ms: arguments.selection.until,
+        key: arguments.selection.key.clone(),
+        team: arguments.selection.team.clone(),
+        model: arguments.selection.model.clone(),
+        backend: arguments.selection.backend.clone(),
         ..RequestFilter::default()
     };
     let mut table = Table::new(&[

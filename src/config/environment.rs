@@ -2,6 +2,7 @@
 //! choose it and the compiler stays pure.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -91,25 +92,40 @@ impl Environment for Process {
     }
 }
 
-/// The environment of this process, with a note of every file that is asked for and of its state just before.
-#[derive(Default, Debug)]
-pub struct Noting(RefCell<Vec<(PathBuf, Option<Stamp>)>>);
+/// The environment of this process, with a note of every file that is asked for and of its state just before, and of what was
+/// found.
+#[derive(Default)]
+pub struct Noting {
+    files: RefCell<Vec<(PathBuf, Option<Stamp>)>>,
+    recorded: RefCell<Recorded>,
+}
 
 impl Noting {
     /// The files that were asked for, in that order.
-    pub fn files(self) -> Vec<(PathBuf, Option<Stamp>)> {
-        self.0.into_inner()
+    pub fn files(&self) -> Vec<(PathBuf, Option<Stamp>)> {
+        self.files.borrow().clone()
+    }
+
+    /// What was found.
+    pub fn recorded(self) -> Recorded {
+        self.recorded.into_inner()
     }
 }
 
 impl Environment for Noting {
     fn variable(&self, name: &str) -> Option<String> {
-        Process.variable(name)
+        let found = Process.variable(name);
+        self.recorded.borrow_mut().variables.insert(name.to_owned(), found.clone());
+        found
     }
 
     fn file(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-        self.0.borrow_mut().push((path.to_owned(), Stamp::of(path)));
-        Process.file(path, bytes_max)
+        self.files.borrow_mut().push((path.to_owned(), Stamp::of(path)));
+        let found = Process.file(path, bytes_max);
+        if let Ok(bytes) = &found {
+            self.recorded.borrow_mut().files.insert(path.to_owned(), bytes.clone());
+        }
+        found
     }
 
     /// Whole or not at all, and never over another's: two that start at once agree.
@@ -133,11 +149,48 @@ impl Environment for Noting {
     }
 
     fn machine(&self) -> Machine {
-        Process.machine()
+        let machine = Process.machine();
+        self.recorded.borrow_mut().machine = Some(machine.clone());
+        machine
     }
 
     fn roots(&self) -> Vec<CertificateDer<'static>> {
-        Process.roots()
+        let roots = Process.roots();
+        self.recorded.borrow_mut().roots.clone_from(&roots);
+        roots
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        Process.unix_seconds()
+    }
+}
+
+/// What a configuration found when it was read: the same again, so that a changed key is compiled with the same secrets and
+/// certificates, whatever has become of their files. Only the time goes on.
+#[derive(Clone, Default)]
+pub struct Recorded {
+    variables: HashMap<String, Option<String>>,
+    files: HashMap<PathBuf, Vec<u8>>,
+    machine: Option<Machine>,
+    roots: Vec<CertificateDer<'static>>,
+}
+
+impl Environment for Recorded {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned().flatten()
+    }
+
+    fn file(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let found = self.files.get(path).filter(|bytes| bytes.len() <= bytes_max);
+        found.cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn machine(&self) -> Machine {
+        self.machine.clone().unwrap_or_else(|| Process.machine())
+    }
+
+    fn roots(&self) -> Vec<CertificateDer<'static>> {
+        self.roots.clone()
     }
 
     fn unix_seconds(&self) -> u64 {

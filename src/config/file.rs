@@ -47,6 +47,9 @@ table! {
         /// Serve other machines without keys. Only for a gateway that has no keys; if false, such a gateway listens
         /// on loopback only.
         open: bool = false,
+        /// Requests need a key although this file has none: keys are created while the gateway runs, with
+        /// `ringway key create`, the dashboard or the admin API.
+        require_keys: bool = false,
         /// The kernel interface for I/O: io_uring, epoll, or io_uring where the machine allows it.
         driver: Driver = Driver::Auto,
         /// Add x-ringway-* headers to every response: backend, attempts, times.

@@ -15,16 +15,20 @@ pub mod problem;
 pub mod quantity;
 pub mod read;
 pub mod secret;
+pub mod stored;
 mod tls;
 mod url;
 
 use std::path::{Path, PathBuf};
 
-pub use compile::{AccessLog, Compiled, PriceList, Settings, StoreSettings, check_key_name, compile};
-pub use environment::{Environment, Noting, Process, Stamp};
+pub use compile::{
+    AccessLog, Compiled, PriceList, Settings, StoreSettings, check_key_name, compile, compile_with,
+};
+pub use environment::{Environment, Noting, Process, Recorded, Stamp};
 pub use file::{Fsync, LogLevel};
 pub use problem::{Problem, Problems};
 pub use read::{Written, read};
+pub use stored::{Stored, StoredKey};
 
 /// Where a configuration is looked for if none is named, in this order.
 pub const PLACES: [&str; 2] = ["./ringway.toml", "/etc/ringway/ringway.toml"];

@@ -15,6 +15,14 @@ pub struct Problem {
     pub text: String,
 }
 
+impl Problem {
+    /// Whether it is about the table with these steps, or something in it.
+    pub fn is_at(&self, path: &[&str]) -> bool {
+        let rest = self.key.strip_prefix(&written(path));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+}
+
 /// Everything found wrong with one file, in the order of its lines. Never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problems {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::roster::Operator;
 use crate::policy::auth::credential::Token;
 
 /// The admin token and the names of the admin listener that are in force.
@@ -15,6 +16,8 @@ pub(crate) struct Access {
     pub(crate) hosts: ArcSwap<Box<[Box<str>]>>,
     /// Grows whenever the token becomes another one: what was opened with the one before is closed.
     pub(crate) epoch: AtomicU64,
+    /// Operators with tokens of their own, out of the store.
+    pub(crate) operators: ArcSwap<Vec<Operator>>,
 }
 
 impl Access {
@@ -23,6 +26,7 @@ impl Access {
             token: ArcSwapOption::from_pointee(token),
             hosts: ArcSwap::from_pointee(hosts.into()),
             epoch: AtomicU64::new(0),
+            operators: ArcSwap::default(),
         }
     }
 

@@ -13,6 +13,7 @@ use super::access::Access;
 use super::lock;
 use super::log::{Log, LogNumbers};
 use super::recent::Recent;
+use super::roster::Roster;
 use crate::clock;
 use crate::config::LogLevel;
 use crate::observe::{Before, ShardInbox, ShardOutbox, Totals, Usage};
@@ -45,6 +46,8 @@ pub struct Watch {
     pub(crate) resolve_failures: Arc<AtomicU64>,
     pub(crate) reloads: Arc<ReloadNumbers>,
     pub(crate) access: Arc<Access>,
+    /// Teams, keys and admin tokens of the store, as the plan has them.
+    pub(crate) roster: Arc<ArcSwap<Roster>>,
     pub(crate) started: Nanos,
     pub(crate) started_unix_ms: u64,
     /// The least serious that is said.
@@ -96,6 +99,7 @@ impl Watch {
             resolve_failures: Arc::default(),
             reloads: Arc::default(),
             access: Arc::new(Access::new(settings.admin_token, &settings.admin_hosts)),
+            roster: Arc::default(),
             started: clock::now(),
             started_unix_ms,
             level: settings.log,
@@ -134,6 +138,7 @@ impl Watch {
             resolve_failures: self.resolve_failures.clone(),
             reloads: self.reloads.clone(),
             access: self.access.clone(),
+            roster: self.roster.clone(),
             started: self.started,
             started_unix_ms: self.started_unix_ms,
             level,
@@ -144,6 +149,12 @@ impl Watch {
             log: self.log.clone(),
         };
         (next, outboxes)
+    }
+
+    /// Shows a roster, and lets in the operators that it has.
+    pub(crate) fn show(&self, roster: &Arc<Roster>) {
+        self.access.operators.store(Arc::new(roster.operators()));
+        self.roster.store(Arc::clone(roster));
     }
 
     /// Tells an operator, if that is serious enough.

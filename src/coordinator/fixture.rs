@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-
 use super::{Coordinator, Ended, Settings, Watch};
 use crate::config::{AccessLog, LogLevel};
 use crate::dialect::ApiSet;
@@ -146,7 +144,8 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             name: "team \"blue\"\n".into(),
             team: None,
             tags: Box::default(),
-            credential: Credential { digest: DIGEST, expires: None },
+            metadata: Box::default(),
+            credential: Credential { digest: DIGEST, earlier: Box::default(), expires: None },
             grant: Grant {
                 models: Box::new([true]),
                 apis: ApiSet::ALL,
@@ -184,7 +183,7 @@ fn backend(row: usize, target: &Target) -> Backend {
         provider: Provider::new(ProviderKind::named("vllm").unwrap()),
         target: target.clone(),
         proxy: None,
-        addresses: ArcSwap::default(),
+        addresses: Arc::default(),
         tls: None,
         authority: b"gpu.example:8000".to_vec().into(),
         base: Base::default(),

@@ -19,6 +19,7 @@ pub(crate) mod process;
 pub(crate) mod recent;
 pub mod reload;
 pub mod resolve;
+pub mod roster;
 mod scrape;
 mod watchdog;
 

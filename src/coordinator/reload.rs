@@ -5,11 +5,15 @@
 //! A reload is asked for by SIGHUP, by `POST /reload` on the admin listener, or by a change of one of the files that the
 //! configuration was read from. Whatever becomes of it, the access log is opened anew. Exchanges that run keep the plan they began with; what the two plans have in common
 //! (limits, breakers, loads, counts, idle connections, addresses) goes on. A key that is gone is told to what runs.
+//!
+//! A change of the [roster](super::roster) makes a new plan of the same file (`changes`).
+
+mod changes;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,11 +22,13 @@ use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::aggregate::{Current, ReloadNumbers, Watch};
+use super::roster::{self, Author, Basis, Change, ChangeError, Changed};
 use super::{Stop, lock, probe, resolve, scrape};
 use crate::clock;
 use crate::config::{self, Compiled, LogLevel, Noting, Settings, Stamp};
 use crate::observe::{Counter, ShardInbox, ShardOutbox};
 use crate::plan::{Mailbox, Plan};
+use crate::store::Store;
 
 /// What a shard finds in its mailbox: the plan to serve by from now on, and where to count under it.
 pub type Turn = (Arc<Plan>, ShardOutbox);
@@ -35,6 +41,10 @@ pub struct Source {
     pub settings: Settings,
     /// One per shard, in the order of the shards.
     pub mailboxes: Vec<Arc<Mailbox<Turn>>>,
+    /// What the plan in force was made of.
+    pub basis: Basis,
+    /// The files that it was read from, as they were then.
+    pub files: Vec<(PathBuf, Option<Stamp>)>,
 }
 
 /// What operators may ask for; who asked hears what came of it, or why nothing has changed.
@@ -43,6 +53,8 @@ pub enum Request {
     Reload(oneshot::Sender<Result<Told, String>>),
     /// Give way to the program as it is now; its process number.
     Upgrade(oneshot::Sender<Result<u32, String>>),
+    /// Change a team, a key or an admin token of the store.
+    Change(Change, Author, oneshot::Sender<Result<Changed, ChangeError>>),
 }
 
 /// What becomes of this process once the next one serves.
@@ -74,6 +86,9 @@ pub struct Told {
     pub notes: Vec<String>,
 }
 
+/// Time between two looks at the roster of the store, which another process may have changed, and at the ends of secrets.
+const ROSTER_LOOK: Duration = Duration::from_millis(400);
+
 /// Time between two looks at the files. A change is taken up once it has rested for one.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -100,6 +115,8 @@ pub(super) struct Reloader {
     duties: JoinSet<()>,
     /// The files that were read last, as they were then.
     read: Vec<(PathBuf, Option<Stamp>)>,
+    /// Reads the revision of the roster.
+    reader: Arc<Mutex<Option<Store>>>,
 }
 
 impl Reloader {
@@ -113,12 +130,11 @@ impl Reloader {
             numbers: watch.reloads.clone(),
             duties: duties(&watch),
             read: Vec::new(),
+            reader: Arc::default(),
         };
-        if let Some(source) = &reloader.source {
-            // What the first plan was read from; read again, since whoever read it kept no list.
-            let noting = Noting::default();
-            let _ = config::load(&source.path, &noting);
-            reloader.read = noting.files();
+        if let Some(source) = &mut reloader.source {
+            reloader.read = std::mem::take(&mut source.files);
+            watch.show(&source.basis.roster);
         }
         reloader
     }
@@ -127,6 +143,8 @@ impl Reloader {
     pub(super) async fn run(mut self, mut signals: Signals, mut requests: mpsc::Receiver<Request>) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rounds = interval(ROSTER_LOOK);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = None;
         loop {
             tokio::select! {
@@ -146,7 +164,11 @@ impl Reloader {
                     Request::Upgrade(asked) => {
                         let _ = asked.send(self.upgrade().await);
                     }
+                    Request::Change(change, author, asked) => {
+                        let _ = asked.send(self.change(change, author).await);
+                    }
                 },
+                _ = rounds.tick() => self.follow_roster().await,
                 _ = looks.tick(), if self.watches() => {
                     let now = self.look().await;
                     let changed = now != self.read;
@@ -237,15 +259,25 @@ impl Reloader {
         let Some(source) = &mut self.source else {
             return Err("there is no file to read a configuration from".to_owned());
         };
-        let path = source.path.clone();
+        let (path, mut roster) = (source.path.clone(), (*source.basis.roster).clone());
         let load = move || {
-            let noting = Noting::default();
-            let loaded = config::load(&path, &noting);
-            (loaded, noting.files())
+            let (noting, compiled_ms) = (Noting::default(), clock::unix_ms());
+            let disabled = std::mem::take(&mut roster.disabled);
+            let loaded = config::read_file(&path, &noting).and_then(|written| {
+                let was_disabled = |row: &_| disabled.contains_key(row);
+                let compiled = roster::compile(&written, &mut roster, &noting, None, was_disabled)?;
+                Ok((compiled, Arc::new(written), Arc::new(roster)))
+            });
+            let files = noting.files();
+            let recorded = Arc::new(noting.recorded());
+            let basis =
+                |(compiled, written, roster)| (compiled, Basis { written, recorded, roster, compiled_ms });
+            (loaded.map(basis), files)
         };
         let (loaded, read) = spawn_blocking(load).await.map_err(|error| error.to_string())?;
         self.read = read;
-        let Compiled { mut plan, settings, mut notes } = loaded.map_err(|problems| problems.to_string())?;
+        let (compiled, basis) = loaded.map_err(|problems| problems.to_string())?;
+        let Compiled { mut plan, settings, mut notes } = compiled;
         let old = self.current.load_full();
         let fixed = fixed(&old.plan, &source.settings, &plan, &settings);
         if !fixed.is_empty() {
@@ -260,19 +292,11 @@ impl Reloader {
         notes
             .extend(lost.iter().map(|lost| format!("{} cannot be resolved yet: {}", lost.host, lost.reason)));
 
-        let plan = Arc::new(plan);
-        let (next, outboxes) = old.next(plan.clone(), settings.log);
-        let next = Arc::new(next);
-        next.access.change(settings.admin_token, &settings.admin_hosts);
-        self.current.store(next.clone());
-        for (mailbox, outbox) in source.mailboxes.iter().zip(outboxes) {
-            mailbox.put((plan.clone(), outbox)); // one that was not taken has served nobody
-        }
-        plan.revoke_missing(&old.plan);
-        taken(&next).await;
-        self.duties = duties(&next);
+        source.basis = basis;
         source.settings = settings;
-        Ok(Told { generation: plan.generation, notes })
+        let next = put(&self.current, source, plan).await;
+        self.duties = duties(&next);
+        Ok(Told { generation: next.plan.generation, notes })
     }
 
     /// Lets the program as it is now take this process's place. What runs here runs to its end, or the drain limit.
@@ -298,6 +322,22 @@ impl Reloader {
             }
         }
     }
+}
+
+/// Puts a plan in force that follows the one before, and waits until the shards serve by it.
+async fn put(current: &Current, source: &Source, plan: Plan) -> Arc<Watch> {
+    let (old, plan) = (current.load_full(), Arc::new(plan));
+    let (next, outboxes) = old.next(plan.clone(), source.settings.log);
+    let next = Arc::new(next);
+    next.access.change(source.settings.admin_token, &source.settings.admin_hosts);
+    next.show(&source.basis.roster);
+    current.store(next.clone());
+    for (mailbox, outbox) in source.mailboxes.iter().zip(outboxes) {
+        mailbox.put((plan.clone(), outbox)); // one that was not taken has served nobody
+    }
+    plan.revoke_missing(&old.plan);
+    taken(&next).await;
+    next
 }
 
 /// Waits until every shard serves by the plan; one that stands still is not waited for long.

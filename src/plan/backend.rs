@@ -25,7 +25,8 @@ pub struct Backend {
     /// The proxy whose tunnel leads there.
     pub proxy: Option<Box<Proxy>>,
     /// Addresses of what is dialled, as the coordinator resolved them last; empty until it has.
-    pub addresses: ArcSwap<Vec<SocketAddr>>,
+    /// The plans that have the same backend share them.
+    pub addresses: Arc<ArcSwap<Vec<SocketAddr>>>,
     /// Client side of TLS for `https` URLs.
     pub tls: Option<BackendTls>,
     /// `host[:port]` as sent in `Host`.
@@ -82,6 +83,7 @@ pub enum Target {
 }
 
 /// TLS towards one backend.
+#[derive(Clone)]
 pub struct BackendTls {
     /// Shared session cache and roots.
     pub config: Arc<rustls::ClientConfig>,

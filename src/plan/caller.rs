@@ -19,11 +19,13 @@ pub struct Key {
     pub team: Option<TeamId>,
     /// What the operator calls it by in reports.
     pub tags: Box<[Box<str>]>,
+    /// What else the operator noted with it: names and values.
+    pub metadata: Box<[(Box<str>, Box<str>)]>,
     /// How its callers are recognised.
     pub credential: Credential,
     /// What they may do.
     pub grant: Grant,
-    /// Set when a plan comes into force that does not know this digest under this name any more. Shared by all plans
+    /// Set when a plan comes into force that has none of its secrets under this name any more. Shared by all plans
     /// that did, so that what runs under an older one hears of it too.
     pub revoked: Arc<AtomicBool>,
 }
@@ -32,6 +34,8 @@ pub struct Key {
 pub struct Credential {
     /// SHA-256 of the key that it presents.
     pub digest: Digest,
+    /// Those of earlier secrets that are still valid while the key is being rotated.
+    pub earlier: Box<[Digest]>,
     /// When it stops being valid.
     pub expires: Option<Expiry>,
 }
@@ -69,6 +73,18 @@ pub struct Team {
     pub name: Box<str>,
     /// How much its keys may use together.
     pub limits: CallerLimits,
+}
+
+impl Credential {
+    /// Every digest that is recognised as this caller's.
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.digest).chain(&self.earlier)
+    }
+
+    /// Whether a client of one may go on as a client of the other: they have a secret in common.
+    pub fn continues(&self, before: &Self) -> bool {
+        self.digests().any(|digest| before.digests().any(|other| other == digest))
+    }
 }
 
 impl Key {

@@ -330,7 +330,7 @@ impl Plan {
             self.ids = Some(before.clone());
         }
         for (id, before) in self.backends.carry(&old.backends) {
-            self.backend(id).addresses.store(old.backend(before).addresses.load_full());
+            self.backends[id.index()].addresses = Arc::clone(&old.backend(before).addresses);
         }
         let backends = &self.backends;
         self.deployments.carry_from(&old.deployments, |row| row.before(backends, old));
@@ -350,8 +350,20 @@ impl Plan {
         for (id, before) in self.keys.carry(&old.keys) {
             let before = old.key(before);
             let key = &mut self.keys[id.index()];
-            if key.credential.digest == before.credential.digest {
+            if key.credential.continues(&before.credential) {
                 key.revoked = Arc::clone(&before.revoked);
+            }
+        }
+    }
+
+    /// Goes on with the TLS of a plan of the same file, so that sessions are resumed.
+    pub fn keep_tls(&mut self, old: &Self) {
+        for (listener, before) in self.listeners.iter_mut().zip(&old.listeners) {
+            listener.tls.clone_from(&before.tls);
+        }
+        for backend in self.backends.iter_mut() {
+            if let Some(before) = old.backend_named(&backend.name) {
+                backend.tls.clone_from(&before.tls);
             }
         }
     }
@@ -359,7 +371,7 @@ impl Plan {
     /// Tells what still runs under `old` which of its keys are out of service now that this plan is in force.
     pub fn revoke_missing(&self, old: &Self) {
         for key in &old.keys {
-            if self.key_named(&key.name).is_none_or(|now| now.credential.digest != key.credential.digest) {
+            if self.key_named(&key.name).is_none_or(|now| !now.credential.continues(&key.credential)) {
                 key.revoked.store(true, Ordering::Release);
             }
         }

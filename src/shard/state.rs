@@ -109,7 +109,7 @@ impl Shard {
             turning_away: Cell::new(0),
             accepting: Cell::new(0),
         });
-        let addresses = plan.backends.iter().map(|backend| &backend.addresses);
+        let addresses = plan.backends.iter().map(|backend| &*backend.addresses);
         let idle = Idle::new(addresses, tuning.idle_max, core.random());
         Self::activate(Self { core, plan, idle, outbox: RefCell::new(outbox) })
     }
@@ -119,7 +119,7 @@ impl Shard {
     pub(super) fn next(&self, plan: Arc<Plan>, outbox: ShardOutbox) -> Rc<Self> {
         let before = plan.backends.iter().map(|backend| {
             let old = self.plan.backend_named(&backend.name);
-            (old.filter(|old| backend.keeps_connections(old)).map(|old| old.id), &backend.addresses)
+            (old.filter(|old| backend.keeps_connections(old)).map(|old| old.id), &*backend.addresses)
         });
         let idle = self.idle.next(before);
         Self::activate(Self { core: Rc::clone(&self.core), plan, idle, outbox: RefCell::new(outbox) })
@@ -161,7 +161,7 @@ impl Shard {
     pub(super) fn tick(&self) {
         self.core.tick(|now| {
             self.outbox.borrow_mut().flush();
-            self.idle.sweep(now, self.plan.backends.iter().map(|backend| &backend.addresses));
+            self.idle.sweep(now, self.plan.backends.iter().map(|backend| &*backend.addresses));
             self.numbers.set(Counter::BackendIdle, self.idle.count() as u64);
             if let Some(cache) = &self.plan.cache {
                 self.caches.sweep(now, cache.ttl);

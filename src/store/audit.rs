@@ -4,7 +4,7 @@
 //! else, vouches for everything before it. [`Store::verify_audit`] follows the chain.
 
 use ring::digest::{Context, SHA256};
-use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use serde::{Serialize, Serializer};
 
 use super::{Result, Store, StoreError};
@@ -72,23 +72,7 @@ impl Store {
     /// The database cannot be written to.
     pub fn append_audit(&mut self, entries: &[AuditEntry]) -> Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let last = transaction.query_row(LAST, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        let (mut sequence, mut hash): (i64, [u8; 32]) = last.unwrap_or_default();
-        for entry in entries {
-            sequence += 1;
-            hash = seal(&hash, sequence, entry);
-            transaction.prepare_cached(APPEND)?.execute(params![
-                sequence,
-                entry.at_ms as i64,
-                entry.actor,
-                entry.origin,
-                entry.action,
-                entry.subject,
-                entry.before,
-                entry.after,
-                hash
-            ])?;
-        }
+        append(&transaction, entries)?;
         transaction.commit()?;
         Ok(())
     }
@@ -122,6 +106,28 @@ impl Store {
         }
         Ok(chain)
     }
+}
+
+/// Appends entries within a transaction that holds the right to write.
+pub(super) fn append(transaction: &Transaction<'_>, entries: &[AuditEntry]) -> Result<()> {
+    let last = transaction.query_row(LAST, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (mut sequence, mut hash): (i64, [u8; 32]) = last.unwrap_or_default();
+    for entry in entries {
+        sequence += 1;
+        hash = seal(&hash, sequence, entry);
+        transaction.prepare_cached(APPEND)?.execute(params![
+            sequence,
+            entry.at_ms as i64,
+            entry.actor,
+            entry.origin,
+            entry.action,
+            entry.subject,
+            entry.before,
+            entry.after,
+            hash
+        ])?;
+    }
+    Ok(())
 }
 
 fn sealed(row: &Row<'_>) -> rusqlite::Result<SealedEntry> {

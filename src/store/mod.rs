@@ -1,4 +1,4 @@
-//! WHAT MUST OUTLIVE THE PROCESS: the ledger of settled exchanges, their sums by hour, and the audit log.
+//! WHAT MUST OUTLIVE THE PROCESS: the ledger of settled exchanges, their sums by hour, keys and teams, and the audit log.
 //!
 //! Two places. The [`folder`] holds the journals that shards append to, the durable copy of what has just happened. The
 //! [`Store`] is the database they are moved into, SQLite beside them: queries go there. Moving is exactly once: a
@@ -11,6 +11,7 @@
 //! Everything here blocks. The gateway uses it from threads of the control plane; the commands use it directly, with
 //! the gateway up or down.
 
+pub mod access;
 pub mod audit;
 pub mod findings;
 pub mod folder;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+pub use access::{AccessKind, AccessRow, AccessRows, SecretRow};
 pub use audit::AuditEntry;
 pub use findings::{Finding, FindingFilter};
 pub use moves::Moved;

@@ -210,11 +210,23 @@ impl Gateway {
 
     /// Any request to the admin listener, with more header lines; `None` if it gives no whole answer.
     pub fn send_admin(&self, method: &str, path: &str, lines: &str) -> Option<crate::strict::Message> {
+        self.write_admin(method, path, lines, "")
+    }
+
+    /// The same with a body.
+    pub fn write_admin(
+        &self,
+        method: &str,
+        path: &str,
+        lines: &str,
+        body: &str,
+    ) -> Option<crate::strict::Message> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin));
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n{lines}\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\nConnection: close\r\n{lines}\r\n{body}",
+            body.len()
         );
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = Vec::new();

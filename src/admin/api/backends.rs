@@ -123,7 +123,7 @@ fn set(shared: &Shared, name: &str, caller: &Caller, drained: bool) -> Result<Re
     cells.drain(drained);
     let action = if drained { "drain" } else { "undrain" };
     shared.audit.note(caller, action, name, format!("{} requests in flight", cells.in_flight.count()));
-    let words = format!("backend {name}: {action} asked for by {} from {}", caller.who.name(), caller.from);
+    let words = format!("backend {name}: {action} asked for by {} from {}", caller.name(), caller.from);
     watch.say(crate::config::LogLevel::Info, &words);
     Ok(json(&detail(shared, &watch, row)))
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Problem, Shared, json};
+use crate::admin::Caller;
 use crate::clock;
 use crate::coordinator::Watch;
 use crate::coordinator::recent::Exchange;
@@ -13,6 +14,7 @@ use crate::error::FaultKind;
 use crate::plan::{self, Holder};
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::budget::{Money, Unit};
+use crate::store::AccessKind;
 
 #[derive(JsonSchema, Serialize)]
 pub(super) struct Explain {
@@ -197,17 +199,29 @@ struct Line {
     origin: String,
 }
 
+/// Where a line of a row is written.
+fn origin(watch: &Watch, kind: AccessKind, name: &str) -> String {
+    match watch.roster.load().find(kind, name) {
+        Some(_) => format!("{} {name} of the store", kind.word()),
+        None => format!("[{}.{name}] of the configuration", kind.word()),
+    }
+}
+
 /// `GET /api/v1/explain?key=&model=`.
 pub(super) async fn policy(
     State(shared): State<Shared>,
+    caller: Caller,
     question: Query<Question>,
 ) -> Result<Response, Problem> {
     let watch = shared.current.load_full();
     let plan = &watch.plan;
-    let Some(key) = plan.keys.named(&question.key) else {
+    let is_seen = |key: &&plan::Key| {
+        caller.team().is_none_or(|own| key.team.is_some_and(|team| *plan.teams.row(team).name == *own))
+    };
+    let Some(key) = plan.keys.named(&question.key).filter(is_seen) else {
         return Err(Problem::not_found(format!("no key is named {:?}", question.key)));
     };
-    let from = format!("[key.{}] of the configuration", key.name);
+    let from = origin(&watch, AccessKind::Key, &key.name);
     let line = |name, value: String, origin: &str| Line { name, value, origin: origin.to_owned() };
     let unlimited = "default: unlimited";
     let rate = |name, rate: Option<Rate>, unit: &str| match rate {
@@ -227,7 +241,7 @@ pub(super) async fn policy(
         },
     ];
     if let Some(team) = key.team.map(|id| plan.teams.row(id)) {
-        let from = format!("[team.{}] of the configuration", team.name);
+        let from = origin(&watch, AccessKind::Team, &team.name);
         for limit in super::views::team_limits(&watch, team, clock::now()) {
             let name = match limit.name {
                 "requests_per_minute" => "team requests",
@@ -249,8 +263,8 @@ pub(super) async fn policy(
             Unit::Money => Money(standing.used).to_string(),
         };
         let origin = match &row.name.holder {
-            Holder::Key(name) => format!("[key.{name}] of the configuration"),
-            Holder::Team(name) => format!("[team.{name}] of the configuration"),
+            Holder::Key(name) => origin(&watch, AccessKind::Key, name),
+            Holder::Team(name) => origin(&watch, AccessKind::Team, name),
             Holder::EndUser => "[end_users] of the configuration".to_owned(),
         };
         lines.push(Line { name: "budget", value: format!("{}; {used} used", row.budget), origin });

@@ -7,7 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::views::{self, Key};
 use super::{Problem, Shared, json};
+use crate::admin::Caller;
+use crate::coordinator::Watch;
+use crate::coordinator::roster::{Entry, Roster};
 use crate::observe::Usage;
+use crate::plan::{self, Plan};
+use crate::store::AccessKind;
 
 /// Rows of one page, and the most that may be asked for.
 const PAGE: usize = 50;
@@ -35,27 +40,73 @@ pub(super) struct Keys {
     next: Option<String>,
 }
 
-pub(super) async fn list(State(shared): State<Shared>, page: Query<Page>) -> Response {
-    let watch = shared.current.load_full();
-    let plan = &watch.plan;
-    let most = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
-    // Rows are in the order of their names.
-    let start = page.after.as_deref().map_or(0, |after| plan.keys.partition_point(|key| &*key.name <= after));
-    let part = page.q.as_deref().unwrap_or_default().to_lowercase();
-    let team = page.team.as_deref();
-    let mut found = plan.keys[start..].iter().filter(|key| {
-        let in_team = team.is_none_or(|team| key.team.is_some_and(|id| *plan.teams.row(id).name == *team));
-        in_team && (part.is_empty() || key.name.to_lowercase().contains(&part))
-    });
-    let keys: Vec<Key> = found.by_ref().take(most).map(|key| views::key(&watch, key)).collect();
-    let next = found.next().and(keys.last()).map(|key| key.name.clone());
-    json(&Keys { total: plan.keys.len(), required: plan.keys_required, keys, next })
+/// A key that serves, or one of the store that does not.
+#[derive(Clone, Copy)]
+enum Listed<'a> {
+    Serving(&'a plan::Key),
+    Gone(&'a Entry),
 }
 
-pub(super) async fn one(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
+impl Listed<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Serving(key) => &key.name,
+            Self::Gone(entry) => &entry.row.name,
+        }
+    }
+
+    fn team<'a>(&'a self, plan: &'a Plan) -> Option<&'a str> {
+        match self {
+            Self::Serving(key) => key.team.map(|team| &*plan.teams.row(team).name),
+            Self::Gone(entry) => entry.text("team"),
+        }
+    }
+
+    fn view(&self, watch: &Watch) -> Key {
+        match self {
+            Self::Serving(key) => views::key(watch, key),
+            Self::Gone(entry) => views::gone(watch, entry),
+        }
+    }
+}
+
+/// All keys in the order of their names.
+fn all<'a>(plan: &'a Plan, roster: &'a Roster) -> Vec<Listed<'a>> {
+    let gone = roster.of_kind(AccessKind::Key).filter(|entry| plan.key_named(&entry.row.name).is_none());
+    let mut rows: Vec<Listed<'_>> =
+        plan.keys.iter().map(Listed::Serving).chain(gone.map(Listed::Gone)).collect();
+    rows.sort_by(|one, other| one.name().cmp(other.name()));
+    rows
+}
+
+pub(super) async fn list(State(shared): State<Shared>, caller: Caller, page: Query<Page>) -> Response {
     let watch = shared.current.load_full();
-    match watch.plan.keys.named(&name) {
-        Some(key) => Ok(json(&views::key(&watch, key))),
+    let (plan, roster) = (&watch.plan, watch.roster.load_full());
+    let most = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    let mut rows = all(plan, &roster);
+    rows.retain(|row| caller.team().is_none_or(|team| row.team(plan) == Some(team)));
+    let total = rows.len();
+    let start = page.after.as_deref().map_or(0, |after| rows.partition_point(|row| row.name() <= after));
+    let part = page.q.as_deref().unwrap_or_default().to_lowercase();
+    let team = page.team.as_deref();
+    let mut found = rows[start..].iter().filter(|row| {
+        let in_team = team.is_none_or(|team| row.team(plan) == Some(team));
+        in_team && (part.is_empty() || row.name().to_lowercase().contains(&part))
+    });
+    let keys: Vec<Key> = found.by_ref().take(most).map(|row| row.view(&watch)).collect();
+    let next = found.next().and(keys.last()).map(|key| key.name.clone());
+    json(&Keys { total, required: plan.keys_required, keys, next })
+}
+
+pub(super) async fn one(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let watch = shared.current.load_full();
+    let found = views::any_key(&watch, &name).filter(|key| caller.team().is_none_or(|team| key.is_of(team)));
+    match found {
+        Some(key) => Ok(json(&key)),
         None => Err(Problem::not_found(format!("no key is named {name:?}"))),
     }
 }
@@ -67,10 +118,26 @@ pub(super) struct Teams {
 }
 
 /// `GET /api/v1/teams`.
-pub(super) async fn teams(State(shared): State<Shared>) -> Response {
+pub(super) async fn teams(State(shared): State<Shared>, caller: Caller) -> Response {
     let watch = shared.current.load_full();
-    let teams = watch.plan.teams.iter().take(PAGE_MAX).map(|team| views::team(&watch, team)).collect();
-    json(&Teams { total: watch.plan.teams.len(), teams })
+    let seen = |team: &&plan::Team| caller.team().is_none_or(|own| own == &*team.name);
+    let total = watch.plan.teams.iter().filter(seen).count();
+    let teams = watch.plan.teams.iter().filter(seen).take(PAGE_MAX).map(|team| views::team(&watch, team));
+    json(&Teams { total, teams: teams.collect() })
+}
+
+/// `GET /api/v1/teams/{name}`.
+pub(super) async fn team(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let watch = shared.current.load_full();
+    let found = watch.plan.teams.named(&*name).filter(|_| caller.team().is_none_or(|own| own == name));
+    match found {
+        Some(team) => Ok(json(&views::team(&watch, team))),
+        None => Err(Problem::not_found(format!("no team is named {name:?}"))),
+    }
 }
 
 #[derive(Deserialize)]

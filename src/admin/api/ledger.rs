@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::{Problem, Shared, json};
+use crate::admin::Caller;
 use crate::store::audit::SealedEntry;
 use crate::store::requests::Cursor;
 use crate::store::{self, Group, Request, RequestFilter, Store, UsageFilter, UsageRow};
@@ -79,9 +80,11 @@ struct Audit {
 
 pub(super) async fn usage(
     State(shared): State<Shared>,
+    caller: Caller,
     query: Query<UsageQuery>,
 ) -> Result<Response, Problem> {
-    let Query(query) = query;
+    let Query(mut query) = query;
+    query.team = confined(&caller, query.team)?;
     let filter = UsageFilter {
         since_ms: query.since,
         until_ms: query.until,
@@ -97,9 +100,11 @@ pub(super) async fn usage(
 
 pub(super) async fn requests(
     State(shared): State<Shared>,
+    caller: Caller,
     query: Query<RequestsQuery>,
 ) -> Result<Response, Problem> {
-    let Query(query) = query;
+    let Query(mut query) = query;
+    query.team = confined(&caller, query.team)?;
     let after = match query.after.as_deref().map(Cursor::parse) {
         Some(None) => return Err(Problem::invalid("after: expected `next` of another page")),
         after => after.flatten(),
@@ -131,6 +136,15 @@ pub(super) async fn audit(
     let most = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let entries = read(&shared, move |store| store.audit(query.since, query.before, most)).await?;
     Ok(json(&Audit { entries }))
+}
+
+/// The team that is asked for: a caller who is confined to one asks for that one.
+fn confined(caller: &Caller, team: Option<String>) -> Result<Option<String>, Problem> {
+    match (caller.team(), team) {
+        (None, team) => Ok(team),
+        (Some(own), Some(other)) if own != other => Err(super::forbidden(caller)),
+        (Some(own), _) => Ok(Some(own.to_owned())),
+    }
 }
 
 /// Asks the store on a thread that may block.

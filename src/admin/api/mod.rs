@@ -4,6 +4,8 @@
 //! cursor. Reads cost the coordinator's thread, never a shard.
 
 mod backends;
+mod budgets;
+mod change;
 mod explain;
 mod keys;
 mod ledger;
@@ -13,6 +15,7 @@ pub(super) mod overview;
 mod playground;
 mod policies;
 pub(super) mod requests;
+mod roster;
 mod route;
 mod session;
 mod views;
@@ -30,8 +33,9 @@ use serde::Serialize;
 pub(super) use self::live::{Live, tick};
 pub(super) use self::playground::TRIES_MAX;
 pub(super) use self::session::open as sign_in;
-use super::Shared;
 use super::reload::Asked;
+use super::roles::{needs, refusal};
+use super::{Caller, Shared};
 use crate::coordinator::lock;
 
 /// Bytes of a request's body.
@@ -42,7 +46,9 @@ pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
 pub(super) fn routes() -> Router<Shared> {
     let routes = openapi::operations().into_iter();
     routes
-        .fold(Router::new(), |router, operation| router.route(operation.path, operation.handler))
+        .fold(Router::new(), |router, operation| {
+            router.route(operation.path, needs(operation.need, operation.handler))
+        })
         .route("/api/v1/openapi.json", get(async || json(&openapi::document())))
         .route("/api/v1/{*path}", get(unknown).post(unknown).put(unknown).patch(unknown).delete(unknown))
 }
@@ -77,6 +83,11 @@ impl IntoResponse for Problem {
         let body = serde_json::json!({ "error": { "code": self.code, "message": self.message } });
         with_status(self.status, &body)
     }
+}
+
+/// A role that may not.
+pub(super) fn forbidden(caller: &Caller) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", refusal(caller))
 }
 
 pub(super) fn json<T: Serialize>(body: &T) -> Response {
@@ -132,7 +143,7 @@ async fn history(State(shared): State<Shared>) -> Response {
     json(&past(&shared))
 }
 
-async fn reload(State(shared): State<Shared>, caller: super::Caller) -> Response {
+async fn reload(State(shared): State<Shared>, caller: Caller) -> Response {
     let asked = shared.reloader.reload().await;
     let outcome = match &asked {
         Asked::Done(told) => format!("plan {} is active", told.generation),

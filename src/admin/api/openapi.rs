@@ -2,15 +2,16 @@
 //! `/api/v1/openapi.json`.
 
 use axum::extract::State;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Shared, backends, explain, history, keys, ledger, live, overview, playground, policies, requests, route,
-    session,
+    Shared, backends, budgets, explain, history, keys, ledger, live, overview, playground, policies,
+    requests, roster, route, session,
 };
+use crate::policy::auth::role::Need;
 
 /// One operation: where it is, what it is for, what it takes and what it tells.
 pub(super) struct Operation {
@@ -20,6 +21,8 @@ pub(super) struct Operation {
     /// What may stand in the query.
     query: &'static [&'static str],
     response: fn(&mut SchemaGenerator) -> Schema,
+    /// What the caller's role has to be allowed.
+    pub(super) need: Need,
     pub(super) handler: MethodRouter<Shared>,
 }
 
@@ -41,13 +44,22 @@ impl JsonSchema for Any {
 }
 
 fn operation<T: JsonSchema>(
+    need: Need,
     method: &'static str,
     path: &'static str,
     query: &'static [&'static str],
     summary: &'static str,
     handler: MethodRouter<Shared>,
 ) -> Operation {
-    Operation { path, method, summary, query, response: |generator| generator.subschema_for::<T>(), handler }
+    Operation {
+        path,
+        method,
+        summary,
+        need,
+        query,
+        response: |generator| generator.subschema_for::<T>(),
+        handler,
+    }
 }
 
 /// All of them, but for the sign-in, which is open.
@@ -56,14 +68,23 @@ pub(super) fn operations() -> Vec<Operation> {
     let audit = get(async |State(shared): State<Shared>| super::json(&shared.audit.list()));
     vec![
         operation::<session::Session<'_>>(
+            Need::SignedIn,
             "get",
             "/api/v1/session",
             &[],
             "Who asks, and with which role",
             get(session::read),
         ),
-        operation::<Any>("delete", "/api/v1/session", &[], "Sign out", delete(session::close)),
+        operation::<Any>(
+            Need::SignedIn,
+            "delete",
+            "/api/v1/session",
+            &[],
+            "Sign out",
+            delete(session::close),
+        ),
         operation::<overview::Overview>(
+            Need::ReadAll,
             "get",
             "/api/v1/overview",
             &[],
@@ -71,6 +92,7 @@ pub(super) fn operations() -> Vec<Operation> {
             read_overview,
         ),
         operation::<super::Past>(
+            Need::ReadAll,
             "get",
             "/api/v1/history",
             &[],
@@ -78,6 +100,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(history),
         ),
         operation::<Any>(
+            Need::ReadAll,
             "get",
             "/api/v1/live",
             &["every"],
@@ -85,6 +108,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(live::stream),
         ),
         operation::<backends::Backends>(
+            Need::ReadAll,
             "get",
             "/api/v1/backends",
             &[],
@@ -92,6 +116,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(backends::list),
         ),
         operation::<backends::Detail>(
+            Need::ReadAll,
             "get",
             "/api/v1/backends/{name}",
             &[],
@@ -99,6 +124,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(backends::one),
         ),
         operation::<backends::Detail>(
+            Need::Operate,
             "post",
             "/api/v1/backends/{name}/drain",
             &[],
@@ -106,6 +132,7 @@ pub(super) fn operations() -> Vec<Operation> {
             post(backends::drain),
         ),
         operation::<backends::Detail>(
+            Need::Operate,
             "post",
             "/api/v1/backends/{name}/undrain",
             &[],
@@ -113,6 +140,7 @@ pub(super) fn operations() -> Vec<Operation> {
             post(backends::undrain),
         ),
         operation::<backends::Models>(
+            Need::ReadAll,
             "get",
             "/api/v1/models",
             &[],
@@ -120,14 +148,135 @@ pub(super) fn operations() -> Vec<Operation> {
             get(backends::models),
         ),
         operation::<keys::Keys>(
+            Need::ReadTeam,
             "get",
             "/api/v1/keys",
             &["q", "team", "after", "limit"],
             "Keys with what is used of their limits",
             get(keys::list),
         ),
-        operation::<super::views::Key>("get", "/api/v1/keys/{name}", &[], "One key", get(keys::one)),
+        operation::<roster::Written<super::views::Key>>(
+            Need::WriteTeam,
+            "post",
+            "/api/v1/keys",
+            &[],
+            "Create a key: name, and the members of [key.NAME] but sha256. Its secret is in this response only",
+            post(roster::create_key),
+        ),
+        operation::<roster::Written<super::views::Key>>(
+            Need::WriteTeam,
+            "patch",
+            "/api/v1/keys/{name}",
+            &[],
+            "Change members of a key; those that are left out stay, null takes one away",
+            patch(roster::update_key),
+        ),
+        operation::<roster::Written<super::views::Key>>(
+            Need::WriteTeam,
+            "delete",
+            "/api/v1/keys/{name}",
+            &[],
+            "Revoke a key: its running streams end",
+            delete(roster::revoke_key),
+        ),
+        operation::<roster::Written<super::views::Key>>(
+            Need::WriteTeam,
+            "post",
+            "/api/v1/keys/{name}/rotate",
+            &[],
+            "Another secret for a key; the one before stays valid for overlap_seconds",
+            post(roster::rotate_key),
+        ),
+        operation::<roster::Written<super::views::Team>>(
+            Need::Operate,
+            "post",
+            "/api/v1/teams",
+            &[],
+            "Create a team: name, and the members of [team.NAME]",
+            post(roster::create_team),
+        ),
+        operation::<super::views::Team>(
+            Need::ReadTeam,
+            "get",
+            "/api/v1/teams/{name}",
+            &[],
+            "One team",
+            get(keys::team),
+        ),
+        operation::<roster::Written<super::views::Team>>(
+            Need::Operate,
+            "patch",
+            "/api/v1/teams/{name}",
+            &[],
+            "Change members of a team; those that are left out stay, null takes one away",
+            patch(roster::update_team),
+        ),
+        operation::<roster::Written<super::views::Team>>(
+            Need::Operate,
+            "delete",
+            "/api/v1/teams/{name}",
+            &[],
+            "Remove a team that has no keys",
+            delete(roster::remove_team),
+        ),
+        operation::<budgets::Budgets>(
+            Need::ReadTeam,
+            "get",
+            "/api/v1/budgets",
+            &["key", "team"],
+            "Budgets, and what is used of each",
+            get(budgets::list),
+        ),
+        operation::<budgets::Budgets>(
+            Need::WriteTeam,
+            "put",
+            "/api/v1/budgets",
+            &[],
+            "Set a budget of a key or a team: key or team, tokens or money, per, zone, rolling",
+            put(budgets::set),
+        ),
+        operation::<budgets::Budgets>(
+            Need::WriteTeam,
+            "delete",
+            "/api/v1/budgets",
+            &[],
+            "Remove a budget of a key or a team: the body names its unit and window",
+            delete(budgets::remove),
+        ),
+        operation::<roster::AdminTokens>(
+            Need::ReadAudit,
+            "get",
+            "/api/v1/tokens",
+            &[],
+            "Admin tokens of the store, without their secrets",
+            get(roster::tokens),
+        ),
+        operation::<roster::Written<roster::AdminToken>>(
+            Need::WriteTeam,
+            "post",
+            "/api/v1/tokens",
+            &[],
+            "Create an admin token: name, role, team, expires. Its secret is in this response only",
+            post(roster::create_token),
+        ),
+        operation::<roster::Written<roster::AdminToken>>(
+            Need::WriteTeam,
+            "delete",
+            "/api/v1/tokens/{name}",
+            &[],
+            "Revoke an admin token: its sessions end",
+            delete(roster::revoke_token),
+        ),
+        operation::<super::views::Key>(
+            Need::ReadTeam,
+            "get",
+            "/api/v1/keys/{name}",
+            &[],
+            "One key",
+            get(keys::one),
+        ),
         operation::<keys::Teams>(
+            Need::ReadTeam,
             "get",
             "/api/v1/teams",
             &[],
@@ -135,6 +284,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(keys::teams),
         ),
         operation::<keys::Used>(
+            Need::ReadAll,
             "get",
             "/api/v1/usage",
             &["by"],
@@ -142,6 +292,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(keys::usage),
         ),
         operation::<requests::Rows>(
+            Need::ReadAll,
             "get",
             "/api/v1/requests",
             &["before", "limit", "status", "key", "model", "backend", "reason", "api", "id"],
@@ -149,6 +300,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(requests::list),
         ),
         operation::<requests::Detail>(
+            Need::ReadAll,
             "get",
             "/api/v1/requests/{id}",
             &[],
@@ -156,6 +308,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(requests::one),
         ),
         operation::<Any>(
+            Need::ReadTeam,
             "get",
             "/api/v1/ledger/usage",
             &["by", "since", "until", "key", "team", "user", "model", "backend"],
@@ -163,6 +316,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(ledger::usage),
         ),
         operation::<Any>(
+            Need::ReadTeam,
             "get",
             "/api/v1/ledger/requests",
             &["after", "limit", "since", "until", "key", "team", "model", "backend", "id", "failed"],
@@ -170,6 +324,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(ledger::requests),
         ),
         operation::<Any>(
+            Need::ReadAudit,
             "get",
             "/api/v1/ledger/audit",
             &["before", "limit", "since"],
@@ -177,6 +332,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(ledger::audit),
         ),
         operation::<explain::Policy>(
+            Need::ReadTeam,
             "get",
             "/api/v1/explain",
             &["key", "model"],
@@ -184,6 +340,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(explain::policy),
         ),
         operation::<route::Explanation>(
+            Need::ReadAll,
             "post",
             "/api/v1/route/explain",
             &[],
@@ -191,6 +348,7 @@ pub(super) fn operations() -> Vec<Operation> {
             post(route::explain),
         ),
         operation::<policies::Policies>(
+            Need::ReadAll,
             "get",
             "/api/v1/policies",
             &[],
@@ -198,6 +356,7 @@ pub(super) fn operations() -> Vec<Operation> {
             get(policies::list),
         ),
         operation::<crate::admin::audit::Actions>(
+            Need::ReadAudit,
             "get",
             "/api/v1/audit",
             &[],
@@ -205,6 +364,7 @@ pub(super) fn operations() -> Vec<Operation> {
             audit,
         ),
         operation::<Any>(
+            Need::Operate,
             "post",
             "/api/v1/reload",
             &[],
@@ -212,6 +372,7 @@ pub(super) fn operations() -> Vec<Operation> {
             post(super::reload),
         ),
         operation::<Any>(
+            Need::SignedIn,
             "post",
             "/api/v1/try",
             &[],

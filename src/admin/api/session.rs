@@ -26,7 +26,12 @@ struct SignIn {
 pub(super) struct Session<'a> {
     /// `token`, `session`, or `loopback` where no token is configured.
     who: &'static str,
+    /// The name of the token, if it is one of the store's.
+    name: Option<String>,
+    /// `owner`, `admin`, `viewer` or `auditor`.
     role: &'static str,
+    /// The team that the role is confined to.
+    team: Option<String>,
     version: &'a str,
     node: &'a str,
     /// To be sent as `x-csrf-token` with every write; absent without a session.
@@ -49,7 +54,9 @@ pub(super) async fn read(State(shared): State<Shared>, caller: Caller, headers: 
     });
     json(&Session {
         who: caller.who.name(),
-        role: "owner",
+        name: caller.operator.clone(),
+        role: caller.role.word(),
+        team: caller.team().map(str::to_owned),
         version: watch.settings.version,
         node: &shared.node,
         csrf: match &caller.who {
@@ -77,8 +84,8 @@ pub(in crate::admin) async fn open(
             "a page of another site cannot sign in",
         ));
     }
-    match shared.gate.check_token(source.0, token.as_bytes(), clock::now()) {
-        Ok(()) => {}
+    let known = match shared.gate.check_token(source.0, token.as_bytes(), clock::now()) {
+        Ok(known) => known,
         Err(Refused::Limited(wait)) => {
             let seconds = wait.0.div_ceil(1_000_000_000);
             let message = format!("too many wrong tokens from this address; try again in {seconds} s");
@@ -88,15 +95,15 @@ pub(in crate::admin) async fn open(
             return Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "wrong_token",
-                "that is not the token of [admin]",
+                "that is not the token of [admin], nor one of the store",
             ));
         }
-    }
-    let Some(id) = shared.gate.sessions.open(clock::now()) else {
+    };
+    let Some(id) = shared.gate.sessions.open(known.operator.clone(), clock::now()) else {
         let message = "the system gave no random bytes";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_session", message));
     };
-    let caller = Caller { who: Who::Token, from: source.0 };
+    let caller = Caller { who: known.who, operator: known.operator, role: known.role, from: source.0 };
     shared.audit.note(&caller, "sign_in", "session", "signed in");
     Ok(with_cookie(&format!("{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={LIFE_SECONDS}")))
 }

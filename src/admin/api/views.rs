@@ -1,16 +1,22 @@
 //! What the API says of a backend, a model and a key: one shape each, wherever it is shown.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
+use super::budgets::{self, Budget};
 use crate::admin::history::{History, Rates, requests};
 use crate::clock;
+use crate::coordinator::roster::Entry;
 use crate::coordinator::{Watch, lock};
 use crate::observe::Usage;
 use crate::plan::cells::Health;
-use crate::plan::{self, Target};
+use crate::plan::{self, Holder, Target};
 use crate::policy::limits::bucket::{Bucket, Rate};
 use crate::policy::limits::caller::{CallerCells, CallerLimits};
+use crate::store::AccessKind;
 use crate::units::{DeploymentId, Nanos};
 
 /// One backend, as it is now.
@@ -83,19 +89,38 @@ pub(super) struct Key {
     tags: Vec<String>,
     /// When it stops being valid, Unix milliseconds.
     expires_unix_ms: Option<u64>,
-    /// `active`, `limited`, `expired`, `revoked` or `unused`.
+    /// `active`, `limited`, `expired`, `revoked`, `disabled` or `unused`.
     state: &'static str,
-    /// Where it comes from, and so where it can be changed.
+    /// Where it comes from, and so where it can be changed: `configuration` or `store`.
     source: &'static str,
+    /// The part of its secret that may be shown; absent if it is not known here.
+    public_id: Option<String>,
+    created_unix_ms: Option<u64>,
+    /// While it is being rotated: when the secret before stops being valid.
+    previous_valid_until_unix_ms: Option<u64>,
+    revoked_unix_ms: Option<u64>,
+    /// Why a key of the store is out of force although nobody revoked it.
+    disabled: Option<String>,
+    metadata: BTreeMap<String, String>,
+    /// What can be changed of it, as it was written; absent for a key of the configuration file.
+    written: Option<serde_json::Map<String, serde_json::Value>>,
     /// Names of models; absent if it may use all of them.
     models: Option<Vec<String>>,
     pub(super) limits: Vec<Limit>,
+    budgets: Vec<Budget>,
     in_flight: u32,
     requests: u64,
     failed: u64,
     input_tokens: u64,
     cached_tokens: u64,
     output_tokens: u64,
+}
+
+impl Key {
+    /// Whether it is one of this team.
+    pub(super) fn is_of(&self, team: &str) -> bool {
+        self.team.as_deref() == Some(team)
+    }
 }
 
 /// One limit of a key, and how much of it is used.
@@ -256,6 +281,9 @@ pub(super) fn key(watch: &Watch, row: &plan::Key) -> Key {
     let plan = &watch.plan;
     let usage = watch.usage(|inbox| inbox.tables.key(row.id));
     let limits = limits(watch, row, clock::now());
+    let budgets = budgets::of_holder(watch, &Holder::Key(row.name.clone()));
+    let roster = watch.roster.load();
+    let entry = roster.find(AccessKind::Key, &row.name);
     let all = requests(&usage);
     let expires = row.credential.expires.as_ref().map(|end| end.unix_ms);
     let may_all = row.grant.models.iter().all(|may| *may);
@@ -275,10 +303,19 @@ pub(super) fn key(watch: &Watch, row: &plan::Key) -> Key {
             () if row.is_revoked() => "revoked",
             () if expires.is_some_and(|end| end <= clock::unix_ms()) => "expired",
             () if limits.iter().any(|limit| limit.used >= limit.max) => "limited",
+            () if budgets.iter().any(|budget| budget.used >= budget.max) => "limited",
             () if all == 0 => "unused",
             () => "active",
         },
-        source: "configuration",
+        source: if entry.is_some() { "store" } else { "configuration" },
+        public_id: entry.map(|entry| entry.row.public_id.clone()),
+        created_unix_ms: entry.map(|entry| entry.row.created_ms),
+        previous_valid_until_unix_ms: entry.and_then(|entry| entry.overlap_ends(clock::unix_ms())),
+        revoked_unix_ms: None,
+        disabled: None,
+        metadata: row.metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        written: entry.map(|entry| entry.members.clone()),
+        budgets,
         models: (!may_all).then(|| allowed().take(LISTED_MAX).collect()),
         in_flight: plan.keys.cells(row.id).in_flight.count(),
         limits,
@@ -290,12 +327,57 @@ pub(super) fn key(watch: &Watch, row: &plan::Key) -> Key {
     }
 }
 
+/// The key of this name, whether it serves or not.
+pub(super) fn any_key(watch: &Watch, name: &str) -> Option<Key> {
+    let found = watch.plan.keys.named(name).map(|row| key(watch, row));
+    found.or_else(|| watch.roster.load().find(AccessKind::Key, name).map(|entry| gone(watch, entry)))
+}
+
+/// A key of the store that does not serve: revoked, or disabled.
+pub(super) fn gone(watch: &Watch, entry: &Entry) -> Key {
+    let row = &entry.row;
+    let disabled = watch.roster.load().disabled.get(&(row.kind, row.name.clone())).cloned();
+    let texts = |member: &str| {
+        let list = entry.members.get(member).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(|text| text.as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    Key {
+        name: row.name.clone(),
+        team: entry.text("team").map(str::to_owned),
+        tags: texts("tags"),
+        expires_unix_ms: None,
+        state: if row.revoked_ms.is_some() { "revoked" } else { "disabled" },
+        source: "store",
+        public_id: Some(row.public_id.clone()),
+        created_unix_ms: Some(row.created_ms),
+        previous_valid_until_unix_ms: None,
+        revoked_unix_ms: row.revoked_ms,
+        disabled,
+        metadata: BTreeMap::new(),
+        written: Some(entry.members.clone()),
+        models: entry.members.contains_key("models").then(|| texts("models")),
+        limits: Vec::new(),
+        budgets: Vec::new(),
+        in_flight: 0,
+        requests: 0,
+        failed: 0,
+        input_tokens: 0,
+        cached_tokens: 0,
+        output_tokens: 0,
+    }
+}
+
 /// A team: what its keys use together.
 #[derive(JsonSchema, Serialize)]
 pub(super) struct Team {
     pub(super) name: String,
     keys: usize,
+    /// Where it comes from, and so where it can be changed: `configuration` or `store`.
+    source: &'static str,
+    /// What can be changed of it, as it was written; absent for a team of the configuration file.
+    written: Option<serde_json::Map<String, serde_json::Value>>,
     pub(super) limits: Vec<Limit>,
+    budgets: Vec<Budget>,
     in_flight: u32,
     requests: u64,
     input_tokens: u64,
@@ -304,6 +386,8 @@ pub(super) struct Team {
 
 pub(super) fn team(watch: &Watch, row: &plan::Team) -> Team {
     let plan = &watch.plan;
+    let roster = watch.roster.load();
+    let entry = roster.find(AccessKind::Team, &row.name);
     let mut usage = Usage::default();
     let mut keys = 0;
     for key in plan.keys.iter().filter(|key| key.team == Some(row.id)) {
@@ -313,6 +397,9 @@ pub(super) fn team(watch: &Watch, row: &plan::Team) -> Team {
     Team {
         name: row.name.to_string(),
         keys,
+        source: if entry.is_some() { "store" } else { "configuration" },
+        written: entry.map(|entry| entry.members.clone()),
+        budgets: budgets::of_holder(watch, &Holder::Team(row.name.clone())),
         limits: team_limits(watch, row, clock::now()),
         in_flight: plan.teams.cells(row.id).in_flight.count(),
         requests: requests(&usage),

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -90,7 +89,7 @@ impl One<'_> {
             provider,
             target: url.target,
             proxy: proxy.map(Box::new),
-            addresses: ArcSwap::default(),
+            addresses: Arc::default(),
             tls,
             base,
             authority: url.authority.into_bytes().into(),

@@ -20,6 +20,8 @@ pub(super) struct Caller<'a> {
     requests: [Option<u64>; 2],
     tokens: [Option<u64>; 2],
     in_flight_max: Option<u32>,
+    /// Of the store, and judged before: a model that has gone since then is noted, no more.
+    is_lenient: bool,
 }
 
 /// The models that patterns select from.
@@ -30,7 +32,7 @@ pub(super) struct Models<'a> {
 }
 
 impl<'a> Caller<'a> {
-    pub(super) fn of_key(name: &'a str, key: &'a file::Key, output_tokens: u64) -> Self {
+    pub(super) fn of_key(name: &'a str, key: &'a file::Key, output_tokens: u64, is_lenient: bool) -> Self {
         Self {
             at: ["key", name],
             output_tokens,
@@ -39,10 +41,11 @@ impl<'a> Caller<'a> {
             requests: [key.requests_per_minute, key.requests_burst],
             tokens: [key.tokens_per_minute, key.tokens_burst],
             in_flight_max: key.in_flight_max,
+            is_lenient,
         }
     }
 
-    pub(super) fn of_team(name: &'a str, team: &'a file::Team, output_tokens: u64) -> Self {
+    pub(super) fn of_team(name: &'a str, team: &'a file::Team, output_tokens: u64, is_lenient: bool) -> Self {
         Self {
             at: ["team", name],
             output_tokens,
@@ -51,6 +54,7 @@ impl<'a> Caller<'a> {
             requests: [team.requests_per_minute, team.requests_burst],
             tokens: [team.tokens_per_minute, team.tokens_burst],
             in_flight_max: team.in_flight_max,
+            is_lenient,
         }
     }
 
@@ -63,6 +67,7 @@ impl<'a> Caller<'a> {
             requests: [users.requests_per_minute, users.requests_burst],
             tokens: [users.tokens_per_minute, users.tokens_burst],
             in_flight_max: users.in_flight_max,
+            is_lenient: false,
         }
     }
 
@@ -86,7 +91,10 @@ impl<'a> Caller<'a> {
                 allowed[model.index()] = true;
                 fits = true;
             }
-            if !fits {
+            if !fits && self.is_lenient {
+                let [table, name] = self.at;
+                report.note(format!("{table}.{name} of the store: \"{pattern}\" fits no model and no alias"));
+            } else if !fits {
                 let text = format!("\"{pattern}\" fits no model and no alias");
                 report.problem(&[self.at[0], self.at[1], "models", &format!("[{at}]")], text);
             }

@@ -9,6 +9,7 @@ use super::caller::{Caller, Models};
 use super::secrets::Known;
 use super::{NAME_SIGNS, check_name, file, row};
 use crate::config::problem::Report;
+use crate::config::stored::Stored;
 use crate::dialect::ApiSet;
 use crate::plan::{Credential, Expiry, Grant, Key, Team};
 use crate::units::{KeyId, TeamId};
@@ -22,6 +23,8 @@ pub(super) struct Compiled {
 /// What is the same for all of them.
 pub(super) struct Common<'a> {
     pub(super) file: &'a file::File,
+    /// Which of them the store has.
+    pub(super) stored: &'a Stored,
     pub(super) models: Models<'a>,
     /// The time at which the file is compiled, Unix seconds.
     pub(super) now: u64,
@@ -34,7 +37,8 @@ pub(super) fn compile(common: &Common<'_>, report: &mut Report<'_>) -> Compiled 
     let mut grants = Vec::new();
     for (index, (name, team)) in file.team.iter().enumerate() {
         check_name(&["team", name], name, NAME_SIGNS, report);
-        let caller = Caller::of_team(name, team, file.estimate.output_tokens);
+        let is_lenient = common.stored.is_lenient("team", name);
+        let caller = Caller::of_team(name, team, file.estimate.output_tokens, is_lenient);
         let limits = caller.limits(report);
         grants.push((caller.models(&common.models, report), caller.apis(report)));
         teams.push(Team { id: TeamId::new(index), name: name.as_str().into(), limits });
@@ -51,14 +55,18 @@ fn keys(common: &Common<'_>, teams: &[(Box<[bool]>, ApiSet)], report: &mut Repor
         let at = |field| ["key", name, field];
         check_name(&["key", name], name, NAME_SIGNS, report);
         let digest = report.take(&at("sha256"), known.digest(&key.sha256));
-        if let Some(other) = digest.and_then(|digest| seen.insert(digest, name)) {
-            report.problem(&at("sha256"), format!("is the same key as [key.{other}]"));
+        let earlier = common.stored.earlier(name);
+        for secret in digest.iter().chain(earlier) {
+            if let Some(other) = seen.insert(*secret, name) {
+                report.problem(&at("sha256"), format!("is the same key as [key.{other}]"));
+            }
         }
         let team = key.team.as_ref().and_then(|team| {
             let found = row(&file.team, team).ok_or_else(|| format!("there is no [team.{team}]"));
             report.take(&at("team"), found)
         });
-        let caller = Caller::of_key(name, key, file.estimate.output_tokens);
+        let is_lenient = common.stored.is_lenient("key", name);
+        let caller = Caller::of_key(name, key, file.estimate.output_tokens, is_lenient);
         let mut grant = Grant {
             models: caller.models(&common.models, report),
             apis: caller.apis(report),
@@ -70,7 +78,7 @@ fn keys(common: &Common<'_>, teams: &[(Box<[bool]>, ApiSet)], report: &mut Repor
         if let Some((models, apis)) = team.map(|team| &teams[team]) {
             grant.models.iter_mut().zip(models).for_each(|(own, team)| *own &= team);
             grant.apis = grant.apis.and(*apis);
-            if key.models.is_some() && !grant.models.contains(&true) {
+            if key.models.is_some() && !grant.models.contains(&true) && !is_lenient {
                 report.problem(&at("models"), "has no model that its team may use");
             }
             if key.apis.is_some() && grant.apis == ApiSet::default() {
@@ -82,8 +90,10 @@ fn keys(common: &Common<'_>, teams: &[(Box<[bool]>, ApiSet)], report: &mut Repor
             name: name.as_str().into(),
             team: team.map(TeamId::new),
             tags: tags(name, key, report),
+            metadata: metadata(name, key, report),
             credential: Credential {
                 digest: digest.unwrap_or_default(),
+                earlier: earlier.into(),
                 expires: expires(name, key, common.now, report),
             },
             grant,
@@ -104,6 +114,24 @@ fn tags(name: &str, key: &file::Key, report: &mut Report<'_>) -> Box<[Box<str>]>
     key.tags.iter().map(|tag| tag.as_str().into()).collect()
 }
 
+fn metadata(name: &str, key: &file::Key, report: &mut Report<'_>) -> Box<[(Box<str>, Box<str>)]> {
+    let count = key.metadata.len();
+    if count > METADATA_MAX {
+        let text = format!("has {count} entries; expected at most {METADATA_MAX}");
+        report.problem(&["key", name, "metadata"], text);
+    }
+    for (entry, value) in &key.metadata {
+        let path = ["key", name, "metadata", entry];
+        check_name(&path, entry, NAME_SIGNS, report);
+        if value.chars().count() > METADATA_CHARS_MAX || value.chars().any(char::is_control) {
+            let text =
+                format!("expected at most {METADATA_CHARS_MAX} characters, none of them a control character");
+            report.problem(&path, text);
+        }
+    }
+    key.metadata.iter().map(|(entry, value)| (entry.as_str().into(), value.as_str().into())).collect()
+}
+
 /// A key that has expired already is allowed, and noted: its name stays in reports.
 fn expires(name: &str, key: &file::Key, now: u64, report: &mut Report<'_>) -> Option<Expiry> {
     let written = key.expires.as_deref()?;
@@ -118,3 +146,6 @@ fn expires(name: &str, key: &file::Key, now: u64, report: &mut Report<'_>) -> Op
 
 /// Tags of one key. Chosen, not measured.
 const TAGS_MAX: usize = 16;
+/// Entries of the metadata of one key, and characters of a value. Chosen, not measured.
+const METADATA_MAX: usize = 16;
+const METADATA_CHARS_MAX: usize = 256;

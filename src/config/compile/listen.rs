@@ -42,7 +42,7 @@ pub(super) fn listeners(source: &Source<'_>, shards: usize, report: &mut Report<
             report
                 .problem(path, "has port 0, which would be another port on every shard; expected 1 to 65535");
         }
-        may_be_open(file, path, address, report);
+        may_be_open(source, path, address, report);
         let proxy_protocol = entry.0.proxy_protocol;
         if proxy_protocol && file.trusted_proxies.is_empty() {
             report
@@ -50,26 +50,27 @@ pub(super) fn listeners(source: &Source<'_>, shards: usize, report: &mut Report<
         }
         listeners.push(Listener { address, tls: config.clone().filter(|_| wants_tls), proxy_protocol });
     }
-    if file.open && !file.key.is_empty() {
-        let text = "says that there are no keys, but there are; take away open = true or every [key.NAME]";
+    if file.open && source.requires_keys() {
+        let text = "says that there are no keys, but there are (a [key.NAME], require_keys, or one created with the admin API); \
+                    expected open = false";
         report.problem(&["open"], text);
     }
     listeners
 }
 
 /// An open gateway is for loopback, or on purpose.
-fn may_be_open(file: &file::File, path: &[&str], address: SocketAddr, report: &mut Report<'_>) {
-    if !file.key.is_empty() || is_loopback(address) {
+fn may_be_open(source: &Source<'_>, path: &[&str], address: SocketAddr, report: &mut Report<'_>) {
+    if source.requires_keys() || is_loopback(address) {
         return;
     }
-    if file.open {
+    if source.file.open {
         report.note(format!("open gateway: whoever reaches {address} may use every model, without a key"));
     } else {
         report.problem(
             path,
             format!(
-                "there are no keys and other machines can reach {address}; add a [key.NAME], listen on 127.0.0.1, \
-                 or write open = true for an open gateway on a trusted network"
+                "there are no keys and other machines can reach {address}; add a [key.NAME] or require_keys = true, \
+                 listen on 127.0.0.1, or write open = true for an open gateway on a trusted network"
             ),
         );
     }

@@ -35,6 +35,7 @@ use super::environment::Environment;
 use super::file::{self, Driver, File, LogLevel};
 use super::problem::{Problems, Report};
 use super::read::Written;
+use super::stored::Stored;
 use crate::plan::cells::{BackendCells, DeploymentCells};
 use crate::plan::placements::Placements;
 use crate::plan::{Plan, Table};
@@ -90,6 +91,15 @@ struct Source<'a> {
     /// The folder of the configuration file: relative paths start here.
     folder: &'a Path,
     environment: &'a dyn Environment,
+    /// What joined the file's keys and teams.
+    stored: &'a Stored,
+}
+
+impl Source<'_> {
+    /// Whether a request needs a key: there is one, or there was, or the operator says so.
+    fn requires_keys(&self) -> bool {
+        !self.file.key.is_empty() || self.file.require_keys || self.stored.had_keys
+    }
 }
 
 /// Decides everything that can be decided before the first request.
@@ -97,10 +107,23 @@ struct Source<'a> {
 /// # Errors
 /// Everything that is wrong, at once. Nothing of the file runs then.
 pub fn compile(written: &Written, environment: &dyn Environment) -> Result<Compiled, Problems> {
+    compile_with(written, &Stored::default(), environment)
+}
+
+/// The same with the keys and teams of the store, which are judged like those of the file.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with(
+    written: &Written,
+    stored: &Stored,
+    environment: &dyn Environment,
+) -> Result<Compiled, Problems> {
     let mut report = Report::new(&written.lines);
     report.problems.extend(written.unknown.iter().cloned());
     let folder = written.path.parent().unwrap_or(Path::new(""));
-    let source = Source { file: &written.file, folder, environment };
+    let file = stored.join(&written.file, &mut report);
+    let source = Source { file: &file, folder, environment, stored };
     let compiled = rows(&source, &mut report);
     match compiled {
         Some((plan, settings)) if report.problems.is_empty() => {
@@ -138,6 +161,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let models::Compiled { mut models, names, deployments } = models::compile(source, &timeouts, report);
     let common = keys::Common {
         file,
+        stored: source.stored,
         models: caller::Models { names: &names, count: models.len() },
         now: source.environment.unix_seconds(),
     };
@@ -159,7 +183,8 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     if !report.problems.is_empty() {
         return None;
     }
-    let digests: Vec<_> = keys.iter().map(|key| key.credential.digest).collect();
+    let digests = keys.iter().flat_map(|key| key.credential.digests().map(|digest| (*digest, key.id)));
+    let key_table = KeyTable::of(digests.collect());
     let shard_count = shards.len();
     let patterns = models::patterns(&models);
     let plan = Plan {
@@ -185,9 +210,9 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         cache,
         patterns,
         teams: Table::new(teams, |_| Default::default()),
-        keys_required: !keys.is_empty(),
+        keys_required: source.requires_keys(),
         keys: Table::new(keys, |_| Default::default()),
-        key_table: KeyTable::new(&digests),
+        key_table,
         trusted_proxies,
         pages,
         debug_headers: file.debug_headers,
@@ -224,7 +249,8 @@ pub fn store(
 ) -> Result<(Option<StoreSettings>, PriceList), Problems> {
     let mut report = Report::new(&written.lines);
     let folder = written.path.parent().unwrap_or(Path::new(""));
-    let source = Source { file: &written.file, folder, environment };
+    let stored = Stored::default();
+    let source = Source { file: &written.file, folder, environment, stored: &stored };
     let settings = store::compile(&source, &mut report);
     let prices = prices::list(&source, &mut report);
     match report.problems.is_empty() {

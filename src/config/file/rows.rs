@@ -248,6 +248,9 @@ pub struct Key {
     /// Labels for reports.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Notes that the admin API shows: at most 16 names with values of at most 256 characters.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
     /// The models it may use, of those that its team may: public names or aliases, `*` for any run of characters. Default: all.
     #[serde(default)]
     pub models: Option<Vec<String>>,

@@ -21,10 +21,10 @@ pub const KEY_BYTES_MAX: usize = 512;
 /// hash; a client cannot choose them without choosing a preimage.
 #[derive(Default)]
 pub struct KeyTable {
-    /// `slots: [row of digests or EMPTY; power of two, at least twice the keys]`.
+    /// `slots: [row or EMPTY; power of two, at least twice the rows]`.
     slots: Box<[u32]>,
-    /// By `KeyId`.
-    digests: Box<[Digest]>,
+    /// `rows: [digest and its key; secrets]`: a key that is being rotated has two.
+    rows: Box<[(Digest, KeyId)]>,
 }
 
 const EMPTY: u32 = u32::MAX;
@@ -35,14 +35,22 @@ impl KeyTable {
     /// # Panics
     /// If a digest occurs twice: `config` has to refuse that with the names of both keys first.
     pub fn new(digests: &[Digest]) -> Self {
-        if digests.is_empty() {
+        Self::of(digests.iter().enumerate().map(|(row, digest)| (*digest, KeyId::new(row))).collect())
+    }
+
+    /// The table of these digests, each with its key; a key may have several.
+    ///
+    /// # Panics
+    /// As [`KeyTable::new`].
+    pub fn of(rows: Vec<(Digest, KeyId)>) -> Self {
+        if rows.is_empty() {
             return Self::default();
         }
-        let mut table = Self {
-            slots: vec![EMPTY; (digests.len() * 2).next_power_of_two()].into(),
-            digests: digests.into(),
-        };
-        for (row, digest) in digests.iter().enumerate() {
+        let mut table =
+            Self { slots: vec![EMPTY; (rows.len() * 2).next_power_of_two()].into(), rows: Box::default() };
+        let rows: Box<[_]> = rows.into();
+        table.rows = rows.clone();
+        for (row, (digest, _)) in rows.iter().enumerate() {
             assert!(table.find(digest).is_none(), "the same key twice");
             let mut slot = table.first_slot(digest);
             while table.slots[slot] != EMPTY {
@@ -64,8 +72,9 @@ impl KeyTable {
             if row == EMPTY {
                 return None;
             }
-            if equal(&self.digests[row as usize], digest) {
-                return Some(KeyId::new(row as usize));
+            let (known, key) = &self.rows[row as usize];
+            if equal(known, digest) {
+                return Some(*key);
             }
             slot = self.next_slot(slot);
         }
@@ -240,6 +249,17 @@ mod tests {
         let mut other = [7; 32];
         other[31] = 9;
         assert_eq!(table.find(&other), None);
+    }
+
+    #[test]
+    fn every_secret_of_a_key_finds_it() {
+        let rows = [("new", 1), ("old", 1), ("other", 0)];
+        let rows = rows.map(|(secret, key)| (digest(secret.as_bytes()), KeyId::new(key)));
+        let table = KeyTable::of(rows.to_vec());
+        for (digest, key) in &rows {
+            assert_eq!(table.find(digest), Some(*key));
+        }
+        assert_eq!(table.find(&digest(b"older")), None);
     }
 
     #[test]

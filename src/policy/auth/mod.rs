@@ -5,9 +5,11 @@
 //! - [`forwarded`]: which client stands behind a trusted proxy.
 //! - [`origin`]: which web page sent a request.
 //! - [`ids`]: which key and deployment a response id belongs to.
+//! - [`role`]: what an operator may do.
 
 pub mod credential;
 pub mod failures;
 pub mod forwarded;
 pub mod ids;
 pub mod origin;
+pub mod role;

@@ -1,0 +1,223 @@
+//! Teams, keys, budgets and admin tokens, created and changed while the gateway runs. Those of the configuration file are
+//! changed there.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::change::write;
+use super::{Problem, Shared, body, json, views, with_status};
+use crate::admin::Caller;
+use crate::coordinator::roster::{Change, Changed, Entry};
+use crate::store::AccessKind;
+
+/// What became of a write, once every shard serves by it.
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Written<T> {
+    /// The row as it is now; absent once a team is removed.
+    #[serde(flatten)]
+    row: Option<T>,
+    /// The secret, shown in this response and kept nowhere; of a key that was created or rotated, and of a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    /// The number of the plan that has it.
+    generation: u64,
+}
+
+/// An admin token: what there is to know of it.
+#[derive(JsonSchema, Serialize)]
+pub(super) struct AdminToken {
+    name: String,
+    public_id: String,
+    role: String,
+    team: Option<String>,
+    expires: Option<String>,
+    created_unix_ms: u64,
+    /// Absent while it is valid.
+    revoked_unix_ms: Option<u64>,
+}
+
+#[derive(JsonSchema, Serialize)]
+pub(super) struct AdminTokens {
+    tokens: Vec<AdminToken>,
+}
+
+/// Tokens of one response: operators are few.
+const TOKENS_MAX: usize = 500;
+
+pub(super) async fn create_key(
+    State(shared): State<Shared>,
+    caller: Caller,
+    bytes: Bytes,
+) -> Result<Response, Problem> {
+    let (name, members) = named(&bytes)?;
+    let changed = create(&shared, &caller, AccessKind::Key, &name, members).await?;
+    Ok(key(&shared, StatusCode::CREATED, &name, changed))
+}
+
+pub(super) async fn update_key(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    caller: Caller,
+    bytes: Bytes,
+) -> Result<Response, Problem> {
+    let patch = body(&bytes)?;
+    let change = Change::Update { kind: AccessKind::Key, name: name.clone(), patch };
+    let changed = write(&shared, &caller, change).await?;
+    Ok(key(&shared, StatusCode::OK, &name, changed))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotation {
+    /// How long the secret before stays valid. 0 ends it now, with its streams.
+    #[serde(default = "day")]
+    overlap_seconds: u64,
+}
+
+const fn day() -> u64 {
+    86_400
+}
+
+/// The longest overlap: two valid secrets are one too many.
+const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
+
+pub(super) async fn rotate_key(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    caller: Caller,
+    bytes: Bytes,
+) -> Result<Response, Problem> {
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    let Rotation { overlap_seconds } = body(text)?;
+    if overlap_seconds > OVERLAP_SECONDS_MAX {
+        let message = format!("overlap_seconds: is {overlap_seconds}; expected 0 to {OVERLAP_SECONDS_MAX}");
+        return Err(Problem::invalid(message));
+    }
+    let change = Change::Rotate { name: name.clone(), overlap_ms: overlap_seconds * 1_000 };
+    let changed = write(&shared, &caller, change).await?;
+    Ok(key(&shared, StatusCode::OK, &name, changed))
+}
+
+pub(super) async fn revoke_key(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    caller: Caller,
+) -> Result<Response, Problem> {
+    let change = Change::Revoke { kind: AccessKind::Key, name: name.clone() };
+    let changed = write(&shared, &caller, change).await?;
+    Ok(key(&shared, StatusCode::OK, &name, changed))
+}
+
+fn key(shared: &Shared, status: StatusCode, name: &str, changed: Changed) -> Response {
+    let row = views::any_key(&shared.current.load(), name);
+    with_status(status, &Written { row, secret: changed.secret, generation: changed.generation })
+}
+
+pub(super) async fn create_team(
+    State(shared): State<Shared>,
+    caller: Caller,
+    bytes: Bytes,
+) -> Result<Response, Problem> {
+    let (name, members) = named(&bytes)?;
+    let changed = create(&shared, &caller, AccessKind::Team, &name, members).await?;
+    Ok(team(&shared, StatusCode::CREATED, &name, &changed))
+}
+
+pub(super) async fn update_team(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    caller: Caller,
+    bytes: Bytes,
+) -> Result<Response, Problem> {
+    let patch = body(&bytes)?;
+    let change = Change::Update { kind: AccessKind::Team, name: name.clone(), patch };
+    let changed = write(&shared, &caller, change).await?;
+    Ok(team(&shared, StatusCode::OK, &name, &changed))
+}
+
+pub(super) async fn remove_team(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    caller: Caller,
+) -> Result<Response, Problem> {
+    let change = Change::Revoke { kind: AccessKind::Team, name: name.clone() };
+    let changed = write(&shared, &caller, change).await?;
+    Ok(team(&shared, StatusCode::OK, &name, &changed))
+}
+
+fn team(shared: &Shared, status: StatusCode, name: &str, changed: &Changed) -> Response {
+    let watch = shared.current.load();
+    let row = watch.plan.teams.named(name).map(|row| views::team(&watch, row));
+    with_status(status, &Written { row, secret: None, generation: changed.generation })
+}
+
+pub(super) async fn tokens(State(shared): State<Shared>) -> Response {
+    let roster = shared.current.load().roster.load_full();
+    json(&AdminTokens {
+        tokens: roster.of_kind(AccessKind::AdminToken).take(TOKENS_MAX).map(token).collect(),
+    })
+}
+
+pub(super) async fn create_token(
+    State(shared): State<Shared>,
+    caller: Caller,
+    bytes: Bytes,
+) -> Result<Response, Problem> {
+    let (name, members) = named(&bytes)?;
+    let changed = create(&shared, &caller, AccessKind::AdminToken, &name, members).await?;
+    Ok(token_written(&shared, StatusCode::CREATED, &name, changed))
+}
+
+pub(super) async fn revoke_token(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    caller: Caller,
+) -> Result<Response, Problem> {
+    let change = Change::Revoke { kind: AccessKind::AdminToken, name: name.clone() };
+    let changed = write(&shared, &caller, change).await?;
+    Ok(token_written(&shared, StatusCode::OK, &name, changed))
+}
+
+fn token_written(shared: &Shared, status: StatusCode, name: &str, changed: Changed) -> Response {
+    let roster = shared.current.load().roster.load_full();
+    let row = roster.find(AccessKind::AdminToken, name).map(token);
+    with_status(status, &Written { row, secret: changed.secret, generation: changed.generation })
+}
+
+fn token(entry: &Entry) -> AdminToken {
+    let text = |member: &str| entry.text(member).map(str::to_owned);
+    AdminToken {
+        name: entry.row.name.clone(),
+        public_id: entry.row.public_id.clone(),
+        role: text("role").unwrap_or_default(),
+        team: text("team"),
+        expires: text("expires"),
+        created_unix_ms: entry.row.created_ms,
+        revoked_unix_ms: entry.row.revoked_ms,
+    }
+}
+
+/// The name in a body, and its other members.
+fn named(bytes: &[u8]) -> Result<(String, Map<String, Value>), Problem> {
+    let mut members: Map<String, Value> = body(bytes)?;
+    match members.remove("name") {
+        Some(Value::String(name)) => Ok((name, members)),
+        Some(_) => Err(Problem::invalid("name: expected a text")),
+        None => Err(Problem::invalid("name: is missing; expected 1 to 128 of a-z, A-Z, 0-9 and - _ .")),
+    }
+}
+
+async fn create(
+    shared: &Shared,
+    caller: &Caller,
+    kind: AccessKind,
+    name: &str,
+    members: Map<String, Value>,
+) -> Result<Changed, Problem> {
+    write(shared, caller, Change::Create { kind, name: name.to_owned(), members }).await
+}
