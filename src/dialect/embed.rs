@@ -2,6 +2,8 @@
 //!
 //! Numbers are copied as they were written. What other tasks have no word for (images, tokens instead of text) is refused by name.
 
+mod ollama;
+
 use super::gemini::decode::texts;
 use super::neutral::{Context, Json, Losses, Object, Target, Text, malformed, unsupported};
 use super::usage::Usage;
@@ -10,11 +12,18 @@ use crate::error::Fault;
 use crate::wire::json::{self, ValueKind};
 
 /// The APIs of backends by which vectors are asked for, in the order in which they are tried.
-pub(super) const BACKENDS: [Api; 2] = [Api::Embeddings, Api::BatchEmbedContents];
+pub(super) const BACKENDS: [Api; 3] = [Api::Embeddings, Api::BatchEmbedContents, Api::OllamaEmbed];
 
 /// Whether a client of this API can be served by another one.
 pub(super) fn is_client(api: Api) -> bool {
-    matches!(api, Api::Embeddings | Api::EmbedContent | Api::BatchEmbedContents)
+    matches!(
+        api,
+        Api::Embeddings
+            | Api::EmbedContent
+            | Api::BatchEmbedContents
+            | Api::OllamaEmbed
+            | Api::OllamaEmbeddings
+    )
 }
 
 /// What a request asks for.
@@ -45,10 +54,12 @@ pub(super) fn request(
 ) -> Result<Losses, Fault> {
     let wanted = match client.dialect() {
         Dialect::Google => of_google(client, body)?,
+        Dialect::Ollama => ollama::wanted(client, body)?,
         _ => of_openai(body)?,
     };
     match backend.dialect() {
         Dialect::Google => to_google(&wanted, target, out),
+        // In words that OpenAI's API has, too.
         _ => to_openai(&wanted, target, out),
     }
     Ok(wanted.losses)
@@ -67,10 +78,16 @@ pub(super) fn response(
 ) -> Result<(), Unfit> {
     let vectors = match backend.dialect() {
         Dialect::Google => from_google(body)?,
+        Dialect::Ollama => ollama::vectors(body)?,
         _ => from_openai(body)?,
     };
     match client {
         Api::EmbedContent => one_for_google(&vectors, out),
+        Api::OllamaEmbed => {
+            ollama::all(&vectors, context, out);
+            Ok(())
+        }
+        Api::OllamaEmbeddings => ollama::one(&vectors, out),
         Api::BatchEmbedContents => {
             all_for_google(&vectors, out);
             Ok(())
@@ -312,6 +329,33 @@ mod tests {
         let mut out = Vec::new();
         response(client, backend, &context, body.as_bytes(), &mut out)?;
         Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn ollamas_requests_and_responses_go_either_way() {
+        let openai = r#"{"model":"v-1","input":["a","b"],"dimensions":3}"#;
+        for body in [
+            r#"{"model":"m","input":["a","b"],"dimensions":3,"truncate":true}"#,
+            r#"{"dimensions":3,"input":[ "a", "b" ],"model":"m","keep_alive":"5m"}"#,
+        ] {
+            assert_eq!(asked(Api::OllamaEmbed, Api::Embeddings, body).unwrap(), openai);
+        }
+        let one = asked(Api::OllamaEmbeddings, Api::Embeddings, r#"{"model":"m","prompt":"a"}"#).unwrap();
+        assert_eq!(one, r#"{"model":"v-1","input":["a"]}"#);
+        for body in [r#"{"model":"m"}"#, r#"{"model":"m","input":[]}"#, r#"{"model":"m","input":[1]}"#, "[]"]
+        {
+            assert!(asked(Api::OllamaEmbed, Api::Embeddings, body).is_err(), "{body}");
+        }
+        let from = r#"{"object":"list","data":[{"index":1,"embedding":[3]},{"index":0,"embedding":[1, -2e-3]}],"usage":{"prompt_tokens":4,"total_tokens":4}}"#;
+        assert_eq!(
+            told(Api::OllamaEmbed, Api::Embeddings, from).unwrap(),
+            r#"{"model":"public","embeddings":[[1, -2e-3],[3]],"prompt_eval_count":4}"#
+        );
+        assert!(told(Api::OllamaEmbeddings, Api::Embeddings, from).is_err(), "two vectors for one prompt");
+        let own = r#"{"model":"e","embeddings":[[0.5]],"total_duration":5,"prompt_eval_count":2}"#;
+        assert_eq!(told(Api::OllamaEmbeddings, Api::OllamaEmbed, own).unwrap(), r#"{"embedding":[0.5]}"#);
+        assert!(told(Api::Embeddings, Api::OllamaEmbed, own).unwrap().contains(r#""prompt_tokens":2"#));
+        assert!(told(Api::OllamaEmbed, Api::OllamaEmbed, r#"{"error":"x"}"#).is_err());
     }
 
     #[test]

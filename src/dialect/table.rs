@@ -177,6 +177,7 @@ const OLLAMA: Endpoint = Endpoint {
     dialect: Dialect::Ollama,
     stream: &form::COUNTS,
     own_member: Some(OwnMember::Options),
+    media: MediaMembers::Loose,
     is_object: true,
     ..POST
 };

@@ -489,3 +489,31 @@ fn a_client_that_asked_for_a_stream_gets_one_of_a_whole_response() {
     let text = ask(&gateway, "/v1/chat/completions", &super::chat(true)).text();
     assert_eq!(sse::judge(&text), ("whole".to_owned(), sse::Ending::Finished), "{text}");
 }
+
+#[test]
+fn vectors_of_any_backend_come_in_ollamas_form() {
+    let origin = Origin::scripted(|talk| {
+        assert_eq!(talk.request.target(), "/v1/embeddings");
+        assert_eq!(
+            talk.request.json()["input"],
+            json!(["a", "b"][..talk.request.json()["input"].as_array().map_or(0, Vec::len)])
+        );
+        let count = talk.request.json()["input"].as_array().map_or(0, Vec::len);
+        let data: Vec<Value> = (0..count)
+            .map(|at| json!({"object": "embedding", "index": at, "embedding": [at, 0.5]}))
+            .collect();
+        let body = json!({"object": "list", "data": data, "model": "e", "usage": {"prompt_tokens": 7, "total_tokens": 7}});
+        talk.answer("200 OK", "Content-Type: application/json\r\n", &body.to_string())
+    });
+    let backend = format!("kind = \"openai\"\nserves = [\"embeddings\"]\n{QUIET}");
+    let config =
+        Config::new().backend("b1", origin.port, &backend).model("m", &["b1"], "").key("one", K1, "");
+    let gateway = Gateway::start(&config);
+    let response = ask(&gateway, "/api/embed", &json!({"model": "m", "input": ["a", "b"], "truncate": true}));
+    assert_eq!((response.status(), response.one("x-ringway-dropped").as_str()), (200, "truncate"));
+    let told = response.json();
+    assert_eq!((&told["embeddings"], &told["prompt_eval_count"]), (&json!([[0, 0.5], [1, 0.5]]), &json!(7)));
+    counted(&gateway, 7.0);
+    let told = ask(&gateway, "/ollama/api/embeddings", &json!({"model": "m:latest", "prompt": "a"})).json();
+    assert_eq!(told, json!({"embedding": [0, 0.5]}));
+}

@@ -7,6 +7,7 @@
 //! | Messages | `source.data` with `type: base64`, of images and documents, tool results included |
 //! | engines and tools | `image`, `audio`, `video` with a `data:` URL, also as a list of frames; `image_embeds`; `data` of a part of type `image`, `audio` or `video` (MCP), and of `inline_data` |
 //! | Google | `inlineData.data`, `inline_data.data` |
+//! | Ollama | `images`, a list |
 //! | embeddings, rerank | as chat; `image`, `image_base64`, `images`; a `data:` URL as an `input` |
 //!
 //! What a tool was called with, or is described by, is text whatever its members are called.

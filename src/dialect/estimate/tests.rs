@@ -97,6 +97,14 @@ fn an_image_is_counted_by_its_pixels_in_every_dialect() {
         (Api::Embeddings, format!(r#"{{"model":"m","input":[{{"image":"{png}"}},{{"text":"a"}}]}}"#), 765),
         (Api::Embeddings, format!(r#"{{"model":"m","input":["a","{data}"]}}"#), 765),
         (Api::Embeddings, format!(r#"{{"model":"m","images":["{data}"]}}"#), 765),
+        (
+            Api::OllamaChat,
+            format!(
+                r#"{{"model":"m","messages":[{{"role":"user","content":"a","images":["{png}","{png}"]}}]}}"#
+            ),
+            2 * 765,
+        ),
+        (Api::OllamaGenerate, format!(r#"{{"model":"m","prompt":"a","images":["{png}"]}}"#), 765),
         (Api::Rerank, format!(r#"{{"model":"m","query":"a","documents":[{{"image":"{data}"}}]}}"#), 765),
     ];
     for (index, (api, body, tokens)) in cases.iter().enumerate() {

@@ -142,3 +142,22 @@ fn the_end_of_a_text_is_seen() {
         assert_eq!(group(piece), group(end), "{piece}");
     }
 }
+
+#[test]
+fn the_texts_of_ollama_are_found_and_its_images_are_none() {
+    let chat = r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"q","images":["iVBORw0KGgo="]},
+        {"role":"assistant","content":"","thinking":"t","tool_calls":[{"function":{"name":"f","arguments":{"city":"Rome"}}}]},
+        {"role":"tool","content":"r","tool_name":"f"}],"options":{"stop":["END"]}}"#;
+    assert_eq!(of_request(chat), ["System: s", "Input: q", "Thinking: t", "Tools: Rome", "Tools: r"]);
+    let generate = r#"{"model":"m","system":"s","prompt":"p","suffix":"x","images":["iVBORw0KGgo="]}"#;
+    assert_eq!(of_request(generate), ["System: s", "Input: p", "Input: x"]);
+    let (first, channel) = of_event(
+        r#"{"model":"m","created_at":"x","message":{"role":"assistant","content":"a","thinking":"t"},"done":false}"#,
+    );
+    assert_eq!(first, ["Output: a", "Thinking: t"]);
+    let (last, other) =
+        of_event(r#"{"message":{"role":"assistant","content":"b"},"done_reason":"stop","done":true}"#);
+    assert_eq!(last, ["Output: b", "end group"]);
+    assert_eq!(channel[0], other[0], "one text");
+    assert_eq!(of_event(r#"{"model":"m","response":"a","done":false}"#).0, ["Output: a"]);
+}

@@ -36,7 +36,11 @@ const FINISH: &str =
 
 /// What a client gets of events that come one by one, and how the stream went.
 fn pass(guards: &Guards, events: &[String]) -> (String, Vec<Finding>, Option<usize>) {
-    let mut filter = Filter::new(RecordForm::Sse, 1 << 20, Labels::default());
+    pass_as(RecordForm::Sse, guards, events)
+}
+
+fn pass_as(form: RecordForm, guards: &Guards, events: &[String]) -> (String, Vec<Finding>, Option<usize>) {
+    let mut filter = Filter::new(form, 1 << 20, Labels::default());
     let (mut got, mut findings) = (Vec::new(), Vec::new());
     for event in events {
         let mut out = Vec::new();
@@ -260,4 +264,27 @@ fn too_much_that_waits_is_let_go_and_counted() {
         }
     }
     assert!(filter.overflows > 0 && got > 0, "{got}");
+}
+
+#[test]
+fn a_match_over_several_lines_of_json_is_masked_and_lines_stay_lines() {
+    let guards = masks(Detector::PaymentCard);
+    let text = "My card: 4111 1111 1111 1111, until 12/27.";
+    let line = |text: &str, done: bool| {
+        format!("{{\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},\"done\":{done}}}\n")
+    };
+    for cut in 1..text.len() {
+        let (first, second) = text.split_at(cut);
+        let lines = [line(first, false), line(second, false), line("", true)];
+        let (got, findings, _) = pass_as(RecordForm::Ndjson, &guards, &lines);
+        let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect(line);
+        let said: String =
+            got.lines().map(|line| read(line)["message"]["content"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(
+            (said.as_str(), findings.len()),
+            ("My card: <CARD_1>, until 12/27.", 1),
+            "cut at {cut}: {got}"
+        );
+        assert_eq!(got.lines().count(), 3, "cut at {cut}: {got}");
+    }
 }
