@@ -309,7 +309,8 @@ pub(super) fn words(rule: &Rule) -> String {
     });
     let own = rule.finds.iter().filter(|find| !matches!(find, Find::Detector(_))).count();
     let own = (own > 0).then(|| format!("{own} of its own"));
-    let finds: Vec<String> = detectors.chain(own).collect();
+    let shape = rule.shape.is_some().then(|| "what requests are made of".to_owned());
+    let finds: Vec<String> = detectors.chain(own).chain(shape).collect();
     let name = |place: &Place| Place::ALL.iter().find(|row| row.1 == *place).map_or("", |row| row.0);
     let places: Vec<&str> = rule.places.iter().map(name).collect();
     let shadow = if rule.is_shadow { ", only counted (shadow)" } else { "" };

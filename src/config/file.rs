@@ -19,7 +19,7 @@ use super::entry::CoreNumber;
 use super::quantity::{Size, Time};
 use super::secret::{SecretSource, TokenSource};
 pub use cache::{Cache, CacheScope};
-pub use guards::{External, ExternalForm, Guard, GuardAction, OnFailure, Words};
+pub use guards::{External, ExternalForm, Guard, GuardAction, OnFailure, RequestShape, Words};
 pub use listen::{Listen, Listener};
 pub use rows::{Backend, BackendPrice, Budget, Hedge, Key, Member, Model, Per, Price, Route, Team};
 

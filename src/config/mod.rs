@@ -9,7 +9,6 @@ pub mod cores;
 pub mod entry;
 pub mod environment;
 pub mod file;
-mod glob;
 mod no_proxy;
 pub mod problem;
 pub mod quantity;

@@ -20,6 +20,7 @@ use crate::plan::Home;
 use crate::plan::admission::{Held, Left};
 use crate::policy::auth::origin::PageGrant;
 use crate::policy::guard::evidence::Marks;
+use crate::policy::guard::rules::Labels;
 use crate::units::{BackendId, KeyId, ModelId, Nanos};
 use crate::wire::fields;
 use crate::wire::framing;
@@ -91,6 +92,8 @@ pub(crate) struct Exchange {
     pub(super) is_streaming: bool,
     /// What content rules have found; absent where none search.
     pub(super) marks: Option<Rc<RefCell<Marks>>>,
+    /// Labels in the request that the response may be told by what they stand for.
+    pub(super) labels: Option<Box<Labels>>,
     /// How the response cache takes part.
     pub(super) caching: Option<Box<Caching>>,
 
@@ -210,6 +213,7 @@ impl Exchange {
             sent_head: None,
             is_streaming: false,
             marks: None,
+            labels: None,
             caching: None,
             usage: Usage::default(),
             output_estimate: 0,

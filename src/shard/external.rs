@@ -11,7 +11,7 @@ use super::client::Client;
 use super::decode::Decode;
 use super::dispatch::dial::Dial;
 use super::exchange::Exchange;
-use super::guarding::refused;
+use super::guarding::{refused, refused_because};
 use super::heads::number;
 use super::idle::Connection;
 use super::interrupt::Interrupt;
@@ -79,10 +79,7 @@ pub(super) async fn check(
 fn with_reason(name: &str, verdict: &Verdict) -> Fault {
     match &verdict.reason {
         None => refused(name),
-        Some(reason) => {
-            let note = format!("the content rule '{name}' does not allow this: {reason}");
-            Fault::new(FaultKind::ContentRefused, note)
-        }
+        Some(reason) => refused_because(name, reason),
     }
 }
 

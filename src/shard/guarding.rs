@@ -26,6 +26,8 @@ pub(super) struct Guarding {
     guards: Arc<ModelGuards>,
     marks: Rc<RefCell<Marks>>,
     key: Option<KeyId>,
+    /// Those of the request, where they may be put back.
+    labels: Labels,
     filter: Filter,
     /// The beginning of an event whose rest has not come.
     rest: Vec<u8>,
@@ -41,12 +43,14 @@ impl Guarding {
         let shard = Rc::clone(&exchange.shard);
         let guards = Arc::clone(shard.plan.model(exchange.model?).guards.as_ref()?);
         let form = exchange.api.unwrap_or_default().stream().records();
-        guards.guards.reads_responses().then(|| {
+        let labels = exchange.labels.as_ref().map(|labels| labels.for_response());
+        (guards.guards.reads_responses() || labels.is_some()).then(|| {
             Box::new(Self {
                 guards,
                 marks: exchange.marks(),
                 key: exchange.key,
-                filter: Filter::new(form, shard.plan.limits.held_bytes, Labels::default()),
+                filter: Filter::new(form, shard.plan.limits.held_bytes, labels.clone().unwrap_or_default()),
+                labels: labels.unwrap_or_default(),
                 shard,
                 rest: Vec::new(),
                 out: Vec::new(),
@@ -133,7 +137,7 @@ impl Guarding {
     pub(super) fn whole(&self, body: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
         let (plan, guards) = (&self.shard.plan, &self.guards);
         let applies = |rule| guards.applies(plan, rule, self.key);
-        let checked = whole::response(&guards.guards, body, &mut Labels::default(), &applies);
+        let checked = whole::response(&guards.guards, body, &mut self.labels.clone(), &applies);
         for finding in &checked.findings {
             guards.count(plan, finding.rule);
             self.marks.borrow_mut().note(&guards.guards, finding);
@@ -154,4 +158,9 @@ impl Guarding {
 /// The refusal of a content rule.
 pub(super) fn refused(rule: &str) -> Fault {
     Fault::new(FaultKind::ContentRefused, format!("the content rule '{rule}' does not allow this"))
+}
+
+/// The refusal of a content rule, with its reason.
+pub(super) fn refused_because(rule: &str, reason: &str) -> Fault {
+    Fault::new(FaultKind::ContentRefused, format!("the content rule '{rule}' does not allow this: {reason}"))
 }

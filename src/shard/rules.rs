@@ -8,7 +8,7 @@ use super::body::Body;
 use super::client::Client;
 use super::convert::{self, JSON, Retold};
 use super::exchange::Exchange;
-use super::guarding::refused;
+use super::guarding::{refused, refused_because};
 use super::naming;
 use super::response::Response;
 use super::state::Shard;
@@ -76,7 +76,9 @@ fn apply(
     };
     exchange.model = model;
     let applies = |rule| guards.applies(plan, rule, exchange.key);
-    let mut checked = whole::request(&guards.guards, payload, &mut Labels::default(), &applies);
+    let mut labels = exchange.labels.take().unwrap_or_default();
+    let mut checked = whole::request(&guards.guards, payload, &mut labels, &applies);
+    exchange.labels = labels.restores().then_some(labels);
     for finding in &checked.findings {
         guards.count(plan, finding.rule);
         exchange.marks().borrow_mut().note(&guards.guards, finding);
@@ -96,7 +98,10 @@ fn apply(
             // A model in the path cannot be replaced by another one.
             _ => {
                 cells.refused.fetch_add(1, Ordering::Relaxed);
-                return Err(refused(&row.name));
+                return Err(match &checked.reason {
+                    Some(reason) => refused_because(&row.name, reason),
+                    None => refused(&row.name),
+                });
             }
         }
     }

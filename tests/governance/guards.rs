@@ -362,3 +362,100 @@ fn every_match_is_in_the_ledger_and_its_text_is_nowhere() {
         }
     }
 }
+
+/// Says what the last message says, in pieces of three bytes.
+fn repeats(talk: &mut Talk) -> Next {
+    let body = talk.request.json();
+    let said = body["messages"][0]["content"].as_str().unwrap_or_default().to_owned();
+    if body["stream"] != true {
+        return talk.answer(
+            "200 OK",
+            "Content-Type: application/json\r\n",
+            &completion(&said.replace('"', "\\\"")),
+        );
+    }
+    talk.stream();
+    for piece in said.as_bytes().chunks(3) {
+        talk.chunk(content(&String::from_utf8_lossy(piece)));
+    }
+    talk.chunk(sse::finish());
+    talk.chunk(sse::DONE);
+    talk.end()
+}
+
+#[test]
+fn what_a_label_stands_for_is_put_back_in_the_response_and_only_there() {
+    let origin = Origin::scripted(repeats);
+    let rule =
+        "[guard.people]\ndetect = [\"email\"]\naction = \"mask\"\nrestore = true\n[cache]\nenabled = true";
+    let gateway = start(&origin, rule);
+    let said = "ask ann@example.org, bob@example.org, ann@example.org and <EMAIL_3>, <EMAIL_1";
+    for stream in [true, false] {
+        let response = ask(&gateway, "/v1/chat/completions", &chat(said, stream));
+        let sent = origin.seen().pop().expect("a request").request.json();
+        let expected = "ask <EMAIL_1>, <EMAIL_2>, <EMAIL_1> and <EMAIL_3>, <EMAIL_1";
+        assert_eq!(sent["messages"][0]["content"], expected, "the backend sees labels");
+        let text = match stream {
+            true => judge(&response.text()).0,
+            false => {
+                response.json()["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
+            }
+        };
+        assert_eq!(text, said);
+    }
+    // Another request that looks the same to the backend gets its own texts back.
+    let other = ask(&gateway, "/v1/chat/completions", &chat("ask eve@example.org", true));
+    let another = ask(&gateway, "/v1/chat/completions", &chat("ask joe@example.org", true));
+    assert_eq!(judge(&other.text()).0, "ask eve@example.org");
+    assert_eq!(judge(&another.text()).0, "ask joe@example.org");
+    // What only the client says of a label is no key to anything.
+    let body = json!({"model": "m", "messages": [
+        {"role": "user", "content": "<EMAIL_1> ann@example.org"},
+        {"role": "tool", "tool_call_id": "1", "content": "<EMAIL_1>"},
+    ]});
+    ask(&gateway, "/v1/chat/completions", &body);
+    let sent = origin.seen().pop().expect("a request").request.body;
+    assert!(!String::from_utf8_lossy(&sent).contains("ann@"), "{}", String::from_utf8_lossy(&sent));
+}
+
+#[test]
+fn what_a_request_is_made_of_is_refused_or_clamped_before_the_backend() {
+    let origin = Origin::start();
+    let rules = "[guard.shape]\naction = \"refuse\"\nrequest = { tools_max = 2, tools_deny = [\"shell*\"], images_max = 1, audio_max = 0, \
+                 image_hosts = [\"*.example.com\"], body_max = \"4KiB\", clamp = { max_tokens = 64, temperature = 1 } }";
+    let gateway = start(&origin, rules);
+    let with = |key: &str, value: Value| {
+        let mut body = chat("hello", false);
+        body[key] = value;
+        body
+    };
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let image =
+        |url: &str| json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
+    for (body, reason) in [
+        (with("tools", json!([tool("shell_run")])), "the tool 'shell_run' is not allowed"),
+        (with("tools", json!([tool("a"), tool("b"), tool("c")])), "3 tools"),
+        (with("messages", image("http://169.254.169.254/x")), "169.254.169.254"),
+        (
+            with(
+                "messages",
+                json!([{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA"}}]}]),
+            ),
+            "1 recordings",
+        ),
+        (chat(&"long ".repeat(1000), false), "the body has"),
+    ] {
+        let response = ask(&gateway, "/v1/chat/completions", &body);
+        assert_eq!((response.status(), response.text().contains(reason)), (400, true), "{}", response.text());
+    }
+    assert!(origin.seen().is_empty());
+    ask(&gateway, "/v1/chat/completions", &with("tools", json!([tool("search")])));
+    ask(&gateway, "/v1/chat/completions", &with("messages", image("https://cdn.example.com/a.png")));
+    assert_eq!(origin.seen().len(), 2);
+    let mut body = with("max_tokens", json!(9000));
+    body["temperature"] = json!(1.9);
+    ask(&gateway, "/v1/chat/completions", &body);
+    let sent = origin.seen().pop().expect("a request").request.json();
+    assert_eq!((&sent["max_tokens"], &sent["temperature"]), (&json!(64), &json!(1)));
+    assert!((gateway.metric("ringway_guard_total", "refused") - 5.0).abs() < 0.1);
+}

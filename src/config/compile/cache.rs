@@ -2,11 +2,11 @@
 
 use super::bounds::{TIME_MIN, within};
 use super::file::{Cache, CacheScope};
-use crate::config::glob;
 use crate::config::problem::Report;
 use crate::config::quantity::{Size, Time};
 use crate::plan::Model;
 use crate::policy::cache::{Rules, Scope};
+use crate::policy::glob;
 
 /// The rules of the cache, with the part of one of `shards` shards; `None` if it is off.
 pub(super) fn compile(

@@ -3,9 +3,9 @@
 use super::bounds::within;
 use super::file;
 use super::models::Names;
-use crate::config::glob;
 use crate::config::problem::Report;
 use crate::dialect::{Api, ApiSet};
+use crate::policy::glob;
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::caller::CallerLimits;
 

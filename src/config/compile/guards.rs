@@ -5,19 +5,21 @@ use std::sync::Arc;
 
 use super::bounds::within;
 use super::external;
-use super::file::{Guard as Written, GuardAction, Words};
+use super::file::{Guard as Written, GuardAction, RequestShape, Words};
 use super::kept::{self, Unkept};
 use super::models::Names;
 use super::{NAME_SIGNS, Source, check_name};
-use crate::config::glob;
 use crate::config::problem::Report;
+use crate::config::quantity::Size;
 use crate::dialect::texts::Place;
 use crate::plan::guards::{External, Guard, ModelGuards};
 use crate::plan::{Backend, Key, Model, Team};
+use crate::policy::glob;
 use crate::policy::guard::detect::Detector;
 use crate::policy::guard::patterns::Find;
 use crate::policy::guard::rules::{Action, Guards, Rule};
 use crate::policy::guard::secret::Secret;
+use crate::policy::guard::shape::Shape;
 use crate::units::GuardId;
 
 /// The rows, by name; each model gets the rules that are for it.
@@ -128,9 +130,9 @@ fn rule(source: &Source<'_>, name: &str, written: &Written, names: &Names, repor
     let mut finds = detectors(name, written, report);
     finds.extend(written.patterns.iter().cloned().map(Find::Expression));
     finds.extend(words(source, name, &written.words, report).into_iter().map(Find::Phrase));
-    if finds.is_empty() && written.external.is_none() {
-        report
-            .problem(&["guard", name], "searches for nothing; expected detect, patterns, words or external");
+    if finds.is_empty() && written.external.is_none() && written.request.is_none() {
+        let text = "searches for nothing; expected detect, patterns, words, request or external";
+        report.problem(&["guard", name], text);
     }
     if finds.len() > FINDS_MAX {
         let count = finds.len();
@@ -164,6 +166,47 @@ fn rule(source: &Source<'_>, name: &str, written: &Written, names: &Names, repor
         action,
         is_shadow: written.shadow,
         label: written.label.as_deref().map(Into::into),
+        restores: restores(name, written, report),
+        shape: written.request.as_ref().map(|request| shape(name, written, request, report)),
+    }
+}
+
+fn restores(name: &str, written: &Written, report: &mut Report<'_>) -> bool {
+    if written.restore && written.action != GuardAction::Mask {
+        report.problem(&["guard", name, "restore"], "expected action = \"mask\" beside it");
+    }
+    written.restore
+}
+
+fn shape(name: &str, written: &Written, request: &RequestShape, report: &mut Report<'_>) -> Shape {
+    let at = |key| ["guard", name, "request", key];
+    if matches!(written.action, GuardAction::Mask | GuardAction::Stop) {
+        let text = "expected \"refuse\", \"log\" or a route for what a request may be made of";
+        report.problem(&["guard", name, "action"], text);
+    }
+    if written.external.is_some() {
+        report.problem(&["guard", name, "request"], "stands beside external; expected a rule of its own");
+    }
+    if *request == RequestShape::default() {
+        report.problem(&["guard", name, "request"], "is empty; expected some of body_max, tools_max, ...");
+    }
+    for (parameter, most) in &request.clamp {
+        if !most.is_finite() {
+            report.problem(&at("clamp"), format!("{parameter} is {most}; expected a number"));
+        }
+    }
+    Shape {
+        body_bytes_max: request.body_max.map(Size::bytes),
+        tools_max: request.tools_max,
+        tools_allow: request.tools_allow.clone(),
+        tools_deny: request.tools_deny.clone(),
+        images_max: request.images_max,
+        audio_max: request.audio_max,
+        image_hosts: request
+            .image_hosts
+            .as_ref()
+            .map(|hosts| hosts.iter().map(|host| host.to_ascii_lowercase()).collect()),
+        clamp: request.clamp.iter().map(|(name, most)| (name.as_str().into(), *most)).collect(),
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::models::Names;
 use super::{Source, file, row};
-use crate::config::glob;
 use crate::config::problem::Report;
 use crate::plan::Model;
+use crate::policy::glob;
 use crate::policy::limits::price::{PRICE_MAX, Price};
 use crate::units::{BackendId, ModelId};
 

@@ -3,10 +3,10 @@
 use super::bounds::within;
 use super::file;
 use super::models::Names;
-use crate::config::glob;
 use crate::config::problem::Report;
 use crate::plan::pattern::STAR;
 use crate::plan::{Key, Model};
+use crate::policy::glob;
 use crate::policy::routing::route::{ALL, HeaderLine, Route};
 use crate::units::ModelId;
 

@@ -1,11 +1,12 @@
 //! Content rules.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::quantity::Time;
+use crate::config::quantity::{Size, Time};
 
 /// A content rule: what it searches for, where, and what follows a match.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -44,12 +45,41 @@ pub struct Guard {
     /// What stands for a masked match, `<LABEL_1>`: capitals, digits and underscores. Default: the detector's.
     #[serde(default)]
     pub label: Option<String>,
+    /// true: where a response repeats a label of the request, the client gets back the text that it stands for. For action = "mask".
+    #[serde(default)]
+    pub restore: bool,
+    /// What a request may be made of. In the place of, or beside, detect, patterns and words.
+    #[serde(default)]
+    pub request: Option<RequestShape>,
     /// Of several rules that decide about one request, the one with the lowest number does; equal numbers by name.
     #[serde(default = "rank")]
     pub rank: u32,
     /// true: only counts what it would have done.
     #[serde(default)]
     pub shadow: bool,
+}
+
+/// What a request may be made of: more is refused, or only logged.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestShape {
+    /// Size of the body after decompression.
+    pub body_max: Option<Size>,
+    /// Tools that it offers.
+    pub tools_max: Option<usize>,
+    /// The names of tools that it may offer; `*` is any run of characters. Tools of the provider go by their type. Default: all.
+    pub tools_allow: Option<Vec<String>>,
+    /// The names of tools that it may not offer.
+    pub tools_deny: Vec<String>,
+    /// Images, in the body or by URL.
+    pub images_max: Option<usize>,
+    /// Recordings.
+    pub audio_max: Option<usize>,
+    /// The hosts of images that are given by their URL (http and https); `*` is any run of characters. Default: all URLs.
+    pub image_hosts: Option<Vec<String>>,
+    /// Parameters and the largest number of each, for example { max_tokens = 4096 }: larger ones are replaced by it. Parameters that are
+    /// not in the request are left out.
+    pub clamp: BTreeMap<String, f64>,
 }
 
 /// A guard in another process.

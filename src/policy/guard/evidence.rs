@@ -98,8 +98,7 @@ mod tests {
             finds: vec![Find::Phrase("x".into())],
             places: vec![Place::Input],
             action: Action::Mask,
-            is_shadow: false,
-            label: None,
+            ..Rule::default()
         };
         Guards::compile(vec![rule]).expect("a rule")
     }

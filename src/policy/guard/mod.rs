@@ -7,6 +7,7 @@
 //! - [`scan`]: finds the matches of a text that comes in pieces, and says which end of it may still become one.
 //! - [`rules`]: the rules that apply to a model: where each searches, and what follows a match.
 //! - [`evidence`]: what is written of a match; [`secret`]: under what its text is hashed.
+//! - [`shape`]: what a request is made of beside its texts.
 //! - [`external`]: guards in another process; [`verdicts`]: what they said before.
 //! - [`whole`]: a request or a whole response under rules; [`text`]: a text that stands alone.
 //! - [`stream`]: the events of a stream under rules; holds back what may still become a match.
@@ -18,6 +19,7 @@ pub mod patterns;
 pub mod rules;
 pub mod scan;
 pub mod secret;
+pub mod shape;
 pub mod stream;
 #[cfg(test)]
 mod tests;

@@ -252,6 +252,11 @@ impl Filter {
         let (masks, labels, place) = (&mut self.masks, &mut self.labels, text.place);
         let mut stopped = None;
         let mut sink = |one: Match, bytes: &[u8]| {
+            if guards.is_label(one.rule) {
+                let original = labels.original(bytes, place);
+                let mask = |label| Mask { text: index, from: one.start, to: one.end, label };
+                return masks.extend(original.map(mask));
+            }
             if !applies(one.rule) {
                 return;
             }

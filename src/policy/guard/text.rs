@@ -39,7 +39,7 @@ pub fn check(guards: &Guards, place: Place, text: &[u8], applies: &dyn Fn(usize)
     let Some(set) = guards.set(place) else { return Checked { masked: text.to_vec(), ..checked } };
     let mut masks = Vec::new();
     let mut sink = |one: Match, _: &[u8]| {
-        if !applies(one.rule) {
+        if guards.is_label(one.rule) || !applies(one.rule) {
             return;
         }
         let range = one.start as usize..one.end as usize;
@@ -77,7 +77,7 @@ mod tests {
 
     fn rule(name: &str, find: Find, action: Action) -> Rule {
         let places = vec![Place::Input];
-        Rule { name: name.into(), finds: vec![find], places, action, is_shadow: false, label: None }
+        Rule { name: name.into(), finds: vec![find], places, action, ..Rule::default() }
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// The rule that decides what becomes of the whole, if one does: of those that matched the first in precedence.
     pub decides: Option<usize>,
+    /// Why the request is not what its rule allows, where that is no match.
+    pub reason: Option<String>,
     /// Masked matches: ranges of the body, in order, and what stands there instead.
     pub edits: Vec<(Span, Vec<u8>)>,
 }
@@ -24,7 +26,8 @@ impl Checked {
     /// The body with its edits.
     pub fn edited(&self, body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        let edits: Vec<(Span, &[u8])> = self.edits.iter().map(|(span, new)| (*span, &**new)).collect();
+        let mut edits: Vec<(Span, &[u8])> = self.edits.iter().map(|(span, new)| (*span, &**new)).collect();
+        edits.sort_by_key(|edit| edit.0.start);
         json::splice(&mut out, body, &edits);
         out
     }
@@ -39,6 +42,7 @@ pub fn request(
 ) -> Checked {
     let mut check = Check { guards, applies, labels, plain: &mut Vec::new(), checked: Checked::default() };
     texts::request(body, &mut |located| check.located(body, located));
+    check.shapes(body);
     check.checked
 }
 
@@ -65,6 +69,25 @@ pub(super) struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Checks what the request is made of beside its texts.
+    fn shapes(&mut self, body: &[u8]) {
+        for index in (0..self.guards.len()).filter(|rule| (self.applies)(*rule)) {
+            let rule = self.guards.rule(index);
+            let Some(shape) = &rule.shape else { continue };
+            let mut shaped = shape.check(body);
+            let enforces = !rule.is_shadow && rule.action != Action::Log;
+            if enforces {
+                self.checked.edits.append(&mut shaped.edits);
+            }
+            let Some(reason) = shaped.violation else { continue };
+            self.checked.findings.push(self.guards.finding(index, Place::Input, reason.as_bytes()));
+            if enforces && self.checked.decides.is_none_or(|first| index < first) {
+                self.checked.decides = Some(index);
+                self.checked.reason = Some(reason);
+            }
+        }
+    }
+
     fn located(&mut self, body: &[u8], located: Located) {
         if let Located::Whole { place, inside } | Located::Piece { place, inside, .. } = located {
             self.text(body, place, inside);
@@ -81,8 +104,12 @@ impl Check<'_> {
             json::unescape(written, self.plain);
         }
         let text: &[u8] = if is_escaped { self.plain } else { written };
-        let mut masks = Vec::new();
+        let (mut masks, mut originals) = (Vec::new(), Vec::new());
         let mut sink = |one: Match, bytes: &[u8]| {
+            if self.guards.is_label(one.rule) {
+                let original = self.labels.original(bytes, place);
+                return originals.extend(original.map(|text| (one.start as usize..one.end as usize, text)));
+            }
             if !(self.applies)(one.rule) {
                 return;
             }
@@ -101,7 +128,18 @@ impl Check<'_> {
         let mut scan = Scan::default();
         scan.feed(set, text, usize::MAX, &mut sink);
         scan.finish(set, &mut sink);
-        for (range, pattern) in merged(masks) {
+        let span = |range: Range<usize>| {
+            let range = if is_escaped { json::inside_range(written, range) } else { range };
+            Span::new(inside.start + range.start, inside.start + range.end)
+        };
+        let masks = merged(masks);
+        let is_apart = |range: &Range<usize>| {
+            masks.iter().all(|mask| mask.0.end <= range.start || range.end <= mask.0.start)
+        };
+        for (range, original) in originals.into_iter().filter(|(range, _)| is_apart(range)) {
+            self.checked.edits.push((span(range), original));
+        }
+        for (range, pattern) in masks {
             let mut label = Vec::new();
             let row = set.row(pattern);
             self.labels.append(
@@ -109,9 +147,7 @@ impl Check<'_> {
                 &text[range.clone()],
                 &mut label,
             );
-            let range = if is_escaped { json::inside_range(written, range) } else { range };
-            let span = Span::new(inside.start + range.start, inside.start + range.end);
-            self.checked.edits.push((span, label));
+            self.checked.edits.push((span(range), label));
         }
     }
 }

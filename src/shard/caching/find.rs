@@ -92,8 +92,10 @@ fn note(exchange: &mut Exchange, part: Part, age: Option<Nanos>, entry: &Entry) 
 
 fn key_of(client: &Client, exchange: &Exchange, request: &Request<'_>, rules: &Rules) -> Option<Key> {
     let (plan, inbox) = (&exchange.shard.plan, client.inbox());
-    // A response whose id leads back to its backend belongs to the key that it was made for.
-    if !rules.models[request.model.index()] || request.bound.is_some() || exchange.renames_ids {
+    // A response whose id leads back to its backend belongs to the key that it was made for; one in which labels are put back, to
+    // the request whose texts they stand for.
+    let is_own = request.bound.is_some() || exchange.renames_ids || exchange.labels.is_some();
+    if !rules.models[request.model.index()] || is_own {
         return None;
     }
     let model = plan.model(request.model);

@@ -9,14 +9,7 @@ use crate::dialect::texts::Place;
 use crate::wire::records::RecordForm;
 
 fn rule(find: Find, places: &[Place], action: Action) -> Rule {
-    Rule {
-        name: "r".into(),
-        finds: vec![find],
-        places: places.to_vec(),
-        action,
-        is_shadow: false,
-        label: None,
-    }
+    Rule { name: "r".into(), finds: vec![find], places: places.to_vec(), action, ..Rule::default() }
 }
 
 fn masks(detector: Detector) -> Guards {

@@ -1,9 +1,9 @@
-//! Patterns over model names: `*` is any run of characters, everything else is itself.
+//! Patterns over names: `*` is any run of characters, everything else is itself.
 
 /// Whether all of `name` fits `pattern`.
 ///
-/// Cost: pattern times name in the worst case, no recursion; runs at load time only.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+/// Cost: pattern times name in the worst case, no recursion; and no allocation.
+pub fn matches(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else {
         return pattern == name;
     };
