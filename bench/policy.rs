@@ -1,14 +1,26 @@
 //! What does a decision cost? Nanoseconds per call of the functions that every exchange passes through.
 //!
-//! Shapes: a pool of 1, 4, 32 and 128 backends with uneven load and believed ratios; a table of 10,000 keys; one
-//! bucket that always has room, alone and under four threads. Budget: a pick among 32 backends in 2 us.
+//! Shapes: a pool of 1, 4, 32 and 128 backends with uneven load and believed ratios; a prompt of 32,768 tokens that each backend has
+//! another part of; a table of 10,000 keys; one bucket that always has room, alone and under four threads. Allocations are counted.
+//! Budget: a decision (views, match and pick) among 32 backends in 2 us without an allocation.
 
-use divan::{Bencher, black_box};
+use divan::counter::BytesCount;
+use divan::{AllocProfiler, Bencher, black_box};
+use ringway::config::{Process, compile, read};
+use ringway::dialect::Api;
+use ringway::dialect::request;
+use ringway::plan::{Draw, Plan};
 use ringway::policy::auth::credential::{Credentials, KeyTable, digest};
 use ringway::policy::limits::bucket::{Bucket, Rate};
 use ringway::policy::routing::balance::{View, pick};
 use ringway::policy::routing::breaker::Breaker;
+use ringway::policy::routing::choice;
+use ringway::policy::routing::conversation::{Conversation, Source};
+use ringway::policy::routing::prefix::{Chain, Keeper};
 use ringway::units::Nanos;
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();
@@ -46,6 +58,71 @@ fn pick_among_idle(bencher: Bencher<'_, '_>, backends: u64) {
     bencher.bench_local(|| {
         random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         pick(black_box(&pool), black_box(1_000), random)
+    });
+}
+
+/// A plan whose only model has so many backends.
+fn plan(backends: usize) -> Plan {
+    let names: Vec<String> = (0..backends).map(|index| format!("b{index}")).collect();
+    let rows: String =
+        names.iter().map(|name| format!("[backend.{name}]\nurl = \"http://{name}\"\n")).collect();
+    let text = format!("{rows}[model.m]\nbackends = {names:?}\n");
+    let written = read(std::path::Path::new("/f.toml"), &text).expect("it can be read");
+    compile(&written, &Process).unwrap_or_else(|bad| panic!("{bad}")).plan
+}
+
+/// A chat of so many tokens by estimate.
+fn chat(tokens: usize) -> String {
+    let words: String = (0..tokens * 4 / 8).map(|word| format!("{word:07} ")).collect();
+    format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{words}"}}]}}"#)
+}
+
+fn conversation(plan: &Plan, body: &str, chain: Chain) -> Conversation {
+    let peek = request::peek(Api::Chat, body.as_bytes()).expect("a sound body");
+    let (rates, body) = (plan.estimate, body.as_bytes());
+    let source = Source { peek: &peek, body, is_pattern: false, rates, session: Some(b"a session") };
+    Conversation::read(chain, &source)
+}
+
+/// The whole choice, as a shard makes it: what each backend has of a prompt of 32,768 tokens, its load, its score.
+#[divan::bench(args = [2, 8, 32, 64])]
+fn decide(bencher: Bencher<'_, '_>, backends: usize) {
+    let (plan, body) = (plan(backends), chat(32_768));
+    let conversation = conversation(&plan, &body, Chain::default());
+    let model = plan.models.iter().next().expect("a model");
+    let shared = plan.models.cells(model.id).prefixes.get().expect("a table");
+    let mut keeper = Keeper::default();
+    for member in 0..backends {
+        keeper.set_capacity(&shared.table, member, 100_000);
+        let blocks = conversation.blocks();
+        keeper.place(&shared.table, member, &blocks[..blocks.len() * (member + 1) / backends]);
+    }
+    let (mut views, now, mut random) = ([View::default(); 64], Nanos(1), 0u64);
+    bencher.bench_local(|| {
+        random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let views = &mut views[..backends];
+        for (view, member) in views.iter_mut().zip(&model.pool) {
+            *view = plan.view(member, true, now);
+        }
+        let draw = Draw { prompt_tokens: 32_768, random, turn: random };
+        let request = plan.request(model, black_box(Some(&conversation)), |_| 0, views, draw);
+        choice::pick(model.policy, views, &request)
+    });
+}
+
+/// A request's text in blocks, with a chain that was used before.
+#[divan::bench(args = [1_024, 32_768, 262_144])]
+fn hash_a_prompt(bencher: Bencher<'_, '_>, tokens: usize) {
+    let (plan, body) = (plan(2), chat(tokens));
+    let peek = request::peek(Api::Chat, body.as_bytes()).expect("a sound body");
+    let mut kept = Some(conversation(&plan, &body, Chain::default()).into_chain());
+    bencher.counter(BytesCount::new(body.len())).bench_local(|| {
+        let (rates, body) = (plan.estimate, black_box(body.as_bytes()));
+        let source = Source { peek: &peek, body, is_pattern: false, rates, session: None };
+        let read = Conversation::read(kept.take().expect("a chain"), &source);
+        let blocks = read.blocks().len();
+        kept = Some(read.into_chain());
+        blocks
     });
 }
 

@@ -361,6 +361,11 @@ fn backends(page: &mut Page, watch: &Watch) {
         "Prompt tokens sent to the backend for which no output has arrived yet.",
         &|row| plan.backends.cells(plan.backends[row].id).loads().map(|load| load.pending_tokens()).sum(),
     );
+    gauge(
+        "ringway_backend_kv_tokens",
+        "Tokens of prompts and of expected output of the exchanges in flight to the backend.",
+        &|row| plan.backends.cells(plan.backends[row].id).loads().map(|load| load.kv_tokens()).sum(),
+    );
     gauge("ringway_backend_addresses", "Addresses that the backend's name resolves to.", &|row| {
         plan.backends[row].addresses.load().len() as u64
     });

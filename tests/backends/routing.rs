@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use support::gateway::{Config, Gateway, K1};
-use support::origin::{Next, Origin, completion};
+use support::origin::{Next, Origin, Talk, completion};
 use support::{PATIENCE, eventually};
 
 const QUIET: &str = "health = { enabled = false }";
@@ -44,14 +45,7 @@ impl Pool {
     fn ask(&self, body: &str) -> usize {
         let before = self.seen();
         let mut client = self.gateway.connect();
-        client.send(
-            format!(
-                "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {K1}\r\n\
-                 Content-Length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .as_bytes(),
-        );
+        client.send(&request(body));
         assert_eq!(client.answer().expect("a response").status(), 200);
         let after = self.seen();
         let got: Vec<usize> = (0..before.len()).filter(|index| after[*index] > before[*index]).collect();
@@ -62,6 +56,16 @@ impl Pool {
     fn seen(&self) -> Vec<usize> {
         self.counts.iter().map(|count| count.load(Ordering::SeqCst)).collect()
     }
+}
+
+/// A request of chat.
+fn request(body: &str) -> Vec<u8> {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {K1}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// A conversation: a text of its own, and so many turns after the first.
@@ -148,36 +152,102 @@ fn an_unknown_policy_is_refused_with_the_known_ones() {
     assert!(refused.contains("no such policy") && refused.contains("least_request"), "{refused}");
 }
 
+/// How an engine of the storm treats its requests, by what they ask for.
+fn weather(talk: &mut Talk, number: usize) -> Next {
+    let event = |text: &str, finish: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":{finish}}}]}}\n\n"
+        )
+    };
+    match number % 16 {
+        7 => talk.answer("500 Internal Server Error", "", "{\"error\":{\"message\":\"no\"}}"),
+        1 => talk.answer("429 Too Many Requests", "retry-after-ms: 1\r\n", "{}"),
+        2 => Next::Reset,
+        3 => {
+            talk.stream();
+            talk.chunk(event("cut", "null"));
+            Next::Reset
+        }
+        0 | 4 | 8 | 12 => {
+            // Later than a hedge.
+            talk.pause(Duration::from_millis(200));
+            talk.stream();
+            talk.chunk(event("late", "\"stop\""));
+            talk.chunk("data: [DONE]\n\n");
+            talk.end()
+        }
+        5 | 10 => talk.answer("200 OK", "", &completion("whole")),
+        _ => {
+            talk.stream();
+            talk.chunk(event("well", "null"));
+            talk.chunk(event("", "\"stop\""));
+            talk.chunk("data: [DONE]\n\n");
+            talk.end()
+        }
+    }
+}
+
+/// Six threads of clients, some of which leave early, before three engines of all moods and a gateway that is reloaded.
 #[test]
 fn after_a_storm_every_slot_is_free() {
-    let broken = Arc::new(AtomicBool::new(true));
-    let pool = Pool::start(3, "", &broken);
+    let origins: Vec<Origin> = (0..3)
+        .map(|_| {
+            let number = AtomicUsize::new(0);
+            Origin::scripted(move |talk| weather(talk, number.fetch_add(1, Ordering::SeqCst)))
+        })
+        .collect();
+    let config = |hedge: &str| {
+        let mut config = Config::new().key("one", K1, "").shards("count = 2");
+        for (index, origin) in origins.iter().enumerate() {
+            let more = format!("{QUIET}\nin_flight_max = {}", 2 + index);
+            config = config.backend(&format!("b{index}"), origin.port, &more);
+        }
+        config.model("m", &["b0", "b1", "b2"], &format!("hedge = {{ after = \"{hedge}\", factor = 1.0 }}"))
+    };
+    let gateway = Gateway::start(&config("20ms"));
     std::thread::scope(|scope| {
         for thread in 0..6_usize {
-            let pool = &pool;
+            let (gateway, config) = (&gateway, &config);
             scope.spawn(move || {
                 for turn in 0..40_usize {
-                    let mut client = pool.gateway.connect();
-                    let body = body(thread, 1 + turn % 3);
-                    client.send(
-                        format!(
-                            "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {K1}\r\n\
-                             Content-Length: {}\r\n\r\n{body}",
-                            body.len()
-                        )
-                        .as_bytes(),
-                    );
-                    match (thread + turn) % 3 {
+                    let mut client = gateway.connect();
+                    let stream = if turn % 4 == 0 { "false" } else { "true" };
+                    let body =
+                        body(thread, 1 + turn % 3).replacen('{', &format!("{{\"stream\":{stream},"), 1);
+                    client.send(&request(&body));
+                    match (thread + turn) % 4 {
                         0 => client.reset(),
+                        1 => {
+                            client.read_some(Duration::from_millis(10));
+                            client.reset();
+                        }
                         _ => _ = client.answer(),
                     }
                     if thread == 0 && turn % 10 == 5 {
-                        assert_eq!(pool.gateway.reload().0, 200);
+                        gateway.rewrite(&config(if turn > 20 { "20ms" } else { "30ms" }));
+                        assert_eq!(gateway.reload().0, 200);
                     }
                 }
             });
         }
     });
-    let free = || pool.gateway.metric("ringway_backend_in_flight", "") == 0.0;
-    assert!(eventually(PATIENCE, free), "slots are still taken");
+    let gauges = [
+        "ringway_backend_in_flight",
+        "ringway_backend_pending_tokens",
+        "ringway_backend_kv_tokens",
+        "ringway_exchanges_active",
+        "ringway_streams_active",
+        "ringway_queue_waiting",
+    ];
+    let taken = || -> Vec<_> {
+        gauges
+            .into_iter()
+            .map(|name| (name, gateway.metric(name, "")))
+            .filter(|gauge| gauge.1 != 0.0)
+            .collect()
+    };
+    assert!(eventually(PATIENCE, || taken().is_empty()), "still taken: {:?}", taken());
+    let wanted =
+        ["ringway_hedges_total", "ringway_retries_over_budget_total"].map(|name| gateway.metric(name, ""));
+    assert!(wanted[0] + wanted[1] > 0.0, "the storm wanted second attempts: {wanted:?}");
 }
