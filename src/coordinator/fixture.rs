@@ -190,6 +190,7 @@ fn backend(row: usize, target: &Target) -> Backend {
         credential_lines: CREDENTIAL.into(),
         signer: None,
         in_flight_max: u32::MAX,
+        pending_tokens_max: u64::MAX,
         limit_scope: LimitScope::Model,
         health: HealthProbe {
             path: Some("/health".into()),

@@ -39,6 +39,8 @@ pub struct Backend {
     pub signer: Option<Box<provider::sign::Signer>>,
     /// Exchanges in flight at once over all shards, `u32::MAX` for no bound.
     pub in_flight_max: u32,
+    /// Prompt tokens beyond which no further request is sent to it until some are prefilled, `u64::MAX` for no bound.
+    pub pending_tokens_max: u64,
     /// To whom its limits (429) apply.
     pub limit_scope: LimitScope,
     /// Active probe.

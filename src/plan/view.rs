@@ -4,8 +4,9 @@ use super::{Member, Model, Plan};
 use crate::policy::routing::balance::View;
 use crate::policy::routing::choice::{Policy, Request};
 use crate::policy::routing::conversation::Conversation;
+use crate::policy::routing::load::Load;
 use crate::policy::routing::prefix::{self, BLOCK_BYTES, MEMBERS_MAX};
-use crate::units::Nanos;
+use crate::units::{BackendId, Nanos};
 
 /// What a choice needs beside the members and the conversation.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +47,13 @@ impl Plan {
             view.kv_tokens = view.kv_tokens.max(reported as u64);
         }
         view
+    }
+
+    /// Whether a backend has so many prompts to prefill that further ones are held back. One more of any size is sent while there
+    /// is room, so shards that look at the same time may each send one.
+    pub fn holds_back(&self, id: BackendId) -> bool {
+        let most = self.backend(id).pending_tokens_max;
+        most != u64::MAX && self.backends.cells(id).loads().map(Load::pending_tokens).sum::<u64>() >= most
     }
 
     /// What a choice among the pool of `model` is made for; completes the views of its members by what they have of the

@@ -31,10 +31,14 @@ impl Lease {
         self.backend
     }
 
-    /// The prompt is prefilled: the first output has come. True the first time.
+    /// The prompt is prefilled: the first output has come. True the first time. A request that waits may be sent now.
     pub(crate) fn first_token(&mut self) -> bool {
         let (plan, shard) = (&self.shard.plan, self.shard.id);
-        self.share.as_mut().is_some_and(|share| plan.backends.first_token(shard, share))
+        let is_first = self.share.as_mut().is_some_and(|share| plan.backends.first_token(shard, share));
+        if is_first {
+            self.shard.queues.call();
+        }
+        is_first
     }
 
     /// The backend has finished the attempt. A request that waits for a slot of it may take this one.

@@ -4,6 +4,7 @@ mod answers;
 mod decisions;
 mod engines;
 mod hedging;
+mod holding;
 mod kept;
 mod routing;
 mod tls;

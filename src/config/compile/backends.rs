@@ -96,6 +96,7 @@ impl One<'_> {
             credential_lines: credential_lines.into(),
             signer: aws.signer,
             in_flight_max: self.backend.in_flight_max.unwrap_or(u32::MAX),
+            pending_tokens_max: self.backend.pending_tokens_max.unwrap_or(u64::MAX),
             limit_scope: match self.backend.limit_scope {
                 file::LimitScope::Model => LimitScope::Model,
                 file::LimitScope::Backend => LimitScope::Backend,
@@ -166,6 +167,9 @@ impl One<'_> {
         }
         if let Some(in_flight_max) = self.backend.in_flight_max {
             within(&self.at("in_flight_max"), in_flight_max, 1, u32::MAX - 1, report);
+        }
+        if let Some(tokens) = self.backend.pending_tokens_max {
+            within(&self.at("pending_tokens_max"), tokens, 1, 1 << 40, report);
         }
         if let Some(tokens) = self.backend.kv_tokens {
             within(&self.at("kv_tokens"), tokens, 1, 1 << 40, report);

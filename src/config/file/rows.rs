@@ -64,6 +64,10 @@ pub struct Backend {
     /// Requests in flight at once, over all shards. Default: unlimited.
     #[serde(default)]
     pub in_flight_max: Option<u32>,
+    /// Prompt tokens that may wait for their prefill there, over all shards. Beyond that further requests wait in the model's queue,
+    /// in fair order between keys, and get the backend that is free first. Default: unlimited.
+    #[serde(default)]
+    pub pending_tokens_max: Option<u64>,
     /// What a 429 of this backend pauses: "model" the requested model, "backend" all of its models, for providers
     /// that limit the whole account.
     #[serde(default)]

@@ -82,7 +82,9 @@ impl<'m> Pool<'_, 'm> {
             }
         };
         for (index, (view, member)) in views.iter_mut().zip(&self.model.pool).enumerate() {
-            let eligible = !tried.contains(index) && self.is_available(member, alone);
+            let eligible = !tried.contains(index)
+                && self.is_available(member, alone)
+                && !self.plan.holds_back(member.backend);
             *view = self.plan.view(member, eligible, now);
         }
         let mut request = prepare(views);
@@ -115,7 +117,8 @@ impl<'m> Pool<'_, 'm> {
         None
     }
 
-    /// Whether there is a backend that could be called, but all of those are at their in-flight limit.
+    /// Whether there is a backend that could be called, but all of those are at their limit: of requests in flight, or of prompts
+    /// to prefill.
     pub(in crate::shard) fn is_full(&self) -> bool {
         let alone = self.has_one_choice();
         let mut available =
@@ -123,6 +126,7 @@ impl<'m> Pool<'_, 'm> {
         let is_full = |member: &Member| {
             let most = self.plan.backend(member.backend).in_flight_max;
             self.plan.backends.cells(member.backend).in_flight.count() >= most
+                || self.plan.holds_back(member.backend)
         };
         available.peek().is_some() && available.all(is_full)
     }
