@@ -26,6 +26,8 @@ pub struct Peek {
     pub model: Span,
     /// Whether the response shall be an event stream.
     pub stream: bool,
+    /// Whether the stream shall come as a list of responses (Google's, without `alt=sse`).
+    pub list: bool,
     /// Whether the client wants usage in its stream.
     pub usage_asked: bool,
     /// Where `stream_options` is.
@@ -130,11 +132,16 @@ pub fn peek_named(api: Api, body: &[u8]) -> Result<Peek, Fault> {
 ///
 /// # Errors
 /// As for those.
-pub fn peek_at<'p>(api: Api, path: &'p [u8], body: &[u8]) -> Result<(Peek, Option<Cow<'p, str>>), Fault> {
+pub fn peek_at<'p>(
+    api: Api,
+    (path, query): (&'p [u8], &[u8]),
+    body: &[u8],
+) -> Result<(Peek, Option<Cow<'p, str>>), Fault> {
     let named = route::deployment(path);
     let peek = if named.is_some() { peek_named(api, body)? } else { peek(api, body)? };
     let stream = if api.has_model_in_path() { route::asks_stream(api, path) } else { peek.stream };
-    Ok((Peek { stream, ..peek }, named))
+    let list = stream && api.has_model_in_path() && !route::asks_events(api, query);
+    Ok((Peek { stream, list, ..peek }, named))
 }
 
 fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
@@ -219,6 +226,7 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
         api,
         model,
         stream,
+        list: false,
         usage_asked,
         stream_options,
         object_end,
@@ -249,6 +257,7 @@ impl Peek {
             api,
             model: Span::new(0, 0),
             stream: query.split(|&byte| byte == b'&').any(asks),
+            list: false,
             usage_asked: false,
             stream_options: StreamOptions::Absent,
             object_end: 0,

@@ -137,6 +137,12 @@ pub fn asks_stream(api: Api, path: &[u8]) -> bool {
     !end.is_empty() && Path::of(path).rest == end.as_bytes()
 }
 
+/// Whether the query asks for events, where the API has another form of streams too.
+pub fn asks_events(api: Api, query: &[u8]) -> bool {
+    let asked = api.endpoint().query_stream.as_bytes();
+    query.split(|byte| *byte == b'&').any(|parameter| parameter == asked)
+}
+
 /// The credential in a query, as clients of Google's APIs send it (`?key=`), percent-decoded.
 pub fn query_key(query: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut parameters = query.split(|byte| *byte == b'&');

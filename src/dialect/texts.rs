@@ -75,9 +75,21 @@ pub fn request(body: &[u8], sink: &mut dyn FnMut(Located)) {
             | br#""instructions""#
             | br#""systemInstruction""#
             | br#""system_instruction""# => Place::System,
-            br#""messages""# | br#""input""# | br#""prompt""# | br#""suffix""# | br#""contents""#
-            | br#""query""# | br#""documents""# | br#""texts""# | br#""text""# | br#""text_1""#
-            | br#""text_2""# | br#""instruction""# => Place::Input,
+            br#""messages""#
+            | br#""input""#
+            | br#""prompt""#
+            | br#""suffix""#
+            | br#""contents""#
+            | br#""query""#
+            | br#""documents""#
+            | br#""texts""#
+            | br#""text""#
+            | br#""text_1""#
+            | br#""text_2""#
+            | br#""instruction""#
+            | br#""content""#
+            | br#""requests""#
+            | br#""generateContentRequest""# => Place::Input,
             _ => continue,
         };
         let mut walk = Walk { bytes: body, sink, stream: None };
@@ -88,7 +100,10 @@ pub fn request(body: &[u8], sink: &mut dyn FnMut(Located)) {
 /// Reports the texts of a whole response.
 pub fn body(body: &[u8], sink: &mut dyn FnMut(Located)) {
     let mut walk = Walk { bytes: body, sink, stream: None };
-    walk.value(Span::new(0, body.len()), ValueKind::Object, &Spot::new(Place::Output));
+    // Google's stream is a list of responses for a client that does not ask for events.
+    let is_list = body.trim_ascii_start().first() == Some(&b'[');
+    let kind = if is_list { ValueKind::Array } else { ValueKind::Object };
+    walk.value(Span::new(0, body.len()), kind, &Spot::new(Place::Output));
 }
 
 /// Reports the texts of an event of a stream, whose data lie at `data` in `bytes`.
@@ -272,8 +287,10 @@ impl Walk<'_, '_> {
         match key {
             b"system" | b"instructions" => below.place = Place::System,
             b"thinking" | b"reasoning" | b"reasoning_content" | b"summary" => below.place = Place::Thinking,
-            b"tool_calls" | b"function_call" | b"functionCall" | b"functionResponse" | b"toolUse"
-            | b"toolResult" | b"partial_json" | b"arguments" => below.place = Place::Tools,
+            b"tool_calls" | b"function_call" | b"functionCall" | b"functionResponse"
+            | b"function_response" | b"toolUse" | b"toolResult" | b"partial_json" | b"arguments" => {
+                below.place = Place::Tools
+            }
             b"item" | b"part" | b"response" if self.stream.is_some() && kind == ValueKind::Object => {
                 below.is_whole = true
             }

@@ -38,7 +38,7 @@ pub(super) fn wanted(exchange: &Exchange, response: &Response, peek: &Peek) -> O
         && response.is_json();
     match peek.api {
         _ if is_plain && peek.base64 => Some(Conversion::ToBase64),
-        api if is_plain && peek.stream && api.makes_streams() => Some(Conversion::ToStream),
+        api if is_plain && peek.stream && !peek.list && api.makes_streams() => Some(Conversion::ToStream),
         _ if is_plain && exchange.renames_ids => Some(Conversion::ToOurIds),
         _ => None,
     }
@@ -125,6 +125,10 @@ pub(super) fn translate(shard: &Shard, response: &mut Response) -> Result<(), Fa
                 if embeddings::floats_to_base64(&numbers, &mut body) != Ok(true) {
                     body.extend_from_slice(&numbers);
                 }
+            }
+            if translation.list && whole.is_ok() {
+                body.insert(0, b'[');
+                body.push(b']');
             }
             let label = if streams { translation.call.client.stream().records().media_type() } else { JSON };
             whole.map(|()| (200, label)).map_err(|unfit| unfit.0)

@@ -60,7 +60,7 @@ pub(super) fn on_body<'a>(
         return refer::by_path(exchange, head, bytes, body);
     }
     let payload = body.of(bytes);
-    let (peek, in_path) = request::peek_at(api, head.path.of(bytes), payload)?;
+    let (peek, in_path) = request::peek_at(api, (head.path.of(bytes), head.query.of(bytes)), payload)?;
     let is_in_path = in_path.is_some();
     let asked = in_path.unwrap_or_else(|| peek.model_name(payload));
     let model = find_model(exchange, api, &asked)?;

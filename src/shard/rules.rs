@@ -66,7 +66,8 @@ fn apply(
     let shard = Rc::clone(&exchange.shard);
     let (plan, api) = (&shard.plan, exchange.api.unwrap_or_default());
     let payload = body.of(client.inbox());
-    let peeked = request::peek_at(api, head.path.of(client.inbox()), payload);
+    let target = (head.path.of(client.inbox()), head.query.of(client.inbox()));
+    let peeked = request::peek_at(api, target, payload);
     let Ok((peek, in_path)) = peeked else { return Ok(Applied::Done) };
     let is_in_path = in_path.is_some();
     let asked = in_path.unwrap_or_else(|| peek.model_name(payload));

@@ -17,6 +17,8 @@ pub(super) struct Translation {
     pub(super) translator: Translator,
     /// The client asked for a stream.
     pub(super) streams: bool,
+    /// The client wants a list of responses: one is asked for, and is the whole list.
+    pub(super) list: bool,
     /// Vectors were asked for in base64.
     pub(super) base64: bool,
     pub(super) request_id: String,
@@ -51,7 +53,8 @@ impl Translation {
         Self {
             call,
             translator: Translator::new(call, context),
-            streams: peek.stream,
+            streams: peek.stream && !peek.list,
+            list: peek.list,
             base64: peek.base64,
             request_id,
             rest: Vec::new(),

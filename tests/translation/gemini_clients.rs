@@ -342,3 +342,63 @@ fn vectors_of_an_openai_backend_reach_a_gemini_client() {
     let refused = ask(&gateway, "/v1beta/models/m:embedContent", &json!({}));
     assert_eq!((refused.status(), &refused.json()["error"]["status"]), (400, &json!("INVALID_ARGUMENT")));
 }
+
+#[test]
+fn without_alt_sse_a_stream_is_a_list() {
+    let origin = Origin::scripted(chat_backend);
+    let gateway = before_chat(&origin, "");
+    let response = ask(&gateway, "/v1beta/models/m:streamGenerateContent", &request());
+    assert_eq!(response.one("content-type"), "application/json");
+    let told = response.json();
+    let pieces = told.as_array().expect("a list");
+    assert_eq!(text_of(&parts(pieces), false), "Hello");
+    let last = pieces.last().expect("a piece");
+    assert_eq!(
+        (&last["candidates"][0]["finishReason"], &last["usageMetadata"]["totalTokenCount"]),
+        (&json!("STOP"), &json!(13))
+    );
+    let refused = ask(
+        &gateway,
+        "/v1beta/models/m:streamGenerateContent",
+        &json!({"contents": [], "cachedContent": "c"}),
+    );
+    assert_eq!((refused.status(), &refused.json()["error"]["status"]), (400, &json!("INVALID_ARGUMENT")));
+}
+
+/// A rule reads what Google's clients say and what its backends do, whatever its form.
+#[test]
+fn content_rules_read_both_sides() {
+    let card = "4111 1111 1111 1111";
+    let origin = Origin::scripted(move |talk| {
+        let body = talk.request.json().to_string();
+        assert!(!body.contains("4111"), "{body}");
+        let said = |text: &str, more: &str| {
+            format!(
+                "{{\"candidates\":[{{\"content\":{{\"role\":\"model\",\"parts\":[{{\"text\":\"{text}\"}}]}}{more}}}]}}"
+            )
+        };
+        if talk.request.target().contains("alt=sse") {
+            talk.stream();
+            talk.chunk(format!("data: {}\r\n\r\n", said("Pay with 4111 1111 ", "")));
+            talk.chunk(format!("data: {}\r\n\r\n", said("1111 1111 now", ",\"finishReason\":\"STOP\"")));
+            return talk.end();
+        }
+        let whole = said(&format!("Pay with {card}"), ",\"finishReason\":\"STOP\"");
+        let list = talk.request.target().contains("stream");
+        talk.answer(
+            "200 OK",
+            "Content-Type: application/json\r\n",
+            &if list { format!("[{whole}]") } else { whole },
+        )
+    });
+    let rules = "[guard.cards]\ndetect = [\"payment_card\"]\nwhere = [\"input\", \"output\", \"system\"]\naction = \"mask\"";
+    let gateway = before_gemini(&origin, rules);
+    let body = json!({"contents": [{"parts": [{"text": format!("My card is {card}")}]}],
+        "system_instruction": {"parts": [{"text": card}]}});
+    for path in [PLAIN, STREAM, "/v1beta/models/m:streamGenerateContent"] {
+        let response = ask(&gateway, path, &body);
+        assert_eq!(response.status(), 200, "{path}: {}", response.text());
+        let text = response.text();
+        assert!(text.contains("Pay with") && !text.contains("1111 1111"), "{path}: {text}");
+    }
+}

@@ -96,7 +96,8 @@ pub(super) fn request(
         .buffers
         .with_room(lines.len() + HEAD_ROOM + if large.is_some() { 0 } else { body_bytes });
     let query = route::forwarded_query(request.head.path.of(inbox), request.head.query.of(inbox));
-    request_line(&mut out, request, (request.api, name.as_bytes()), &query, backend);
+    let asked = Asked { api: request.api, model: name.as_bytes(), streams: request.peek.stream };
+    request_line(&mut out, request, asked, &query, backend);
     let hops = client_lines(&mut out, lines, request.head);
     if hops >= HOPS_MAX {
         return Err(Fault::new(
@@ -136,17 +137,19 @@ fn translated(
     let own = exchange.naming.as_ref().and_then(|naming| naming.own_json(&exchange.shard.plan, member));
     let own = own.as_deref().or(member.model_json.as_deref());
     let model = own.unwrap_or(request.peek.model.of(request.body.of(inbox)));
+    // A list of responses that holds one of them is a stream of Google's as well.
+    let streams = request.peek.stream && !request.peek.list;
     let target = backend.provider.target_of(model);
     let mut body = exchange.shard.buffers.large();
     let payload = request.body.of(inbox);
     let translated = match exchange.held.output_cap().map(Cap::new) {
-        None => translate::request(call, payload, request.peek.stream, &target, &mut body)?,
+        None => translate::request(call, payload, streams, &target, &mut body)?,
         Some(cap) => {
             let mut edits = Edits::default();
             request.peek.cap_output(payload, &cap, target.output_cap_member, &mut edits);
             let mut capped = exchange.shard.buffers.with_room(edits.length(payload.len()));
             json::splice(&mut capped, payload, edits.as_slice());
-            translate::request(call, &capped, request.peek.stream, &target, &mut body)?
+            translate::request(call, &capped, streams, &target, &mut body)?
         }
     };
 
@@ -160,8 +163,9 @@ fn translated(
     }
     let mut out = exchange.shard.buffers.with_room(lines.len() + HEAD_ROOM + body.len());
     let name = own_name(exchange, member);
-    let query = if request.peek.stream { call.backend.query_stream() } else { "" };
-    let target = request_line(&mut out, request, (call.backend, name.as_bytes()), query.as_bytes(), backend);
+    let query = if streams { call.backend.query_stream() } else { "" };
+    let asked = Asked { api: call.backend, model: name.as_bytes(), streams };
+    let target = request_line(&mut out, request, asked, query.as_bytes(), backend);
     if let Some(signer) = &backend.signer {
         let mut signature = Vec::new();
         let unsigned = Unsigned {
@@ -232,20 +236,27 @@ fn parts(out: &mut Buffer, client: &Rc<Buffer>, body: Span, edits: &[(Span, &[u8
     parts
 }
 
-/// Appends the first line and the host; where the request target is in it. `asked`: the endpoint, and the backend's own name for
-/// the model.
+/// What is asked for in a path.
+struct Asked<'a> {
+    api: Api,
+    /// The backend's own name for it.
+    model: &'a [u8],
+    streams: bool,
+}
+
+/// Appends the first line and the host; where the request target is in it.
 fn request_line(
     out: &mut Buffer,
     request: &Request<'_>,
-    asked: (Api, &[u8]),
+    asked: Asked<'_>,
     query: &[u8],
     backend: &Backend,
 ) -> Range<usize> {
-    let (api, model) = asked;
+    let Asked { api, model, streams } = asked;
     out.extend_from_slice(api.method().as_bytes());
     out.push(b' ');
     let id = if api.has_id() { &request.id[..] } else { b"" };
-    let place = Place { api, model, id, streams: request.peek.stream };
+    let place = Place { api, model, id, streams };
     let start = out.len();
     backend.provider.target(&place, &backend.base, query, out);
     let target = start..out.len();

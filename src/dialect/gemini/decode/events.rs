@@ -2,7 +2,7 @@
 
 use super::{fault, finish_reason};
 use crate::dialect::gemini::seal;
-use crate::dialect::neutral::{Context, Event, FinishReason, Json, PartKind, Text};
+use crate::dialect::neutral::{Context, Event, FaultRecord, FinishReason, Json, PartKind, Text};
 use crate::dialect::number;
 use crate::dialect::usage::Usage;
 use crate::wire::json::{self, ValueKind};
@@ -20,6 +20,10 @@ pub struct Events {
     parts: usize,
     calls: usize,
     finish: Option<FinishReason>,
+    /// The model's call could not be read: the words for it.
+    malformed: Option<Vec<u8>>,
+    /// Text or a call has come.
+    said: bool,
     /// Nothing more counts: the end, or a fault.
     over: bool,
     whole: bool,
@@ -105,6 +109,8 @@ impl Events {
             parts: 0,
             calls: 0,
             finish: None,
+            malformed: None,
+            said: false,
             over: false,
             whole: false,
             id: Vec::new(),
@@ -153,6 +159,11 @@ impl Events {
     pub fn end(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         let Some(reason) = self.finish.filter(|_| !self.over) else { return };
         self.over = true;
+        // Without anything said it is no response: a client that is told of an ordinary end takes it for one.
+        if let Some(words) = self.malformed.take().filter(|_| !self.said) {
+            let (message, status) = (Text::owned(words), Some(502));
+            return sink(Event::Fault(FaultRecord { message, status, ..FaultRecord::default() }));
+        }
         self.whole = true;
         self.close(sink);
         sink(Event::Finish { reason, stop_sequence: None });
@@ -176,12 +187,13 @@ impl Events {
     }
 
     fn candidate(&mut self, candidate: Json<'_>, sink: &mut dyn FnMut(Event<'_>)) {
-        let (mut content, mut finish) = (&b""[..], None);
+        let (mut content, mut finish, mut words) = (&b""[..], None, Text::default());
         for member in json::members(candidate).map_while(Result::ok) {
             let value = member.value.of(candidate);
             match member.key.of(candidate) {
                 b"\"content\"" => content = value,
                 b"\"finishReason\"" | b"\"finish_reason\"" => finish = Text::of(value),
+                b"\"finishMessage\"" | b"\"finish_message\"" => words = Text::of(value).unwrap_or_default(),
                 _ => {}
             }
         }
@@ -197,6 +209,7 @@ impl Events {
             finish.filter(|reason| !reason.is_empty() && !reason.is("FINISH_REASON_UNSPECIFIED"))
         {
             self.finish = Some(finish_reason(&reason, self.calls > 0));
+            self.malformed = is_malformed(&reason).then(|| malformed(&reason, &words));
         }
     }
 
@@ -206,6 +219,7 @@ impl Events {
         }
         if let Some(text) = part.text.as_ref().filter(|text| !text.is_empty()) {
             let open = self.open(part.is_thought, sink);
+            self.said |= !part.is_thought;
             sink(Event::Delta { part: open, text: text.clone() });
         }
         if !part.signature.is_empty() {
@@ -235,6 +249,7 @@ impl Events {
             }
         }
         self.calls += 1;
+        self.said = true;
         self.id.clear();
         match id.is_empty() {
             true => {
@@ -278,6 +293,17 @@ impl Events {
             sink(Event::Close { part });
         }
     }
+}
+
+/// Whether the model stopped because what it said could not be read.
+fn is_malformed(reason: &Text<'_>) -> bool {
+    matches!(reason.inside(), b"MALFORMED_FUNCTION_CALL" | b"UNEXPECTED_TOOL_CALL" | b"MALFORMED_RESPONSE")
+}
+
+fn malformed(reason: &Text<'_>, words: &Text<'_>) -> Vec<u8> {
+    let what = b"the model's response could not be read by its provider: ";
+    let pause: &[u8] = if words.is_empty() { b"" } else { b": " };
+    [what, reason.inside(), pause, words.inside()].concat()
 }
 
 /// Whether the prompt was blocked: there are no candidates then.

@@ -27,6 +27,6 @@ pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> 
     events.end_whole(sink);
     match events.is_whole() {
         true => Ok(()),
-        false => Err(Unfit("the response is none of this API")),
+        false => Err(Unfit("the model's response could not be read by its provider, or is none of this API")),
     }
 }

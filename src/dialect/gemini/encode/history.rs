@@ -275,6 +275,10 @@ fn object_of(text: &Text<'_>) -> Option<Vec<u8>> {
     }
     let mut inner = Vec::with_capacity(text.inside().len());
     json::unescape(text.inside(), &mut inner);
+    // The API takes the value of such a member, at any depth, for the name of a function.
+    if memchr::memmem::find(&inner, b"\"$ref\"").is_some() {
+        return None;
+    }
     let is_sound = json::is_object(&inner) && std::str::from_utf8(&inner).is_ok();
     is_sound.then(|| inner.trim_ascii().to_vec())
 }

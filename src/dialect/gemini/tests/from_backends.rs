@@ -93,13 +93,29 @@ fn reasons_are_of_the_closed_list() {
         ("SAFETY", "ContentFilter"),
         ("RECITATION", "ContentFilter"),
         ("PROHIBITED_CONTENT", "ContentFilter"),
-        ("MALFORMED_FUNCTION_CALL", "Stop"),
         ("OTHER", "Stop"),
         ("NEXT_YEARS", "Stop"),
     ] {
         let record = format!(r#"{{"candidates":[{{"finishReason":"{reason}"}}]}}"#);
         assert_eq!(stream(&[&record]), ["start  ", &format!("finish {expected}"), "end"], "{reason}");
     }
+}
+
+#[test]
+fn a_malformed_call_is_an_error_unless_something_was_said() {
+    let finish = r#""finishReason":"MALFORMED_FUNCTION_CALL","finishMessage":"no such tool""#;
+    let thought = r#"{"text":"hm","thought":true}"#;
+    for parts in ["", thought] {
+        let record = format!(r#"{{"candidates":[{{"content":{{"parts":[{parts}]}},{finish}}}]}}"#);
+        let last = stream(&[&record]).pop().unwrap();
+        assert!(
+            last.starts_with("fault Some(502) ") && last.contains("MALFORMED_FUNCTION_CALL: no such tool"),
+            "{last}"
+        );
+        assert!(decode::body(&context(), record.as_bytes(), &mut |_| {}).is_err());
+    }
+    let record = format!(r#"{{"candidates":[{{"content":{{"parts":[{{"text":"a"}}]}},{finish}}}]}}"#);
+    assert_eq!(stream(&[&record])[4..], ["finish Stop", "end"]);
 }
 
 #[test]

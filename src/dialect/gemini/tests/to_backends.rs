@@ -248,6 +248,21 @@ fn what_has_no_place_is_named() {
 }
 
 #[test]
+fn a_result_with_references_goes_as_text() {
+    let schema = r##"{\"$ref\":\"#/$defs/a\"}"##;
+    let request = Request {
+        turns: vec![
+            turn(Role::Assistant, vec![call("c1", "f", "")]),
+            turn(Role::User, vec![result("c1", vec![text(schema)], false)]),
+        ],
+        ..Request::default()
+    };
+    let (body, _) = encoded(&request, "\"m\"");
+    let response = &body["contents"][1]["parts"][0]["functionResponse"]["response"];
+    assert_eq!(response, &value!({"output": "{\"$ref\":\"#/$defs/a\"}"}));
+}
+
+#[test]
 fn results_without_ids_are_paired_by_name_and_order() {
     let none = |name: &'static str, said: &'static str| Part::ToolResult {
         id: Text::default(),
