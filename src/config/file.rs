@@ -4,6 +4,7 @@
 //! is not here is refused. Whether the values fit together is decided in `compile`, not here.
 
 mod cache;
+mod choices;
 mod guards;
 mod listen;
 mod rows;
@@ -19,6 +20,7 @@ use super::entry::CoreNumber;
 use super::quantity::{Size, Time};
 use super::secret::{SecretSource, TokenSource};
 pub use cache::{Cache, CacheScope};
+pub use choices::{Driver, Fsync, LimitScope, LogLevel};
 pub use guards::{External, ExternalForm, Guard, GuardAction, OnFailure, RequestShape, Words};
 pub use listen::{Listen, Listener};
 pub use rows::{Backend, BackendPrice, Budget, Hedge, Key, Member, Model, Per, Price, Route, Team};
@@ -432,62 +434,4 @@ pub struct Tls {
     pub cert_file: PathBuf,
     /// The private key: PKCS#8, PKCS#1 or SEC1.
     pub key_file: PathBuf,
-}
-
-/// The kernel interface for I/O.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Driver {
-    /// io_uring where the machine allows it, else epoll.
-    Auto,
-    /// io_uring; do not start without it.
-    IoUring,
-    /// epoll.
-    Epoll,
-}
-
-impl Driver {
-    /// Its name in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Driver::Auto => "auto",
-            Driver::IoUring => "io_uring",
-            Driver::Epoll => "epoll",
-        }
-    }
-}
-
-/// When the journals are forced to the disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Fsync {
-    /// The kernel decides.
-    Never,
-    /// Once a second.
-    Interval,
-}
-
-/// What a 429 of a backend pauses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitScope {
-    /// The requested model.
-    #[default]
-    Model,
-    /// All models of the backend.
-    Backend,
-}
-
-/// The lowest level that is written.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// An operator has to act.
-    Error,
-    /// An operator should look: a backend is down.
-    Warn,
-    /// A backend is up again; reloads, upgrades.
-    Info,
-    /// Everything: each failed probe.
-    Debug,
 }

@@ -5,6 +5,7 @@
 //! more, and the youngest is stopped. What that one had not used goes to those that wait.
 
 use super::caller::{Caller, callers};
+use super::wanted::covered;
 use super::{At, Held, Wanted, budget_at};
 use crate::error::{Fault, FaultKind};
 use crate::plan::{BudgetRow, Plan};
@@ -52,17 +53,6 @@ impl Growth {
     /// The exchange grows on this limit, and runs at `home`.
     pub(super) fn add(&mut self, of: Of, running: &Running, home: u64) {
         self.limits.push(Growing { of, place: running.enter(home) });
-    }
-}
-
-/// Tokens of output that `amount` of a unit covers beside the prompt.
-pub(super) fn covered(unit: Unit, amount: u64, prompt: u64, price: Option<&Price>) -> u64 {
-    match (unit, price) {
-        (Unit::Money, Some(price)) => {
-            let input = price.cost(&Charge { input: prompt, ..Charge::default() });
-            price.output_for(amount.saturating_sub(input))
-        }
-        _ => amount.saturating_sub(prompt),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The tokens that a request may cost, and what of them is taken of one limit.
 
-use super::growth::covered;
 use crate::policy::limits::budget::{Budget, Unit};
 use crate::policy::limits::price::{Charge, Price};
 
@@ -103,3 +102,14 @@ impl Wanted {
 
 /// The smallest cap that is written into a request: below it there is no response worth having, and some APIs refuse it.
 pub(super) const OUTPUT_MIN: u64 = 16;
+
+/// Tokens of output that `amount` of a unit covers beside the prompt.
+pub(super) fn covered(unit: Unit, amount: u64, prompt: u64, price: Option<&Price>) -> u64 {
+    match (unit, price) {
+        (Unit::Money, Some(price)) => {
+            let input = price.cost(&Charge { input: prompt, ..Charge::default() });
+            price.output_for(amount.saturating_sub(input))
+        }
+        _ => amount.saturating_sub(prompt),
+    }
+}
