@@ -18,6 +18,7 @@ pub mod serve;
 mod table;
 mod time;
 mod top;
+mod tune;
 mod upgrade;
 mod usage;
 
@@ -79,6 +80,8 @@ enum Command {
     Audit(audit::Arguments),
     /// Watch the running gateway in a terminal: rates, backends, limits, failures
     Top(top::Arguments),
+    /// Look at this machine and print what to change for a gateway on it; changes nothing
+    Tune(tune::Arguments),
     /// List the kinds of backends: where they are, how they are called, what they serve
     Providers,
     /// Print the JSON Schema of the configuration, for completion in editors
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Requests(arguments) => requests::command(arguments),
         Command::Audit(arguments) => audit::command(arguments),
         Command::Top(arguments) => top::command(arguments),
+        Command::Tune(arguments) => tune::command(arguments),
         Command::Providers => providers::command(),
         Command::Schema => schema::command(),
     }
@@ -222,6 +226,8 @@ mod tests {
             ("ringway requests --key ci --failed --limit 5", true),
             ("ringway audit", true),
             ("ringway audit --verify", true),
+            ("ringway tune", true),
+            ("ringway tune a.toml --json", true),
             ("ringway providers", true),
             ("ringway providers openai", false),
             ("ringway", false),
