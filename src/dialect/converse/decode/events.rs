@@ -1,6 +1,6 @@
 //! A backend's stream of messages.
 
-use super::{finish_reason, status_of, whole};
+use super::{fault, finish_reason, status_of};
 use crate::dialect::converse::OUTPUT_TOOL;
 use crate::dialect::neutral::{Context, Event, FaultRecord, Json, Object, PartKind, Text};
 use crate::dialect::usage::Usage;
@@ -75,7 +75,7 @@ impl Events {
             }
             _ if name.ends_with(b"xception") || name.ends_with(b"rror") => {
                 let kind = std::str::from_utf8(name).ok().map(Text::plain);
-                let told = whole::record(data);
+                let told = fault::record(data);
                 let message = match told.message.is_empty() {
                     true => Text::plain(&String::from_utf8_lossy(data)),
                     false => told.message,

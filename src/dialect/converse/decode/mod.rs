@@ -1,10 +1,12 @@
 //! From Converse into the neutral form.
 
 mod events;
+mod fault;
 mod whole;
 
 pub use events::Events;
-pub use whole::{body, fault};
+pub use fault::fault;
+pub use whole::body;
 
 use crate::dialect::neutral::{FinishReason, Text};
 

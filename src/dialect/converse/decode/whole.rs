@@ -1,9 +1,8 @@
-//! A backend's whole response, and its errors.
+//! A backend's whole response.
 
 use super::events::Events;
-use super::status_of;
 use crate::dialect::Unfit;
-use crate::dialect::neutral::{Context, Event, FaultRecord, Object};
+use crate::dialect::neutral::{Context, Event, Object};
 use crate::wire::json::ValueKind;
 
 /// Decodes a whole response into the events of its stream.
@@ -29,18 +28,4 @@ pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> 
     }
     events.end(sink);
     Ok(())
-}
-
-/// Decodes the body of an error. Its name is in a header line, sometimes in `__type` as well.
-pub fn fault(status: u16, body: &[u8]) -> FaultRecord<'_> {
-    FaultRecord { status: Some(status), ..record(body) }
-}
-
-/// What an exception says.
-pub(super) fn record(body: &[u8]) -> FaultRecord<'_> {
-    let Ok(object) = Object::read(body) else { return FaultRecord::default() };
-    let words = ["message", "Message", "originalMessage"].iter().find_map(|name| object.text(name));
-    let kind = object.text("__type");
-    let status = kind.as_ref().and_then(|kind| status_of(kind.inside()));
-    FaultRecord { message: words.unwrap_or_default(), kind, status, ..FaultRecord::default() }
 }
