@@ -5,8 +5,8 @@
 
 mod engines;
 mod ledger;
+mod limits;
 mod rows;
-mod users;
 
 use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
@@ -47,7 +47,7 @@ pub(crate) fn page(watch: &Watch, gate: &Gate) -> String {
     guards(&mut page, watch);
     log(&mut page, watch);
     ledger::ledger(&mut page, watch);
-    users::users(&mut page, watch);
+    limits::limits(&mut page, watch);
     process_numbers(&mut page, watch);
     page.finish()
 }

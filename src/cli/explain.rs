@@ -9,6 +9,7 @@ use crate::plan::guards::External;
 use crate::plan::{BudgetRow, Holder, Key, Plan};
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::budget::Money;
+use crate::policy::limits::budget::SoftAction;
 use crate::policy::limits::caller::CallerLimits;
 use crate::policy::limits::price::Price;
 use crate::units::ModelId;
@@ -116,12 +117,15 @@ impl Page<'_> {
             (limits.tokens, "tokens", "tokens_per_minute"),
         ] {
             if let Some(Rate { per_minute, burst }) = rate {
-                let text = format!("{table} {name}: {per_minute} {what} per minute, {burst} at once");
+                let is_shadow = if what == "tokens" { limits.shadow.tokens } else { limits.shadow.requests };
+                let shadow = if is_shadow { ", in the shadow" } else { "" };
+                let text = format!("{table} {name}: {per_minute} {what} per minute, {burst} at once{shadow}");
                 lines.push(self.line(text, &[table, name, field]));
             }
         }
         if limits.in_flight_max != u32::MAX {
-            let text = format!("{table} {name}: {} requests in flight", limits.in_flight_max);
+            let shadow = if limits.shadow.in_flight { ", in the shadow" } else { "" };
+            let text = format!("{table} {name}: {} requests in flight{shadow}", limits.in_flight_max);
             lines.push(self.line(text, &[table, name, "in_flight_max"]));
         }
         lines
@@ -136,7 +140,16 @@ impl Page<'_> {
                     .line(format!("each end user: budget of {}", row.budget), &["end_users", "budgets"]);
             }
         };
-        self.line(format!("{table} {name}: budget of {}", row.budget), &[table, name, "budgets"])
+        let mut text = format!("{table} {name}: budget of {}", row.budget);
+        for soft in &row.budget.soft {
+            let what = match soft.action {
+                SoftAction::Warn => "a warning".to_owned(),
+                SoftAction::Throttle(wait) => format!("a wait of {} ms", wait.millis()),
+                SoftAction::Downgrade(model) => format!("the model {}", self.plan.model(model).name),
+            };
+            text += &format!("; from {}% on {what}", soft.at_permille as f64 / 10.0);
+        }
+        self.line(text, &[table, name, "budgets"])
     }
 
     /// The content rules that apply, in the order of their precedence.

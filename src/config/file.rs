@@ -5,6 +5,7 @@
 
 mod cache;
 mod choices;
+mod end_users;
 mod guards;
 mod listen;
 mod rows;
@@ -21,9 +22,13 @@ use super::quantity::{Size, Time};
 use super::secret::{SecretSource, TokenSource};
 pub use cache::{Cache, CacheScope};
 pub use choices::{Driver, Fsync, LimitScope, LogLevel};
+pub use end_users::EndUsers;
 pub use guards::{External, ExternalForm, Guard, GuardAction, OnFailure, RequestShape, Words};
 pub use listen::{Listen, Listener};
-pub use rows::{Backend, BackendPrice, Budget, Hedge, Key, Member, Model, Per, Price, Route, Team};
+pub use rows::{
+    Backend, BackendPrice, Budget, Hedge, Key, Member, Model, Per, Price, RateLimit, Route, SoftAction,
+    SoftLimit, Team,
+};
 
 /// A table in which every key may be left out: `key: type = default`.
 macro_rules! table {
@@ -289,27 +294,6 @@ table! {
         keep_sums: Time = Time::seconds(0),
         /// The size of the database above which the oldest exchanges are deleted.
         size: Size = Size::mib(10 * 1024),
-    }
-
-    /// End users: whom clients act for. Only keys with names_users = true may name them.
-    EndUsers {
-        /// The header that names the end user, for example "x-end-user". It goes before the members of the body. Default: none.
-        header: Option<String> = None,
-        /// End users whose use is kept in mind; of more, those that were seen last the longest ago are forgotten, with what they had
-        /// used.
-        kept: usize = 10_000,
-        /// Requests per minute of each. Default: unlimited.
-        requests_per_minute: Option<u64> = None,
-        /// Requests at once. Default: a minute's worth.
-        requests_burst: Option<u64> = None,
-        /// Tokens per minute of each, of prompts and responses. Default: unlimited.
-        tokens_per_minute: Option<u64> = None,
-        /// Tokens that may be taken at once. Default: a minute's worth.
-        tokens_burst: Option<u64> = None,
-        /// Requests in flight at once of each, over all shards. Default: unlimited.
-        in_flight_max: Option<u32> = None,
-        /// Budgets of each, kept in memory: they begin at zero with the process. Default: none.
-        budgets: Vec<Budget> = Vec::new(),
     }
 
     /// Ids of responses: sealed, so that later requests that refer to one go to the backend that made it.

@@ -10,57 +10,25 @@
 mod budget;
 mod caller;
 mod growth;
+mod held;
+mod soft;
 mod wanted;
 
-use super::{BudgetRow, Plan};
+use super::Plan;
 use crate::error::{Fault, FaultKind};
-use crate::policy::limits::bucket::Room;
-use crate::policy::limits::budget::{Reservation, Spent, Unit};
+use crate::policy::limits::budget::Unit;
 use crate::policy::limits::price::{Charge, Price};
 use crate::policy::limits::running::Running;
-use crate::units::{BudgetId, KeyId, Nanos};
+use crate::units::{KeyId, Nanos};
 use budget::take_budget;
-use caller::{CALLERS_MAX, EndUser, callers};
+pub use caller::Left;
+use caller::{EndUser, RETRY_SOON, callers};
 pub use growth::Grown;
-use growth::{Growth, Of};
+pub use held::Held;
+use held::{Growth, Of, budget_at};
+pub use soft::Softened;
 use wanted::Taken;
-pub use wanted::Wanted;
-
-/// Where a budget is.
-#[derive(Clone, Copy)]
-enum BudgetAt {
-    /// Of a key or a team.
-    Plan(BudgetId),
-    /// Of the exchange's end user, by its place in the configuration.
-    User(usize),
-}
-
-/// What one exchange has taken of the limits of its key and team, and of its end user.
-#[derive(Default)]
-pub struct Held {
-    key: Option<KeyId>,
-    /// A request of every caller's minute, which a refusal gives back.
-    has_request: bool,
-    /// Tokens taken in advance, by caller.
-    tokens: [Option<u64>; CALLERS_MAX],
-    /// Taken in advance of budgets. Empty, and so without memory of its own, for a key without any.
-    budgets: Vec<(BudgetAt, Reservation)>,
-    /// Whom the client names as its end user, where such have limits of their own.
-    user: Option<EndUser>,
-    /// Limits of which more is taken while the response runs; `None` for one whose cap was taken, or that has no limits.
-    growth: Option<Box<Growth>>,
-    /// Tokens of output that a response may have which cannot be stopped while it runs.
-    output_cap: Option<u64>,
-}
-
-/// What is left of the tightest of several limits: the `x-ratelimit-*` lines.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Left {
-    /// The limit.
-    pub per_minute: u64,
-    /// What is left of it.
-    pub room: Room,
-}
+pub use wanted::{At, Wanted};
 
 /// Takes a slot in flight and a request of the minute, from the key and from its team.
 ///
@@ -101,7 +69,7 @@ impl Held {
         let Some(key) = self.key else { return Ok(None) };
         let mut notes = Notes::default();
         let taken = self.take_tokens(plan, key, wanted, at.now, &mut notes).and_then(|left| {
-            self.take_budgets(plan, key, wanted, at.unix_ms, &mut notes)?;
+            self.take_budgets(plan, wanted, at.unix_ms, &mut notes)?;
             Ok(left)
         });
         (self.growth, self.output_cap) = (notes.growth, notes.output_cap);
@@ -166,16 +134,13 @@ impl Held {
     fn take_budgets(
         &mut self,
         plan: &Plan,
-        key: KeyId,
         wanted: &Wanted,
         unix_ms: u64,
         notes: &mut Notes,
     ) -> Result<(), Fault> {
-        let own = plan.key(key).grant.budgets.iter().map(|id| BudgetAt::Plan(*id));
-        let of_user =
-            plan.users.as_ref().filter(|_| self.user.is_some()).map_or(0, |rules| rules.budgets.len());
-        self.budgets.reserve_exact(own.len() + of_user);
-        for (index, at) in own.chain((0..of_user).map(BudgetAt::User)).enumerate() {
+        let places = self.budget_places(plan);
+        self.budgets.reserve_exact(places.size_hint().0);
+        for (index, at) in places.enumerate() {
             let (row, cells) = budget_at(plan, self.user.as_ref(), at);
             let (held, taken) = take_budget(row, cells, wanted, unix_ms)?;
             self.budgets.push((at, held));
@@ -259,35 +224,10 @@ impl Notes {
     }
 }
 
-/// A budget, and what is used of it.
-fn budget_at<'a>(plan: &'a Plan, user: Option<&EndUser>, at: BudgetAt) -> (&'a BudgetRow, &'a Spent) {
-    match (at, plan.users.as_ref().zip(user)) {
-        (BudgetAt::Plan(id), _) => (plan.budgets.row(id), plan.budgets.cells(id)),
-        (BudgetAt::User(index), Some((rules, user))) => {
-            (&rules.budgets[index], &rules.table.cells(user.pin).budgets[index])
-        }
-        (BudgetAt::User(_), None) => {
-            unreachable!("only an exchange with an end user takes from such a budget")
-        }
-    }
-}
-
-/// The two clocks: limits per minute go by the one that never jumps, windows of budgets by the calendar.
-#[derive(Clone, Copy, Debug)]
-pub struct At {
-    /// The monotonic clock.
-    pub now: Nanos,
-    /// Unix milliseconds.
-    pub unix_ms: u64,
-}
-
 /// The one of which less is left.
 fn tightest(one: Option<Left>, other: Option<Left>) -> Option<Left> {
     [one, other].into_iter().flatten().min_by_key(|left| left.room.remaining)
 }
-
-/// Advice when a slot is expected to come free at any moment.
-const RETRY_SOON: Nanos = Nanos(1_000_000_000);
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
 mod interleavings;

@@ -53,6 +53,10 @@ pub(crate) struct Exchange {
     pub(super) tokens_left: Option<Left>,
     /// Whom the client names as its end user, if its key may.
     pub(super) user: Option<Box<str>>,
+    /// What the client is told of soft limits that were reached.
+    pub(super) warning: Option<Box<str>>,
+    /// How long it waits before it is sent, as a soft limit asks for.
+    pub(super) throttle: Nanos,
     /// What was taken from the limits of the key and its team.
     pub(super) held: Held,
 
@@ -193,6 +197,8 @@ impl Exchange {
             requests_left: None,
             tokens_left: None,
             user: None,
+            warning: None,
+            throttle: Nanos(0),
             held: Held::default(),
             model: None,
             fallback_for: None,

@@ -128,6 +128,11 @@ pub(super) fn identity_lines(out: &mut Buffer, exchange: &Exchange) {
         out.extend_from_slice(id);
         out.extend_from_slice(b"\r\n");
     }
+    if let Some(warning) = &exchange.warning {
+        out.extend_from_slice(b"x-ringway-limit: ");
+        out.extend_from_slice(warning.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
     let plan = &exchange.shard.plan;
     if let Some(pages) = &plan.pages {
         page_lines(out, pages, exchange.page);
@@ -211,4 +216,4 @@ const TOKEN_LIMITS: [&[u8]; 3] =
 const EXPOSED_LINE: &[u8] = b"access-control-expose-headers: x-request-id, request-id, x-backend-request-id, retry-after, \
     retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ringway-backend, x-ringway-attempts, \
-    x-ringway-fallback, x-ringway-overhead-us, x-ringway-dropped, x-ringway-cache, x-ringway-trace\r\n";
+    x-ringway-fallback, x-ringway-overhead-us, x-ringway-dropped, x-ringway-cache, x-ringway-trace, x-ringway-limit\r\n";

@@ -5,12 +5,14 @@ use super::exchange::Exchange;
 use super::naming::{self, Naming};
 use super::refer;
 use super::request::Request;
+use super::rules;
 use super::wording::{foreign_page, shown, unknown_model};
 use crate::clock;
 use crate::dialect::estimate::{self, Prompt};
 use crate::dialect::request::{self, Peek};
 use crate::dialect::{Api, Task, route};
 use crate::error::{Fault, FaultKind};
+use crate::observe::Counter;
 use crate::plan::admission::{self, At, Wanted};
 use crate::plan::users;
 use crate::policy::auth::credential::Credentials;
@@ -67,6 +69,7 @@ pub(super) fn on_body<'a>(
     exchange.naming = Naming::of(exchange.shard.plan.model(model), &asked, is_in_path, &peek);
     exchange.wants_stream = peek.stream;
     name_user(exchange, head, bytes, (&peek, payload))?;
+    let model = soften(exchange, api, model, payload);
     let prompt = estimate::prompt(api, payload, &exchange.shard.plan.estimate);
     exchange.prompt_tokens = prompt.tokens();
     if api.task() != Task::CountTokens {
@@ -231,6 +234,30 @@ fn name_user(
     }
     exchange.user = Some(name.into());
     Ok(())
+}
+
+/// What soft limits ask for before any limit refuses: back comes the model that is called.
+fn soften(exchange: &mut Exchange, api: Api, model: ModelId, payload: &[u8]) -> ModelId {
+    let shard = exchange.shard.clone();
+    let (plan, key) = (&shard.plan, exchange.key);
+    let at = At { now: exchange.started, unix_ms: exchange.started_unix_ms };
+    let Some(softened) = exchange.held.soften(plan, at) else { return model };
+    shard.numbers.inc(Counter::SoftLimits);
+    exchange.warning = Some(softened.warning.into());
+    exchange.throttle = softened.wait;
+    let asked = plan.model(model);
+    let may = |id: &&ModelId| {
+        let row = plan.model(**id);
+        let is_served =
+            || row.pool.iter().any(|member| plan.backend(member.backend).provider.call(api).is_some());
+        **id != model
+            && shard.may_use(key, **id)
+            && is_served()
+            && rules::allows_fallback(plan, key, asked, row, payload)
+    };
+    let Some(other) = softened.models.iter().rev().find(may) else { return model };
+    (exchange.model, exchange.fallback_for) = (Some(*other), Some(model));
+    *other
 }
 
 /// Reserves the tokens that the request may cost. What is estimated by kind never refuses for good: only text does.

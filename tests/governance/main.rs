@@ -14,4 +14,5 @@ mod queue;
 mod reload;
 mod roles;
 mod secrets;
+mod soft_limits;
 mod teams;

@@ -207,6 +207,9 @@ fn origin(watch: &Watch, kind: AccessKind, name: &str) -> String {
     }
 }
 
+/// Limits that may be in the shadow, by the index of their count.
+const SHADOWS: [&str; 3] = ["requests_per_minute", "tokens_per_minute", "in_flight_max"];
+
 /// `GET /api/v1/explain?key=&model=`.
 pub(super) async fn policy(
     State(shared): State<Shared>,
@@ -232,6 +235,13 @@ pub(super) async fn policy(
         ),
         None => line(name, "unlimited".to_owned(), unlimited),
     };
+    let shadow = |limit: usize, is_shadow: bool| {
+        let count = plan.keys.cells(key.id).would_refuse[limit].load(std::sync::atomic::Ordering::Relaxed);
+        is_shadow.then(|| line("shadow", format!("{}: would have refused {count}", SHADOWS[limit]), &from))
+    };
+    let limits = &key.grant.limits;
+    let shadows = [limits.shadow.requests, limits.shadow.tokens, limits.shadow.in_flight];
+    let shadows: Vec<Line> = (0..3).filter_map(|limit| shadow(limit, shadows[limit])).collect();
     let mut lines = vec![
         rate("requests", key.grant.limits.requests, "requests"),
         rate("tokens", key.grant.limits.tokens, "tokens"),
@@ -240,6 +250,7 @@ pub(super) async fn policy(
             most => line("in_flight", format!("{most} requests at once"), &from),
         },
     ];
+    lines.extend(shadows);
     if let Some(team) = key.team.map(|id| plan.teams.row(id)) {
         let from = origin(&watch, AccessKind::Team, &team.name);
         for limit in super::views::team_limits(&watch, team, clock::now()) {
@@ -267,7 +278,12 @@ pub(super) async fn policy(
             Holder::Team(name) => origin(&watch, AccessKind::Team, name),
             Holder::EndUser => "[end_users] of the configuration".to_owned(),
         };
-        lines.push(Line { name: "budget", value: format!("{}; {used} used", row.budget), origin });
+        let mut value = format!("{}; {used} used", row.budget);
+        if row.budget.shadow {
+            let count = plan.budgets.cells(*id).would_refuse.load(std::sync::atomic::Ordering::Relaxed);
+            value += &format!(", would have refused {count}");
+        }
+        lines.push(Line { name: "budget", value, origin });
     }
     if let Some(end) = &key.credential.expires {
         lines.push(line("expires", end.written.to_string(), &from));

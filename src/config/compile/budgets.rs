@@ -5,9 +5,10 @@ use jiff::tz::TimeZone;
 use super::bounds::within;
 use super::file;
 use crate::config::problem::Report;
+use crate::config::quantity::Time;
 use crate::plan::{BudgetName, BudgetRow, Holder, Key, Model, Team};
-use crate::policy::limits::budget::{Budget, MONEY, Per, Unit, Window};
-use crate::units::BudgetId;
+use crate::policy::limits::budget::{Budget, MONEY, Per, Soft, SoftAction, Unit, Window};
+use crate::units::{BudgetId, Nanos};
 
 /// One row per budget, in the order of their names; and for each key the ids of its own and of its team's.
 pub(super) fn compile(
@@ -19,10 +20,24 @@ pub(super) fn compile(
 ) -> Vec<BudgetRow> {
     let mut rows = Vec::new();
     for (name, team) in &file.team {
-        of_holder(&["team", name], &Holder::Team(name.as_str().into()), &team.budgets, &mut rows, report);
+        of_holder(
+            &["team", name],
+            &Holder::Team(name.as_str().into()),
+            &team.budgets,
+            models,
+            &mut rows,
+            report,
+        );
     }
     for (name, key) in &file.key {
-        of_holder(&["key", name], &Holder::Key(name.as_str().into()), &key.budgets, &mut rows, report);
+        of_holder(
+            &["key", name],
+            &Holder::Key(name.as_str().into()),
+            &key.budgets,
+            models,
+            &mut rows,
+            report,
+        );
     }
     rows.sort_by(|one, other| one.name.cmp(&other.name));
     rows.dedup_by(|one, other| one.name == other.name); // reported already
@@ -45,6 +60,7 @@ fn of_holder(
     at: &[&str],
     holder: &Holder,
     written: &[file::Budget],
+    models: &[Model],
     rows: &mut Vec<BudgetRow>,
     report: &mut Report<'_>,
 ) {
@@ -56,7 +72,7 @@ fn of_holder(
     for (index, budget) in written.iter().enumerate() {
         let index = format!("[{index}]");
         let path = [at, &["budgets", &index]].concat();
-        let Some(budget) = budget_of(&path, budget, report) else { continue };
+        let Some(budget) = budget_of(&path, budget, models, report) else { continue };
         let name = BudgetName {
             holder: holder.clone(),
             unit: budget.unit,
@@ -70,7 +86,12 @@ fn of_holder(
     }
 }
 
-fn budget_of(path: &[&str], written: &file::Budget, report: &mut Report<'_>) -> Option<Budget> {
+fn budget_of(
+    path: &[&str],
+    written: &file::Budget,
+    models: &[Model],
+    report: &mut Report<'_>,
+) -> Option<Budget> {
     let (unit, most) = match (written.tokens, written.money) {
         (Some(tokens), None) => {
             within(&[path, &["tokens"]].concat(), tokens, 1, TOKENS_MAX, report);
@@ -105,7 +126,51 @@ fn budget_of(path: &[&str], written: &file::Budget, report: &mut Report<'_>) -> 
             Window::calendar(per, report.take(&at, TimeZone::get(zone).map_err(|_| expected))?)
         }
     };
-    Some(Budget { unit, most, window })
+    let soft = soft_limits(path, &written.soft, models, report);
+    Some(Budget { unit, most, window, shadow: written.shadow, soft })
+}
+
+/// What happens before a budget refuses, the smallest share first.
+fn soft_limits(
+    path: &[&str],
+    written: &[file::SoftLimit],
+    models: &[Model],
+    report: &mut Report<'_>,
+) -> Box<[Soft]> {
+    let mut soft = Vec::new();
+    for (index, limit) in written.iter().enumerate() {
+        let index = format!("[{index}]");
+        let at = [path, &["soft", &index]].concat();
+        let of = |field| [&at[..], &[field]].concat();
+        within(&of("at"), limit.at, 0.001, 1.0, report);
+        let action = match (limit.action, limit.wait, &limit.model) {
+            (file::SoftAction::Warn, None, None) => SoftAction::Warn,
+            (file::SoftAction::Throttle, Some(wait), None) => {
+                within(&of("wait"), wait, Time(Nanos(1_000_000)), THROTTLE_MAX, report);
+                SoftAction::Throttle(wait.0)
+            }
+            (file::SoftAction::Downgrade, None, Some(name)) => {
+                let is_it = |model: &&Model| {
+                    *model.name == **name || model.aliases.iter().any(|alias| **alias == **name)
+                };
+                let found = models.iter().find(is_it).filter(|model| model.prefix.is_none());
+                match report.take(&of("model"), found.ok_or("is no model and no alias")) {
+                    Some(model) => SoftAction::Downgrade(model.id),
+                    None => continue,
+                }
+            }
+            _ => {
+                report
+                    .problem(&at, "expected wait with throttle, model with downgrade, and neither with warn");
+                continue;
+            }
+        };
+        soft.push(Soft { at_permille: (limit.at * 1000.0).round() as u64, action });
+    }
+    if !soft.is_sorted_by_key(|soft: &Soft| soft.at_permille) {
+        report.problem(&[path, &["soft"]].concat(), "expected the shares in ascending order");
+    }
+    soft.into()
 }
 
 /// The budgets that each end user has.
@@ -116,7 +181,7 @@ pub(super) fn of_end_users(
     report: &mut Report<'_>,
 ) -> Box<[BudgetRow]> {
     let mut rows = Vec::new();
-    of_holder(&["end_users"], &Holder::EndUser, &file.end_users.budgets, &mut rows, report);
+    of_holder(&["end_users"], &Holder::EndUser, &file.end_users.budgets, models, &mut rows, report);
     rows.dedup_by(|one, other| one.name == other.name); // reported already
     if rows.iter().any(|row| row.budget.unit == Unit::Money) {
         let names = |key: &&Key| key.grant.names_users;
@@ -156,6 +221,8 @@ fn check_priced(key: &Key, at: &[&str], models: &[Model], report: &mut Report<'_
 
 /// Budgets of one key or team: each costs every request a look. Chosen, not measured.
 const BUDGETS_MAX: usize = 8;
+/// The longest wait of a throttled request: clients have timeouts, too.
+const THROTTLE_MAX: Time = Time::seconds(60);
 /// The largest budget of tokens.
 const TOKENS_MAX: u64 = 1 << 50;
 /// The smallest and the largest budget of money.

@@ -7,7 +7,7 @@ use crate::config::problem::Report;
 use crate::dialect::{Api, ApiSet};
 use crate::policy::glob;
 use crate::policy::limits::bucket::Rate;
-use crate::policy::limits::caller::CallerLimits;
+use crate::policy::limits::caller::{CallerLimits, Shadow};
 
 /// The table of a key or a team.
 pub(super) struct Caller<'a> {
@@ -22,6 +22,7 @@ pub(super) struct Caller<'a> {
     in_flight_max: Option<u32>,
     /// Of the store, and judged before: a model that has gone since then is noted, no more.
     is_lenient: bool,
+    shadow: &'a [file::RateLimit],
 }
 
 /// The models that patterns select from.
@@ -42,6 +43,7 @@ impl<'a> Caller<'a> {
             tokens: [key.tokens_per_minute, key.tokens_burst],
             in_flight_max: key.in_flight_max,
             is_lenient,
+            shadow: &key.shadow,
         }
     }
 
@@ -55,6 +57,7 @@ impl<'a> Caller<'a> {
             tokens: [team.tokens_per_minute, team.tokens_burst],
             in_flight_max: team.in_flight_max,
             is_lenient,
+            shadow: &team.shadow,
         }
     }
 
@@ -68,6 +71,7 @@ impl<'a> Caller<'a> {
             tokens: [users.tokens_per_minute, users.tokens_burst],
             in_flight_max: users.in_flight_max,
             is_lenient: false,
+            shadow: &users.shadow,
         }
     }
 
@@ -133,6 +137,23 @@ impl<'a> Caller<'a> {
             requests: self.rate(["requests_per_minute", "requests_burst"], self.requests, report),
             tokens: self.token_rate(report),
             in_flight_max: self.in_flight_max.unwrap_or(u32::MAX),
+            shadow: self.shadows(report),
+        }
+    }
+
+    fn shadows(&self, report: &mut Report<'_>) -> Shadow {
+        use file::RateLimit::{InFlightMax, RequestsPerMinute, TokensPerMinute};
+        let mut is_shadow = |limit, name: &str, is_set: bool| {
+            let is_shadow = self.shadow.contains(&limit);
+            if is_shadow && !is_set {
+                report.problem(&self.path("shadow"), format!("names {name}, which is not set"));
+            }
+            is_shadow
+        };
+        Shadow {
+            requests: is_shadow(RequestsPerMinute, "requests_per_minute", self.requests[0].is_some()),
+            tokens: is_shadow(TokensPerMinute, "tokens_per_minute", self.tokens[0].is_some()),
+            in_flight: is_shadow(InFlightMax, "in_flight_max", self.in_flight_max.is_some()),
         }
     }
 

@@ -89,8 +89,11 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
     for (index, (name, model)) in file.model.iter().enumerate() {
         models[index].fallbacks = fallbacks(name, model, &names, report).into();
     }
-    let stand_in: HashSet<ModelId> =
-        models.iter().flat_map(|model| model.fallbacks.iter().copied()).collect();
+    let stand_in: HashSet<ModelId> = models
+        .iter()
+        .flat_map(|model| model.fallbacks.iter().copied())
+        .chain(downgrades(file, &names))
+        .collect();
     let mut used = HashSet::new();
     let deployments = deployments(file);
     for (row, model) in models.iter_mut().zip(file.model.values()) {
@@ -120,6 +123,15 @@ fn hedge(name: &str, model: &file::Model, report: &mut Report<'_>) -> Option<Hed
         );
     }
     Some(Hedge { after: hedge.after.0, factor: hedge.factor as f32 })
+}
+
+/// The models that soft limits call in place of others.
+fn downgrades<'a>(file: &'a file::File, names: &'a Names) -> impl Iterator<Item = ModelId> + use<'a> {
+    let teams = file.team.values().flat_map(|team| &team.budgets);
+    let keys = file.key.values().flat_map(|key| &key.budgets);
+    let budgets = teams.chain(keys).chain(&file.end_users.budgets);
+    let models = budgets.flat_map(|budget| &budget.soft).filter_map(|soft| soft.model.as_deref());
+    models.filter_map(|name| names.get(name).copied())
 }
 
 /// The patterns among the models, the longest prefix first: the first that fits a name is the closest.

@@ -232,6 +232,10 @@ pub struct Team {
     /// Requests in flight at once over all shards. Default: unlimited.
     #[serde(default)]
     pub in_flight_max: Option<u32>,
+    /// Of these limits ("requests_per_minute", "tokens_per_minute", "in_flight_max") none refuses: what they would have refused is
+    /// counted. Default: none.
+    #[serde(default)]
+    pub shadow: Vec<RateLimit>,
     /// Budgets: what its keys may use together, each in a window of its own. Default: none.
     #[serde(default)]
     pub budgets: Vec<Budget>,
@@ -280,6 +284,10 @@ pub struct Key {
     /// Requests in flight at once over all shards. Default: unlimited.
     #[serde(default)]
     pub in_flight_max: Option<u32>,
+    /// Of these limits ("requests_per_minute", "tokens_per_minute", "in_flight_max") none refuses: what they would have refused is
+    /// counted. Default: none.
+    #[serde(default)]
+    pub shadow: Vec<RateLimit>,
     /// Budgets: what it may use, each in a window of its own. Default: none.
     #[serde(default)]
     pub budgets: Vec<Budget>,
@@ -307,6 +315,53 @@ pub struct Budget {
     /// true: the time up to now, as long as `per`, instead of the calendar's. A month has 30 days then.
     #[serde(default)]
     pub rolling: bool,
+    /// true: it refuses nothing, and what it would have refused is counted.
+    #[serde(default)]
+    pub shadow: bool,
+    /// What happens when a share of it is used, before it refuses. Of those that are reached the last one counts. Default: nothing.
+    #[serde(default)]
+    pub soft: Vec<SoftLimit>,
+}
+
+/// A limit that may be put in the shadow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RateLimit {
+    /// Requests per minute.
+    RequestsPerMinute,
+    /// Tokens per minute.
+    TokensPerMinute,
+    /// Requests in flight.
+    InFlightMax,
+}
+
+/// What happens when a share of a budget is used.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SoftLimit {
+    /// The share, for example 0.8.
+    pub at: f64,
+    /// "warn": the response has the header x-ringway-limit. "throttle": the request waits before it is sent. "downgrade": another
+    /// model is called, if the key may use it. All of them set the header.
+    pub action: SoftAction,
+    /// How long a throttled request waits.
+    #[serde(default)]
+    pub wait: Option<Time>,
+    /// The model that is called instead: a name or an alias.
+    #[serde(default)]
+    pub model: Option<String>,
+}
+
+/// What a soft limit does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SoftAction {
+    /// The response says so.
+    Warn,
+    /// The request waits.
+    Throttle,
+    /// Another model is called.
+    Downgrade,
 }
 
 /// How long the window of a budget is.

@@ -1,10 +1,11 @@
 //! What a request takes of one budget, and why it may be refused.
 
-use super::RETRY_SOON;
+use super::caller::RETRY_SOON;
 use super::wanted::{OUTPUT_MIN, Taken, Wanted, share};
 use crate::error::{Fault, FaultKind};
 use crate::plan::BudgetRow;
 use crate::policy::limits::budget::{Money, Reservation, Spent, Standing, Unit};
+use crate::sync::Ordering;
 
 /// Takes what a request may cost of one budget.
 pub(super) fn take_budget(
@@ -15,6 +16,13 @@ pub(super) fn take_budget(
 ) -> Result<(Reservation, Taken), Fault> {
     let BudgetRow { budget, .. } = row;
     let cost = wanted.cost(budget).ok_or_else(|| unpriced(row))?;
+    if budget.shadow {
+        let held = cells.take(budget, cost.all, unix_ms).unwrap_or_else(|_| {
+            cells.would_refuse.fetch_add(1, Ordering::Relaxed);
+            cells.take_anyway(budget, cost.all, unix_ms)
+        });
+        return Ok((held, Taken { amount: cost.all, is_slice: false, output_cap: None }));
+    }
     if cost.text > budget.most {
         return Err(never_fits(row, wanted.text));
     }

@@ -1,14 +1,23 @@
 //! One of those whose limits an exchange takes from: its key, the key's team, its end user.
 
 use super::wanted::{OUTPUT_MIN, Taken, Wanted, share};
-use super::{Left, RETRY_SOON};
 use crate::error::{Fault, FaultKind};
 use crate::plan::{Key, Plan};
 use crate::policy::limits::bucket::{Rate, Room, Wait};
 use crate::policy::limits::budget::Unit;
 use crate::policy::limits::caller::{CallerCells, CallerLimits};
 use crate::policy::limits::users::Pin;
+use crate::sync::Ordering;
 use crate::units::{KeyId, Nanos};
+
+/// What is left of the tightest of several limits: the `x-ratelimit-*` lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// The limit.
+    pub per_minute: u64,
+    /// What is left of it.
+    pub room: Room,
+}
 
 /// Whose limits they are.
 #[derive(Clone, Copy)]
@@ -53,18 +62,50 @@ impl Caller<'_> {
     pub(super) fn enter(&self, now: Nanos) -> Result<Option<Left>, Fault> {
         let most = self.limits.in_flight_max;
         if !self.cells.in_flight.try_enter(most) {
-            let (kind, name) = (self.kind, self.name);
-            let note = format!("too many requests in flight: {kind} '{name}' may have {most} at once");
-            return Err(Fault::new(FaultKind::InFlightExceeded, note).retry_after(RETRY_SOON));
+            if !self.limits.shadow.in_flight || !self.cells.in_flight.try_enter(u32::MAX) {
+                let (kind, name) = (self.kind, self.name);
+                let note = format!("too many requests in flight: {kind} '{name}' may have {most} at once");
+                return Err(Fault::new(FaultKind::InFlightExceeded, note).retry_after(RETRY_SOON));
+            }
+            self.note_shadow(2);
         }
         let Some(rate) = &self.limits.requests else { return Ok(None) };
         match self.cells.requests.take(rate, 1, now) {
             Ok(room) => Ok(Some(Left { per_minute: rate.per_minute, room })),
+            Err(_) if self.limits.shadow.requests => {
+                self.cells.requests.settle(rate, 0, 1, now);
+                self.note_shadow(0);
+                Ok(None)
+            }
             Err(wait) => {
                 self.cells.in_flight.leave();
                 Err(self.exceeded(wait, FaultKind::RequestsExceeded, rate, "requests"))
             }
         }
+    }
+
+    /// Takes the tokens that the request may cost. From a limit in the shadow they are taken whether they are there or not.
+    pub(super) fn take_tokens(
+        &self,
+        rate: &Rate,
+        wanted: &Wanted,
+        now: Nanos,
+    ) -> Result<(Taken, Room), Fault> {
+        if !self.limits.shadow.tokens {
+            return self.take_tokens_there(rate, wanted, now);
+        }
+        let (amount, _) = wanted.tokens(rate.burst);
+        if self.cells.tokens.take(rate, amount, now).is_err() {
+            self.cells.tokens.settle(rate, 0, amount, now);
+            self.note_shadow(1);
+        }
+        Ok((Taken { amount, is_slice: false, output_cap: None }, self.cells.tokens.peek(rate, now)))
+    }
+
+    /// Counts a request that a limit in the shadow would have refused.
+    #[cold]
+    fn note_shadow(&self, limit: usize) {
+        self.cells.would_refuse[limit].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn give_back_request(&self, now: Nanos) {
@@ -73,12 +114,7 @@ impl Caller<'_> {
         }
     }
 
-    pub(super) fn take_tokens(
-        &self,
-        rate: &Rate,
-        wanted: &Wanted,
-        now: Nanos,
-    ) -> Result<(Taken, Room), Fault> {
+    fn take_tokens_there(&self, rate: &Rate, wanted: &Wanted, now: Nanos) -> Result<(Taken, Room), Fault> {
         if wanted.text > rate.burst {
             let note = format!(
                 "the text of the request is about {} tokens, more than the limit of {} of {} '{}'",
@@ -121,3 +157,6 @@ impl Caller<'_> {
         }
     }
 }
+
+/// Advice when a slot is expected to come free at any moment.
+pub(super) const RETRY_SOON: Nanos = Nanos(1_000_000_000);

@@ -5,34 +5,13 @@
 //! more, and the youngest is stopped. What that one had not used goes to those that wait.
 
 use super::caller::{Caller, callers};
-use super::wanted::covered;
-use super::{At, Held, Wanted, budget_at};
+use super::held::{Growing, Growth, Held, Of, budget_at};
+use super::wanted::{At, covered};
 use crate::error::{Fault, FaultKind};
 use crate::plan::{BudgetRow, Plan};
 use crate::policy::limits::budget::Unit;
-use crate::policy::limits::price::{Charge, Price};
-use crate::policy::limits::running::{Place, Running, Stopped};
-
-/// The limits on which one exchange grows.
-pub(super) struct Growth {
-    prompt: u64,
-    price: Option<Price>,
-    slice: u64,
-    limits: Vec<Growing>,
-}
-
-struct Growing {
-    of: Of,
-    /// `None` if as many run as may know of each other: it stops itself at the line.
-    place: Option<Place>,
-}
-
-/// Which limit: by its place among the callers, or among the budgets that the exchange has taken from.
-#[derive(Clone, Copy)]
-pub(super) enum Of {
-    Caller(usize),
-    Budget(usize),
-}
+use crate::policy::limits::price::Charge;
+use crate::policy::limits::running::{Running, Stopped};
 
 /// What came of a wish for more.
 #[derive(Debug)]
@@ -43,17 +22,6 @@ pub enum Grown {
     Wait(Option<u64>),
     /// The response is the one that stops.
     Stop(Fault),
-}
-
-impl Growth {
-    pub(super) fn new(wanted: &Wanted) -> Box<Self> {
-        Box::new(Self { prompt: wanted.prompt, price: wanted.price, slice: wanted.slice, limits: Vec::new() })
-    }
-
-    /// The exchange grows on this limit, and runs at `home`.
-    pub(super) fn add(&mut self, of: Of, running: &Running, home: u64) {
-        self.limits.push(Growing { of, place: running.enter(home) });
-    }
 }
 
 impl Held {

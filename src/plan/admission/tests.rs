@@ -7,11 +7,11 @@ use jiff::tz::TimeZone;
 use super::caller::Caller;
 use super::*;
 use crate::coordinator::fixture;
-use crate::plan::{BudgetName, Holder, Table, Team, Used};
+use crate::plan::{BudgetName, BudgetRow, Holder, Table, Team, Used};
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::budget::{Budget, MONEY, Per, Window};
 use crate::policy::limits::caller::{CallerCells, CallerLimits};
-use crate::units::{ModelId, TeamId};
+use crate::units::{BudgetId, ModelId, TeamId};
 
 const KEY: usize = 0;
 const START: Nanos = Nanos(1_000_000_000);
@@ -29,7 +29,12 @@ fn plan(own: CallerLimits, team: CallerLimits) -> Plan {
 
 fn limits(requests: Option<u64>, tokens: Option<u64>, in_flight_max: u32) -> CallerLimits {
     let rate = |burst| Rate { per_minute: 60, burst };
-    CallerLimits { requests: requests.map(rate), tokens: tokens.map(rate), in_flight_max }
+    CallerLimits {
+        requests: requests.map(rate),
+        tokens: tokens.map(rate),
+        in_flight_max,
+        ..CallerLimits::default()
+    }
 }
 
 fn unlimited() -> CallerLimits {
@@ -186,7 +191,7 @@ fn with_budgets(tokens: u64, money: u64) -> Plan {
     let row = |holder, unit, most, per| {
         let window = Window::calendar(per, TimeZone::UTC);
         let zone = window.zone().map(Into::into);
-        BudgetRow { name: BudgetName { holder, unit, per, zone }, budget: Budget { unit, most, window } }
+        BudgetRow { name: BudgetName { holder, unit, per, zone }, budget: Budget::hard(unit, most, window) }
     };
     let key = Holder::Key(plan.keys[KEY].name.clone());
     let rows = vec![

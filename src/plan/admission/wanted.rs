@@ -2,6 +2,7 @@
 
 use crate::policy::limits::budget::{Budget, Unit};
 use crate::policy::limits::price::{Charge, Price};
+use crate::units::Nanos;
 
 /// The tokens that a request may cost.
 #[derive(Clone, Copy, Debug)]
@@ -100,9 +101,6 @@ impl Wanted {
     }
 }
 
-/// The smallest cap that is written into a request: below it there is no response worth having, and some APIs refuse it.
-pub(super) const OUTPUT_MIN: u64 = 16;
-
 /// Tokens of output that `amount` of a unit covers beside the prompt.
 pub(super) fn covered(unit: Unit, amount: u64, prompt: u64, price: Option<&Price>) -> u64 {
     match (unit, price) {
@@ -113,3 +111,15 @@ pub(super) fn covered(unit: Unit, amount: u64, prompt: u64, price: Option<&Price
         _ => amount.saturating_sub(prompt),
     }
 }
+
+/// The two clocks: limits per minute go by the one that never jumps, windows of budgets by the calendar.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    /// The monotonic clock.
+    pub now: Nanos,
+    /// Unix milliseconds.
+    pub unix_ms: u64,
+}
+
+/// The smallest cap that is written into a request: below it there is no response worth having, and some APIs refuse it.
+pub(super) const OUTPUT_MIN: u64 = 16;

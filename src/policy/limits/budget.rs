@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::running::Running;
 use crate::sync::{AtomicU64, Ordering};
+use crate::units::{ModelId, Nanos};
 pub use window::{Per, Window};
 
 /// A limit per window.
@@ -23,6 +24,30 @@ pub struct Budget {
     pub most: u64,
     /// From when to when.
     pub window: Window,
+    /// It refuses nothing, and counts what it would have refused.
+    pub shadow: bool,
+    /// What happens before it refuses, the smallest share first.
+    pub soft: Box<[Soft]>,
+}
+
+/// What happens to a request when a share of a budget is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Soft {
+    /// Thousandths of the budget.
+    pub at_permille: u64,
+    /// What happens then.
+    pub action: SoftAction,
+}
+
+/// What a soft limit does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SoftAction {
+    /// The response says so.
+    Warn,
+    /// The request waits so long before it is sent.
+    Throttle(Nanos),
+    /// Another model is called.
+    Downgrade(ModelId),
 }
 
 /// What a budget counts.
@@ -42,6 +67,8 @@ pub struct Spent {
     frame: ArcSwap<Frame>,
     /// Responses that take more of it while they run.
     pub growing: Running,
+    /// Requests that it would have refused, had it not been a shadow.
+    pub would_refuse: AtomicU64,
 }
 
 /// What counts now: the slot of time that runs, and for a rolling window those before it, the oldest first.
@@ -84,7 +111,7 @@ impl Default for Spent {
     fn default() -> Self {
         let slot = Slot { start_ms: 0, end_ms: 0, used: AtomicU64::new(0), reserved: AtomicU64::new(0) };
         let frame = ArcSwap::from_pointee(Frame { slot: Arc::new(slot), before: Box::default() });
-        Self { frame, growing: Running::default() }
+        Self { frame, growing: Running::default(), would_refuse: AtomicU64::new(0) }
     }
 }
 
@@ -121,6 +148,14 @@ impl Spent {
             frame.slot.reserved.fetch_add(cost, Ordering::Relaxed);
             return Ok(Reservation { slot: Arc::clone(&frame.slot), amount: cost });
         }
+    }
+
+    /// Takes `cost` whether there is room for it or not.
+    pub fn take_anyway(&self, budget: &Budget, cost: u64, unix_ms: u64) -> Reservation {
+        let frame = self.frame(&budget.window, unix_ms);
+        frame.slot.used.fetch_add(cost, Ordering::SeqCst);
+        frame.slot.reserved.fetch_add(cost, Ordering::Relaxed);
+        Reservation { slot: Arc::clone(&frame.slot), amount: cost }
     }
 
     /// Takes as much of `most` as there is, on top of what `held` has; how much that is.
@@ -233,12 +268,27 @@ impl Reservation {
     }
 }
 
+impl Budget {
+    /// A hard one: it refuses, and does nothing before.
+    pub fn hard(unit: Unit, most: u64, window: Window) -> Self {
+        Self { unit, most, window, shadow: false, soft: Box::default() }
+    }
+
+    /// The last of the soft limits whose share is reached, by `used`.
+    pub fn soft_at(&self, used: u64) -> Option<Soft> {
+        let share = u128::from(used) * 1000;
+        let reached = |soft: &&Soft| share >= u128::from(soft.at_permille) * u128::from(self.most);
+        self.soft.iter().rev().find(reached).copied()
+    }
+}
+
 impl fmt::Display for Budget {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.unit {
-            Unit::Tokens => write!(out, "{} tokens {}", self.most, self.window),
-            Unit::Money => write!(out, "{} {}", Money(self.most), self.window),
+            Unit::Tokens => write!(out, "{} tokens {}", self.most, self.window)?,
+            Unit::Money => write!(out, "{} {}", Money(self.most), self.window)?,
         }
+        if self.shadow { out.write_str(", in the shadow") } else { Ok(()) }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::bucket::{Bucket, Rate};
 use super::inflight::Gauge;
 use super::running::Running;
+use crate::sync::AtomicU64;
 
 /// How much a caller may use.
 #[derive(Clone, PartialEq, Debug)]
@@ -13,11 +14,24 @@ pub struct CallerLimits {
     pub tokens: Option<Rate>,
     /// Requests in flight at once over all shards, `u32::MAX` for no bound.
     pub in_flight_max: u32,
+    /// Which of them refuse nothing, and count what they would have refused.
+    pub shadow: Shadow,
+}
+
+/// Limits that refuse nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Shadow {
+    /// Requests per minute.
+    pub requests: bool,
+    /// Tokens per minute.
+    pub tokens: bool,
+    /// Requests in flight.
+    pub in_flight: bool,
 }
 
 impl Default for CallerLimits {
     fn default() -> Self {
-        Self { requests: None, tokens: None, in_flight_max: u32::MAX }
+        Self { requests: None, tokens: None, in_flight_max: u32::MAX, shadow: Shadow::default() }
     }
 }
 
@@ -32,6 +46,8 @@ pub struct CallerCells {
     pub growing: Running,
     /// Requests in flight.
     pub in_flight: Gauge,
+    /// Requests that limits in the shadow would have refused: by requests, tokens, in flight.
+    pub would_refuse: [AtomicU64; 3],
 }
 
 impl CallerCells {

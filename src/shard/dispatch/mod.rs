@@ -61,6 +61,10 @@ pub(super) async fn run(
     exchange.total = exchange.started.plus(asked.timeouts.total);
     let (fallback, prompt) = (Fallback::None, Prompt::new(&shard, exchange.wants_trace));
     let mut dispatch = Dispatch { client, exchange, request, prompt, fallback, refused: None };
+    let throttle = dispatch.exchange.throttle;
+    if throttle > Nanos(0) && dispatch.wait(throttle).await.is_err() {
+        return dispatch.refused();
+    }
     let mut model = asked;
     loop {
         let is_last = fallbacks.peek().is_none();

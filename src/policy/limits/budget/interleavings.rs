@@ -6,7 +6,7 @@ use crate::sync::interleavings::{CROWD, check, spawn};
 const MINUTE: u64 = 60_000;
 
 fn budget(window: Window) -> Budget {
-    Budget { unit: Unit::Tokens, most: 2, window }
+    Budget::hard(Unit::Tokens, 2, window)
 }
 
 #[test]

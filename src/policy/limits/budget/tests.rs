@@ -10,7 +10,7 @@ const HOUR: u64 = 3_600_000;
 const NOON: u64 = 1_796_040_000_000;
 
 fn budget(most: u64, window: Window) -> Budget {
-    Budget { unit: Unit::Tokens, most, window }
+    Budget::hard(Unit::Tokens, most, window)
 }
 
 fn daily(most: u64) -> Budget {
@@ -126,9 +126,23 @@ fn of_many_at_once_exactly_as_many_pass_as_fit_also_while_a_window_begins() {
 #[test]
 fn a_budget_reads_as_it_was_written() {
     let berlin = Window::calendar(Per::Month, TimeZone::get("Europe/Berlin").unwrap());
-    let money = |most| Budget { unit: Unit::Money, most, window: berlin.clone() };
+    let money = |most| Budget::hard(Unit::Money, most, berlin.clone());
     assert_eq!(daily(1_000).to_string(), "1000 tokens per day (UTC)");
     assert_eq!(rolling(7).to_string(), "7 tokens per rolling hour");
     assert_eq!(money(50 * MONEY).to_string(), "50.00 per month (Europe/Berlin)");
     assert_eq!(money(1_250_000).to_string(), "0.00125 per month (Europe/Berlin)");
+}
+
+#[test]
+fn the_last_soft_limit_that_is_reached_is_the_one_that_counts() {
+    let soft = |at_permille, action| Soft { at_permille, action };
+    let throttle = SoftAction::Throttle(Nanos(5));
+    let soft = [soft(500, SoftAction::Warn), soft(900, throttle)].into();
+    let budget = Budget { soft, ..daily(1_000) };
+    for (used, action) in
+        [(499, None), (500, Some(SoftAction::Warn)), (899, Some(SoftAction::Warn)), (900, Some(throttle))]
+    {
+        assert_eq!(budget.soft_at(used).map(|soft| soft.action), action, "{used}");
+    }
+    assert_eq!(budget.soft_at(u64::MAX).map(|soft| soft.action), Some(throttle));
 }
