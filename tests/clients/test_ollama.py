@@ -1,10 +1,16 @@
-"""ollama-python through the gateway, to a backend that speaks chat completions."""
+"""ollama-python through the gateway, to a backend that speaks chat completions and to one that speaks Ollama's own API."""
 
 import asyncio
+import http.server
+import json
+import os
+import threading
 
 import ollama
+import openai
 import pytest
 
+import harness
 from harness import KEY, MODEL, NARROW_KEY, RETRY_MS, TOKENS
 
 HELLO = [{"role": "user", "content": "Say something"}]
@@ -53,19 +59,112 @@ def test_chat_stream_async(gateway):
     assert pieces[-1].done and pieces[-1].eval_count == TOKENS
 
 
+class Ollama(http.server.BaseHTTPRequestHandler):
+    """A server that thinks, says something, and calls the first tool it is given."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append((self.path, body))
+        calls = [{"function": {"name": tool["function"]["name"], "arguments": {"text": "a \"b\"\n\u2028"}}}
+                 for tool in body.get("tools", [])[:1]]
+        if any(message["role"] == "tool" for message in body["messages"]):
+            calls = []
+        last = {"done_reason": "stop", "done": True, "prompt_eval_count": 9, "eval_count": 4, "total_duration": 5}
+
+        def line(message, more):
+            return json.dumps({"model": body["model"], "created_at": "2026-11-30T00:00:00.1Z",
+                               "message": {"role": "assistant", **message}, **more}).encode() + b"\n"
+
+        if body.get("stream", True):
+            lines = [line({"content": "", "thinking": "hm"}, {"done": False}), line({"content": "Hel"}, {"done": False}),
+                     line({"content": "lo"}, {"done": False})]
+            lines += [line({"content": "", "tool_calls": calls}, {"done": False})] if calls else []
+            lines += [line({"content": ""}, last)]
+            kind = "application/x-ndjson"
+        else:
+            whole = {"content": "Hello", "thinking": "hm"} | ({"tool_calls": calls} if calls else {})
+            lines, kind = [line(whole, last)], "application/json; charset=utf-8"
+        payload = b"".join(lines)
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A gateway before an Ollama server, whose model is `home`: (gateway, server)."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ollama)
+    server.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    gateway = harness.Gateway(tmp_path_factory.mktemp("ollama"), lambda port, admin: f"""
+listen = "127.0.0.1:{port}"
+driver = "{os.environ.get("RINGWAY_TEST_DRIVER", "auto")}"
+[admin]
+listen = "127.0.0.1:{admin}"
+[key.main]
+sha256 = "{harness.digest(KEY)}"
+[backend.home]
+kind = "ollama"
+url = "http://127.0.0.1:{server.server_port}"
+health = {{ enabled = false }}
+[model.home]
+backends = ["home"]
+""")
+    yield gateway, server
+    gateway.stop()
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_tool_is_called_with_an_object_and_its_result_goes_back(client, stream):
+def test_a_tool_is_called_with_an_object_and_its_result_goes_back(home, stream):
+    client = make(home[0])
+
     def ask(messages):
-        answer = client.chat(model=MODEL, messages=messages, tools=[note], stream=stream)
+        answer = client.chat(model="home", messages=messages, tools=[note], stream=stream, think=True)
         return list(answer) if stream else [answer]
 
-    calls = [call for piece in ask(HELLO) for call in piece.message.tool_calls or []]
-    if not calls:
-        pytest.skip("the simulator calls a tool only where it has to")
-    assert calls[0].function.name == "note" and isinstance(calls[0].function.arguments, dict)
+    pieces = ask(HELLO)
+    calls = [call for piece in pieces for call in piece.message.tool_calls or []]
+    assert [call.function.name for call in calls] == ["note"]
+    assert calls[0].function.arguments == {"text": 'a "b"\n\u2028'}
+    assert "".join(piece.message.thinking or "" for piece in pieces) == "hm"
     history = HELLO + [{"role": "assistant", "content": "", "tool_calls": calls},
                        {"role": "tool", "tool_name": "note", "content": "kept"}]
-    assert ask(history)[-1].done
+    assert ask(history)[-1].eval_count == 4
+    path, body = home[1].asked[-1]
+    assert path == "/api/chat" and body["think"] is True and body["messages"][-1]["tool_name"] == "note"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_openai_calls_a_tool_of_a_model_on_ollama(home, stream):
+    client = openai.OpenAI(base_url=home[0].base, api_key=KEY, max_retries=0, timeout=20)
+    tools = [{"type": "function", "function": {"name": "note", "parameters": {"type": "object", "properties": {}}}}]
+    if stream:
+        with client.chat.completions.stream(model="home", messages=HELLO, tools=tools) as events:
+            for _ in events:
+                pass
+            answer = events.get_final_completion()
+    else:
+        answer = client.chat.completions.create(model="home", messages=HELLO, tools=tools)
+    message = answer.choices[0].message
+    assert message.content == "Hello" and answer.choices[0].finish_reason == "tool_calls"
+    call = message.tool_calls[0]
+    assert json.loads(call.function.arguments) == {"text": 'a "b"\n\u2028'}
+    history = HELLO + [message.model_dump(exclude_none=True, include={"role", "content", "tool_calls"}),
+                       {"role": "tool", "tool_call_id": call.id, "content": "kept"}]
+    again = client.chat.completions.create(model="home", messages=history, tools=tools)
+    assert again.choices[0].message.content == "Hello" and again.usage.total_tokens == 13
+    sent = home[1].asked[-1][1]["messages"]
+    assert sent[-1] == {"role": "tool", "content": "kept", "tool_name": "note"}
+    assert sent[-2]["tool_calls"][0]["function"]["arguments"] == {"text": 'a "b"\n\u2028'}
 
 
 def test_images_and_options_are_taken(client):
