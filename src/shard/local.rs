@@ -6,7 +6,8 @@ use super::naming;
 use super::request::Request;
 use super::wording::{foreign_page, unknown_model};
 use crate::clock;
-use crate::dialect::{self, Task, estimate, models};
+use crate::dialect::ollama::load;
+use crate::dialect::{self, Dialect, Task, estimate, models};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::plan::admission::At;
@@ -22,6 +23,8 @@ pub(super) enum Local {
     Json(Buffer),
     /// Plain text.
     Text(Buffer),
+    /// A stream of lines, whole.
+    Lines(Buffer),
     /// 204 and these header lines.
     Preflight(Buffer),
 }
@@ -121,13 +124,34 @@ fn entry(model: &Model) -> models::Entry<'_> {
 /// A response that the decided request needs no backend for: a count of tokens by our own estimate, where the backends of
 /// the model serve Messages by translation only and so have no such endpoint. A client that is refused here would call the
 /// model itself for each count.
-pub(super) fn respond(exchange: &Exchange, request: &Request<'_>) -> Option<Local> {
+pub(super) fn respond(exchange: &Exchange, request: &Request<'_>, bytes: &[u8]) -> Option<Local> {
+    if let Some(loaded) = loaded(exchange, request, bytes) {
+        return Some(loaded);
+    }
     if request.api.task() != Task::CountTokens || counts_tokens(exchange, request) {
         return None;
     }
     let mut out = exchange.shard.buffers.small();
     estimate::count(request.api, exchange.prompt_tokens, &mut out);
     Some(Local::Json(out))
+}
+
+/// The response to a request that asks for nothing but that a model be loaded, where no backend of the model has such requests.
+fn loaded(exchange: &Exchange, request: &Request<'_>, bytes: &[u8]) -> Option<Local> {
+    if request.api.dialect() != Dialect::Ollama || !load::is_load(request.api, request.body.of(bytes)) {
+        return None;
+    }
+    let plan = &exchange.shard.plan;
+    let model = plan.model(request.model);
+    let takes_it = |member: &Member| plan.backend(member.backend).provider.speaks(request.api);
+    if model.pool.iter().any(takes_it) {
+        return None;
+    }
+    let payload = request.body.of(bytes);
+    let (name, created) = (request.peek.model_name(payload), exchange.started_unix_ms / 1000);
+    let mut out = exchange.shard.buffers.small();
+    load::loaded(request.api, &name, created, payload, &mut out);
+    Some(if request.peek.stream { Local::Lines(out) } else { Local::Json(out) })
 }
 
 /// Whether a backend of this model is called for a count of tokens: one of them serves it, or none serves the requests that

@@ -163,16 +163,19 @@ pub(super) async fn error_record(
 /// Responds with a document of the gateway's own; the request has been read.
 async fn local(client: &mut Client, exchange: &mut Exchange, local: Local) -> AfterResponse {
     let (status, framing) = match &local {
-        Local::Json(body) | Local::Text(body) => (200, Framing::Length(body.len() as u64)),
+        Local::Json(body) | Local::Text(body) | Local::Lines(body) => {
+            (200, Framing::Length(body.len() as u64))
+        }
         Local::Preflight(_) => (204, Framing::None),
     };
     let transfer = Transfer { version: exchange.terms.version, framing, keep_alive: exchange.keeps_alive() };
-    let (Local::Json(bytes) | Local::Text(bytes) | Local::Preflight(bytes)) = &local;
+    let (Local::Json(bytes) | Local::Text(bytes) | Local::Lines(bytes) | Local::Preflight(bytes)) = &local;
     let mut out = client.shard.buffers.with_room(HEAD_ROOM + bytes.len());
     heads::status_line(&mut out, status);
     match local {
         Local::Json(_) => out.extend_from_slice(b"content-type: application/json\r\n"),
         Local::Text(_) => out.extend_from_slice(b"content-type: text/plain; charset=utf-8\r\n"),
+        Local::Lines(_) => out.extend_from_slice(b"content-type: application/x-ndjson\r\n"),
         Local::Preflight(_) => {}
     }
     heads::date_line(&mut out, &exchange.shard);
@@ -181,12 +184,12 @@ async fn local(client: &mut Client, exchange: &mut Exchange, local: Local) -> Af
         out.extend_from_slice(lines);
     }
     heads::framing_lines(&mut out, transfer);
-    if let Local::Json(body) | Local::Text(body) = &local
+    if let Local::Json(body) | Local::Text(body) | Local::Lines(body) = &local
         && !exchange.terms.head_only
     {
         out.extend_from_slice(body);
     }
-    let (Local::Json(bytes) | Local::Text(bytes) | Local::Preflight(bytes)) = local;
+    let (Local::Json(bytes) | Local::Text(bytes) | Local::Lines(bytes) | Local::Preflight(bytes)) = local;
     client.shard.buffers.put(bytes); // a slow reader holds one of them, not both
     let after = if transfer.keep_alive { AfterResponse::KeepAlive } else { AfterResponse::Finish };
     send(client, exchange, out, Outcome::served(status), after).await

@@ -79,7 +79,7 @@ async fn open(
     routes::on_body(client, exchange, head, &mut body);
     rules::on_body(client, exchange, head, &mut body)?;
     let request = phases::on_body(exchange, head, client.inbox(), &body)?;
-    if let Some(response) = local::respond(exchange, &request) {
+    if let Some(response) = local::respond(exchange, &request, client.inbox()) {
         return Err(Ending::Local(response).into());
     }
     client.start_waiting(exchange, &request.peek);

@@ -517,3 +517,49 @@ fn vectors_of_any_backend_come_in_ollamas_form() {
     let told = ask(&gateway, "/ollama/api/embeddings", &json!({"model": "m:latest", "prompt": "a"})).json();
     assert_eq!(told, json!({"embedding": [0, 0.5]}));
 }
+
+#[test]
+fn a_request_without_a_prompt_loads_the_model_and_asks_nobody() {
+    let origin = Origin::scripted(chat_backend);
+    let gateway = before_chat(&origin, "");
+    for (path, body, reason) in [
+        ("/api/chat", json!({"model": "m"}), "load"),
+        ("/api/generate", json!({"model": "m", "stream": false, "keep_alive": "5m"}), "load"),
+        ("/api/generate", json!({"model": "m", "keep_alive": 0}), "unload"),
+    ] {
+        let response = ask(&gateway, path, &body);
+        let label = if body["stream"] == false { "application/json" } else { "application/x-ndjson" };
+        assert_eq!((response.status(), response.one("content-type").as_str()), (200, label), "{path}");
+        let told = response.json();
+        assert_eq!(
+            (&told["done"], &told["done_reason"], &told["model"]),
+            (&json!(true), &json!(reason), &json!("m"))
+        );
+    }
+    assert!(origin.seen().is_empty());
+    let origin = Origin::scripted(|talk| {
+        talk.answer(
+            "200 OK",
+            "Content-Type: application/json\r\n",
+            "{\"model\":\"m\",\"done\":true,\"done_reason\":\"load\"}",
+        )
+    });
+    let gateway = before_ollama(&origin);
+    assert_eq!(ask(&gateway, "/api/generate", &json!({"model": "m"})).json()["done_reason"], "load");
+    assert_eq!(origin.seen().len(), 1, "Ollama itself has such requests");
+}
+
+#[test]
+fn a_server_that_streams_unasked_is_told_as_a_whole_response() {
+    let origin = Origin::scripted(|talk| {
+        talk.send(NDJSON);
+        for line in stream_lines() {
+            talk.chunk(line);
+        }
+        talk.end()
+    });
+    let gateway = before_ollama(&origin);
+    let told = ask(&gateway, "/v1/chat/completions", &super::chat(false)).json();
+    assert_eq!(told["choices"][0]["message"]["content"], "Hello \u{e9}\u{2028}");
+    assert_eq!(told["usage"]["total_tokens"], 13);
+}

@@ -396,3 +396,23 @@ fn mutated_streams_never_panic() {
         let _ = decode::fault(500, &body);
     }
 }
+
+#[test]
+fn sampling_is_said_in_the_way_that_the_model_takes() {
+    let body = json!({"messages": [], "temperature": 0.5, "top_p": 0.9, "top_k": 4});
+    let of = |model: &'static [u8]| from_chat(&body, model).unwrap();
+    let (claude, losses) = of(MODEL);
+    assert_eq!(
+        (&claude["inferenceConfig"], &losses[..]),
+        (&json!({"temperature": 0.5}), &["top_p".to_owned()][..])
+    );
+    assert_eq!(claude["additionalModelRequestFields"], json!({"top_k": 4}));
+    let (later, losses) = of(b"\"us.anthropic.claude-opus-4-7-v1\"");
+    assert!(later.get("inferenceConfig").is_none(), "{later}");
+    assert_eq!(losses, ["top_k", "temperature", "top_p"]);
+    let (nova, losses) = of(b"\"amazon.nova-pro-v1:0\"");
+    assert_eq!(
+        (&nova["inferenceConfig"], losses),
+        (&json!({"temperature": 0.5, "topP": 0.9}), vec!["top_k".to_owned()])
+    );
+}

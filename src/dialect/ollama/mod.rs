@@ -10,6 +10,7 @@ mod as_stream;
 pub mod decode;
 pub mod encode;
 pub mod generate;
+pub mod load;
 
 pub(super) use as_stream::as_stream;
 

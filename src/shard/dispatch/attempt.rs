@@ -34,6 +34,7 @@ use crate::shard::translation::Translation;
 use crate::units::Nanos;
 use crate::wire::Step;
 use crate::wire::head::{self, Method, ResponseHead};
+use crate::wire::records::RecordForm;
 use hedge::{Hedger, Overtaken};
 
 /// One attempt.
@@ -182,7 +183,10 @@ impl<'a> Attempt<'a> {
         let (mut head, buffer, answered) = self.head(&mut leg.connection, &patience).await?;
         let Leg { picked, form, connection, sent } = leg;
         head.keep_alive &= !was_early;
-        head.event_stream = head.records == Some(form.call.backend.stream().records());
+        let records = form.call.backend.stream().records();
+        // Lines that nobody asked for are read as one body.
+        let is_wanted = self.request.peek.stream || records != RecordForm::Ndjson;
+        head.event_stream = head.records == Some(records) && is_wanted;
         let mut response = Response {
             decode: Decode::new(head.framing),
             decoded: Decoded { ended: false, extra: false },

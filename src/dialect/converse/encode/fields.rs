@@ -12,6 +12,10 @@ pub(super) struct Fields<'a> {
     top_k: Option<Json<'a>>,
     /// A bound on output that has to be said because there is a budget within it.
     pub(super) output_max: Option<u64>,
+    /// One of Anthropic's models.
+    is_anthropics: bool,
+    /// One of those that take no choice of how to sample.
+    refuses_sampling: bool,
 }
 
 /// How one of Anthropic's models is asked to think.
@@ -33,6 +37,9 @@ impl<'a> Fields<'a> {
         let model = String::from_utf8_lossy(target.model).into_owned();
         let mut fields = Self::default();
         let is_anthropics = model.contains("anthropic") || model.contains("claude");
+        let later = ["opus-4-7", "opus-4-8", "opus-4-9", "opus-5", "sonnet-5", "haiku-5", "fable"];
+        fields.is_anthropics = is_anthropics;
+        fields.refuses_sampling = is_anthropics && later.iter().any(|name| model.contains(name));
         match &request.params.reasoning {
             None => {}
             // None of its models thinks where a tool is forced.
@@ -54,16 +61,22 @@ impl<'a> Fields<'a> {
             Some(_) => losses.note("reasoning"),
         }
         match request.params.top_k {
-            Some(value) if is_anthropics && !fields.thinks() => fields.top_k = Some(value),
+            Some(value) if is_anthropics && fields.takes_sampling() => fields.top_k = Some(value),
             Some(_) => losses.note("top_k"),
             None => {}
         }
         fields
     }
 
-    /// Whether the model thinks, and so lets no one choose how to sample.
-    pub(super) fn thinks(&self) -> bool {
-        matches!(self.thinking, Some(Thinking::Adaptive(_) | Thinking::Budget(_)))
+    /// Whether the client may choose how to sample: not where the model thinks.
+    pub(super) fn takes_sampling(&self) -> bool {
+        let thinks = matches!(self.thinking, Some(Thinking::Adaptive(_) | Thinking::Budget(_)));
+        !thinks && !self.refuses_sampling
+    }
+
+    /// Whether it refuses `temperature` and `top_p` together.
+    pub(super) fn takes_one_way_to_sample(&self) -> bool {
+        self.is_anthropics
     }
 
     /// Appends them, if there are any.

@@ -170,7 +170,10 @@ fn inference(request: &Request<'_>, fields: &fields::Fields<'_>, out: &mut Vec<u
         [("temperature", "temperature", params.temperature), ("topP", "top_p", params.top_p)]
     {
         match value {
-            Some(_) if fields.thinks() => losses.note(own),
+            Some(_) if !fields.takes_sampling() => losses.note(own),
+            Some(_) if own == "top_p" && params.temperature.is_some() && fields.takes_one_way_to_sample() => {
+                losses.note(own);
+            }
             Some(value) => {
                 name(member, out);
                 out.extend_from_slice(value);

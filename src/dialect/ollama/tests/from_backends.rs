@@ -127,3 +127,14 @@ fn the_members_may_stand_in_any_order_and_others_have_no_effect() {
     );
     assert_eq!((told.parts, told.usage), (vec!["text:a".to_owned()], Some((1, 2))));
 }
+
+#[test]
+fn a_stream_that_nobody_asked_for_is_a_body() {
+    let told = body(STREAM).unwrap();
+    assert_eq!((told.parts.len(), told.usage, told.is_whole), (4, Some((26, 9)), true));
+    let cut: String = STREAM.split_inclusive('\n').take(3).collect();
+    assert!(body(&cut).is_err());
+    assert!(body(&format!("{cut}{{\"error\":\"x\"}}\n")).is_err());
+    let spread = "{\n \"message\": {\"content\": \"a\"},\n \"done\": true\n}";
+    assert_eq!(body(spread).unwrap().parts, ["text:a"], "one object over several lines");
+}
