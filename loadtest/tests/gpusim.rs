@@ -97,6 +97,24 @@ fn messages_stream_has_anthropics_events_and_no_done() {
 }
 
 #[test]
+fn googles_api_has_its_model_in_the_path_and_no_end_but_a_reason() {
+    let sim = start(options());
+    let body = r#"{"contents":[{"parts":[{"text":"x"}]}],"generationConfig":{"maxOutputTokens":3}}"#;
+    let raw = post(&sim.address, "/v1beta/models/mock-model:streamGenerateContent?alt=sse", body);
+    let chunks = raw.chunks();
+    assert_eq!(chunks.len(), 3 + 1, "{raw:?}");
+    let last = &chunks[3];
+    assert_eq!(last["candidates"][0]["finishReason"], "MAX_TOKENS");
+    assert_eq!(last["usageMetadata"]["candidatesTokenCount"], 3);
+    assert!(!raw.body.contains("[DONE]") && chunks[0]["candidates"][0].get("finishReason").is_none());
+    let tool = r#"{"contents":[],"tools":[{"functionDeclarations":[{"name":"look"}]}],
+        "toolConfig":{"functionCallingConfig":{"mode":"ANY"}}}"#;
+    let whole = post(&sim.address, "/v1beta/models/mock%2Dmodel:generateContent", tool).json();
+    let call = &whole["candidates"][0]["content"]["parts"][0];
+    assert_eq!((&call["functionCall"]["name"], &call["thoughtSignature"]), (&json!("look"), &json!("c2ln")));
+}
+
+#[test]
 fn responses_stream_is_numbered_and_ends_with_usage() {
     let sim = start(options());
     let raw = post(&sim.address, "/v1/responses", r#"{"model":"mock-model","input":"x","stream":true}"#);

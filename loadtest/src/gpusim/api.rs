@@ -7,7 +7,7 @@ use super::quirk::{Quirk, Quirks};
 use super::reply::{Ending, Page, Reply, strike};
 use super::text::Prompt;
 use super::ticker::Ticker;
-use super::voice::{Chat, Finish, Manner, Messages, Responses, Usage, Voice};
+use super::voice::{Chat, Finish, Google, Manner, Messages, Responses, Usage, Voice};
 use super::wire::{NoRequest, Request, Wire};
 use crate::chance::{Chance, mix};
 use say::Generation;
@@ -67,6 +67,7 @@ enum Api {
     Completions,
     Responses,
     Messages,
+    Google,
 }
 
 impl Api {
@@ -77,6 +78,7 @@ impl Api {
             Self::Completions => &["prompt"],
             Self::Responses => &["tools", "instructions", "input"],
             Self::Messages => &["tools", "system", "messages"],
+            Self::Google => &["tools", "systemInstruction", "contents"],
         }
     }
 
@@ -85,6 +87,7 @@ impl Api {
             Self::Chat | Self::Messages => "messages",
             Self::Completions => "prompt",
             Self::Responses => "input",
+            Self::Google => "contents",
         }
     }
 
@@ -93,7 +96,9 @@ impl Api {
             Self::Chat => &["max_completion_tokens", "max_tokens"],
             Self::Completions | Self::Messages => &["max_tokens"],
             Self::Responses => &["max_output_tokens"],
+            Self::Google => &["maxOutputTokens"],
         };
+        let body = if self == Self::Google { body.get("generationConfig")? } else { body };
         members.iter().find_map(|member| body.get(*member)?.as_u64()).map(|limit| limit.max(1) as usize)
     }
 }
@@ -147,7 +152,7 @@ impl Server {
                 retry_after: None,
                 body: metrics::text(&self.counts, &self.ticker, &self.models[0]).into_bytes(),
             },
-            (_, path) if WORK_PATHS.contains(&path) => {
+            (_, path) if WORK_PATHS.contains(&path) || google_path(path).is_some() => {
                 if method != "POST" {
                     return reply.page(Page::json(405, &json!({"detail": "Method Not Allowed"}))).await;
                 }
@@ -183,12 +188,18 @@ impl Server {
     }
 
     async fn work_uncounted(&self, mut reply: Reply<'_>, request: &Request) -> Ending {
-        let body: Value = match serde_json::from_slice(&request.body) {
+        let mut body: Value = match serde_json::from_slice(&request.body) {
             Ok(body @ Value::Object(_)) => body,
             _ => {
                 return reply.page(error_page(400, "BadRequestError", "the body is no JSON object")).await;
             }
         };
+        // Google's path says what the others' bodies do.
+        let google = google_path(&request.path);
+        if let Some((model, stream)) = &google {
+            body["model"] = model.as_str().into();
+            body["stream"] = (*stream).into();
+        }
         let (model, fault) = match self.choose(&body, request) {
             Ok(choice) => choice,
             Err(page) => return reply.page(page).await,
@@ -212,6 +223,7 @@ impl Server {
             _ => {}
         }
         match request.path.as_str() {
+            _ if google.is_some() => self.generate(reply, Api::Google, &body, model).await,
             "/v1/chat/completions" => self.generate(reply, Api::Chat, &body, model).await,
             "/v1/completions" => self.generate(reply, Api::Completions, &body, model).await,
             "/v1/responses" => self.generate(reply, Api::Responses, &body, model).await,
@@ -284,6 +296,7 @@ impl Server {
             Api::Completions => Box::new(Chat::legacy(manner)),
             Api::Responses => Box::new(Responses::new(manner)),
             Api::Messages => Box::new(Messages::new(manner)),
+            Api::Google => Box::new(Google::new(manner)),
         };
         let generation = Generation { ticket, voice, usage, finish, chance };
         if stream {
@@ -331,12 +344,46 @@ impl Server {
 
 /// The tool that the request forces, by name or as the only way to answer.
 fn forced_tool(body: &Value) -> Option<String> {
+    if let Some(config) = body.pointer("/toolConfig/functionCallingConfig") {
+        let first = body.pointer("/tools/0/functionDeclarations/0/name");
+        let tool = config.pointer("/allowedFunctionNames/0").or(first);
+        return tool?.as_str().filter(|_| config["mode"] == "ANY").map(str::to_owned);
+    }
     let choice = body.get("tool_choice")?;
     let tool = body.get("tools")?.get(0)?;
     let named = choice.pointer("/function/name").or_else(|| choice.get("name"));
     let any = matches!(choice.as_str().or_else(|| choice.get("type")?.as_str()), Some("required" | "any"));
     let first = tool.pointer("/function/name").or_else(|| tool.get("name")).filter(|_| any);
     named.or(first)?.as_str().map(str::to_owned)
+}
+
+/// The model that a path of Google's names, and whether a stream is asked for.
+fn google_path(path: &str) -> Option<(String, bool)> {
+    let named = path.strip_prefix("/v1beta/models/").or_else(|| path.strip_prefix("/v1/models/"))?;
+    let (model, end) = named.rsplit_once(':')?;
+    let stream = match end {
+        "generateContent" => false,
+        "streamGenerateContent" => true,
+        _ => return None,
+    };
+    Some((unescaped(model)?, stream))
+}
+
+/// A segment of a path without its percent-encoding.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if *first == b'%' {
+            let (digits, behind) = rest.split_at_checked(2)?;
+            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+            rest = behind;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// An error in vLLM's shape, whose `code` is the status.

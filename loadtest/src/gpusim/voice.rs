@@ -1,10 +1,12 @@
 //! Voices: how each API of the server says the same generation, whole or as a stream of records.
 
 mod chat;
+mod google;
 mod messages;
 mod responses;
 
 pub use chat::Chat;
+pub use google::Google;
 pub use messages::Messages;
 pub use responses::Responses;
 
