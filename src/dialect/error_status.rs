@@ -33,6 +33,19 @@ pub fn denies_credential(body: &[u8]) -> bool {
     memchr::memmem::find(body, b"\"API_KEY_INVALID\"").is_some()
 }
 
+/// The pause that an error asks for in its body, in seconds: Google's has no header line for it (`"retryDelay": "12.5s"`).
+pub fn retry_seconds(body: &[u8]) -> Option<f64> {
+    let key = b"\"retryDelay\"";
+    let value = body.get(memchr::memmem::find(body, key)? + key.len()..)?.trim_ascii_start();
+    let value = value.strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+    let digits = &value[..memchr::memchr(b's', value).filter(|end| *end <= DELAY_BYTES_MAX)?];
+    let seconds: f64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    (seconds.is_finite() && seconds >= 0.0).then_some(seconds)
+}
+
+/// Nine digits of a second's parts, and more seconds than anybody waits.
+const DELAY_BYTES_MAX: usize = 24;
+
 fn of_object(error: &[u8]) -> Said {
     let mut said = Said::default();
     for member in json::members(error).map_while(Result::ok) {
@@ -121,6 +134,23 @@ const NAMES: [(&str, u16); 29] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_is_read_from_the_body() {
+        for (body, expected) in [
+            (r#"{"error":{"details":[{"retryDelay": "12s"}]}}"#, Some(12.0)),
+            (r#"{"error":{"details":[{"retryDelay":"1.5s"}]}}"#, Some(1.5)),
+            (r#"{"error":{"details":[{"retryDelay":"-1s"}]}}"#, None),
+            (r#"{"error":{"details":[{"retryDelay":"NaNs"}]}}"#, None),
+            (r#"{"error":{"details":[{"retryDelay":12}]}}"#, None),
+            (r#"{"error":{"details":[{"retryDelay":"12"#, None),
+            (r#"{"error":{}}"#, None),
+        ] {
+            assert_eq!(retry_seconds(body.as_bytes()), expected, "{body}");
+        }
+        assert!(denies_credential(br#"{"error":{"details":[{"reason":"API_KEY_INVALID"}]}}"#));
+        assert!(!denies_credential(br#"{"error":{"message":"say \"API_KEY_INVALID\""}}"#));
+    }
 
     #[test]
     fn a_number_or_a_name_says_the_status() {

@@ -166,6 +166,15 @@ fn google(fault: &Fault, request_id: &[u8], out: &mut Vec<u8>) {
     };
     let status = status(Dialect::Google, fault);
     gemini::encode::fault(&record, status, &String::from_utf8_lossy(request_id), out);
+    // The Gemini CLI waits by this, not by the header line.
+    if let Some(wait) = fault.retry_after
+        && out.ends_with(b"]}}")
+    {
+        out.truncate(out.len() - 3);
+        out.extend_from_slice(b",{\"@type\":\"type.googleapis.com/google.rpc.RetryInfo\",\"retryDelay\":\"");
+        number(out, wait.0.div_ceil(1_000_000_000).max(1));
+        out.extend_from_slice(b"s\"}]}}");
+    }
 }
 
 /// Some clients read the flat `error` event, others only `response.failed`: both are sent.
@@ -260,6 +269,14 @@ mod tests {
                 r#""message":"no model \"x\"\n"},"request_id":"r1"}"#
             )
         );
+    }
+
+    #[test]
+    fn googles_clients_read_the_wait_in_the_body() {
+        let fault = Fault::new(FaultKind::TokensExceeded, "x").retry_after(Nanos(1_500_000_000));
+        let body = text(|out| render(Dialect::Google, &fault, b"r", out));
+        let wait = r#"{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"2s"}]}}"#;
+        assert!(body.ends_with(wait), "{body}");
     }
 
     #[test]

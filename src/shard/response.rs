@@ -9,7 +9,7 @@ use super::lease::Lease;
 use super::translation::Translation;
 use super::wording::{RETRY_SOON, busy};
 use crate::dialect::stream::{self, Meter};
-use crate::dialect::{Api, overflow};
+use crate::dialect::{Api, error_status, overflow};
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::policy::routing::failure_state::HOLD_MAX;
@@ -100,7 +100,13 @@ impl Response {
 
     /// The pause that the backend asks for before it is called again.
     pub(super) fn asked_pause(&self, unix_ms: u64) -> Option<Nanos> {
-        pause::asked(self.head.fields.of(&self.buffer), self.head.status == 429, unix_ms, HOLD_MAX)
+        let asked =
+            pause::asked(self.head.fields.of(&self.buffer), self.head.status == 429, unix_ms, HOLD_MAX);
+        asked.or_else(|| {
+            let is_limit = matches!(self.head.status, 429 | 503);
+            let seconds = error_status::retry_seconds(&self.buffer[self.head.len..]).filter(|_| is_limit)?;
+            Some(Nanos((seconds.min(HOLD_MAX.seconds()) * 1e9) as u64))
+        })
     }
 
     /// Whether a response whose connection closes now has come to its proper end. A stream says so itself.

@@ -196,6 +196,17 @@ aliases = {json.dumps(list(aliases))}
 
     backend("sim", simulator.address, MODEL, MODEL, ["demo-latest"])
     backend("sim-slash", simulator.address, "org/demo", MODEL)
+    # The same simulator, called in Google's API.
+    text.append(f"""
+[backend.google]
+url = "http://{simulator.address}"
+kind = "gemini"
+health = {{ enabled = false }}
+[model.google]
+backends = [{{ name = "google", model = "{MODEL}" }}]
+[model.google-cut]
+backends = [{{ name = "google", model = "{MODEL}#cut-after:5" }}]
+""")
     for name, fault in FAULTS.items():
         backend(f"fault-{name}", simulator.address, f"fault-{name}", f"{MODEL}#{fault}")
     for quirk, server in quirky.items():

@@ -183,3 +183,34 @@ def test_in_asyncio(gateway, stream):
             model=MODEL, contents="Hi")])
 
     assert asyncio.run(ask())
+
+
+@pytest.mark.parametrize("model", ["google", MODEL])
+def test_a_signature_comes_back_on_its_call(client, model):
+    tool = types.Tool(function_declarations=[types.FunctionDeclaration(name="note")])
+    mode = types.ToolConfig(function_calling_config=types.FunctionCallingConfig(mode="ANY"))
+    config = types.GenerateContentConfig(tools=[tool], tool_config=mode)
+    parts = client.models.generate_content(model=model, contents="Keep it", config=config).candidates[0].content.parts
+    assert parts[0].function_call.name == "note"
+    assert (parts[0].thought_signature == b"sig") == (model == "google")
+
+
+def test_openai_python_in_front_of_googles_api(gateway):
+    import openai
+
+    client = openai.OpenAI(base_url=gateway.base, api_key=KEY, max_retries=0, timeout=20)
+    messages = [{"role": "user", "content": "Hi"}]
+    whole = client.chat.completions.create(model="google", messages=messages)
+    assert whole.choices[0].message.content and whole.usage.completion_tokens == TOKENS
+    with client.chat.completions.stream(
+            model="google", messages=messages, stream_options={"include_usage": True}) as stream:
+        final = stream.get_final_completion()
+    assert final.choices[0].message.content and final.usage.completion_tokens == TOKENS
+    tool = {"type": "function", "function": {"name": "note", "parameters": {"type": "object", "properties": {}}}}
+    called = client.chat.completions.create(model="google", messages=messages, tools=[tool], tool_choice="required")
+    call = called.choices[0].message.tool_calls[0]
+    assert called.choices[0].finish_reason == "tool_calls" and call.function.name == "note"
+    messages += [called.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "kept"}]
+    assert client.chat.completions.create(model="google", messages=messages, tools=[tool]).choices[0].message.content
+    with pytest.raises(openai.APIError):
+        list(client.chat.completions.create(model="google-cut", messages=messages, stream=True))

@@ -251,6 +251,18 @@ fn errors_of_google_come_in_the_clients_dialect() {
 }
 
 #[test]
+fn a_pause_that_google_asks_for_reaches_the_client() {
+    let body = json!({"error": {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED", "details": [
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}]}});
+    let origin = Origin::scripted(move |talk| {
+        talk.answer("429 Too Many Requests", "Content-Type: application/json\r\n", &body.to_string())
+    });
+    let gateway = before_gemini(&origin, "");
+    let response = ask(&gateway, "/v1/chat/completions", &chat(false));
+    assert_eq!((response.status(), response.one("retry-after").as_str()), (429, "7"));
+}
+
+#[test]
 fn a_key_that_google_refuses_is_not_the_clients_fault() {
     let body = json!({"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.",
         "status": "INVALID_ARGUMENT", "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo",
