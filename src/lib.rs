@@ -26,9 +26,9 @@
 //! # The walk
 //!
 //! `shard::accept` -> head (`shard::connection`, `wire::head`) -> `shard::walk`, the driver: `Exchange::open` ->
-//! `phases::on_head` -> `body::read` -> `phases::on_body` -> `dispatch::run` (`choose`, `queue`, `attempt`; the only place that
-//! retries) -> `relay` (read, inspect, write) -> `settle` (exactly once, before the last write to the client; by `Drop` only after
-//! a panic).
+//! `phases::on_head` -> `body::read` -> `rules::on_body` -> `phases::on_body` -> `caching::find` -> `dispatch::run` (`choose`, `queue`,
+//! `attempt`; the only place that retries) -> `relay` (read, translate, apply rules, inspect, write) -> `settle` (exactly once, before
+//! the last write to the client; by `Drop` only after a panic).
 //!
 //! # What always holds
 //!
