@@ -25,15 +25,20 @@ const SCREENS: [string, string, string][] = [
 /** What a thumb reaches on a phone; the rest is behind More. */
 const FIRST = ['now', 'usage', 'keys', 'requests'];
 
+/** Who is confined to a team sees what concerns it; the audit log is for owners and auditors. */
+const sees = ({ role, team }: Session, screen: string) =>
+  team ? ['usage', 'keys', 'try'].includes(screen) : screen !== 'audit' || role === 'owner' || role === 'auditor';
+
 function App() {
   const [session, set] = useState<Session | null>(null);
   const [state, setState] = useState<'asking' | 'signed-out' | 'in' | 'broken'>('asking');
   const [trouble, tell] = useState('');
   const enter = async () => {
     try {
-      set(await askSession());
+      const found = await askSession();
+      set(found);
       setState('in');
-      live.start();
+      if (!found.team) live.start();
     } catch (error) {
       const refused = error as Refused;
       if (refused.status === 401) { live.stop('connecting'); setState('signed-out'); return; }
@@ -55,7 +60,9 @@ function Frame({ session }: { session: Session }) {
   const route = useRoute();
   const [help, showHelp] = useState(false);
   const [more, showMore] = useState(false);
-  const screen = SCREENS.find(([id]) => id === route.screen)?.[0] ?? 'now';
+  const screens = SCREENS.filter(([id]) => sees(session, id));
+  const asked = SCREENS.find(([id]) => id === route.screen)?.[0] ?? screens[0]![0];
+  const screen = route.screen === 'now' && !sees(session, 'now') ? screens[0]![0] : asked;
   const title = SCREENS.find(([id]) => id === screen)![1];
   useEffect(() => { document.title = `${title} · Ringway`; showMore(false); }, [title]);
   useKeys(() => showHelp((now) => !now));
@@ -64,7 +71,7 @@ function Frame({ session }: { session: Session }) {
       <a class="skip" href="#content" onClick={(event) => { event.preventDefault(); document.getElementById('content')?.focus(); }}>Skip to the content</a>
       <Header session={session} screen={screen} help={() => showHelp(true)} />
       <nav class="rail" aria-label="Screens">
-        {SCREENS.map(([id, name, key]) => (
+        {screens.map(([id, name, key]) => (
           <a key={id} href={link(id)} class={FIRST.includes(id) ? '' : 'later'} aria-current={id === screen ? 'page' : undefined} title={`${name} (g ${key})`}>
             <Icon name={id} /><span>{name}</span>
           </a>
@@ -73,19 +80,21 @@ function Frame({ session }: { session: Session }) {
       </nav>
       {more ? (
         <div class="sheet" role="group" aria-label="More screens">
-          {SCREENS.filter(([id]) => !FIRST.includes(id)).map(([id, name]) => <a key={id} href={link(id)}><Icon name={id} />{name}</a>)}
+          {screens.filter(([id]) => !FIRST.includes(id)).map(([id, name]) => <a key={id} href={link(id)}><Icon name={id} />{name}</a>)}
         </div>
       ) : null}
       <main id="content" tabIndex={-1}>
         <h1 class="sr">{title}</h1>
+        {sees(session, screen) ? <>
         {screen === 'now' ? <Now clientUrl={session.client_url} /> : null}
         {screen === 'usage' ? <Usage route={route} /> : null}
-        {screen === 'keys' ? <Keys route={route} /> : null}
-        {screen === 'backends' ? <Backends route={route} /> : null}
+        {screen === 'keys' ? <Keys route={route} session={session} /> : null}
+        {screen === 'backends' ? <Backends route={route} session={session} /> : null}
         {screen === 'requests' ? <Requests route={route} /> : null}
-        {screen === 'policies' ? <Policies /> : null}
+        {screen === 'policies' ? <Policies session={session} /> : null}
         {screen === 'audit' ? <Audit /> : null}
         {screen === 'try' ? <Try session={session} /> : null}
+        </> : <div class="main"><p class="trouble" role="alert">The role {session.role}{session.team ? ` of team ${session.team}` : ''} may not see this screen.</p></div>}
       </main>
       {help ? <Help close={() => showHelp(false)} /> : null}
     </>
@@ -100,20 +109,20 @@ function Header({ session, screen, help }: { session: Session; screen: string; h
     <header class="top">
       <a class="brand" href={link('now')}><svg width="22" height="22" viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="7" fill="#17506e" /><circle cx="16" cy="16" r="8.5" fill="none" stroke="#fff" stroke-width="3.200" stroke-dasharray="40 14" transform="rotate(-60 16 16)" /><circle cx="22.600" cy="9.400" r="2.600" fill="#f3b23c" /></svg>Ringway</a>
       <span class="node" title={`version ${session.version}`}>{session.node}</span>
-      <a class="state" href={link('now')}>
+      <a class="state" href={link(session.team ? 'keys' : 'now')} aria-label={session.team ? 'Keys' : undefined}>
         {overview ? <Lamp state={overview.state} label={screen === 'now' ? words(overview.state) : overview.sentence} /> : null}
       </a>
       <span class="sr" role="status" aria-live="polite">{said}</span>
       <Search />
-      <button type="button" class={`feed ${status}`} title="Live updates on or off (.)" aria-pressed={status === 'live'} onClick={() => live.toggle()}>
+      {session.team ? null : <button type="button" class={`feed ${status}`} title="Live updates on or off (.)" aria-pressed={status === 'live'} onClick={() => live.toggle()}>
         <Lamp state={status} label={word} />
-      </button>
+      </button>}
       <span class="zone" title="Times are in this zone">{zone()}</span>
       <ThemeButton />
       <button type="button" class="ghost keys-help" aria-label="Keyboard" title="Keyboard (?)" onClick={help}><Icon name="help" /></button>
       {session.who === 'session'
         ? <button type="button" class="small" onClick={async () => { try { await call('/session', { method: 'DELETE' }); } finally { location.reload(); } }}>Sign out</button>
-        : <span class="who" title={session.who === 'loopback' ? 'No admin token is configured: everybody on this machine is the owner' : ''}>{session.role}</span>}
+        : <span class="who" title={session.who === 'loopback' ? 'No admin token is configured: everybody on this machine is the owner' : ''}>{session.role}{session.team ? ` of ${session.team}` : ''}</span>}
     </header>
   );
 }

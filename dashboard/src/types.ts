@@ -20,11 +20,20 @@ export interface Model {
 }
 export interface Limit { name: string; used: number; max: number; free_in_seconds: number | null }
 export interface NearLimit extends Limit { kind: 'key' | 'team'; key: string }
-export interface Key {
-  name: string; team: string | null; tags: string[]; expires_unix_ms: number | null; state: string; source: string; models: string[] | null; limits: Limit[]; in_flight: number; requests: number;
-  failed: number; input_tokens: number; cached_tokens: number; output_tokens: number;
+export interface Budget {
+  of: string; name: string; unit: 'tokens' | 'money'; per: string; zone: string | null; max: number; used: number; reserved: number;
+  start_unix_ms: number; reset_unix_ms: number;
 }
-export interface Team { name: string; keys: number; limits: Limit[]; in_flight: number; requests: number; input_tokens: number; output_tokens: number }
+export interface Key {
+  name: string; team: string | null; tags: string[]; expires_unix_ms: number | null; state: string; source: 'configuration' | 'store';
+  public_id: string | null; created_unix_ms: number | null; previous_valid_until_unix_ms: number | null; revoked_unix_ms: number | null;
+  disabled: string | null; metadata: Record<string, string>; models: string[] | null; limits: Limit[]; budgets: Budget[];
+  in_flight: number; requests: number; failed: number; input_tokens: number; cached_tokens: number; output_tokens: number;
+}
+export interface Team {
+  name: string; keys: number; source: 'configuration' | 'store'; limits: Limit[]; budgets: Budget[]; in_flight: number; requests: number;
+  input_tokens: number; output_tokens: number;
+}
 export interface Overview {
   at_unix_ms: number; node: string; version: string; driver: string; uptime_seconds: number; generation: number;
   state: 'ok' | 'degraded' | 'down' | 'starting' | 'draining'; sentence: string; since_unix_ms: number; reasons: Reason[];
@@ -56,8 +65,9 @@ export interface RowDetail extends Row {
   client: string | null; shard: number; request_bytes: number; response_bytes: number; overhead: number;
   explain: { what: string; fix: string } | null;
 }
+export type Role = 'owner' | 'admin' | 'viewer' | 'auditor';
 export interface Session {
-  who: 'token' | 'session' | 'loopback'; role: string; version: string; node: string; csrf: string | null;
+  who: 'token' | 'session' | 'loopback'; name: string | null; role: Role; team: string | null; version: string; node: string; csrf: string | null;
   client_url: string | null; keys_required: boolean;
 }
 export interface Tick {

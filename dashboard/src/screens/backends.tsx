@@ -4,11 +4,11 @@ import { call, Refused, useLoad } from '../api';
 import { hue, Plot } from '../charts';
 import { count, DASH, exact, percent, rate, span, words } from '../format';
 import { change, link, type Route } from '../route';
-import type { Backend, BackendDetail, Model } from '../types';
+import type { Backend, BackendDetail, Model, Session } from '../types';
 import { Drawer, Empty, Facts, Lamp, Panel, Table, Trouble, Ttft, Waiting } from '../ui';
 import { BackendTable } from './now';
 
-export function Backends({ route }: { route: Route }) {
+export function Backends({ route, session }: { route: Route; session: Session }) {
   const backends = useLoad<{ total: number; backends: Backend[] }>('/backends', 2);
   const models = useLoad<{ total: number; models: Model[] }>('/models', 5);
   const open = route.params.get('open');
@@ -24,7 +24,7 @@ export function Backends({ route }: { route: Route }) {
           {models.data ? <Models models={models.data.models} /> : null}
         </Panel>
       </div>
-      {open ? <Detail name={open} all={backends.data?.backends ?? []} changed={backends.again} /> : null}
+      {open ? <Detail name={open} writes={session.role === 'owner'} all={backends.data?.backends ?? []} changed={backends.again} /> : null}
     </div>
   );
 }
@@ -45,7 +45,7 @@ function Models({ models }: { models: Model[] }) {
   );
 }
 
-function Detail({ name, all, changed }: { name: string; all: Backend[]; changed: () => void }) {
+function Detail({ name, writes, all, changed }: { name: string; writes: boolean; all: Backend[]; changed: () => void }) {
   const found = useLoad<BackendDetail>(`/backends/${encodeURIComponent(name)}`, 2);
   const row = found.data;
   const steps = row?.requests_history ?? [];
@@ -56,7 +56,7 @@ function Detail({ name, all, changed }: { name: string; all: Backend[]; changed:
       {row ? (
         <>
           <p class="headline"><Lamp state={row.state} />{row.why ? <span>: {row.why}{row.paused_seconds ? `, for ${span(Math.ceil(row.paused_seconds))}` : ''}</span> : null}</p>
-          <Actions row={row} all={all} done={() => { found.again(); changed(); }} />
+          {writes ? <Actions row={row} all={all} done={() => { found.again(); changed(); }} /> : null}
           {steps.length > 1
             ? <Plot height={110} unit={rate} summary={`Requests per second to ${name}, last 15 minutes`}
               at={steps.map((_, index) => now - (steps.length - 1 - index) * row.step_seconds)}

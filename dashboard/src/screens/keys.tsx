@@ -3,12 +3,13 @@ import { useEffect, useState } from 'preact/hooks';
 import { call, useLoad, type Refused } from '../api';
 import { DASH, exact, moment, span } from '../format';
 import { change, link, type Route } from '../route';
-import type { Key, Team } from '../types';
-import { Bar, Code, Drawer, Empty, Facts, Lamp, limitName, Panel, Table, Trouble, Waiting } from '../ui';
+import type { Key, Session, Team } from '../types';
+import { Budgets, Create, KeyActions } from './keys-write';
+import { Bar, Drawer, Empty, Facts, Lamp, limitName, Panel, Table, Trouble, Waiting } from '../ui';
 
 interface Page { total: number; required: boolean; keys: Key[]; next: string | null }
 
-export function Keys({ route }: { route: Route }) {
+export function Keys({ route, session }: { route: Route; session: Session }) {
   const open = route.params.get('open');
   const q = route.params.get('q') ?? '';
   const team = route.params.get('team');
@@ -29,6 +30,7 @@ export function Keys({ route }: { route: Route }) {
   const rows = page.data ? [...page.data.keys, ...(extra?.keys ?? [])] : [];
   const next = extra ? extra.next : page.data?.next;
   const [creating, create] = useState(false);
+  const writes = session.role === 'owner' || session.role === 'admin';
   return (
     <div class={`with-drawer ${open || creating ? 'opened' : ''}`}>
       <div class="main">
@@ -36,7 +38,7 @@ export function Keys({ route }: { route: Route }) {
           {team ? <button type="button" class="chip" onClick={() => change({ team: null })} aria-label={`Remove the filter team ${team}`}><span>team:</span>{team} ×</button> : null}
           <input type="search" value={q} placeholder="A part of the name" aria-label="Filter keys by name" data-filter
             onInput={(event) => change({ q: event.currentTarget.value || null })} />
-          <button type="button" class="primary" onClick={() => { change({ open: null }); create(true); }}>New key…</button>
+          {writes ? <button type="button" class="primary" onClick={() => { change({ open: null }); create(true); }}>New key…</button> : null}
         </div>
         {teams.data?.total ? (
           <Panel title="Teams" source={teams.at} aside={<span class="quiet">{exact(teams.data.total)}</span>}>
@@ -57,13 +59,15 @@ export function Keys({ route }: { route: Route }) {
         <Panel title={team ? `Keys of ${team}` : 'Keys'} source={page.at} aside={<span class="quiet">{page.data ? exact(page.data.total) : ''}</span>}>
           <Trouble loaded={page} /><Waiting loaded={page} />
           {error ? <p class="trouble" role="alert">{error.message}</p> : null}
-          {page.data && !page.data.required ? <Empty>An open gateway: requests need no key. A <code>[key.NAME]</code> in the configuration closes it.</Empty> : null}
+          {page.data && !page.data.required ? <Empty>An open gateway: requests need no key. The first key that is created closes it, and so does a <code>[key.NAME]</code> in the configuration.</Empty> : null}
           {page.data?.required && rows.length === 0 ? <Empty>No key has “{q}” in its name.</Empty> : null}
           {rows.length ? <KeyTable rows={rows} open={open} /> : null}
           {next ? <button type="button" class="wide-button" onClick={more}>More</button> : null}
         </Panel>
       </div>
-      {open ? <Detail name={open} /> : creating ? <Create onClose={() => create(false)} /> : null}
+      {open
+        ? <Detail name={open} writes={writes} changed={page.again} />
+        : creating ? <Create session={session} teams={teams.data?.teams.map((row) => row.name) ?? []} made={page.again} onClose={() => create(false)} /> : null}
     </div>
   );
 }
@@ -89,10 +93,10 @@ function KeyTable({ rows, open }: { rows: Key[]; open: string | null }) {
 
 interface Policy { allowed: boolean; reason: string | null; lines: { name: string; value: string; origin: string }[] }
 
-function Detail({ name }: { name: string }) {
+function Detail({ name, writes, changed }: { name: string; writes: boolean; changed: () => void }) {
   const [model, choose] = useState('');
   const key = useLoad<Key>(`/keys/${encodeURIComponent(name)}`, 2);
-  const policy = useLoad<Policy>(`/explain?key=${encodeURIComponent(name)}${model ? `&model=${encodeURIComponent(model)}` : ''}`, 5);
+  const policy = useLoad<Policy>(key.data && key.data.state !== 'revoked' && !key.data.disabled ? `/explain?key=${encodeURIComponent(name)}${model ? `&model=${encodeURIComponent(model)}` : ''}` : null, 5);
   const models = useLoad<{ models: { name: string }[] }>('/models');
   const row = key.data;
   return (
@@ -101,6 +105,9 @@ function Detail({ name }: { name: string }) {
       {row ? (
         <>
           <p class="headline"><Lamp state={row.state} />{row.state === 'unused' ? <span class="quiet"> no request since the process started</span> : null}</p>
+          {row.disabled ? <p class="trouble" role="alert">Out of force: {row.disabled}</p> : null}
+          {row.previous_valid_until_unix_ms ? <p class="said" role="status">It is being rotated: the secret before stays valid until {moment(row.previous_valid_until_unix_ms)}.</p> : null}
+          {row.source === 'store' && writes && row.state !== 'revoked' ? <KeyActions row={row} done={() => { key.again(); policy.again(); changed(); }} /> : null}
           {row.limits.length ? (
             <dl class="limits">
               {row.limits.map((limit) => (
@@ -110,7 +117,8 @@ function Detail({ name }: { name: string }) {
                 </div>
               ))}
             </dl>
-          ) : <Empty>It has no limits.</Empty>}
+          ) : row.state === 'revoked' ? null : <Empty>It has no limits per minute.</Empty>}
+          <Budgets of="key" row={row} writes={writes && row.state !== 'revoked'} done={() => { key.again(); policy.again(); changed(); }} />
           <Facts rows={[
             ['Requests since the start', <a href={link('requests', { key: name })}>{exact(row.requests)}</a>],
             ['Failed', row.failed ? <a href={link('requests', { key: name, status: 'failed' })}>{exact(row.failed)}</a> : '0'],
@@ -118,17 +126,21 @@ function Detail({ name }: { name: string }) {
             ['Team', row.team ? <a href={link('keys', { team: row.team })}>{row.team}</a> : null],
             ['Expires', row.expires_unix_ms ? moment(row.expires_unix_ms) : 'never'],
             ['Tags', row.tags.length ? row.tags.join(', ') : null],
-            ['Kept in', 'the configuration file; change it there and reload'],
+            ['Metadata', Object.keys(row.metadata).length ? Object.entries(row.metadata).map(([note, value]) => <div key={note}>{note}: {value}</div>) : null],
+            ['Public id', row.public_id ? <code>{row.public_id}</code> : null],
+            ['Created', row.created_unix_ms ? moment(row.created_unix_ms) : null],
+            ['Revoked', row.revoked_unix_ms ? moment(row.revoked_unix_ms) : null],
+            ['Kept in', row.source === 'store' ? 'the store of this gateway' : 'the configuration file; change it there and reload'],
           ]} />
         </>
       ) : null}
-      <h3>What it may do, and where that is said</h3>
-      <label class="field">for the model{' '}
+      {row && row.state !== 'revoked' ? <h3>What it may do, and where that is said</h3> : null}
+      {row && row.state !== 'revoked' ? <label class="field">for the model{' '}
         <select value={model} onChange={(event) => choose(event.currentTarget.value)}>
           <option value="">any</option>
           {models.data?.models.map((one) => <option key={one.name} value={one.name}>{one.name}</option>)}
         </select>
-      </label>
+      </label> : null}
       <Trouble loaded={policy} />
       {policy.data ? (
         <>
@@ -140,31 +152,6 @@ function Detail({ name }: { name: string }) {
           ]} />
         </>
       ) : null}
-    </Drawer>
-  );
-}
-
-/** Keys live in the configuration file: what is to be run, put together here. */
-function Create({ onClose }: { onClose: () => void }) {
-  const [name, setName] = useState('');
-  const [models, setModels] = useState('');
-  const [requests, setRequests] = useState('');
-  const [tokens, setTokens] = useState('');
-  const quote = (text: string) => /^[\w.*-]+$/.test(text) ? text : `'${text.replace(/'/g, `'\\''`)}'`;
-  const command = ['ringway key new', quote(name || 'NAME'),
-    ...models.split(/[\s,]+/).filter(Boolean).map((model) => `--model ${quote(model)}`),
-    requests ? `--requests-per-minute ${quote(requests)}` : '', tokens ? `--tokens-per-minute ${quote(tokens)}` : '',
-    '>> ringway.toml'].filter(Boolean).join(' ');
-  return (
-    <Drawer kind="New" title="Key" onClose={onClose}>
-      <p>The key is made on the gateway's machine and shown there once; the configuration keeps its digest only.</p>
-      <label class="field">Name <input value={name} onInput={(event) => setName(event.currentTarget.value)} placeholder="team-search" /></label>
-      <label class="field">Models <input value={models} onInput={(event) => setModels(event.currentTarget.value)} placeholder="llama-* (all if empty)" /></label>
-      <label class="field">Requests per minute <input inputMode="numeric" value={requests} onInput={(event) => setRequests(event.currentTarget.value.replace(/\D/g, ''))} placeholder="unlimited" /></label>
-      <label class="field">Tokens per minute <input inputMode="numeric" value={tokens} onInput={(event) => setTokens(event.currentTarget.value.replace(/\D/g, ''))} placeholder="unlimited" /></label>
-      <h3>Run</h3>
-      <Code text={command} />
-      <p class="quiet">The gateway sees the changed file by itself within two seconds.</p>
     </Drawer>
   );
 }

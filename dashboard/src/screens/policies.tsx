@@ -1,16 +1,22 @@
 // What is enforced?
 import { useState } from 'preact/hooks';
 import { call, Refused, useLoad } from '../api';
-import { moment, words } from '../format';
+import { exact, moment, words } from '../format';
 import { link } from '../route';
-import { Lamp, Panel, Table, Trouble, Waiting } from '../ui';
+import type { Session } from '../types';
+import { Empty, Lamp, Panel, Table, Trouble, Waiting } from '../ui';
 
 interface Policies {
   generation: number; keys_required: boolean; last_reload_unix_ms: number | null; last_reload_error: string | null;
   groups: { name: string; lines: { name: string; value: string; meaning: string }[] }[];
+  guards: Guard[];
+}
+interface Guard {
+  name: string; models: number; keys: number | null; shadow: boolean; matched: number; shadowed: number; masked: number; refused: number;
+  stopped: number; routed: number; asked: number; failed: number;
 }
 
-export function Policies() {
+export function Policies({ session }: { session: Session }) {
   const found = useLoad<Policies>('/policies', 5);
   const [result, tell] = useState<{ ok: boolean; text: string } | null>(null);
   const [busy, work] = useState(false);
@@ -39,7 +45,7 @@ export function Policies() {
             </p>
             {data.last_reload_error ? <pre class="problem">{data.last_reload_error}</pre> : null}
             <p>
-              <button type="button" disabled={busy} onClick={reload}>{busy ? 'Reloading…' : 'Reload the configuration file'}</button>{' '}
+              <button type="button" disabled={busy || session.role !== 'owner'} onClick={reload}>{busy ? 'Reloading…' : 'Reload the configuration file'}</button>{' '}
               <span class="quiet">It is applied whole, or refused whole; requests in flight keep the plan they started with.</span>
             </p>
             {result ? <pre class={result.ok ? 'said' : 'problem'} role="status">{result.text}</pre> : null}
@@ -47,6 +53,21 @@ export function Policies() {
           </>
         ) : null}
       </Panel>
+      {data ? (
+        <Panel title="Content rules" source={found.at} aside={<span class="quiet">since the process started</span>}>
+          {data.guards.length === 0 ? <Empty>None. <code>[guard.NAME]</code> in the configuration adds one; with <code>shadow = true</code> it counts what it would do.</Empty> : (
+            <Table rows={data.guards} id={(row) => row.name} caption="Content rules" columns={[
+              { name: 'Rule', cell: (row) => <>{row.name}{row.shadow ? <small> shadow: it only counts</small> : null}</>, sort: (row) => row.name, grow: true },
+              { name: 'For', cell: (row) => `${row.models} ${row.models === 1 ? 'model' : 'models'}, ${row.keys === null ? 'all keys' : `${row.keys} ${row.keys === 1 ? 'key' : 'keys'}`}`, minor: true },
+              ...(['matched', 'shadowed', 'masked', 'refused', 'stopped', 'routed'] as const).map((name) => ({
+                name: name === 'shadowed' ? 'Would have acted' : words(name), num: true, minor: name !== 'matched' && name !== 'shadowed',
+                cell: (row: Guard) => exact(row[name]), sort: (row: Guard) => row[name],
+              })),
+              ...(data.guards.some((row) => row.asked) ? [{ name: 'Asked / no verdict', num: true, minor: true, cell: (row: Guard) => `${exact(row.asked)} / ${exact(row.failed)}` }] : []),
+            ]} />
+          )}
+        </Panel>
+      ) : null}
       {data?.groups.map((group) => (
         <Panel title={words(group.name)} key={group.name}>
           <Table rows={group.lines} id={(line) => line.name} caption={group.name} columns={[

@@ -1,5 +1,7 @@
 //! What is enforced: deadlines, bounds and defaults of the active plan.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use axum::extract::State;
 use axum::response::Response;
 use schemars::JsonSchema;
@@ -7,7 +9,8 @@ use serde::Serialize;
 
 use super::{Shared, json};
 use crate::coordinator::lock;
-use crate::units::Nanos;
+use crate::plan::Plan;
+use crate::units::{GuardId, Nanos};
 
 #[derive(JsonSchema, Serialize)]
 pub(super) struct Policies {
@@ -16,6 +19,66 @@ pub(super) struct Policies {
     last_reload_unix_ms: Option<u64>,
     last_reload_error: Option<String>,
     groups: Vec<Group>,
+    /// Content rules, in the order of their names.
+    guards: Vec<GuardRow>,
+}
+
+/// A content rule and what it has done since the process started.
+#[derive(JsonSchema, Serialize)]
+struct GuardRow {
+    name: String,
+    /// Models that it is for.
+    models: usize,
+    /// Keys that it is for; absent if it is for every request.
+    keys: Option<usize>,
+    /// It counts and changes nothing, for every model that it is for.
+    shadow: bool,
+    matched: u64,
+    /// Of these in a rule that only counts: what it would have done.
+    shadowed: u64,
+    masked: u64,
+    refused: u64,
+    stopped: u64,
+    routed: u64,
+    /// Times that another process was asked for its verdict, and gave none.
+    asked: u64,
+    failed: u64,
+}
+
+/// Content rules of one response.
+const GUARDS_MAX: usize = 500;
+
+fn guards(plan: &Plan) -> Vec<GuardRow> {
+    let ids = plan.guards.ids().take(GUARDS_MAX);
+    ids.map(|id| guard(plan, id)).collect()
+}
+
+fn guard(plan: &Plan, id: GuardId) -> GuardRow {
+    let (row, cells) = (plan.guards.row(id), plan.guards.cells(id));
+    let all = plan.models.iter().filter_map(|model| model.guards.as_ref());
+    // By model: whether the rule is in shadow mode there.
+    let modes: Vec<bool> = all
+        .filter_map(|guards| {
+            let own = guards.ids.iter().position(|other| *other == id);
+            let own = own.map(|index| guards.guards.rule(index).is_shadow);
+            own.or_else(|| guards.externals.iter().find(|rule| rule.id == id).map(|rule| rule.is_shadow))
+        })
+        .collect();
+    let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+    GuardRow {
+        name: row.name.to_string(),
+        models: modes.len(),
+        keys: (!row.keyless).then(|| row.keys.iter().filter(|is_for| **is_for).count()),
+        shadow: !modes.is_empty() && modes.iter().all(|is_shadow| *is_shadow),
+        matched: read(&cells.matches),
+        shadowed: read(&cells.shadowed),
+        masked: read(&cells.masked),
+        refused: read(&cells.refused),
+        stopped: read(&cells.stopped),
+        routed: read(&cells.routed),
+        asked: read(&cells.asked),
+        failed: read(&cells.failed),
+    }
 }
 
 /// A table of the configuration.
@@ -63,7 +126,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Response {
     ];
     let tokens = plan.output_tokens_default.to_string();
     let estimate = vec![line("output_tokens", tokens, "output tokens reserved when a request names no cap")];
-    let last = watch.reloads.last_unix_ms.load(std::sync::atomic::Ordering::Relaxed);
+    let last = watch.reloads.last_unix_ms.load(Ordering::Relaxed);
     json(&Policies {
         generation: plan.generation,
         keys_required: plan.keys_required,
@@ -74,6 +137,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Response {
             Group { name: "limits", lines: bounds },
             Group { name: "estimate", lines: estimate },
         ],
+        guards: guards(plan),
     })
 }
 
