@@ -416,3 +416,14 @@ fn sampling_is_said_in_the_way_that_the_model_takes() {
         (&json!({"temperature": 0.5, "topP": 0.9}), vec!["top_k".to_owned()])
     );
 }
+
+#[test]
+fn a_turn_begun_without_a_thought_goes_on_without_one() {
+    let body = from_messages(
+        &json!({"model": "m", "max_tokens": 9000, "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "messages": [{"role": "user", "content": "a"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "r"}]}]}),
+    );
+    assert!(body.get("additionalModelRequestFields").is_none(), "{body}");
+}

@@ -392,6 +392,21 @@ mod tests {
     const MESSAGES_ERROR: &str =
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
 
+    const OLLAMA: &str = "{\"model\":\"m\",\"message\":{\"content\":\"\\\"done\\\":true, \\\"error\\\"\"},\"done\":false}\n\
+        {\"done\":true,\"message\":{\"eval_count\":1},\"prompt_eval_count\":26,\"eval_count\":9,\"context\":[1,2,3]}\n";
+    const OLLAMA_ERROR: &str =
+        "{\"message\":{\"content\":\"a\"},\"done\":false}\r\n{\"error\":{\"message\":\"x\"}}\n";
+
+    #[test]
+    fn lines_say_whether_they_are_whole_and_what_they_cost() {
+        let whole = told(Api::OllamaChat, OLLAMA.as_bytes(), &[], usize::MAX);
+        assert_eq!((whole.usage.input, whole.usage.output, whole.cut, whole.errored), (26, 9, false, false));
+        let half = OLLAMA.split_inclusive('\n').next().unwrap();
+        assert!(told(Api::OllamaChat, half.as_bytes(), &[], usize::MAX).cut);
+        let failed = told(Api::OllamaChat, OLLAMA_ERROR.as_bytes(), &[], usize::MAX);
+        assert!(failed.errored && !failed.cut, "an error is an end of its own");
+    }
+
     #[test]
     fn an_event_of_any_length_says_the_same_at_every_cut() {
         for (api, stream) in [
@@ -403,6 +418,8 @@ mod tests {
             (Api::Messages, MESSAGES),
             (Api::Messages, MESSAGES_STOP),
             (Api::Messages, MESSAGES_ERROR),
+            (Api::OllamaChat, OLLAMA),
+            (Api::OllamaGenerate, OLLAMA_ERROR),
         ] {
             let stream = stream.as_bytes();
             let whole = told(api, stream, &[], usize::MAX);

@@ -28,10 +28,11 @@ enum Thinking {
 }
 
 impl<'a> Fields<'a> {
+    /// The flags: a tool has to be called; the model has begun its turn without a thought.
     pub(super) fn of(
         request: &Request<'a>,
         target: &Target<'_>,
-        forces_tool: bool,
+        (forces_tool, forbids_budget): (bool, bool),
         losses: &mut Losses,
     ) -> Self {
         let model = String::from_utf8_lossy(target.model).into_owned();
@@ -46,7 +47,9 @@ impl<'a> Fields<'a> {
             Some(_) if is_anthropics && forces_tool => losses.note("reasoning"),
             Some(reasoning) if is_anthropics => {
                 let most = request.params.output_max.filter(|most| *most > 0);
-                fields.thinking = anthropics(reasoning, &model, most.unwrap_or(target.output_max_default));
+                let thinking = anthropics(reasoning, &model, most.unwrap_or(target.output_max_default));
+                fields.thinking =
+                    thinking.filter(|thinking| !forbids_budget || !matches!(thinking, Thinking::Budget(_)));
                 match fields.thinking {
                     Some(Thinking::Budget(_)) => {
                         fields.output_max = Some(most.unwrap_or(target.output_max_default));

@@ -144,6 +144,12 @@ impl<'a> History<'a> {
         Ok(())
     }
 
+    /// Whether the model is in the middle of a turn that it began without a thought: it cannot begin to think there by a budget.
+    pub(super) fn forbids_budget(&self) -> bool {
+        let last = self.messages.iter().rev().find(|message| message.role == Role::Assistant);
+        last.is_some_and(|message| !message.calls.is_empty() && message.thoughts.is_empty())
+    }
+
     /// Appends the list.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.push(b'[');

@@ -1,7 +1,5 @@
 //! A request for a backend.
 
-use std::borrow::Cow;
-
 use crate::dialect::neutral::{
     Arguments, Format, Json, Losses, Part, Reasoning, Request, Role, Source, Target, Text, Tool, ToolChoice,
     ToolKind, Turn, custom, unsupported,
@@ -35,7 +33,7 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
             Format::JsonSchema { schema, .. } => schema,
         });
     }
-    think(request.params.reasoning.as_ref(), out, &mut losses);
+    think(request.params.reasoning.as_ref(), target.model, out, &mut losses);
     options(request, out);
     if request.params.user.is_some() {
         losses.note("user");
@@ -260,18 +258,19 @@ fn tool(tool: &Tool<'_>, out: &mut Vec<u8>) {
 /// The schema of a function that takes nothing.
 const NO_PARAMETERS: Json<'static> = br#"{"type":"object","properties":{}}"#;
 
-/// How much to think. A model that can think does so by default, and one that cannot refuses every wish: so only a wish for
-/// less or for a level is said. A number of tokens has no place here.
-fn think(reasoning: Option<&Reasoning<'_>>, out: &mut Vec<u8>, losses: &mut Losses) {
-    let level: Cow<'_, str> = match reasoning {
+/// How much to think. A model that can think does so by default, and one that cannot refuses every wish but `false`; agents send
+/// their effort to all models alike. So a level is said only to those that have levels. A number of tokens has no place here.
+fn think(reasoning: Option<&Reasoning<'_>>, model: Json<'_>, out: &mut Vec<u8>, losses: &mut Losses) {
+    let has_levels = String::from_utf8_lossy(model).contains("gpt-oss");
+    let level = match reasoning {
         None | Some(Reasoning::Adaptive) => return,
         Some(Reasoning::Budget(_)) => return losses.note("reasoning"),
-        Some(Reasoning::Off) => "false".into(),
+        Some(Reasoning::Off) => "false",
         Some(Reasoning::Effort(word)) => match word.to_plain().as_deref() {
-            Some("none") => "false".into(),
-            Some("minimal" | "low") => "\"low\"".into(),
-            Some("medium") => "\"medium\"".into(),
-            Some("high" | "xhigh" | "max") => "\"high\"".into(),
+            Some("none") => "false",
+            Some("minimal" | "low") if has_levels => "\"low\"",
+            Some("medium") if has_levels => "\"medium\"",
+            Some("high" | "xhigh" | "max") if has_levels => "\"high\"",
             _ => return losses.note("reasoning"),
         },
     };

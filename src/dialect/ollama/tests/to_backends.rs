@@ -153,10 +153,16 @@ fn a_choice_that_cannot_be_enforced_is_refused_and_none_leaves_the_tools_out() {
     assert_eq!(function["parameters"], json!({"type": "object", "properties": {}}));
 }
 
+/// Agents send their effort to every model; one that cannot think refuses whatever is truthy.
 #[test]
-fn thinking_is_asked_for_by_level_only() {
-    let think = |effort: &str| {
-        from_chat(&json!({"messages": [], "reasoning_effort": effort})).unwrap().get("think").cloned()
+fn a_level_of_thinking_is_said_only_to_models_that_have_levels() {
+    let think = |model: &'static [u8], effort: &str| {
+        let body = json!({"messages": [], "reasoning_effort": effort}).to_string();
+        let request = chat::decode::request(body.as_bytes()).unwrap();
+        let mut out = Vec::new();
+        let losses = encode::request(&request, &Target { model, ..TARGET }, &mut out).unwrap();
+        let body: Value = serde_json::from_slice(&out).unwrap();
+        (body.get("think").cloned(), losses.is_empty())
     };
     for (effort, expected) in [
         ("none", json!(false)),
@@ -164,9 +170,10 @@ fn thinking_is_asked_for_by_level_only() {
         ("medium", json!("medium")),
         ("xhigh", json!("high")),
     ] {
-        assert_eq!(think(effort), Some(expected), "{effort}");
+        assert_eq!(think(b"\"gpt-oss:20b\"", effort), (Some(expected), true), "{effort}");
     }
-    assert_eq!(think("whatever"), None);
+    assert_eq!(think(TARGET.model, "high"), (None, false));
+    assert_eq!(think(TARGET.model, "none"), (Some(json!(false)), true));
     assert!(sent(r#"{"model":"m","messages":[],"think":true}"#).0.get("think").is_none());
 }
 
