@@ -36,7 +36,7 @@ impl Peek {
                 (false, _) if is_more(&self.config_cap) => edits.push(self.config_cap, cap.number()),
                 (false, _) => {}
                 (true, true) => edits.push(end, own.whole.as_bytes()),
-                (true, false) if is_blank => edits.push(inside, own.member[1..].as_bytes()),
+                (true, false) if is_blank => edits.push(inside, &own.member.as_bytes()[1..]),
                 (true, false) => edits.push(inside, own.member.as_bytes()),
             };
         }
