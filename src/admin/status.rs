@@ -140,6 +140,10 @@ pub(super) struct Deployment<'a> {
     pub(super) blocked_by: Option<&'static str>,
     /// For how long.
     pub(super) blocked_seconds: Option<f64>,
+    /// Seconds per token of prefill, learned from its first tokens; null before there are enough of them.
+    prefill_seconds_per_token: Option<f32>,
+    /// How many times slower than the pool's usual member it prefills.
+    prefill_factor: f32,
 }
 
 #[derive(Serialize)]
@@ -318,6 +322,8 @@ fn deployment<'a>(watch: &'a Watch, row: usize, now: Nanos) -> Deployment<'a> {
         breaker: breaker(&plan.deployments.cells(id).breaker, now),
         blocked_by: blocked.map(|(cause, _)| cause.name()),
         blocked_seconds: blocked.map(|(_, until)| until.since(now).seconds()),
+        prefill_seconds_per_token: plan.deployments.cells(id).speed.seconds(),
+        prefill_factor: plan.deployments.cells(id).speed.factor(),
     }
 }
 

@@ -21,6 +21,7 @@ pub mod reload;
 pub mod resolve;
 pub mod roster;
 mod scrape;
+mod speed;
 mod watchdog;
 
 use std::io;
@@ -158,6 +159,7 @@ pub fn start(
             tokio::spawn(reloader.run(signals, requests));
             tokio::spawn(watchdog::run(current.clone()));
             tokio::spawn(prefix::run(current.clone()));
+            tokio::spawn(speed::run(current.clone()));
             if let Some((refill, ledger)) = refill {
                 tokio::spawn(budgets::run(refill, ledger));
             }

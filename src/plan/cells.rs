@@ -15,6 +15,7 @@ use crate::policy::limits::ratio::TextRatio;
 use crate::policy::routing::breaker::Breaker;
 use crate::policy::routing::load::{Ewma, Load};
 use crate::policy::routing::signals::Signals;
+use crate::policy::routing::speed::Speed;
 use crate::sync::{AtomicU8, AtomicU64, Ordering};
 use crate::units::{BackendId, ShardId};
 
@@ -51,6 +52,8 @@ pub struct DeploymentCells {
     pub breaker: Breaker,
     /// Observed over predicted time to the first token.
     pub ewma: Ewma,
+    /// How fast it prefills.
+    pub speed: Speed,
     /// Bytes of text in one of its tokens.
     pub text: TextRatio,
     /// The failures of each name, where clients choose the names.

@@ -25,7 +25,8 @@ impl Plan {
     /// Its load is what this gateway has sent, and what its metrics showed beyond that. A report that is too old counts for
     /// nothing.
     pub fn view(&self, member: &Member, eligible: bool, now: Nanos) -> View {
-        let ewma = self.deployments.cells(member.deployment).ewma.get(now);
+        let deployment = self.deployments.cells(member.deployment);
+        let ewma = deployment.ewma.get(now);
         let cells = self.backends.cells(member.backend);
         let mut view = View {
             eligible,
@@ -33,6 +34,7 @@ impl Plan {
             kv_capacity: self.kv_capacity(member.backend),
             ratio: ewma.ratio,
             samples: ewma.samples,
+            prefill_factor: deployment.speed.factor().into(),
             ..View::default()
         };
         for load in cells.loads() {

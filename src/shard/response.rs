@@ -14,6 +14,7 @@ use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::policy::routing::failure_state::HOLD_MAX;
 use crate::policy::routing::status::Row;
+use crate::shard::dispatch::choose::Expected;
 use crate::units::{DeploymentId, Nanos};
 use crate::wire::head::ResponseHead;
 use crate::wire::{json, pause};
@@ -43,8 +44,8 @@ pub(super) struct Response {
     /// When the request was sent, and when the response's first byte came.
     pub(super) sent: Nanos,
     pub(super) answered: Nanos,
-    /// Expected seconds to the first token, for the backend's slowness.
-    pub(super) expected_seconds: f64,
+    /// What was expected of the time to the first token.
+    pub(super) expected: Expected,
 }
 
 /// Whether another model can be called if this one's backends do not respond.

@@ -316,3 +316,48 @@ fn a_canary_takes_its_share_and_keeps_sessions_together() {
     let free = (0..count).filter(|_| text_of(&send(&gateway, K1, "", &chat("auto", "hi"))) == "b1").count();
     assert!((30..=95).contains(&free), "{free} of {count} without a session");
 }
+
+/// The number under a name in the row of `/status` that begins with a deployment of this backend.
+fn learned(gateway: &Gateway, backend: &str, name: &str) -> Option<f64> {
+    let status: serde_json::Value = serde_json::from_str(&gateway.ask_admin("/status")?.1).ok()?;
+    let rows = status["deployments"].as_array()?.clone();
+    rows.iter().find(|row| row["backend"] == backend)?[name].as_f64()
+}
+
+#[test]
+fn the_speed_of_each_engine_is_learned_and_long_prompts_go_to_the_fast_one() {
+    let count = |count: &Arc<AtomicUsize>, milliseconds: u64| {
+        let count = Arc::clone(count);
+        Origin::scripted(move |talk| {
+            count.fetch_add(1, Ordering::SeqCst);
+            talk.pause(std::time::Duration::from_millis(milliseconds));
+            talk.stream();
+            talk.chunk("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"},\"finish_reason\":\"stop\"}]}\n\n");
+            talk.chunk("data: [DONE]\n\n");
+            talk.end()
+        })
+    };
+    let counts: [Arc<AtomicUsize>; 2] = std::array::from_fn(|_| Arc::default());
+    let origins = [count(&counts[0], 60), count(&counts[1], 240)];
+    let config = |policy: &str| {
+        let config = Config::new().key("k", K1, "").shards("count = 1");
+        let config = config.backend("fast", origins[0].port, QUIET).backend("slow", origins[1].port, QUIET);
+        config.model("m", &["fast", "slow"], policy)
+    };
+    let gateway = Gateway::start(&config("policy = \"round_robin\""));
+    let ask = |number: usize| {
+        let text = format!("prompt {number} is its own. ").repeat(80);
+        let body = chat("m", &text).replacen('{', "{\"stream\":true,", 1);
+        assert_eq!(send(&gateway, K1, "", &body).status(), 200);
+    };
+    assert_eq!(learned(&gateway, "slow", "prefill_seconds_per_token"), None);
+    (0..40).for_each(ask);
+    let is_learned = || learned(&gateway, "slow", "prefill_factor").is_some_and(|factor| factor > 2.0);
+    assert!(eventually(PATIENCE, is_learned), "{:?}", learned(&gateway, "slow", "prefill_factor"));
+    assert_eq!(learned(&gateway, "fast", "prefill_factor"), Some(1.0));
+    gateway.rewrite(&config(""));
+    assert_eq!(gateway.reload().0, 200);
+    let before = counts[1].load(Ordering::SeqCst);
+    (100..110).for_each(ask);
+    assert_eq!(counts[1].load(Ordering::SeqCst), before, "an idle fast engine gets them all");
+}

@@ -34,6 +34,9 @@ const SLOWNESS_IGNORED: f64 = 0.25;
 const SLOWNESS_RANGE: std::ops::RangeInclusive<f64> = 1.0..=1.6;
 /// Most tokens that a session is worth. Chosen, not measured: 0.2 s of prefill.
 pub const SESSION_TOKENS_MAX: f64 = 2_048.0;
+/// Scores that are kept between the two passes; those of further backends are computed twice. `pick_among_busy` in
+/// `bench/policy.rs` times it.
+const SCORES_MAX: usize = 64;
 /// Backends over which the median slowness is taken; further ones do not vote. Bounds the scratch on the stack.
 const VOTES_MAX: usize = 64;
 
@@ -56,6 +59,8 @@ pub struct View {
     pub matched_tokens: u64,
     /// It served the session of this request last, by the same table.
     pub has_session: bool,
+    /// How many times slower than the pool's usual member it prefills (`speed::factors`).
+    pub prefill_factor: f64,
     /// Observed over predicted time to first token (`load::Reading`).
     pub ratio: f32,
     /// Samples that ratio rests on.
@@ -73,6 +78,7 @@ impl Default for View {
             kv_capacity: 0,
             matched_tokens: 0,
             has_session: false,
+            prefill_factor: 1.0,
             ratio: 1.0,
             samples: 0,
         }
@@ -80,6 +86,11 @@ impl Default for View {
 }
 
 impl View {
+    /// Seconds per token of prefill.
+    fn prefill_seconds(&self) -> f64 {
+        PREFILL_SECONDS * self.prefill_factor
+    }
+
     /// Tokens of a prompt that it has to prefill, at least one.
     pub fn uncached(&self, prompt_tokens: u64) -> f64 {
         prompt_tokens.saturating_sub(self.matched_tokens).max(1) as f64
@@ -96,7 +107,7 @@ impl View {
 
     /// The expected time to first token in seconds: what an observed one is divided by for `load::Ewma`.
     pub fn first_token_seconds(&self, prompt_tokens: u64) -> f64 {
-        (self.pending_tokens as f64 + self.uncached(prompt_tokens)) * PREFILL_SECONDS
+        (self.pending_tokens as f64 + self.uncached(prompt_tokens)) * self.prefill_seconds()
             + STEP_SECONDS
             + 2.0 * STREAM_SECONDS * self.in_flight as f64
     }
@@ -121,7 +132,7 @@ impl Terms {
         let streams = view.in_flight as f64;
         let uncached = view.uncached(prompt_tokens);
         let worth = view.session_worth(prompt_tokens);
-        let prefill = (uncached - worth).max(1.0) * PREFILL_SECONDS;
+        let prefill = (uncached - worth).max(1.0) * view.prefill_seconds();
         let kv = if view.kv_capacity == 0 {
             0.0
         } else {
@@ -131,7 +142,7 @@ impl Terms {
         };
         Self {
             slowness,
-            wait: view.first_token_seconds(prompt_tokens) - uncached * PREFILL_SECONDS + prefill,
+            wait: view.first_token_seconds(prompt_tokens) - uncached * view.prefill_seconds() + prefill,
             harm: prefill * (0.02 * streams).min(1.0) + 10.0 * STREAM_SECONDS * streams,
             kv,
         }
@@ -166,12 +177,16 @@ pub fn pick(views: &[View], prompt_tokens: u64, word: u64) -> Option<usize> {
     }
     let median = median_ratio(views);
     let score = |view: &View| score(view, prompt_tokens, slowness(view, median));
+    let mut scores = [f64::INFINITY; SCORES_MAX];
+    let kept = scores.iter_mut().zip(views).filter(|(_, view)| view.eligible);
+    kept.for_each(|(kept, view)| *kept = score(view));
+    let score_of = |index: usize, view: &View| scores.get(index).copied().unwrap_or_else(|| score(view));
     let eligible = || views.iter().enumerate().filter(|(_, view)| view.eligible);
 
-    let best = eligible().map(|(_, view)| score(view)).min_by(f64::total_cmp)?;
+    let best = eligible().map(|(index, view)| score_of(index, view)).min_by(f64::total_cmp)?;
     let near = best * (1.0 + TIE_SHARE) + TIE_SECONDS;
     eligible()
-        .filter(|(_, view)| score(view) <= near)
+        .filter(|(index, view)| score_of(*index, view) <= near)
         .map(|(index, view)| (rank(index, view.weight, word), index))
         .min_by(|left, right| left.0.total_cmp(&right.0))
         .map(|(_, index)| index)
@@ -325,6 +340,16 @@ mod tests {
         assert_eq!(shares(&views, 100), [100, 0]);
         let of = |tokens| views[1].session_worth(tokens);
         assert_eq!((of(1_000), of(1_000_000)), (500.0, SESSION_TOKENS_MAX));
+    }
+
+    #[test]
+    fn a_slow_engine_gets_long_prompts_only_when_the_fast_one_is_busy() {
+        let slow = View { prefill_factor: 4.0, ..View::default() };
+        assert_eq!(shares(&[View::default(), slow], 100), [100, 0]);
+        let busy = View { pending_tokens: 4_000, ..View::default() };
+        assert_eq!(shares(&[busy, slow], 100), [0, 100]);
+        let warm = View { matched_tokens: 900, ..slow };
+        assert_eq!(shares(&[View::default(), warm], 100), [0, 100], "a cache is worth more than speed");
     }
 
     #[test]

@@ -75,6 +75,9 @@ fn age(word: u64, now: Nanos) -> u64 {
     if age > TENTHS_MASK / 2 { 0 } else { age }
 }
 
+#[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
+mod interleavings;
+
 #[cfg(test)]
 mod tests {
     use super::*;

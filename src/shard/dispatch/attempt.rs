@@ -202,7 +202,7 @@ impl<'a> Attempt<'a> {
             guarding: Guarding::of(self.exchange),
             sent,
             answered,
-            expected_seconds: picked.expected_seconds,
+            expected: picked.expected,
         };
         self.open(&mut response, &patience).await?;
         response.restate(&shard, response.api(self.request.api));

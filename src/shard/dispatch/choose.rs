@@ -36,13 +36,32 @@ impl Wanted {
     }
 }
 
+/// What a backend is expected to do before the first token.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Expected {
+    pub(in crate::shard) seconds: f64,
+    /// Tokens to prefill: those that wait, and the request's own.
+    pub(in crate::shard) tokens: u64,
+    pub(in crate::shard) streams: u64,
+}
+
+impl Expected {
+    fn of(view: &View, prompt_tokens: u64) -> Self {
+        Self {
+            seconds: view.first_token_seconds(prompt_tokens),
+            tokens: view.pending_tokens + view.uncached(prompt_tokens) as u64,
+            streams: view.in_flight,
+        }
+    }
+}
+
 /// A member of the pool, with its in-flight slot `L` taken.
 pub(in crate::shard) struct Picked<'a, L> {
     pub(in crate::shard) index: usize,
     pub(in crate::shard) member: &'a Member,
     pub(in crate::shard) backend: BackendId,
     pub(in crate::shard) lease: L,
-    pub(in crate::shard) expected_seconds: f64,
+    pub(in crate::shard) expected: Expected,
     /// Tokens of the prompt that it is taken to have in its cache.
     pub(in crate::shard) matched_tokens: u64,
     /// The breakers that let it in as their probe.
@@ -96,13 +115,13 @@ impl<'m> Pool<'_, 'm> {
             if let Some(probes) = state.admit(now) {
                 let view = &views[index];
                 if let Some(lease) = lease(member.backend, view.uncached(request.prompt_tokens) as u64) {
-                    let expected_seconds = view.first_token_seconds(request.prompt_tokens);
+                    let expected = Expected::of(view, request.prompt_tokens);
                     return Some(Picked {
                         index,
                         member,
                         backend: member.backend,
                         lease,
-                        expected_seconds,
+                        expected,
                         matched_tokens: view.matched_tokens,
                         probes,
                         alone,

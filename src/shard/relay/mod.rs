@@ -29,6 +29,7 @@ use crate::clock;
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::net::stream::Completion;
+use crate::policy::routing::speed::Sample;
 use crate::units::{Nanos, Span};
 use crate::wire::framing;
 use crate::wire::head::Version;
@@ -414,8 +415,10 @@ impl<'a> Relay<'a> {
         }
         let now = clock::now();
         self.exchange.time_to_first_token = Some(now.since(self.exchange.started));
-        let ratio = now.since(response.sent).seconds() / response.expected_seconds;
-        client.shard.plan.deployments.cells(response.deployment).ewma.observe(ratio as f32, now);
+        let (seconds, expected) = (now.since(response.sent).seconds(), response.expected);
+        let cells = client.shard.plan.deployments.cells(response.deployment);
+        cells.ewma.observe((seconds / expected.seconds) as f32, now);
+        cells.speed.note(Sample { tokens: expected.tokens, streams: expected.streams, seconds });
     }
 
     /// Ends a chunk of `bytes` bytes, and after the last one the body. A finished stream whose server sends no `[DONE]` gets

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::error::{Fault, FaultKind};
 use crate::net::stream::Completion;
 use crate::observe::counters::Counter;
-use crate::plan::{Backend, Hedge, Model};
+use crate::plan::{Backend, Hedge, Model, Plan};
 use crate::policy::routing::balance::View;
 use crate::policy::routing::failure_state::{Probes, Report};
 use crate::policy::routing::retry_state::Tried;
@@ -54,9 +54,12 @@ pub(in crate::shard::dispatch) struct Opened {
 }
 
 impl<'a> Hedger<'a> {
-    /// How long the first attempt is waited for, given its expected time to the first token.
-    pub(in crate::shard::dispatch) fn patience(&self, expected_seconds: f64) -> Nanos {
-        let factored = f64::from(self.rule.factor) * expected_seconds * 1e9;
+    /// How long the first attempt is waited for, given its expected time to the first token: by what was learned of the
+    /// deployment's speed, or as supposed.
+    fn patience(&self, plan: &Plan, picked: &Picked<'_, Lease>) -> Nanos {
+        let learned = plan.deployments.cells(picked.member.deployment).speed.seconds();
+        let learned = learned.map_or(0.0, |seconds| f64::from(seconds) * picked.expected.tokens as f64);
+        let factored = f64::from(self.rule.factor) * picked.expected.seconds.max(learned) * 1e9;
         Nanos(factored as u64).max(self.rule.after)
     }
 
@@ -80,7 +83,7 @@ impl<'a> Attempt<'a> {
         patience: &Patience<'_>,
     ) -> Result<(), Fault> {
         let limit = patience.first_byte();
-        let at = leg.sent.plus(hedger.patience(leg.picked.expected_seconds));
+        let at = leg.sent.plus(hedger.patience(&self.client.shard.plan, &leg.picked));
         if at >= limit.at {
             return Ok(());
         }

@@ -84,7 +84,8 @@ impl World {
     }
 
     pub(super) fn begin(&mut self, id: u64, picked: Picked<'_, Share>) {
-        let Picked { index, member, lease: share, expected_seconds: expected, probes, alone, .. } = picked;
+        let Picked { index, member, lease: share, expected, probes, alone, .. } = picked;
+        let expected = expected.seconds;
         let (shard, backend) = (self.shard(id), share.backend.index());
         self.numbers += 1;
         let attempt = Attempt { number: self.numbers, deployment: member.deployment, alone };
