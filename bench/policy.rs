@@ -3,14 +3,23 @@
 //! Shapes: a pool of 1, 4, 32 and 128 backends with uneven load and believed ratios; a prompt of 32,768 tokens that each backend has
 //! another part of; a table of 10,000 keys; one bucket that always has room, alone and under four threads. Allocations are counted.
 //! Budget: a decision (views, match and pick) among 32 backends in 2 us without an allocation.
+//!
+//! Content rules: one event of 250 bytes of a chat stream, and a read of 64 of them, under 200 words and under all detectors, after
+//! warm-up; beside them the meter, which reads every event anyway. Budget: nothing allocated per event.
 
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use ringway::config::{Process, compile, read};
 use ringway::dialect::Api;
 use ringway::dialect::request;
+use ringway::dialect::stream::Meter;
+use ringway::dialect::texts::Place;
 use ringway::plan::{Draw, Plan};
 use ringway::policy::auth::credential::{Credentials, KeyTable, digest};
+use ringway::policy::guard::detect::Detector;
+use ringway::policy::guard::patterns::Find;
+use ringway::policy::guard::rules::{Action, Guards, Labels, Rule};
+use ringway::policy::guard::stream::Filter;
 use ringway::policy::limits::bucket::{Bucket, Rate};
 use ringway::policy::routing::balance::{View, pick};
 use ringway::policy::routing::breaker::Breaker;
@@ -18,6 +27,7 @@ use ringway::policy::routing::choice;
 use ringway::policy::routing::conversation::{Conversation, Source};
 use ringway::policy::routing::prefix::{Chain, Keeper};
 use ringway::units::Nanos;
+use ringway::wire::records::RecordForm;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -156,4 +166,56 @@ fn breaker_closed(bencher: Bencher<'_, '_>) {
         breaker.success(Nanos(1));
         admission
     });
+}
+
+/// Events of a chat stream, as an engine writes them.
+fn chat_events(count: usize) -> Vec<u8> {
+    let words = [
+        "The", " quick", " brown", " fox", " jumps", " over", " 42", " lazy", " dogs", ",", " and",
+        " sleeps", ".",
+    ];
+    let event = |index: usize| {
+        format!(
+            "data: {{\"id\":\"chatcmpl-7f3c2a91d0b54e6f\",\"object\":\"chat.completion.chunk\",\"created\":1790000000,\"model\":\"llama\",\
+             \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}},\"logprobs\":null,\"finish_reason\":null}}]}}\n\n",
+            words[index % words.len()]
+        )
+    };
+    (0..count).map(event).collect::<String>().into_bytes()
+}
+
+fn filter_cost(bencher: Bencher<'_, '_>, finds: Vec<Find>, count: usize) {
+    let places = vec![Place::Output];
+    let rule = Rule { name: "r".into(), finds, places, action: Action::Mask, ..Rule::default() };
+    let guards = Guards::compile(vec![rule]).expect("rules");
+    let (events, mut out) = (chat_events(count), Vec::new());
+    let mut filter = Filter::new(RecordForm::Sse, 1 << 20, Labels::default());
+    bencher.counter(divan::counter::ItemsCount::new(count)).bench_local(|| {
+        out.clear();
+        filter.events(&guards, black_box(&events), &mut out, &|_| true, &mut |_| {})
+    });
+}
+
+#[divan::bench(args = [1, 64])]
+fn guard_200_words(bencher: Bencher<'_, '_>, count: usize) {
+    filter_cost(
+        bencher,
+        (0..200).map(|number| Find::Phrase(format!("secret project {number}"))).collect(),
+        count,
+    );
+}
+
+#[divan::bench(args = [1, 64])]
+fn guard_all_detectors(bencher: Bencher<'_, '_>, count: usize) {
+    filter_cost(bencher, Detector::ALL.iter().map(|row| Find::Detector(row.1)).collect(), count);
+}
+
+/// What reads every event anyway.
+#[divan::bench(args = [1, 64])]
+fn meter_beside_guards(bencher: Bencher<'_, '_>, count: usize) {
+    let events = chat_events(count);
+    let mut meter = Meter::new(Api::Chat, 1, false);
+    bencher
+        .counter(divan::counter::ItemsCount::new(count))
+        .bench_local(|| black_box(meter.events(black_box(&events)).drop.is_some()));
 }

@@ -4,6 +4,7 @@ mod admin;
 mod cache;
 mod end_users;
 mod external;
+mod guard_matrix;
 mod guards;
 mod keys;
 mod ledger;

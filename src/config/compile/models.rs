@@ -103,7 +103,9 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
         used.extend(row.pool.iter().map(|member| member.backend));
     }
     for (index, name) in file.backend.keys().enumerate() {
-        if !used.contains(&BackendId::new(index)) {
+        let guards = || file.guard.values().filter_map(|guard| guard.external.as_ref());
+        let is_guard = || guards().any(|one| one.backend == *name);
+        if !used.contains(&BackendId::new(index)) && !is_guard() {
             report.note(format!("backend {name} serves no model"));
         }
     }
