@@ -29,6 +29,7 @@ const NAMES: Names<'_> = Names {
     model: "llama-3.3-70b-instruct",
     fallback_for: "",
     backend: "gpu-17",
+    marks: "",
 };
 
 fn record() -> Record {
@@ -54,6 +55,7 @@ fn record() -> Record {
         reasoning_tokens: 50,
         usage_known: true,
         estimated: false,
+        from_cache: false,
         request_bytes: 4_096,
         response_bytes: 40_960,
         duration: Nanos(1_100_000_000),

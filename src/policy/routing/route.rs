@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(to(&[], |_| {}), None);
         let long = Route { prompt_tokens_min: 1_001, ..rule(1) };
         assert_eq!(to(&[long.clone(), rule(2), rule(3)], |_| {}), Some(2));
-        assert_eq!(to(&[long.clone()], |_| {}), None);
+        assert_eq!(to(std::slice::from_ref(&long), |_| {}), None);
         assert_eq!(to(&[long], |facts| facts.prompt_tokens = 1_001), Some(1));
         let short = Route { prompt_tokens_max: 999, ..rule(1) };
         assert_eq!(to(&[short], |_| {}), None);
