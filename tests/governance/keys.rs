@@ -481,3 +481,39 @@ fn two_gateways_on_one_store_know_each_others_keys_within_a_second() {
         .iter()
         .all(|one| read(one, "/api/v1/keys")["total"] == 10)));
 }
+
+#[test]
+fn scripts_written_for_litellm_create_look_up_and_delete_keys() {
+    let (origin, folder) = (Origin::start(), Folder::new("litellm"));
+    let gateway = Gateway::start(&config(&origin, folder.path()));
+    let body = json!({ "key_alias": "job", "models": ["m"], "rpm_limit": 600, "duration": "30d", "metadata": { "owner": "me" } });
+    let (code, made) = ask(&gateway, "POST", "/key/generate", &body);
+    assert_eq!((code, &made["key_alias"], &made["rpm_limit"]), (200, &json!("job"), &json!(600)), "{made}");
+    let secret = made["key"].as_str().expect("a key").to_owned();
+    assert_eq!(
+        [status(&gateway, &secret, J), status(&gateway, &secret, r#"{"model":"other","messages":[]}"#)],
+        [200, 403]
+    );
+    for key in [secret.clone(), support::config::digest_hex(&secret), "job".to_owned()] {
+        let told = read(&gateway, &format!("/key/info?key={key}"));
+        assert_eq!((&told["key"], &told["info"]["models"]), (&json!("job"), &json!(["m"])), "{told}");
+        assert!(!told.to_string().contains(&secret[15..]), "{told}");
+    }
+    let logged = || read(&gateway, &format!("/spend/logs?api_key={secret}"));
+    assert!(eventually(PATIENCE, || logged().as_array().is_some_and(|rows| rows.len() == 2)), "{}", logged());
+    assert_eq!(logged()[0]["api_key"], "job");
+    let spend = || read(&gateway, "/key/info?key=job")["info"]["spend"].clone();
+    assert!(eventually(PATIENCE, || spend().is_null()), "unpriced is not zero: {}", spend());
+    assert_eq!(read(&gateway, "/model/info")["data"][0]["model_name"], "m");
+    let (code, refused) = ask(&gateway, "POST", "/key/generate", &json!({ "soft_budget": 5 }));
+    assert_eq!(
+        (code, refused["error"]["message"].as_str().unwrap().contains("soft_budget: has no counterpart")),
+        (400, true)
+    );
+    assert_eq!(
+        ask(&gateway, "POST", "/key/delete", &json!({ "keys": [secret] })).1,
+        json!({ "deleted_keys": [secret] })
+    );
+    assert_eq!(status(&gateway, &secret, J), 401);
+    assert_eq!(ask(&gateway, "POST", "/key/delete", &json!({ "keys": ["sk-unknown"] })).0, 404);
+}

@@ -54,12 +54,15 @@ fn expected(method: &str, path: &str) -> [bool; 5] {
             | "/api/v1/budgets"
             | "/api/v1/explain",
         ) => read_team,
-        ("get", "/api/v1/ledger/usage" | "/api/v1/ledger/requests") => read_team,
+        ("get", "/api/v1/ledger/usage" | "/api/v1/ledger/requests" | "/key/info" | "/spend/logs") => {
+            read_team
+        }
+        ("post", "/key/generate" | "/key/delete") => write_team,
         ("get", "/api/v1/ledger/audit" | "/api/v1/audit" | "/api/v1/tokens") => read_audit,
         ("post", "/api/v1/keys" | "/api/v1/keys/{name}/rotate" | "/api/v1/tokens") => write_team,
         ("patch" | "delete", "/api/v1/keys/{name}") | ("put" | "delete", "/api/v1/budgets") => write_team,
         ("delete", "/api/v1/tokens/{name}") => write_team,
-        ("get", _) => read_all,
+        ("get", _) | ("post", "/api/v1/route/explain") => read_all,
         _ => owner,
     }
 }

@@ -139,7 +139,7 @@ pub(super) async fn audit(
 }
 
 /// The team that is asked for: a caller who is confined to one asks for that one.
-fn confined(caller: &Caller, team: Option<String>) -> Result<Option<String>, Problem> {
+pub(super) fn confined(caller: &Caller, team: Option<String>) -> Result<Option<String>, Problem> {
     match (caller.team(), team) {
         (None, team) => Ok(team),
         (Some(own), Some(other)) if own != other => Err(super::forbidden(caller)),
@@ -148,7 +148,7 @@ fn confined(caller: &Caller, team: Option<String>) -> Result<Option<String>, Pro
 }
 
 /// Asks the store on a thread that may block.
-async fn read<T: Send + 'static>(
+pub(super) async fn read<T: Send + 'static>(
     shared: &Shared,
     query: impl FnOnce(&Store) -> store::Result<T> + Send + 'static,
 ) -> Result<T, Problem> {

@@ -9,6 +9,7 @@ mod change;
 mod explain;
 mod keys;
 mod ledger;
+mod litellm;
 mod live;
 mod openapi;
 pub(super) mod overview;

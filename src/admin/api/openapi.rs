@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Shared, backends, budgets, explain, history, keys, ledger, live, overview, playground, policies,
+    Shared, backends, budgets, explain, history, keys, ledger, litellm, live, overview, playground, policies,
     requests, roster, route, session,
 };
 use crate::policy::auth::role::Need;
@@ -330,6 +330,46 @@ pub(super) fn operations() -> Vec<Operation> {
             &["before", "limit", "since"],
             "What operators did, chained",
             get(ledger::audit),
+        ),
+        operation::<Any>(
+            Need::WriteTeam,
+            "post",
+            "/key/generate",
+            &[],
+            "As LiteLLM's: create a key",
+            post(litellm::generate),
+        ),
+        operation::<Any>(
+            Need::ReadTeam,
+            "get",
+            "/key/info",
+            &["key"],
+            "As LiteLLM's: one key, with what it has cost",
+            get(litellm::key_info),
+        ),
+        operation::<Any>(
+            Need::WriteTeam,
+            "post",
+            "/key/delete",
+            &[],
+            "As LiteLLM's: revoke keys",
+            post(litellm::delete),
+        ),
+        operation::<Any>(
+            Need::ReadTeam,
+            "get",
+            "/spend/logs",
+            &["api_key", "request_id", "start_date", "end_date"],
+            "As LiteLLM's: the newest settled requests with their cost",
+            get(litellm::logs),
+        ),
+        operation::<Any>(
+            Need::ReadAll,
+            "get",
+            "/model/info",
+            &[],
+            "As LiteLLM's: models and their backends",
+            get(litellm::models),
         ),
         operation::<explain::Policy>(
             Need::ReadTeam,
