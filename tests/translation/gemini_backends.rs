@@ -363,3 +363,23 @@ fn vectors_of_gemini_reach_an_openai_client_in_base64() {
     let told = ask(&gateway, "/v1beta/models/m:batchEmbedContents", &many).json();
     assert_eq!(told["embeddings"][1]["values"], json!([1, 2]), "{told}");
 }
+
+/// A model without a list: what follows the prefix is in the path at Google, whoever names it where.
+#[test]
+fn a_pattern_names_the_model_in_the_path() {
+    let origin = Origin::scripted(|talk| {
+        assert_eq!(talk.request.target(), "/v1beta/models/gemini-9-x:generateContent");
+        talk.answer("200 OK", "Content-Type: application/json\r\n", WHOLE)
+    });
+    let backend = format!("kind = \"gemini\"\n{QUIET}");
+    let config =
+        Config::new().backend("b1", origin.port, &backend).model("google/*", &["b1"], "").key("one", K1, "");
+    let gateway = Gateway::start(&config);
+    let mut body = chat(false);
+    body["model"] = json!("google/gemini-9-x");
+    let told = ask(&gateway, "/v1/chat/completions", &body);
+    assert_eq!(told.status(), 200, "{}", told.text());
+    let contents = json!({"contents": [{"parts": [{"text": "Hi"}]}]});
+    let told = ask(&gateway, "/v1beta/models/google/gemini-9-x:generateContent", &contents);
+    assert_eq!((told.status(), told.text().as_str()), (200, WHOLE));
+}
