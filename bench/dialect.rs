@@ -9,7 +9,7 @@ use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use ringway::dialect::Api;
 use ringway::dialect::request::peek;
-use ringway::dialect::stream::Meter;
+use ringway::dialect::stream::{Meter, TextMeter};
 use ringway::dialect::usage::BodyMeter;
 
 fn main() {
@@ -57,6 +57,14 @@ fn chat_events_usage_null(bencher: Bencher<'_, '_>, events: usize) {
 fn chat_events_continuous_usage(bencher: Bencher<'_, '_>, events: usize) {
     let usage = ",\"usage\":{\"prompt_tokens\":900,\"total_tokens\":950,\"completion_tokens\":50}";
     follow(bencher, Api::Chat, chat(events, usage));
+}
+
+/// The text of the same events, for a key whose tokens are limited.
+#[divan::bench(args = [1, 64])]
+fn chat_text(bencher: Bencher<'_, '_>, events: usize) {
+    let block = chat(events, "");
+    let mut meter = TextMeter::of_stream(Api::Chat);
+    bencher.counter(BytesCount::of_str(&block)).bench_local(|| meter.count(black_box(block.as_bytes())));
 }
 
 #[divan::bench(args = [1, 64])]

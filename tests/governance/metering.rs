@@ -316,3 +316,147 @@ fn a_stream_is_stopped_at_the_last_token_of_its_minute() {
     );
     assert!(response.contains("\"code\":\"rate_limit_exceeded\""), "{response}");
 }
+
+/// A response of 20 and 10 tokens in one dialect, streamed or not.
+fn counted(path: &str, stream: bool) -> String {
+    match (path, stream) {
+        ("/v1/chat/completions", true) => {
+            [sse::content(WORD), sse::finish(), sse::usage(20, 10), sse::DONE.to_owned()].concat()
+        }
+        ("/v1/chat/completions", false) => {
+            r#"{"choices":[],"usage":{"prompt_tokens":20,"completion_tokens":10,"total_tokens":30}}"#.to_owned()
+        }
+        ("/v1/messages", true) => [
+            r#"{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","content":[],"usage":{"input_tokens":20,"output_tokens":1}}}"#,
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"word"}}"#,
+            r#"{"type":"content_block_stop","index":0}"#,
+            r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":10}}"#,
+            r#"{"type":"message_stop"}"#,
+        ]
+        .iter()
+        .map(|data| {
+            let name = data.split('"').nth(3).unwrap_or_default();
+            format!("event: {name}\ndata: {data}\n\n")
+        })
+        .collect(),
+        ("/v1/messages", false) => {
+            r#"{"type":"message","role":"assistant","content":[],"stop_reason":"end_turn","usage":{"input_tokens":20,"output_tokens":10}}"#.to_owned()
+        }
+        (_, true) => {
+            let response = r#"{"id":"r","status":"completed","output":[],"usage":{"input_tokens":20,"output_tokens":10,"total_tokens":30}}"#;
+            format!(
+                "event: response.completed\ndata: {{\"type\":\"response.completed\",\"sequence_number\":1,\"response\":{response}}}\n\n"
+            )
+        }
+        (_, false) => {
+            r#"{"id":"r","object":"response","status":"completed","output":[],"usage":{"input_tokens":20,"output_tokens":10,"total_tokens":30}}"#.to_owned()
+        }
+    }
+}
+
+const ROUTES: [&str; 3] = ["/v1/chat/completions", "/v1/messages", "/v1/responses"];
+
+fn body_of(path: &str, stream: bool) -> String {
+    match path {
+        "/v1/responses" => {
+            format!(r#"{{"model":"m","stream":{stream},"max_output_tokens":100,"input":"x"}}"#)
+        }
+        _ => format!(
+            r#"{{"model":"m","stream":{stream},"max_tokens":100,"messages":[{{"role":"user","content":"x"}}]}}"#
+        ),
+    }
+}
+
+/// Report 16: the same response costs the same, streamed or not, on every route.
+#[test]
+fn the_same_response_costs_the_same_streamed_or_not() {
+    let origin = Origin::scripted(|talk: &mut Talk| {
+        let (path, stream) = (talk.request.target().to_owned(), talk.request.json()["stream"] == true);
+        if stream {
+            talk.stream();
+            talk.chunk(counted(&path, true));
+            return talk.end();
+        }
+        talk.answer("200 OK", "Content-Type: application/json\r\n", &counted(&path, false))
+    });
+    let gateway = start(&origin, &budget(10_000));
+    let mut expected = 0;
+    for path in ROUTES {
+        for stream in [true, false] {
+            let mut client = gateway.connect();
+            client.send(&post(path, &body_of(path, stream)));
+            assert_eq!(client.answer().expect("a response").status(), 200, "{path}");
+            expected += 30;
+            assert!(is_quiet(&gateway, |used| used == expected), "{path}, {stream}: {:?}", used(&gateway));
+        }
+    }
+}
+
+/// Report 3: whatever way exchanges end, on whatever route, nothing stays reserved or in flight.
+#[test]
+fn after_any_ending_on_any_route_nothing_stays_reserved() {
+    let origin = Origin::start();
+    for path in ROUTES {
+        origin.case(&format!("cut{path}"), move |talk| {
+            talk.stream();
+            talk.chunk(words(path, 5).concat());
+            Next::Reset
+        });
+        origin.case(&format!("left{path}"), move |talk| {
+            talk.stream();
+            talk.chunk(words(path, 5).concat());
+            talk.gone(PATIENCE);
+            Next::Close
+        });
+        origin.case(&format!("silent{path}"), move |talk| {
+            talk.stream();
+            talk.chunk(words(path, 5).concat());
+            talk.gone(PATIENCE);
+            Next::Close
+        });
+        origin.case(&format!("headless{path}"), |_| Next::Close);
+        origin.case(&format!("failed{path}"), |talk| {
+            let error = r#"{"error":{"message":"no","type":"server_error","code":500}}"#;
+            talk.answer("500 Oops", "Content-Type: application/json\r\n", error)
+        });
+    }
+    let more =
+        "kind = \"vllm\"\nserves = [\"chat\", \"messages\", \"responses\"]\nhealth = { enabled = false }";
+    let key = format!("in_flight_max = 200\n{}", budget(1_000_000));
+    let gateway = Gateway::start(
+        &Config::new()
+            .backend("b1", origin.port, more)
+            .model("m", &["b1"], "")
+            .tables("[timeouts]\nbetween_events = \"300ms\"")
+            .key("one", K1, &key),
+    );
+    for turn in 0..3 {
+        let mut left = Vec::new();
+        for case in ["left", "cut", "silent", "headless", "failed"] {
+            for path in ROUTES {
+                let mut client = gateway.connect();
+                let request = String::from_utf8(post(path, &body_of(path, true))).expect("text");
+                let request = request.replacen("\r\n", &format!("\r\nX-Case: {case}{path}\r\n"), 1);
+                client.send(request.as_bytes());
+                match case {
+                    // Later a breaker may be open: a refusal is one more ending.
+                    "left" => assert!(eventually(PATIENCE, || {
+                        client.read_some(std::time::Duration::from_millis(10));
+                        let said = String::from_utf8_lossy(&client.buffer).into_owned();
+                        said.contains(WORD) || turn > 0 && said.starts_with("HTTP/1.1 5")
+                    })),
+                    _ => left.push(client),
+                }
+            }
+        }
+        for mut client in left {
+            let _ = client.answer(); // a whole one or a cut one
+        }
+        assert!(is_quiet(&gateway, |_| true), "turn {turn}: {:?}", used(&gateway));
+    }
+    let mut client = gateway.connect();
+    client.send(format!("GET /v1/key HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {K1}\r\n\r\n").as_bytes());
+    let key = client.answer().expect("a response").json();
+    assert_eq!(key["limits"][0]["used"], 0, "{key}");
+}

@@ -97,13 +97,24 @@ fn of_many_at_once_exactly_as_many_reach_the_backend_as_the_budget_fits() {
         "team = \"t\"\nbudgets = [{ tokens = 3000, per = \"month\", zone = \"Europe/Berlin\" }]",
     );
     // Each reserves its cap and a prompt of some ten tokens.
-    for count in [1, 8, 64] {
+    for count in [1, 8, 64, 512] {
         let passed = storm(&gateway, &origin, &hold, &[K1], count, &capped(980));
         assert_eq!(passed, count.min(7), "{count} at once on one key");
         let passed = storm(&gateway, &origin, &hold, &[K2], count, &capped(980));
         assert_eq!(passed, count.min(3), "{count} at once on a key with a smaller budget of its own");
         let passed = storm(&gateway, &origin, &hold, &[K1, K2], count, &capped(980));
         assert_eq!(passed, count.min(7), "{count} at once on both keys");
+    }
+}
+
+/// Report 1, for tokens per minute, over all shards.
+#[test]
+fn of_many_at_once_exactly_as_many_pass_as_there_are_tokens_in_the_minute() {
+    let (origin, hold) = held_origin(0);
+    let gateway = start(&origin, "", "tokens_per_minute = 1\ntokens_burst = 7000", "");
+    for count in [1, 8, 64, 512] {
+        let passed = storm(&gateway, &origin, &hold, &[K1], count, &capped(980));
+        assert_eq!(passed, count.min(7), "{count} at once");
     }
 }
 
