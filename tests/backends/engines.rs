@@ -7,6 +7,9 @@ use support::gateway::{Config, Gateway, K1, Wrapper};
 use support::origin::{Next, Origin, Talk, completion};
 use support::{PATIENCE, chat, eventually};
 
+/// The page for so many running and waiting requests.
+type PageOf = fn(u32, u32) -> String;
+
 /// What an engine's metrics path does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -32,7 +35,7 @@ struct Engine {
 
 impl Engine {
     /// `page`: the page for so many running and waiting requests.
-    fn start(path: &'static str, mood: Mood, page: fn(u32, u32) -> String) -> Self {
+    fn start(path: &'static str, mood: Mood, page: PageOf) -> Self {
         let (chats, pages) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let mood = Arc::new(AtomicU8::new(mood as u8));
         let (counted, read, state) = (chats.clone(), pages.clone(), mood.clone());
@@ -64,7 +67,7 @@ impl Engine {
     }
 }
 
-fn answer(talk: &mut Talk, mood: Mood, page: fn(u32, u32) -> String) -> Next {
+fn answer(talk: &mut Talk, mood: Mood, page: PageOf) -> Next {
     match mood {
         Mood::Busy => talk.answer("200 OK", "content-type: text/plain\r\n", &page(9, 30)),
         Mood::Idle => talk.answer("200 OK", "content-type: text/plain\r\n", &page(0, 0)),
@@ -177,7 +180,7 @@ fn each_kind_of_engine_is_read_at_its_path_and_by_its_names() {
     let llama = |running, waiting| {
         format!("llamacpp:requests_processing {running}\nllamacpp:requests_deferred {waiting}\n")
     };
-    let kinds: [(&str, &str, fn(u32, u32) -> String); 5] = [
+    let kinds: [(&str, &str, PageOf); 5] = [
         ("sglang", "/metrics", sglang),
         ("tensorrt_llm", "/prometheus/metrics", tensor),
         ("triton", "/metrics", triton),
