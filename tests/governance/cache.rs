@@ -1,4 +1,5 @@
 //! The response cache and the sharing of responses in flight.
+#![allow(clippy::print_stdout)] // how long a hit takes
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
