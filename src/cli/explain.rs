@@ -44,7 +44,7 @@ pub(super) fn command(explain: Explain) -> ExitCode {
 
 /// One line for each part of the policy.
 fn policy(plan: &Plan, written: &Written, key: &str, model: &str) -> Result<Vec<String>, String> {
-    let row = plan.key_named(key).ok_or_else(|| format!("there is no [key.{key}]"))?;
+    let row = plan.key_named(key).ok_or_else(|| no_key(key))?;
     let id = plan.find_model(model).ok_or_else(|| format!("there is no model and no alias \"{model}\""))?;
     let page = Page { plan, written, key: row };
     let mut lines = page.access(id);
@@ -53,6 +53,13 @@ fn policy(plan: &Plan, written: &Written, key: &str, model: &str) -> Result<Vec<
     lines.extend(page.prices(id));
     lines.extend(page.guards(id));
     Ok(lines)
+}
+
+/// Only the running gateway knows the keys of its store.
+fn no_key(key: &str) -> String {
+    format!(
+        "there is no [key.{key}] in the file; of a key that was created on the gateway: `ringway key show {key}`, or the dashboard"
+    )
 }
 
 struct Page<'a> {

@@ -469,7 +469,8 @@ fn two_gateways_on_one_store_know_each_others_keys_within_a_second() {
     let secret = create(&here, &json!({ "name": "k" }));
     let created = Instant::now();
     assert!(eventually(PATIENCE, || status(&there, &secret, J) == 200), "the other gateway knows it");
-    println!("known to the other gateway after {:?}", created.elapsed());
+    // 400 ms between two looks; the rest is what a loaded machine adds.
+    assert!(created.elapsed() < Duration::from_secs(5), "{:?}", created.elapsed());
     assert_eq!(ask(&there, "DELETE", "/api/v1/keys/k", &Value::Null).0, 200);
     assert!(eventually(PATIENCE, || status(&here, &secret, J) == 401), "and that it is revoked");
     // Both write: no change is lost.

@@ -106,8 +106,8 @@ fn every_route_lets_in_the_roles_that_it_is_for_and_no_other() {
             _ => "",
         };
         for (role, may) in roles.iter().zip(may) {
-            if path.ends_with("/live") && may || path == "/upgrade" && may || path.ends_with("/reload") && may
-            {
+            let is_long = path.ends_with("/live") || path == "/upgrade" || path.ends_with("/reload");
+            if may && is_long {
                 continue; // does not end, or ends the process
             }
             let (status, body) =
