@@ -100,7 +100,7 @@ impl Page<'_> {
             |places: Vec<String>| if places.is_empty() { "default".to_owned() } else { places.join(", ") };
         lines.push(format!("{:<64} {}", format!("{may} use the model {name}"), from(of("models"))));
         let apis: Vec<&str> =
-            self.key.grant.apis.iter().filter(|api| !api.is_local()).map(|api| api.name()).collect();
+            self.key.grant.apis.iter().filter(|api| api.is_for_clients()).map(|api| api.name()).collect();
         lines.push(format!("{:<64} {}", format!("may call {}", apis.join(", ")), from(of("apis"))));
         lines
     }

@@ -76,6 +76,11 @@ impl Api {
         Self::ALL.iter().any(|other| other.endpoint().served_as == Some(self))
     }
 
+    /// Whether clients can call it and a backend responds.
+    pub fn is_for_clients(self) -> bool {
+        !self.is_local() && !self.endpoint().is_for_backends
+    }
+
     /// Whether the gateway responds itself.
     pub fn is_local(self) -> bool {
         matches!(

@@ -24,7 +24,7 @@ pub fn render(plan: &Plan, key: KeyId, at: At, out: &mut Vec<u8>) {
     list(&mut text, "tags", row.tags.iter().map(|tag| quoted(tag)));
     let usable = plan.models.iter().filter(|model| row.grant.models[model.id.index()]);
     list(&mut text, "models", usable.map(|model| quoted(&model.name)));
-    let apis = row.grant.apis.iter().filter(|api| !api.is_local());
+    let apis = row.grant.apis.iter().filter(|api| api.is_for_clients());
     list(&mut text, "apis", apis.map(|api| quoted(api.name())));
     let team =
         row.team.map(|team| limits("team", &plan.teams.row(team).limits, plan.teams.cells(team), at.now));
