@@ -7,7 +7,7 @@
 //!
 //! Not seen into: `arc-swap` (addresses of a backend, the admin API's token and view; one pointer each, and nothing is
 //! read through two of them together), the counts of `Arc`, the bells between the wakers and the task of one thread, and
-//! the coordinator's own `Mutex`es and counters, which no shard touches. Of crossbeam's queue, a [`queue`] of the same
+//! the coordinator's own `Mutex`es and counters, which no shard touches. Of crossbeam's queue, a `queue` of the same
 //! promises is checked, so what is proven is how the gateway uses it.
 
 #[cfg(not(any(ringway_loom, ringway_shuttle)))]

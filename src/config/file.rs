@@ -2,6 +2,7 @@
 //!
 //! These types are also the JSON Schema of `ringway schema`; their doc lines are what an editor shows. A key that
 //! is not here is refused. Whether the values fit together is decided in `compile`, not here.
+#![allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links)] // names of sections are no links, and an example is none
 
 mod cache;
 mod choices;

@@ -6,7 +6,7 @@
 //! configuration was read from. Whatever becomes of it, the access log is opened anew. Exchanges that run keep the plan they began with; what the two plans have in common
 //! (limits, breakers, loads, counts, idle connections, addresses) goes on. A key that is gone is told to what runs.
 //!
-//! A change of the [roster](super::roster) makes a new plan of the same file (`changes`).
+//! A change of the [`super::roster`] makes a new plan of the same file (`changes`).
 
 mod changes;
 

@@ -1,8 +1,8 @@
 //! How many tokens a prompt is, before any backend has counted it.
 //!
 //! Text is counted by its length. Pictures, sound and documents travel in JSON as base64, a thousand times longer than
-//! what a model makes of them, so they are counted by kind ([`media`]). Which strings of a body are such parts is decided
-//! in [`parts`] alone: by the member they are the value of, never by how they look. A text that looks like base64 is text.
+//! what a model makes of them, so they are counted by kind (`media`). Which strings of a body are such parts is decided
+//! in `parts` alone: by the member they are the value of, never by how they look. A text that looks like base64 is text.
 
 mod media;
 mod parts;
@@ -36,7 +36,7 @@ impl Prompt {
 
 /// Estimates the prompt of a request to `api`. `body` is sound JSON: `request::peek` has been through it.
 ///
-/// Cost: constant for a body below [`MEDIA_BODY_BYTES`], and a few bytes per half KiB for a longer one without a long run of
+/// Cost: constant for a body below `MEDIA_BODY_BYTES`, and a few bytes per half KiB for a longer one without a long run of
 /// unbroken characters. Only a body with one takes another pass, and each image a look at its first bytes.
 pub fn prompt(api: Api, body: &[u8], rates: &Rates) -> Prompt {
     let (mut bytes, mut media) = (body.len() as u64, 0_u64);

@@ -4,7 +4,7 @@
 //! end or an error, and how the gateway itself speaks to a client in the client's own dialect. Everything else in a
 //! body passes byte for byte: what is converted keeps its values as they were written.
 //!
-//! - `table`: every endpoint with all that differs between them; `api`, `api_set`: what is asked of it; [`route`]: path and method to [`Api`].
+//! - `table`: every endpoint with all that differs between them; `api`, `api_set`: what is asked of it; `route`: path and method to [`Api`].
 //! - [`estimate`]: how many tokens a prompt is, before a backend has counted it.
 //! - [`request`]: the routed and billed members of a body, and the edits that make it fit a backend.
 //! - [`response_ids`]: where a response says its own id.

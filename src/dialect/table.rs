@@ -197,7 +197,7 @@ const LOCAL: Endpoint = Endpoint { method: "GET", dialect: Dialect::Ollama, ..PO
 /// Writes the rows as an enum, the list of its members, and a table in the same order.
 macro_rules! endpoints {
     ($($(#[doc = $doc:literal])* $(#[cfg($when:meta)])? $api:ident: $endpoint:expr;)*) => {
-        /// One endpoint. The numbers index [`ApiSet`] and per-endpoint counters.
+        /// One endpoint. The numbers index `ApiSet` and per-endpoint counters.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         #[repr(u8)]
         pub enum Api {

@@ -1,4 +1,5 @@
 //! Counters and gauges of one shard: written by that shard, read by anybody.
+#![allow(rustdoc::broken_intra_doc_links)] // HELP names sections of the configuration
 
 use crossbeam_utils::CachePadded;
 

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! `settle` runs exactly once per exchange, before the last write: `relay` and `respond` both call it there. What is known on
-//! the way is in [`exchange::Exchange`]. The one policy that is awaited is `external::check`.
+//! the way is in `exchange::Exchange`. The one policy that is awaited is `external::check`.
 //!
 //! A shard takes no lock, spawns no thread, and waits for no coordinator. The files of this room import each other without a
 //! circle (`tidy`): `state` (the shard itself) is below everything, `walk` above everything but `connection` and `accept`.

@@ -1,7 +1,7 @@
 //! The roster: teams, keys and admin tokens that were created while the gateway ran.
 //!
 //! The store has it; this is a copy in memory at one revision. Plans are compiled from the file and the roster together
-//! ([`compile`]). A row that the file does not go with any more is disabled when the process starts, and refuses the reload
+//! (`compile`). A row that the file does not go with any more is disabled when the process starts, and refuses the reload
 //! when it already serves.
 
 mod change;

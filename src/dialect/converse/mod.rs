@@ -4,7 +4,7 @@
 //! one JSON object; usage comes in the last one, after the reason for the stop. Roles alternate, results of tools come first in
 //! their turn, and a history with calls needs tools declared.
 //!
-//! A JSON schema for the output is a tool that the model has to call ([`OUTPUT_TOOL`]): its arguments are the text.
+//! A JSON schema for the output is a tool that the model has to call (`OUTPUT_TOOL`): its arguments are the text.
 //!
 //! Sources: Amazon Bedrock's API reference (`Converse`, `ConverseStream`, `ContentBlock`), and its user guide on inference
 //! parameters of Anthropic's models.

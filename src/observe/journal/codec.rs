@@ -24,7 +24,7 @@ pub const SEGMENT_BYTES: usize = 1 << 20;
 pub const HEADER_BYTES: usize = 32;
 /// Bytes before the body of a frame.
 pub const FRAME_HEAD_BYTES: usize = 16;
-/// The longest body. Every text is cut to [`TEXT_BYTES_MAX`].
+/// The longest body. Every text is cut to `TEXT_BYTES_MAX`.
 pub const BODY_BYTES_MAX: usize = FIXED_BYTES + TEXTS * (1 + TEXT_BYTES_MAX) + 8 + 2 + MARKS_BYTES_MAX;
 /// The longest text of matches of content rules.
 pub const MARKS_BYTES_MAX: usize = 1024;

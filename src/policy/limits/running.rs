@@ -1,6 +1,6 @@
 //! The responses that grow on one limit while they run, by age: who goes on and who is stopped when nothing is left.
 //!
-//! Places are claimed at admission and left at settle, by any shard. The first place takes memory for [`PLACES`] of them, kept for
+//! Places are claimed at admission and left at settle, by any shard. The first place takes memory for `PLACES` of them, kept for
 //! good; a limit that no response without a cap has ever used has none. A response that finds no place is not known to the others:
 //! it stops itself where they would wait.
 

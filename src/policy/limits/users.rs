@@ -1,7 +1,7 @@
 //! The end users of keys that may name them: a table with a bound, so that names which clients choose cost no more memory than that.
 //!
 //! A name is known by a hash of it and of whose it is. A place that no exchange uses is given to a new name, in its set of
-//! [`WAYS`] the one that was used last the longest ago: what its end user had used is forgotten then.
+//! `WAYS` the one that was used last the longest ago: what its end user had used is forgotten then.
 
 use super::budget::Spent;
 use super::caller::CallerCells;

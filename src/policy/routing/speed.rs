@@ -53,7 +53,7 @@ impl Speed {
         self.words[place].store(tokens << 40 | streams << 28 | tenths as u64, Ordering::Relaxed);
     }
 
-    /// Seconds per token of prefill by the last samples; `None` below [`SAMPLES_MIN`] of them.
+    /// Seconds per token of prefill by the last samples; `None` below `SAMPLES_MIN` of them.
     ///
     /// The median of what each sample says once a step and the streams are taken off: requests that were stuck, or found more
     /// in the cache than was known, do not move it.

@@ -54,7 +54,7 @@ pub struct ResponseHead {
 
 /// Reads the head at the start of `bytes` of a response to a request with method `to`.
 ///
-/// `scanned` as for [`super::request`]. Interim heads (status below 200) are returned too, with no body: the caller
+/// `scanned` as for [`super::request()`]. Interim heads (status below 200) are returned too, with no body: the caller
 /// passes over them, a bounded number of times. `limits.target_bytes` is not used.
 ///
 /// Errors: always `FaultKind::BackendMalformed`; the connection must close.

@@ -4,7 +4,7 @@ use memchr::memchr2;
 
 use super::{Nest, ValueKind};
 
-/// Follows one JSON text, cut anywhere, and reports what stands in its outer [`DEPTH_SEEN`] levels.
+/// Follows one JSON text, cut anywhere, and reports what stands in its outer `DEPTH_SEEN` levels.
 ///
 /// Not strict: a text that is no JSON ends as [`Scan::is_whole`] being false, with whatever was reported before. Memory: a
 /// few hundred bytes, whatever the text. Cost: a vector search in strings, a step per byte between them.

@@ -4,7 +4,7 @@ use crate::units::Nanos;
 
 /// A small table of one shard's own placements: a burst of siblings finds the first of them at once.
 ///
-/// Direct mapped: a newer block takes the place of an older one. Entries count for [`KEPT`]; by then the coordinator has
+/// Direct mapped: a newer block takes the place of an older one. Entries count for `KEPT`; by then the coordinator has
 /// them. Keys of different tables are told apart by the table's salt.
 #[derive(Clone, Debug)]
 pub struct Recent {
