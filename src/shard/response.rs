@@ -178,8 +178,7 @@ impl Response {
 
     /// Whether the body is in a content coding, which nobody asked for: it cannot be looked into.
     pub(super) fn is_coded(&self) -> bool {
-        let coding = self.head.content_encoding.map(|span| span.of(&self.buffer));
-        coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+        self.head.is_coded(&self.buffer)
     }
 }
 

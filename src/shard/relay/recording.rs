@@ -9,7 +9,7 @@ impl Relay<'_> {
     pub(super) fn record_head(&mut self, buffer: &Buffer) {
         let head = &self.response.head;
         let is_kept = head.status == 200
-            && !self.response.is_coded()
+            && !head.is_coded(buffer)
             && self.exchange.fallback_for.is_none()
             && !self.exchange.renames_ids;
         let Some(caching) = &mut self.exchange.caching else { return };

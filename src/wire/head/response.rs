@@ -52,6 +52,14 @@ pub struct ResponseHead {
     pub has_id: bool,
 }
 
+impl ResponseHead {
+    /// Whether the body is in a content coding, which nobody asked for: it cannot be looked into. `buffer`: what was parsed.
+    pub fn is_coded(&self, buffer: &[u8]) -> bool {
+        let coding = self.content_encoding.map(|span| span.of(buffer));
+        coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+    }
+}
+
 /// Reads the head at the start of `bytes` of a response to a request with method `to`.
 ///
 /// `scanned` as for [`super::request()`]. Interim heads (status below 200) are returned too, with no body: the caller
