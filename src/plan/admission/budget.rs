@@ -30,7 +30,7 @@ pub(super) fn take_budget(
         return Err(all_reserved(row));
     }
     let left = budget.most.saturating_sub(cells.standing(&budget.window, unix_ms).used);
-    if cost.is_slice && !wanted.is_stream && left < cost.model_max {
+    if cost.is_slice && !wanted.is_stream && left < cost.model_max && cost.least <= budget.most {
         let mut held = cells.take(budget, 0, unix_ms).map_err(|standing| used_up(row, 0, &standing))?;
         cells.grow(budget, &mut held, share(left, cost.prompt, cost.slice), unix_ms);
         let taken = wanted.rest(budget.unit, held.amount());

@@ -130,7 +130,9 @@ impl Caller<'_> {
         }
         let most = wanted.prompt.saturating_add(wanted.model_max.saturating_mul(wanted.choices));
         let left = cells.tokens.peek(rate, now).remaining;
-        if is_slice && !wanted.is_stream && left < most {
+        let least = wanted.prompt.saturating_add(OUTPUT_MIN.saturating_mul(wanted.choices));
+        // Of images alone, which are counted by kind, a limit that is too small for them takes all that it has.
+        if is_slice && !wanted.is_stream && left < most && least <= rate.burst {
             let share = share(left, wanted.prompt, wanted.prompt.saturating_add(wanted.slice));
             let amount = cells.tokens.take_up_to(rate, share, now);
             let taken = wanted.rest(Unit::Tokens, amount);
@@ -138,7 +140,6 @@ impl Caller<'_> {
                 return Ok((taken, cells.tokens.peek(rate, now)));
             }
             cells.tokens.settle(rate, amount, 0, now);
-            let least = wanted.prompt.saturating_add(OUTPUT_MIN.saturating_mul(wanted.choices));
             let wait = cells.tokens.take(rate, least, now).err().unwrap_or(Wait::For(RETRY_SOON));
             return Err(exceeded(wait));
         }
