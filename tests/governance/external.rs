@@ -128,14 +128,14 @@ fn moderations_and_judges_are_asked_in_their_own_forms() {
         let body = talk.request.json();
         let (moderates, said) = (talk.request.target() == "/v1/moderations", body.to_string());
         let is_bad = said.contains("bad");
-        let chat = json!({"choices": [{"message": {"role": "assistant", "content": if is_bad { "unsafe\nS1" } else { "safe" }}}]});
+        let chat = json!({"choices": [{"message": {"role": "assistant", "content": if is_bad { "unsafe\nviolence" } else { "safe" }}}]});
         let moderation = json!({"results": [{"flagged": is_bad, "categories": {"violence": is_bad}}]});
         let body = if moderates { moderation } else { chat };
         talk.answer("200 OK", "Content-Type: application/json\r\n", &body.to_string())
     });
     for (external, reason) in [
         ("form = \"moderations\", model = \"omni\"", "violence"),
-        ("form = \"judge\", model = \"llama-guard\", prompt = \"Judge: {text}\"", "S1"),
+        ("form = \"judge\", model = \"llama-guard\", prompt = \"Judge: {text}\"", "violence"),
     ] {
         let gateway = start(&origin, guard.port, external, "");
         assert_eq!(ask(&gateway, "m", "fine").status(), 200, "{external}");

@@ -109,13 +109,13 @@ fn results_find_the_name_of_their_tool_by_id() {
             {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}},
             {"id": "b", "type": "function", "function": {"name": "g", "arguments": ""}}]},
         {"role": "tool", "tool_call_id": "b", "content": "B"},
-        {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "A1"}, {"type": "text", "text": "A2"}]}]}))
+        {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "sunny"}, {"type": "text", "text": "warm"}]}]}))
     .unwrap();
     let messages = &body["messages"];
     assert_eq!(messages[0]["tool_calls"][0]["function"]["arguments"], json!({"x": 1}));
     assert_eq!(messages[0]["tool_calls"][1]["function"]["arguments"], json!({}));
     assert_eq!(messages[1], json!({"role": "tool", "content": "B", "tool_name": "g"}));
-    assert_eq!(messages[2], json!({"role": "tool", "content": "A1\nA2", "tool_name": "f"}));
+    assert_eq!(messages[2], json!({"role": "tool", "content": "sunny\nwarm", "tool_name": "f"}));
 }
 
 #[test]
