@@ -37,8 +37,11 @@ impl Template {
 /// What tells the names of models apart in tables with a bound. Not to be foreseen by those who choose the names.
 pub fn hash(name: &str) -> u64 {
     static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    HASHER.hash_one(name).max(1)
+    HASHER.hash_one(name).clamp(1, TAKEN - 1)
 }
+
+/// The name of a place that a shard is about to give another name.
+const TAKEN: u64 = u64::MAX;
 
 const WAYS: usize = 4;
 /// In models of what shards can do to each other one set is enough.
@@ -53,6 +56,8 @@ pub struct NamedBreakers {
     slots: Box<[Slot]>,
     /// Counts look-ups.
     clock: AtomicU64,
+    /// For a request whose name is being put in its place by another shard.
+    spare: Breaker,
 }
 
 struct Slot {
@@ -65,7 +70,11 @@ struct Slot {
 impl Default for NamedBreakers {
     fn default() -> Self {
         let slot = |_| Slot { name: AtomicU64::new(0), used: AtomicU64::new(0), breaker: Breaker::default() };
-        Self { slots: (0..SETS * WAYS).map(slot).collect(), clock: AtomicU64::new(1) }
+        Self {
+            slots: (0..SETS * WAYS).map(slot).collect(),
+            clock: AtomicU64::new(1),
+            spare: Breaker::default(),
+        }
     }
 }
 
@@ -75,24 +84,33 @@ impl NamedBreakers {
         let start = name as usize % SETS * WAYS;
         let set = &self.slots[start..start + WAYS];
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        let known = set.iter().find(|slot| slot.name.load(Ordering::Acquire) == name);
-        let slot = match known {
-            Some(slot) => slot,
-            None => {
-                let oldest = set.iter().min_by_key(|slot| slot.used.load(Ordering::Relaxed));
-                let slot = oldest.expect("a set has ways");
-                let before = slot.name.load(Ordering::Acquire);
-                let taken =
-                    slot.name.compare_exchange(before, name, Ordering::AcqRel, Ordering::Acquire).is_ok();
-                // Another shard may have taken it for the same name in between.
-                if taken && before != name {
-                    slot.breaker.reset();
-                }
-                slot
-            }
+        let slot = set.iter().find(|slot| slot.name.load(Ordering::Acquire) == name);
+        let Some(slot) = slot.or_else(|| Self::take(set, name)) else {
+            self.spare.reset();
+            return &self.spare;
         };
         slot.used.store(now, Ordering::Relaxed);
         &slot.breaker
+    }
+
+    /// Puts a name in the place of the one that was asked for least recently. `None`: others take places at this moment, and the
+    /// name is known the next time.
+    fn take(set: &[Slot], name: u64) -> Option<&Slot> {
+        let is_there = |slot: &&Slot| slot.name.load(Ordering::Acquire) != TAKEN;
+        let slot = set.iter().filter(is_there).min_by_key(|slot| slot.used.load(Ordering::Relaxed))?;
+        let before = slot.name.load(Ordering::Acquire);
+        if before == name {
+            return Some(slot); // another shard has put it there in between
+        }
+        // Nobody finds the place before its breaker is a new one.
+        let takes = before != TAKEN
+            && slot.name.compare_exchange(before, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if !takes {
+            return set.iter().find(|slot| slot.name.load(Ordering::Acquire) == name);
+        }
+        slot.breaker.reset();
+        slot.name.store(name, Ordering::Release);
+        Some(slot)
     }
 }
 

@@ -203,7 +203,7 @@ async function cutStreams(api, iterate) {
     assert.equal(error === undefined, cut.ended, told);
     assert.ok(events.length === cut.events || (cut.mayLose && events.length < cut.events), told);
     if (error) {
-      const words = events.length ? "in the middle of its answer" : "ended before it could be passed on";
+      const words = events.length ? "in the middle of its response" : "ended before it could be passed on";
       assert.ok(JSON.stringify(error.error).includes(words), `${told} ${JSON.stringify(error.error)}`);
     }
     // A whole answer after every cut, so that no breaker opens.

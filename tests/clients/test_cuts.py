@@ -11,8 +11,8 @@ import cuts
 import harness
 
 CODE = "backend_stream_truncated"
-BEFORE = "the backend's answer ended before it could be passed on"  # no event yet: a 502
-AFTER = "the backend closed the connection in the middle of its answer"  # in the stream, behind its last whole event
+BEFORE = "the backend's response ended before it could be passed on"  # no event yet: a 502
+AFTER = "the backend closed the connection in the middle of its response"  # in the stream, behind its last whole event
 
 
 @pytest.fixture

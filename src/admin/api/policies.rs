@@ -1,7 +1,5 @@
 //! What is enforced: deadlines, bounds and defaults of the active plan.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use axum::extract::State;
 use axum::response::Response;
 use schemars::JsonSchema;
@@ -10,6 +8,7 @@ use serde::Serialize;
 use super::{Shared, json};
 use crate::coordinator::lock;
 use crate::plan::Plan;
+use crate::sync::{AtomicU64, Ordering};
 use crate::units::{GuardId, Nanos};
 
 #[derive(JsonSchema, Serialize)]
