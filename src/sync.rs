@@ -73,8 +73,13 @@ pub(crate) mod interleavings {
     pub(crate) fn check(body: impl Fn() + Send + Sync + 'static) {
         let count =
             std::env::var("RINGWAY_SCHEDULES").map_or(SCHEDULES, |count| count.parse().expect("a number"));
-        shuttle::check_random(body, count);
+        let mut config = shuttle::Config::new();
+        config.stack_size = STACK_BYTES;
+        shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(count), config).run(body);
     }
+
+    /// Stack of a test's thread. Records pass by value, and code is not optimised here.
+    const STACK_BYTES: usize = 256 << 10;
 
     /// Orders tried where nothing else is said.
     const SCHEDULES: usize = 1_000;
