@@ -1,5 +1,7 @@
 //! What is enforced: deadlines, bounds and defaults of the active plan.
 
+use std::sync::atomic::Ordering;
+
 use axum::extract::State;
 use axum::response::Response;
 use schemars::JsonSchema;
@@ -8,7 +10,6 @@ use serde::Serialize;
 use super::{Shared, json};
 use crate::coordinator::lock;
 use crate::plan::Plan;
-use crate::sync::{AtomicU64, Ordering};
 use crate::units::{GuardId, Nanos};
 
 #[derive(JsonSchema, Serialize)]
@@ -63,20 +64,19 @@ fn guard(plan: &Plan, id: GuardId) -> GuardRow {
             own.or_else(|| guards.externals.iter().find(|rule| rule.id == id).map(|rule| rule.is_shadow))
         })
         .collect();
-    let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
     GuardRow {
         name: row.name.to_string(),
         models: modes.len(),
         keys: (!row.keyless).then(|| row.keys.iter().filter(|is_for| **is_for).count()),
         shadow: !modes.is_empty() && modes.iter().all(|is_shadow| *is_shadow),
-        matched: read(&cells.matches),
-        shadowed: read(&cells.shadowed),
-        masked: read(&cells.masked),
-        refused: read(&cells.refused),
-        stopped: read(&cells.stopped),
-        routed: read(&cells.routed),
-        asked: read(&cells.asked),
-        failed: read(&cells.failed),
+        matched: cells.matches.load(Ordering::Relaxed),
+        shadowed: cells.shadowed.load(Ordering::Relaxed),
+        masked: cells.masked.load(Ordering::Relaxed),
+        refused: cells.refused.load(Ordering::Relaxed),
+        stopped: cells.stopped.load(Ordering::Relaxed),
+        routed: cells.routed.load(Ordering::Relaxed),
+        asked: cells.asked.load(Ordering::Relaxed),
+        failed: cells.failed.load(Ordering::Relaxed),
     }
 }
 
