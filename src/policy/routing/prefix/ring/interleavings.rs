@@ -17,8 +17,7 @@ fn a_note_is_read_whole_or_not_yet_and_in_order() {
             })
         };
         let mut seen = Vec::new();
-        #[cfg_attr(ringway_shuttle, allow(unused_mut))] // only loom's ring is taken from by `&mut`
-        let mut look = |seen: &mut Vec<u32>| {
+        let look = |seen: &mut Vec<u32>| {
             ring.take(&mut Vec::new(), |note, blocks| {
                 assert_eq!(blocks, [u64::from(note.table) * 11]);
                 seen.push(note.table);
