@@ -62,8 +62,8 @@ pub(super) fn add(
     Ok(())
 }
 
-const ROWS: &str = "select f.at_ms, e.request_id, key.text, model.text, rule.text, f.place, f.action, f.hash, f.count \
-     from finding as f join exchange as e on e.journal = f.journal and e.position = f.position \
+pub(super) const ROWS: &str = "select f.at_ms, e.request_id, key.text, model.text, rule.text, f.place, f.action, f.hash, f.count \
+     from finding as f join exchange as e on e.at_ms = f.at_ms and e.journal = f.journal and e.position = f.position \
      join name as key on key.id = e.key join name as model on model.id = e.model join name as rule on rule.id = f.rule \
      where f.at_ms >= ?1 and (?2 is null or rule.text = ?2) and (?3 is null or f.hash = ?3) \
      order by f.at_ms desc, f.journal desc, f.position desc, f.number limit ?4";

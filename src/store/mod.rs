@@ -3,7 +3,7 @@
 //! Two places. The [`folder`] holds the journals that shards append to, the durable copy of what has just happened. The
 //! [`Store`] is the database they are moved into, SQLite beside them: queries go there. Moving is exactly once: a
 //! batch of records, the sums it changes and the position it reaches are one transaction, and a record's primary key is
-//! the journal and the position it lay at, never an id that somebody else chose.
+//! its time, its journal and the position it lay at there, never an id that somebody else chose.
 //!
 //! Sums are kept by hour, so that a month costs what a day costs. Tokens are the ledger; money is derived when it is
 //! read, so that a corrected price corrects history.

@@ -283,6 +283,8 @@ fn sums_of_a_month_read_hours_and_no_exchange_is_scanned() {
     }
     let plan = explain(&store, requests::PAGE);
     assert!(plan.contains("SEARCH e USING PRIMARY KEY (at_ms") && !plan.contains("TEMP B-TREE"), "{plan}");
+    let plan = explain(&store, findings::ROWS);
+    assert!(plan.contains("SEARCH e USING PRIMARY KEY (at_ms=? AND journal=? AND position=?)"), "{plan}");
     assert!(explain(&store, CHAIN).contains("SCAN audit"), "in the order of its key");
 }
 
