@@ -139,10 +139,11 @@ impl Spent {
                     frame.slot.used.fetch_sub(cost, Ordering::SeqCst);
                     continue;
                 }
-                // An older slot may have grown meanwhile: of the two, one sees the other.
+                // An older slot may have grown meanwhile: of the two, one sees the other. What it saw may be on its way out again,
+                // so that it looks once more.
                 if frame.sum(&budget.window, unix_ms) > budget.most {
                     frame.slot.used.fetch_sub(cost, Ordering::SeqCst);
-                    return Err(frame.standing(&budget.window, unix_ms));
+                    continue;
                 }
             }
             frame.slot.reserved.fetch_add(cost, Ordering::Relaxed);
