@@ -29,12 +29,14 @@ pub(super) fn command(named: Option<PathBuf>, path: &str) -> ExitCode {
     }
 }
 
-/// Where the gateway of a configuration file listens for operators.
+/// Where the gateway of a configuration file listens for operators. Only that is read: who asks need not have its secrets.
 ///
 /// Errors: what is wrong with the file.
 pub(super) fn admin_of(named: Option<PathBuf>) -> Result<SocketAddr, String> {
-    let loaded = config::locate(named).and_then(|file| config::load(&file, &Process));
-    loaded.map(|compiled| compiled.settings.admin).map_err(|problems| problems.to_string())
+    let read = config::locate(named).and_then(|path| config::read_file(&path, &Process));
+    let written = read.map_err(|problems| problems.to_string())?;
+    let listen = &written.file.admin.listen;
+    listen.parse().map_err(|_| format!("admin.listen: {listen:?}; expected an address and a port"))
 }
 
 /// What the admin API responds to a GET of `path`.

@@ -187,7 +187,8 @@ fn request(backend: &Backend, fetch: &Fetch<'_>) -> Result<Request<Empty<Bytes>>
         .header(USER_AGENT, agent)
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
-    if backend.provider.hosted {
+    // A port of its own is asked without TLS, and is nobody's business to know the credential.
+    if backend.provider.hosted && fetch.port.is_none() {
         present(&backend.credential_lines, request.headers_mut());
     }
     Ok(request)

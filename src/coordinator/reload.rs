@@ -13,7 +13,7 @@ mod changes;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,7 +28,6 @@ use crate::clock;
 use crate::config::{self, Compiled, LogLevel, Noting, Settings, Stamp};
 use crate::observe::{Counter, ShardInbox, ShardOutbox};
 use crate::plan::{Mailbox, Plan};
-use crate::store::Store;
 
 /// What a shard finds in its mailbox: the plan to serve by from now on, and where to count under it.
 pub type Turn = (Arc<Plan>, ShardOutbox);
@@ -115,8 +114,6 @@ pub(super) struct Reloader {
     duties: JoinSet<()>,
     /// The files that were read last, as they were then.
     read: Vec<(PathBuf, Option<Stamp>)>,
-    /// Reads the revision of the roster.
-    reader: Arc<Mutex<Option<Store>>>,
 }
 
 impl Reloader {
@@ -130,7 +127,6 @@ impl Reloader {
             numbers: watch.reloads.clone(),
             duties: duties(&watch),
             read: Vec::new(),
-            reader: Arc::default(),
         };
         if let Some(source) = &mut reloader.source {
             reloader.read = std::mem::take(&mut source.files);

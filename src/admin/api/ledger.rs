@@ -1,5 +1,5 @@
 //! The ledger: what was used, by whom, for as long as it is kept, and what operators did. Read from the store on a thread that
-//! may block; what shards settled a moment ago is there within a tenth of a second.
+//! may block; what shards settled a moment ago is there within a quarter of a second.
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;

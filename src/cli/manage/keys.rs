@@ -185,7 +185,7 @@ pub(in crate::cli) fn set(set: &Set) -> ExitCode {
 
 pub(in crate::cli) fn rotate(rotate: &Rotate) -> ExitCode {
     let path = format!("/api/v1/keys/{}/rotate", encoded(&rotate.name));
-    let body = json!({ "overlap_seconds": rotate.overlap / 1_000 });
+    let body = json!({ "overlap_seconds": rotate.overlap.div_ceil(1_000) });
     finish(rotate.gateway.ask("POST", &path, Some(&body)).map(|made| {
         let until = made["previous_valid_until_unix_ms"].as_u64();
         let until = until.map_or("is refused from now on".to_owned(), |at| {

@@ -18,7 +18,6 @@ use serde_json::Value;
 
 use super::ask::{self, TOKEN};
 use super::{complain, print};
-use crate::config::{self, Process};
 
 /// Which gateway is asked.
 #[derive(clap::Args, Clone)]
@@ -45,12 +44,7 @@ impl Gateway {
         if let Some(admin) = self.admin {
             return Ok(admin);
         }
-        let read = config::locate(self.config.clone()).and_then(|path| config::read_file(&path, &Process));
-        let written = read.map_err(|problems| Failure::Refused(problems.to_string()))?;
-        let listen = &written.file.admin.listen;
-        let expected =
-            |_| Failure::Refused(format!("admin.listen: {listen:?}; expected an address and a port"));
-        listen.parse().map_err(expected)
+        ask::admin_of(self.config.clone()).map_err(Failure::Refused)
     }
 
     /// What the admin API responds.

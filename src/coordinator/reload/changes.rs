@@ -11,7 +11,7 @@ use super::super::roster::{self, Author, Basis, Change, ChangeError, Changed, Ed
 use super::{Reloader, put};
 use crate::clock;
 use crate::config::{Compiled, LogLevel, Problems, Written};
-use crate::coordinator::{Watch, lock};
+use crate::coordinator::Watch;
 use crate::store::{AccessKind, Store, StoreError};
 
 /// How often a change is tried when another process changes the roster at the same time.
@@ -57,14 +57,9 @@ impl Reloader {
     pub(super) async fn follow_roster(&mut self) {
         let watch = self.current.load_full();
         let (Some(source), Some(ledger)) = (&mut self.source, &watch.settings.ledger) else { return };
-        let (database, reader) = (ledger.database().to_owned(), self.reader.clone());
-        let look = move || {
-            let mut kept = lock(&reader);
-            let store = kept.take().map_or_else(|| Store::read(&database), Ok)?;
-            let revision = store.access_revision()?;
-            *kept = Some(store);
-            Ok::<_, StoreError>(revision)
-        };
+        let database = ledger.database().to_owned();
+        // Opened anew each time: the file may have been replaced.
+        let look = move || Store::read(&database)?.access_revision();
         // A store that cannot be read says so elsewhere; it is opened anew the next time.
         let Ok(Ok(revision)) = spawn_blocking(look).await else { return };
         let old = &source.basis.roster;
@@ -140,8 +135,11 @@ fn is_of_store(written: &Written, change: &Change, author: &Author) -> Result<()
 /// Writes a change to the store, once it is known that it compiles.
 fn write(store: &mut Store, basis: &Basis, change: &Change, author: &Author) -> Result<Outcome, ChangeError> {
     let mut roster = (*basis.roster).clone();
+    // Another process has changed keys or teams: what it changed comes into force with this change.
+    let mut is_behind = false;
     for _ in 0..ATTEMPTS {
         if roster.unreadable.is_some() || store.access_revision().map_err(failed)? != roster.revision {
+            is_behind = true;
             roster = Roster { disabled: roster.disabled, ..Roster::new(store.access().map_err(failed)?) };
         }
         let compiled_ms = clock::unix_ms();
@@ -151,7 +149,7 @@ fn write(store: &mut Store, basis: &Basis, change: &Change, author: &Author) -> 
         let compiled = match row.0 {
             AccessKind::AdminToken => {
                 has_team(&next, &basis.written, &row)?;
-                None
+                is_behind.then(|| compile(basis, &mut next, &row)).transpose()?
             }
             _ => Some(compile(basis, &mut next, &row)?),
         };
