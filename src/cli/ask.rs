@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::{complain, print};
-use crate::config::{self, Process};
+use crate::config::{self, Problems, Process};
 
 /// The token of the admin listener, if it asks for one: the configuration may know its digest only.
 pub(super) const TOKEN: &str = "RINGWAY_ADMIN_TOKEN";
@@ -35,6 +35,9 @@ pub(super) fn command(named: Option<PathBuf>, path: &str) -> ExitCode {
 pub(super) fn admin_of(named: Option<PathBuf>) -> Result<SocketAddr, String> {
     let read = config::locate(named).and_then(|path| config::read_file(&path, &Process));
     let written = read.map_err(|problems| problems.to_string())?;
+    if !written.unknown.is_empty() {
+        return Err(Problems { file: written.path, list: written.unknown }.to_string());
+    }
     let listen = &written.file.admin.listen;
     listen.parse().map_err(|_| format!("admin.listen: {listen:?}; expected an address and a port"))
 }
