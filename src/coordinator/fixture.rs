@@ -137,7 +137,6 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
         guards: Table::new(Vec::new(), |_| Default::default()),
         cache: None,
         users: None,
-        users_seed: 0,
         teams: Table::new(Vec::new(), |_| Default::default()),
         keys: table(Key {
             id: KeyId::new(0),

@@ -87,8 +87,6 @@ pub struct Plan {
     pub budgets: Table<BudgetId, BudgetRow>,
     /// What end users may use; `None` if no key may name one.
     pub users: Option<users::UserRules>,
-    /// Makes hashes of end users' names secret.
-    pub users_seed: u64,
     /// By `TeamId`, in the order of their names.
     pub teams: Table<TeamId, Team>,
     /// The models that are patterns, the longest prefix first.
@@ -338,7 +336,6 @@ impl Plan {
         placements::keep_slots(self, old, &models);
         self.placements = Arc::clone(&old.placements);
         self.open_prefixes();
-        self.users_seed = old.users_seed;
         if let (Some(users), Some(before)) = (&mut self.users, &old.users)
             && users.continues(before)
         {

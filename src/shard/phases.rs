@@ -230,7 +230,7 @@ fn name_user(
     if rules.has_limits() {
         let of = key.team.map_or(&key.name, |team| &plan.teams.row(team).name);
         let at = At { now: clock::now(), unix_ms: exchange.started_unix_ms };
-        exchange.held.enter_user(plan, (&name, users::hash(plan.users_seed, of, &name)), at)?;
+        exchange.held.enter_user(plan, (&name, users::hash(of, &name)), at)?;
     }
     exchange.user = Some(name.into());
     Ok(())

@@ -203,9 +203,6 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         names,
         budgets: Table::new(budgets, |_| Default::default()),
         users,
-        users_seed: u64::from_ne_bytes(
-            source.environment.random()[..8].try_into().expect("eight of 32 bytes"),
-        ),
         guards: Table::new(guards, |_| Default::default()),
         cache,
         patterns,
