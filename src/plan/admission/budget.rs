@@ -32,9 +32,11 @@ pub(super) fn take_budget(
     let left = budget.most.saturating_sub(cells.standing(&budget.window, unix_ms).used);
     if cost.is_slice && !wanted.is_stream && left < cost.model_max && cost.least <= budget.most {
         let mut held = cells.take(budget, 0, unix_ms).map_err(|standing| used_up(row, 0, &standing))?;
-        cells.grow(budget, &mut held, share(left, cost.prompt, cost.slice), unix_ms);
+        cells.grow(budget, &mut held, |left| share(left, cost.prompt, cost.slice), unix_ms);
         let taken = wanted.rest(budget.unit, held.amount());
-        if taken.output_cap.is_some_and(|cap| cap >= OUTPUT_MIN) {
+        // Where output costs nothing, the prompt has to be there all the same.
+        let is_enough = held.amount() >= cost.least && taken.output_cap.is_some_and(|cap| cap >= OUTPUT_MIN);
+        if is_enough {
             return Ok((held, taken));
         }
         held.settle(0);

@@ -133,14 +133,21 @@ impl Caller<'_> {
         let least = wanted.prompt.saturating_add(OUTPUT_MIN.saturating_mul(wanted.choices));
         // Of images alone, which are counted by kind, a limit that is too small for them takes all that it has.
         if is_slice && !wanted.is_stream && left < most && least <= rate.burst {
-            let share = share(left, wanted.prompt, wanted.prompt.saturating_add(wanted.slice));
-            let amount = cells.tokens.take_up_to(rate, share, now);
+            let slice = wanted.prompt.saturating_add(wanted.slice.saturating_mul(wanted.choices));
+            let amount = cells.tokens.take_of(rate, |left| share(left, wanted.prompt, slice), now);
             let taken = wanted.rest(Unit::Tokens, amount);
             if taken.output_cap.is_some_and(|cap| cap >= OUTPUT_MIN) {
                 return Ok((taken, cells.tokens.peek(rate, now)));
             }
             cells.tokens.settle(rate, amount, 0, now);
-            let wait = cells.tokens.take(rate, least, now).err().unwrap_or(Wait::For(RETRY_SOON));
+            let wait = match cells.tokens.take(rate, least, now) {
+                // Others have given back in between.
+                Ok(_) => {
+                    cells.tokens.settle(rate, least, 0, now);
+                    Wait::For(RETRY_SOON)
+                }
+                Err(wait) => wait,
+            };
             return Err(exceeded(wait));
         }
         let room = cells.tokens.take(rate, amount, now).map_err(exceeded)?;

@@ -106,7 +106,7 @@ impl Held {
                 if let (Some(caller), Some(taken)) = (caller, &mut tokens[index])
                     && let Some(rate) = &caller.limits.tokens
                 {
-                    *taken += caller.cells.tokens.take_up_to(rate, output, at.now);
+                    *taken += caller.cells.tokens.take_of(rate, |_| output, at.now);
                 }
             }
             Of::Budget(index) => {
@@ -116,7 +116,7 @@ impl Held {
                     (Unit::Money, Some(price)) => price.cost(&Charge { output, ..Charge::default() }),
                     _ => output,
                 };
-                cells.grow(budget, held, most, at.unix_ms);
+                cells.grow(budget, held, |_| most, at.unix_ms);
             }
         }
     }

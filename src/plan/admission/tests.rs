@@ -373,3 +373,36 @@ fn a_response_that_cannot_be_stopped_is_capped_at_half_of_what_is_left() {
     roomy.settle(&plan, &Charge::default(), None, START);
     assert_eq!(plain(100_000, Some(100_000)).unwrap().output_cap(), Some(247));
 }
+
+/// Many choices of a response that cannot be stopped share what is left, and leave nothing behind.
+#[test]
+fn a_request_of_many_choices_gets_what_is_left() {
+    let plan = plan(limits(None, Some(800), u32::MAX), unlimited());
+    let many = Wanted { choices: 32, is_stream: false, slice: 256, ..wanted(10, None) };
+    for _ in 0..5 {
+        let (mut held, _) = enter(&plan, KeyId::new(KEY), START).unwrap();
+        held.reserve(&plan, &many, AT).expect("there are sixteen tokens for each");
+        assert_eq!(held.output_cap(), Some(790 / 32));
+        held.settle(&plan, &Charge::default(), None, START);
+        assert_eq!(state(&plan)[0].1, Some(800));
+    }
+}
+
+/// Four at once: each takes half of what the one before has left.
+#[test]
+fn those_who_ask_at_once_share_what_is_left() {
+    let plan = plan(limits(None, Some(2_000), u32::MAX), unlimited());
+    let plain = Wanted { is_stream: false, slice: 256, ..wanted(10, None) };
+    let barrier = Barrier::new(4);
+    let ask = || {
+        let (mut held, _) = enter(&plan, KeyId::new(KEY), START).unwrap();
+        barrier.wait();
+        let passes = held.reserve(&plan, &plain, AT).is_ok();
+        (passes, held)
+    };
+    let held: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(held.iter().all(|(passes, _)| *passes));
+}

@@ -97,7 +97,8 @@ impl Wanted {
     /// What was taken of a limit for a response that cannot be stopped.
     pub(super) fn rest(&self, unit: Unit, amount: u64) -> Taken {
         let output = covered(unit, amount, self.prompt, self.price.as_ref());
-        Taken { amount, is_slice: true, output_cap: Some(output / self.choices.max(1)) }
+        let output_cap = (output / self.choices.max(1)).min(self.model_max);
+        Taken { amount, is_slice: true, output_cap: Some(output_cap) }
     }
 }
 

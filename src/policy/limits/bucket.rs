@@ -111,17 +111,26 @@ impl Bucket {
         }
     }
 
-    /// Takes as many of `most` units as are there; how many that is.
-    pub fn take_up_to(&self, rate: &Rate, most: u64, now: Nanos) -> u64 {
+    /// Takes as many units as are wanted of those that are left, if they are there; how many that is. What is left is what the
+    /// one before has left, however many ask at once.
+    pub fn take_of(&self, rate: &Rate, wanted: impl Fn(u64) -> u64, now: Nanos) -> u64 {
+        let latest = (u128::from(now.0) + rate.depth()).min(u128::from(u64::MAX));
+        let mut seen = self.arrival.load(Ordering::Relaxed);
         loop {
-            let there = self.peek(rate, now).remaining.min(most);
-            // Less may be there by now, and rounding may make the last unit one too many.
-            match (there, self.take(rate, there, now)) {
-                (0, _) => return 0,
-                (_, Ok(_)) => return there,
-                (1, Err(_)) => return 0,
-                (_, Err(_)) if self.take(rate, there - 1, now).is_ok() => return there - 1,
-                _ => {}
+            let left = rate.room(seen, now).remaining;
+            let ends = |units: u64| Some(u128::from(seen.max(now.0)) + rate.regained_in(units)?);
+            // Rounding may make the last unit one too many.
+            let most = wanted(left).min(left);
+            let fits = |units: &u64| ends(*units).is_some_and(|arrival| arrival <= latest);
+            let Some(units) =
+                [most, most.saturating_sub(1)].into_iter().find(fits).filter(|units| *units > 0)
+            else {
+                return 0;
+            };
+            let arrival = ends(units).unwrap_or(latest) as u64;
+            match self.arrival.compare_exchange_weak(seen, arrival, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return units,
+                Err(newer) => seen = newer,
             }
         }
     }

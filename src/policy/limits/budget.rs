@@ -107,6 +107,9 @@ pub struct Standing {
     pub reset_ms: u64,
 }
 
+/// Attempts at a cell that others take from all the time. Chosen, not measured: one is the rule.
+const TRIES_MAX: u32 = 10_000;
+
 impl Default for Spent {
     fn default() -> Self {
         let slot = Slot { start_ms: 0, end_ms: 0, used: AtomicU64::new(0), reserved: AtomicU64::new(0) };
@@ -159,28 +162,41 @@ impl Spent {
         Reservation { slot: Arc::clone(&frame.slot), amount: cost }
     }
 
-    /// Takes as much of `most` as there is, on top of what `held` has; how much that is.
+    /// Takes as much as is wanted of what is left, if that is there, on top of what `held` has; how much that is. What is left
+    /// is what the one before has left, however many ask at once.
     ///
     /// It counts where `held` counts, in the window in which its exchange began.
-    pub fn grow(&self, budget: &Budget, held: &mut Reservation, most: u64, unix_ms: u64) -> u64 {
-        let mut taken = 0;
-        if budget.window.is_rolling() {
-            let frame = self.frame(&budget.window, unix_ms);
-            taken = budget.most.saturating_sub(frame.sum(&budget.window, unix_ms)).min(most);
-            held.slot.used.fetch_add(taken, Ordering::SeqCst);
-            if frame.sum(&budget.window, unix_ms) > budget.most {
-                held.slot.used.fetch_sub(taken, Ordering::SeqCst);
+    pub fn grow(
+        &self,
+        budget: &Budget,
+        held: &mut Reservation,
+        wanted: impl Fn(u64) -> u64,
+        unix_ms: u64,
+    ) -> u64 {
+        let slot = &held.slot.used;
+        for _ in 0..TRIES_MAX {
+            let used = slot.load(Ordering::SeqCst);
+            let frame = budget.window.is_rolling().then(|| self.frame(&budget.window, unix_ms));
+            let sum = || frame.as_ref().map_or(used, |frame| frame.sum(&budget.window, unix_ms));
+            let left = budget.most.saturating_sub(sum());
+            let taken = wanted(left).min(left);
+            if taken == 0 {
                 return 0;
             }
-        } else {
-            let _ = held.slot.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
-                taken = budget.most.saturating_sub(used).min(most);
-                (taken > 0).then(|| used + taken)
-            });
+            let is_taken = slot.compare_exchange(used, used + taken, Ordering::SeqCst, Ordering::SeqCst);
+            if is_taken.is_err() {
+                continue; // another shard was quicker
+            }
+            // Another slot of a rolling window may have grown meanwhile.
+            if frame.is_some() && sum() > budget.most {
+                slot.fetch_sub(taken, Ordering::SeqCst);
+                continue;
+            }
+            held.slot.reserved.fetch_add(taken, Ordering::Relaxed);
+            held.amount += taken;
+            return taken;
         }
-        held.slot.reserved.fetch_add(taken, Ordering::Relaxed);
-        held.amount += taken;
-        taken
+        0
     }
 
     /// Where the budget stands.
