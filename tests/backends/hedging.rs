@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use support::client::Client;
 use support::gateway::{Config, Gateway, K1, Wrapper};
@@ -93,7 +94,7 @@ fn stream(talk: &mut Talk, text: &str) -> Next {
 /// Says nothing until it is released or its connection is closed, which is counted.
 fn hang(talk: &mut Talk, state: &State) -> Next {
     while !state.released.load(Ordering::SeqCst) && !talk.stopped() {
-        if talk.gone(std::time::Duration::from_millis(10)) {
+        if talk.gone(Duration::from_millis(10)) {
             state.cancelled.fetch_add(1, Ordering::SeqCst);
             return Next::Close;
         }
@@ -125,7 +126,7 @@ fn the_first_backend_wins_if_it_begins_before_the_second() {
     let second = |talk: &mut Talk, state: &State| {
         state.released.store(true, Ordering::SeqCst);
         while !talk.stopped() {
-            if talk.gone(std::time::Duration::from_millis(10)) {
+            if talk.gone(Duration::from_millis(10)) {
                 state.cancelled.fetch_add(1, Ordering::SeqCst);
                 break;
             }
@@ -179,7 +180,7 @@ fn both_failing_is_one_failure_and_only_streams_are_hedged() {
     };
     let first = |talk: &mut Talk, state: &State| {
         while !state.released.load(Ordering::SeqCst) && !talk.stopped() {
-            talk.pause(std::time::Duration::from_millis(5));
+            talk.pause(Duration::from_millis(5));
         }
         talk.answer("500 Internal Server Error", "", "{}")
     };
@@ -189,7 +190,7 @@ fn both_failing_is_one_failure_and_only_streams_are_hedged() {
     pair.check_free();
 
     let whole = |talk: &mut Talk, _: &State| {
-        talk.pause(std::time::Duration::from_millis(400));
+        talk.pause(Duration::from_millis(400));
         talk.answer("200 OK", "", &support::origin::completion("well"))
     };
     let pair = Pair::start(Script { first: whole, second: whole }, HEDGE);
@@ -206,7 +207,7 @@ fn both_failing_is_one_failure_and_only_streams_are_hedged() {
 fn hedges_are_drawn_from_the_retry_budget() {
     let slow = |talk: &mut Talk, state: &State| {
         while !state.released.load(Ordering::SeqCst) && !talk.stopped() {
-            talk.pause(std::time::Duration::from_millis(5));
+            talk.pause(Duration::from_millis(5));
         }
         stream(talk, "slow")
     };
@@ -235,4 +236,56 @@ fn a_model_with_one_backend_cannot_hedge() {
         let refused = Gateway::try_start(&config, Wrapper::Plain).err().expect("a refusal");
         assert!(refused.contains(words), "{refused}");
     }
+}
+
+/// A first backend that dies while the second works is no reason to stop the second.
+#[test]
+fn the_second_backend_serves_when_the_first_one_dies_meanwhile() {
+    let script = Script {
+        first: |talk, state| {
+            eventually(PATIENCE, || state.asked.load(Ordering::SeqCst) > 1);
+            talk.pause(Duration::from_millis(50));
+            Next::Close
+        },
+        second: |talk, _| {
+            talk.pause(Duration::from_millis(300));
+            stream(talk, "second")
+        },
+    };
+    let pair = Pair::start(script, HEDGE);
+    let message = pair.ask(BODY).answer().expect("a stream");
+    assert!(message.text().contains("second") && message.text().contains("[DONE]"), "{message:?}");
+    assert_eq!(pair.state.asked.load(Ordering::SeqCst), 2, "nobody is asked a third time");
+    pair.check_free();
+}
+
+/// What the second one says of the request or of its own limit is what it would be for a first one: ten of them open no breaker.
+#[test]
+fn a_second_backend_that_refuses_the_request_has_not_failed() {
+    let refuse = |talk: &mut Talk, state: &State| {
+        let next = talk.answer(
+            "400 Bad Request",
+            "Content-Type: application/json\r\n",
+            r#"{"error":{"message":"no"}}"#,
+        );
+        while !talk.gone(Duration::from_millis(10)) && !talk.stopped() {}
+        state.cancelled.fetch_add(1, Ordering::SeqCst);
+        next
+    };
+    let pair = Pair::start(Script { first: hang, second: refuse }, HEDGE);
+    // Nobody succeeds in between, and five failures of either would take it out of service.
+    for round in 1..=10 {
+        let client = pair.ask(BODY);
+        let both = || pair.state.asked.load(Ordering::SeqCst) == 2;
+        assert!(eventually(PATIENCE, both), "nobody was asked a second time in round {round}");
+        let heard = || pair.state.cancelled.load(Ordering::SeqCst) == 1;
+        assert!(eventually(PATIENCE, heard), "the gateway has not heard the second in round {round}");
+        drop(client);
+        pair.check_free();
+        let both_closed = || pair.state.cancelled.load(Ordering::SeqCst) == 2;
+        assert!(eventually(PATIENCE, both_closed), "the first was not stopped in round {round}");
+        pair.state.asked.store(0, Ordering::SeqCst);
+        pair.state.cancelled.store(0, Ordering::SeqCst);
+    }
+    assert_eq!(pair.gateway.metric("ringway_deployment_breaker", ""), 0.0);
 }

@@ -14,6 +14,7 @@ use crate::plan::{Backend, Hedge, Model, Plan};
 use crate::policy::routing::balance::View;
 use crate::policy::routing::failure_state::{Probes, Report};
 use crate::policy::routing::retry_state::Tried;
+use crate::policy::routing::status::Row;
 use crate::shard::dispatch::choose::{Picked, Pool, Wanted};
 use crate::shard::dispatch::dial::Dial;
 use crate::shard::dispatch::encode::Encoded;
@@ -114,6 +115,7 @@ impl<'a> Attempt<'a> {
         };
         let state = shard.plan.failure_state_of(second.member.deployment, hedger.wanted.name, second.alone);
         let Ok((encoded, mut form)) = self.form(&second) else {
+            shard.retries.borrow_mut().give_back();
             state.abandon(second.probes);
             return Ok(());
         };
@@ -122,16 +124,25 @@ impl<'a> Attempt<'a> {
         let backend = shard.plan.backend(second.backend);
         let mut opening = Box::pin(open(&shard, backend, self.model.timeouts.connect, encoded));
         let (mut failed, reader) = (None, &mut leg.connection.reader);
+        // How the first one ended, if it did without a byte: then the second one serves, or nobody.
+        let mut first = None;
         let begun = poll_fn(|context| {
-            if let Poll::Ready(filled) = reader.poll_filled(context) {
-                return Poll::Ready(Err(filled));
+            if first.is_none() {
+                match reader.poll_filled(context) {
+                    Poll::Ready(begun @ (Ok(1..), _)) => return Poll::Ready(Err(begun)),
+                    Poll::Ready(ended) => first = Some(ended),
+                    Poll::Pending => {}
+                }
             }
             match failed.is_none().then(|| opening.as_mut().poll(context)) {
                 Some(Poll::Ready(Ok(opened))) => return Poll::Ready(Ok(opened)),
-                Some(Poll::Ready(Err(fault))) => failed = Some(fault.kind),
+                Some(Poll::Ready(Err(fault))) => failed = Some(fault),
                 _ => {}
             }
-            Poll::Pending
+            match first.take_if(|_| failed.is_some()) {
+                Some(ended) => Poll::Ready(Err(ended)),
+                None => Poll::Pending,
+            }
         });
         let begun = self.client.wait(begun).await;
         if let Ok(Ok(opened)) = begun {
@@ -153,7 +164,8 @@ impl<'a> Attempt<'a> {
         hedger.prompt.failed(self.model, placed, false);
         match failed {
             None => state.abandon(second.probes),
-            Some(kind) => {
+            Some(Fault { kind: FaultKind::Internal, .. }) => state.abandon(second.probes),
+            Some(Fault { kind, .. }) => {
                 let report = Report { kind, asked: None, connected: kind != FaultKind::ConnectFailed };
                 state.report(report, second.probes, clock::now(), shard.random());
             }
@@ -183,10 +195,19 @@ async fn open(shard: &Shard, backend: &Backend, connect: Nanos, encoded: Encoded
     let (read, buffer) = connection.reader.filled().await;
     match read.map_err(closed)? {
         0 => Err(Fault::new(FaultKind::BackendClosed, "the backend closed the connection")),
-        bytes if buffer.starts_with(SUCCESS) => Ok(Opened { connection, filled: (Ok(bytes), buffer), sent }),
-        _ => Err(Fault::new(FaultKind::BackendFailed, "the backend does not respond with a success")),
+        bytes => match status(&buffer) {
+            Some(200..300) => Ok(Opened { connection, filled: (Ok(bytes), buffer), sent }),
+            Some(refused @ 400..) => {
+                Err(Fault::new(Row::of(refused).kind, "the backend does not respond with a success"))
+            }
+            // Nothing is learned of it.
+            _ => Err(Fault::new(FaultKind::Internal, "the backend does not begin with a response")),
+        },
     }
 }
 
-/// How a successful response begins.
-const SUCCESS: &[u8] = b"HTTP/1.1 2";
+/// The status in the first bytes of a response.
+fn status(bytes: &[u8]) -> Option<u16> {
+    let rest = bytes.strip_prefix(b"HTTP/1.")?.get(1..)?.strip_prefix(b" ")?;
+    std::str::from_utf8(rest.get(..3)?).ok()?.parse().ok()
+}
