@@ -242,6 +242,16 @@ impl Exchange {
         self.shard.numbers.inc(Counter::StreamsActive);
     }
 
+    /// Whether estimates of what a response cost are charged: its request was taken, and says something of its own.
+    pub(super) fn charges(&self, status: u16) -> bool {
+        status < 300 && self.held.takes_tokens() && !self.api.is_some_and(Api::has_id)
+    }
+
+    /// What failures of the model count by, where it is one of a pattern.
+    pub(super) fn model_hash(&self) -> u64 {
+        self.naming.as_ref().map_or(0, |naming| naming.hash)
+    }
+
     /// Whether the connection can be used again after a response that ends properly.
     pub(super) fn keeps_alive(&self) -> bool {
         self.terms.keep_alive && !self.shard.is_draining()

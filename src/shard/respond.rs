@@ -150,6 +150,7 @@ pub(super) async fn error_record(
     client.shard.buffers.put(record);
     let bytes = out.len();
     exchange.response_bytes += bytes as u64;
+    exchange.shard.numbers.add(Counter::BytesToClients, bytes as u64);
     settle(exchange, end.outcome);
     match client.write(out, 0..bytes).await {
         Ok(out) => {

@@ -8,8 +8,9 @@ use std::rc::Rc;
 use super::body::Body;
 use super::client::Client;
 use super::exchange::Exchange;
+use super::naming;
 use crate::dialect::request::{self, Peek};
-use crate::dialect::{Api, estimate, prompt, route};
+use crate::dialect::{Api, estimate, prompt};
 use crate::plan::Model;
 use crate::policy::routing::conversation;
 use crate::policy::routing::route::{Facts, first};
@@ -34,12 +35,13 @@ fn edited(client: &Client, exchange: &Exchange, head: &RequestHead, body: &Body)
     let shard = Rc::clone(&exchange.shard);
     let (plan, api) = (&shard.plan, exchange.api.unwrap_or_default());
     let payload = body.of(client.inbox());
+    let target = (head.path.of(client.inbox()), head.query.of(client.inbox()));
+    let (peek, in_path) = request::peek_at(api, target, payload).ok()?;
     // A model in the path cannot be replaced.
-    if route::deployment(head.path.of(client.inbox())).is_some() {
+    if in_path.is_some() {
         return None;
     }
-    let peek = request::peek(api, payload).ok()?;
-    let model = plan.model(plan.find_model(&peek.model_name(payload))?);
+    let model = plan.model(naming::find(plan, api, &peek.model_name(payload))?);
     if model.routes.is_empty() || !shard.may_use(exchange.key, model.id) {
         return None;
     }

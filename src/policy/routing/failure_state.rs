@@ -116,6 +116,7 @@ impl FailureState<'_> {
             | FaultKind::KeyRevoked
             | FaultKind::Draining
             | FaultKind::HeadMalformed
+            | FaultKind::ContentRefused
             | FaultKind::SocketsExhausted => self.abandon(probes),
             kind if !report.connected || is_transport(kind) => {
                 self.backend.failure(now, settings, random);

@@ -257,8 +257,7 @@ impl<'a> Attempt<'a> {
                 Ok(0) if response.may_end(self.request.api) => response.decoded.ended = true,
                 Ok(0) | Err(_) => {
                     // The backend has taken the prompt; another one that responds says what it cost.
-                    self.exchange.is_charged =
-                        response.head.status < 300 && self.exchange.held.takes_tokens();
+                    self.exchange.is_charged = self.exchange.charges(response.head.status);
                     return Err(Fault::new(
                         FaultKind::BackendCut,
                         "the backend's response ended before it could be passed on",

@@ -46,18 +46,6 @@ pub(super) async fn run(
     let shard = client.shard.clone();
     shard.retries.borrow_mut().earn();
     let asked = shard.plan.model(request.model);
-    let key = exchange.key;
-    let payload = request.body.of(client.inbox());
-    let may_stand_in = |id: &ModelId| {
-        request.bound.is_none()
-            && shard.may_use(key, *id)
-            && rules::allows_fallback(&shard.plan, key, asked, shard.plan.model(*id), payload)
-    };
-    // By index: a model has at most eight fallbacks.
-    let allowed =
-        asked.fallbacks.iter().rev().fold(0_u32, |bits, id| bits << 1 | u32::from(may_stand_in(id)));
-    let is_allowed = |row: &(usize, &ModelId)| allowed >> row.0 & 1 == 1;
-    let mut fallbacks = asked.fallbacks.iter().enumerate().filter(is_allowed).map(|row| row.1).peekable();
     exchange.total = exchange.started.plus(asked.timeouts.total);
     let (fallback, prompt) = (Fallback::None, Prompt::new(&shard, exchange.wants_trace));
     let mut dispatch = Dispatch { client, exchange, request, prompt, fallback, refused: None };
@@ -66,15 +54,17 @@ pub(super) async fn run(
         return dispatch.refused();
     }
     let mut model = asked;
+    let mut fallbacks = asked.fallbacks.iter();
     loop {
-        let is_last = fallbacks.peek().is_none();
-        dispatch.fallback = if is_last { Fallback::None } else { Fallback::Available };
+        // By its rules: what they say of the request is found out for as many as are needed.
+        let next = fallbacks.find(|id| dispatch.may_stand_in(asked, **id));
+        dispatch.fallback = if next.is_none() { Fallback::None } else { Fallback::Available };
         match dispatch.ask(model).await {
             Ok(response) => return dispatch.opened(response),
             Err(kind) if !retry::falls_back(kind) => break,
             Err(_) => {}
         }
-        let Some(next) = fallbacks.next() else { break };
+        let Some(next) = next else { break };
         shard.numbers.inc(Counter::Fallbacks);
         model = shard.plan.model(*next);
         dispatch.exchange.fallback_for = Some(asked.id);
@@ -101,14 +91,26 @@ struct Dispatch<'a> {
 }
 
 impl Dispatch<'_> {
+    /// Whether a fallback of the model that was asked for may serve this request.
+    fn may_stand_in(&self, asked: &Model, id: ModelId) -> bool {
+        let (shard, key) = (&self.client.shard, self.exchange.key);
+        let payload = self.request.body.of(self.client.inbox());
+        self.request.bound.is_none()
+            && shard.may_use(key, id)
+            && rules::allows_fallback(&shard.plan, key, asked, shard.plan.model(id), payload)
+    }
+
     /// A response was opened: it is put into the form that the client asked for.
     ///
     /// # Errors
     /// It cannot be translated into the client's dialect, or a content rule does not allow it.
     fn opened(self, mut response: Response) -> Result<Response, Fault> {
+        let status = response.head.status;
         convert::apply(self.exchange, &mut response, &self.request.peek);
-        convert::translate(&self.client.shard, &mut response)?;
-        rules::on_response(&self.client.shard, &mut response)?;
+        let done = convert::translate(&self.client.shard, &mut response)
+            .and_then(|()| rules::on_response(&self.client.shard, &mut response));
+        // The backend has done the work, whether the client gets it or not.
+        done.inspect_err(|_| self.exchange.is_charged = self.exchange.charges(status))?;
         Ok(response)
     }
 
@@ -162,7 +164,7 @@ impl Dispatch<'_> {
                 }
                 continue;
             };
-            let state = shard.plan.failure_state_of(picked.member.deployment, self.name(), picked.alone);
+            let (deployment, alone) = (picked.member.deployment, picked.alone);
             match retry_state.begin(picked.index, picked.probes) {
                 Reason::First | Reason::Stale => {}
                 Reason::Failover => shard.numbers.inc(Counter::RetriesFailover),
@@ -181,12 +183,14 @@ impl Dispatch<'_> {
             attempt.is_fresh = retry_state.is_fresh();
             let outcome = attempt.run(picked).await;
             let (sent, overtaken) = (attempt.sent, attempt.overtaken.take());
+            // Looked up now: the place of a name in a table with a bound may be another's by the time of the response.
+            let name = self.exchange.model_hash();
+            let state = shard.plan.failure_state_of(deployment, name, alone);
             let (state, placed) = match overtaken {
                 None => (state, placed),
                 Some(second) => {
                     state.abandon(retry_state.overtaken(second.index, second.probes));
                     self.prompt.failed(model, placed, false);
-                    let name = self.name();
                     (shard.plan.failure_state_of(second.deployment, name, second.alone), second.placed)
                 }
             };
@@ -252,13 +256,8 @@ impl Dispatch<'_> {
             prompt_tokens,
             kv_tokens: prompt_tokens + output,
             bound: self.request.bound,
-            name: self.name(),
+            name: self.exchange.model_hash(),
         }
-    }
-
-    /// What failures of a model that is one of a pattern count by.
-    fn name(&self) -> u64 {
-        self.exchange.naming.as_ref().map_or(0, |naming| naming.hash)
     }
 
     fn is_full(&self, model: &Model) -> bool {

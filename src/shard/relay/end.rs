@@ -1,6 +1,5 @@
 //! How a relay ends: with the last bytes of its response, or before them.
 
-use super::metering;
 use super::{Broken, Relay};
 use crate::clock;
 use crate::dialect::{Api, refusal};
@@ -58,12 +57,18 @@ impl Relay<'_> {
         }
         // A body that ended as its transport should, but without a finish reason, is a habit of the server: it works.
         if !self.response.decoded.ended && !is_stopped {
-            let state = client.shard.plan.failure_state(self.response.deployment, self.response.alone);
+            let (plan, name) = (&client.shard.plan, self.exchange.model_hash());
+            let state = plan.failure_state_of(self.response.deployment, name, self.response.alone);
             let report = Report { kind: fault.kind, asked: None, connected: true };
             state.report(report, Probes::default(), clock::now(), client.shard.random());
         }
         let is_holding = self.metering.as_ref().is_some_and(|metering| metering.is_holding());
-        let sequence = if is_holding { self.inspector.sequence() } else { self.inspector.next_sequence() };
+        let is_mid_event = self.metering.as_ref().is_some_and(|metering| metering.is_mid_event());
+        let sequence = match is_holding {
+            true if is_mid_event => None,
+            true => self.inspector.sequence(),
+            false => self.inspector.next_sequence(),
+        };
         let Some(sequence) = sequence else {
             // No proper end exists: leave the body short, or where only the close ends it, break the connection.
             self.settle(outcome);
@@ -104,7 +109,7 @@ impl Relay<'_> {
             self.exchange.usage = *usage;
         }
         if self.response.head.status < 300 {
-            self.exchange.is_charged = metering::is_charged(self.exchange, self.response.head.status);
+            self.exchange.is_charged = self.exchange.charges(self.response.head.status);
             let metered = self.metering.as_ref().map(|metering| metering.tokens());
             self.exchange.output_estimate = metered.unwrap_or_else(|| self.inspector.output_estimate());
         }

@@ -103,7 +103,7 @@ impl Inspector {
     /// Looks into new payload, from `from` to the end of the buffer: what to pass on, what to hold back. Events that are not
     /// for the client are dropped; if there are more of them than pieces can tell, those behind them move up in the buffer.
     pub(in crate::shard) fn take(&mut self, buffer: &mut [u8], from: usize, ended: bool) -> Found {
-        let mut payload = Span::new(from, buffer.len());
+        let (mut payload, is_mid_event) = (Span::new(from, buffer.len()), self.mid_event);
         let meter = match &mut self.meter {
             Metered::Events(meter) => meter,
             Metered::Body(meter) => {
@@ -130,14 +130,14 @@ impl Inspector {
                     if ended {
                         meter.end_piece();
                     }
-                    return Found::all(payload, false);
+                    return Found { is_mid_event, ..Found::all(payload, false) };
                 }
             }
             self.mid_event = false;
             self.events += 1;
         }
         if meter.done() {
-            return Found::up_to(payload.start, start);
+            return Found { is_mid_event, ..Found::up_to(payload.start, start) };
         }
         let boundary = start + self.form.last_boundary(&buffer[start..payload.end]);
         // At the end of the body there is no rest to wait for: what is left is read as the event it is.
@@ -170,7 +170,7 @@ impl Inspector {
             }
         };
         let held = Span::new(held_from, payload.end);
-        let mut found = Found { pieces, held, first_token: events.first_token };
+        let mut found = Found { pieces, held, first_token: events.first_token, is_mid_event };
         if held.len() > self.event_bytes_max {
             self.in_pieces += 1;
             self.mid_event = true;
@@ -280,18 +280,20 @@ pub(in crate::shard) struct Found {
     /// The beginning of an event whose rest has not come.
     pub(in crate::shard) held: Span,
     pub(in crate::shard) first_token: bool,
+    /// It begins in the middle of an event whose beginning has been passed on.
+    pub(in crate::shard) is_mid_event: bool,
 }
 
 impl Found {
     fn all(payload: Span, first_token: bool) -> Self {
         let end = Span::new(payload.end, payload.end);
-        Self { pieces: [payload, end], held: end, first_token }
+        Self { pieces: [payload, end], held: end, first_token, is_mid_event: false }
     }
 
     /// What ends the last event; nothing behind it is for the client.
     fn up_to(start: usize, end: usize) -> Self {
         let none = Span::new(end, end);
-        Self { pieces: [Span::new(start, end), none], held: none, first_token: false }
+        Self { pieces: [Span::new(start, end), none], held: none, first_token: false, is_mid_event: false }
     }
 
     /// Moves what goes out now together behind `from`, and drops the rest.

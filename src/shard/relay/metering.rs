@@ -5,8 +5,8 @@
 //! there is none, the events up to the line pass, and the others are held until more is there or the stream is stopped.
 
 use crate::clock;
+use crate::dialect::Task;
 use crate::dialect::stream::TextMeter;
-use crate::dialect::{Api, Task};
 use crate::error::Fault;
 use crate::net::buffers::Buffer;
 use crate::observe::Counter;
@@ -32,12 +32,23 @@ pub(super) struct Metering {
     waiting: Option<Box<Waiting>>,
 }
 
+/// Where what a read brought lies in its response.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The response ends behind it.
+    pub(super) ends: bool,
+    /// It begins in the middle of an event whose beginning the client has.
+    pub(super) is_mid_event: bool,
+}
+
 /// What waits at the line.
 struct Waiting {
     /// Whole events.
     events: Vec<u8>,
     /// The response ends behind them.
     ends: bool,
+    /// They begin in the middle of an event whose beginning the client has.
+    is_mid_event: bool,
     /// Why the stream goes no further, if it does not.
     fault: Option<Fault>,
 }
@@ -65,8 +76,8 @@ impl Metering {
         })
     }
 
-    /// Counts what is in `buffer` from `from` on, and takes out of it what may not pass yet. `ends`: the response ends behind it.
-    pub(super) fn pass(&mut self, exchange: &mut Exchange, buffer: &mut Buffer, from: usize, ends: bool) {
+    /// Counts what is in `buffer` from `from` on, and takes out of it what may not pass yet.
+    pub(super) fn pass(&mut self, exchange: &mut Exchange, buffer: &mut Buffer, from: usize, place: Place) {
         let before = self.text;
         let text = self.text.count(&buffer[from..]);
         if self.bytes.saturating_add(text) <= self.line {
@@ -80,7 +91,9 @@ impl Metering {
             if fault.is_none() {
                 exchange.shard.numbers.inc(Counter::StreamsHeld);
             }
-            self.waiting = Some(Box::new(Waiting { events: buffer[passes..].to_vec(), ends, fault }));
+            let Place { ends, is_mid_event } = place;
+            let (events, is_mid_event) = (buffer[passes..].to_vec(), is_mid_event && passes == from);
+            self.waiting = Some(Box::new(Waiting { events, ends, is_mid_event, fault }));
             buffer.truncate(passes);
         }
     }
@@ -88,6 +101,11 @@ impl Metering {
     /// Counts events that pass in any case: the few bytes that content rules let go. What follows them waits, if it has to.
     pub(super) fn note(&mut self, events: &[u8]) {
         self.bytes += self.text.count(events);
+    }
+
+    /// Whether what waits begins in the middle of an event.
+    pub(super) fn is_mid_event(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.is_mid_event)
     }
 
     /// Whether events wait for more, or the stream stops.
@@ -101,6 +119,7 @@ impl Metering {
         let mut text = self.text;
         let wanted = text.count(&waiting.events);
         let (passes, fault) = self.up_to_the_line(exchange, &waiting.events, wanted);
+        waiting.is_mid_event &= passes == 0;
         buffer.extend(waiting.events.drain(..passes));
         if waiting.events.is_empty() {
             return waiting.ends;
@@ -169,9 +188,4 @@ impl Metering {
         self.line = ratio::bytes(exchange.held.covered(&shard.plan), self.milli_bytes);
         fault
     }
-}
-
-/// Whether estimates of what a response cost are charged: its request was taken, and says something of its own.
-pub(super) fn is_charged(exchange: &Exchange, status: u16) -> bool {
-    status < 300 && exchange.held.takes_tokens() && !exchange.api.is_some_and(Api::has_id)
 }

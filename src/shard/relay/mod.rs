@@ -35,7 +35,7 @@ use crate::wire::framing;
 use crate::wire::head::Version;
 use buffers::{HEADROOM, LARGE_FROM, empty_buffer, held_buffer, ready};
 use inspect::{Found, Inspector};
-use metering::Metering;
+use metering::{Metering, Place};
 
 /// A response on its way to the client. Polled by hand, and laid out in the order of heat: this is where a stream spends
 /// its life, and each event finds the caches cold. One takes the end of `inspect`, what follows it, and the response's front.
@@ -293,7 +293,8 @@ impl<'a> Relay<'a> {
         found.close_gaps(buffer, from);
         self.record(buffer, &[Span::new(from, buffer.len())]);
         if let Some(metering) = &mut self.metering {
-            metering.pass(self.exchange, buffer, from, self.last);
+            let place = Place { ends: self.last, is_mid_event: found.is_mid_event };
+            metering.pass(self.exchange, buffer, from, place);
             self.last &= !metering.is_holding();
         }
     }
