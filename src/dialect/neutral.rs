@@ -22,7 +22,7 @@ mod object;
 pub mod seal;
 mod text;
 
-pub use arguments::Arguments;
+pub use arguments::{Arguments, one_line};
 pub use call_ids::CallIds;
 pub use object::Object;
 pub use text::Text;

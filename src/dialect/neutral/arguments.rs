@@ -55,6 +55,19 @@ impl Arguments<'_> {
     }
 }
 
+/// Takes the line breaks out of the JSON from `start` on: they stand between its tokens only, and would end a line of a stream.
+pub fn one_line(out: &mut Vec<u8>, start: usize) {
+    let Some(first) = memchr::memchr2(b'\n', b'\r', &out[start..]) else { return };
+    let mut end = start + first;
+    for at in end..out.len() {
+        if !matches!(out[at], b'\n' | b'\r') {
+            out[end] = out[at];
+            end += 1;
+        }
+    }
+    out.truncate(end);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +99,20 @@ mod tests {
         }
         assert_eq!(string(&Arguments::Quoted(Text::default())), "\"{}\"");
         assert_eq!(object(&Arguments::Value(b"null")), "{}");
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_go_and_nothing_else() {
+        for (text, expected) in [
+            ("data: {\"a\":1}", "data: {\"a\":1}"),
+            ("data: {\r\n  \"a\\n\": 1\n}\n", "data: {  \"a\\n\": 1}"),
+            ("\n{\n}", "\n{}"),
+        ] {
+            let mut out = text.as_bytes().to_vec();
+            let start = text.find('{').unwrap();
+            one_line(&mut out, start);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

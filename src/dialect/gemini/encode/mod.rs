@@ -12,7 +12,7 @@ pub use fault::{fault, status_word};
 pub use request::request;
 
 use super::seal;
-use crate::dialect::neutral::{Arguments, Context, FinishReason, Json, Text, custom};
+use crate::dialect::neutral::{Arguments, Context, FinishReason, Json, Text, custom, one_line};
 use crate::dialect::number;
 use crate::dialect::usage::Usage;
 
@@ -103,9 +103,11 @@ fn call(id: &[u8], name: &[u8], arguments: &[u8], is_custom: bool, out: &mut Vec
     out.extend_from_slice(b",\"name\":");
     Text::escaped(name).quote(out);
     out.extend_from_slice(b",\"args\":");
+    let start = out.len();
     match is_custom {
         true => custom::wrap(&Text::escaped(arguments), out),
         false => Arguments::Quoted(Text::escaped(arguments)).write_object(out),
     }
+    one_line(out, start);
     out.extend_from_slice(b"}}");
 }

@@ -29,6 +29,25 @@ fn a_stream_is_lines_of_data_and_nothing_else() {
 }
 
 #[test]
+fn line_breaks_in_arguments_end_no_line_of_the_stream() {
+    let events = [
+        Event::Open {
+            part: 0,
+            kind: PartKind::ToolCall {
+                id: Text::escaped(b"c1"),
+                name: Text::escaped(b"f"),
+                is_custom: false,
+            },
+        },
+        Event::Delta { part: 0, text: Text::escaped(br#"{\n  \"a\":\r\n \"x\\n\"\n}"#) },
+        Event::Close { part: 0 },
+    ];
+    let told = streamed(&events);
+    assert!(told.contains(r#""args":{  "a": "x\n"}"#), "{told}");
+    assert_eq!(told.matches('\n').count(), 2, "one record: {told}");
+}
+
+#[test]
 fn a_body_says_what_its_stream_says() {
     let mut body = encode::Body::new(context());
     said().iter().for_each(|event| body.event(event).unwrap());

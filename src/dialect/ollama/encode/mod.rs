@@ -13,7 +13,7 @@ pub use fault::fault;
 pub use request::request;
 
 use crate::dialect::dates::timestamp;
-use crate::dialect::neutral::{Arguments, Context, FinishReason, Text, custom};
+use crate::dialect::neutral::{Arguments, Context, FinishReason, Text, custom, one_line};
 use crate::dialect::number;
 use crate::dialect::usage::Usage;
 
@@ -77,13 +77,5 @@ impl Call {
         }
         one_line(out, start);
         out.extend_from_slice(b"}}");
-    }
-}
-
-/// Takes the line ends out of the JSON from `start` on: they stand between its tokens only, and would end a line of a stream.
-fn one_line(out: &mut Vec<u8>, start: usize) {
-    if memchr::memchr2(b'\n', b'\r', &out[start..]).is_some() {
-        let kept: Vec<u8> = out.drain(start..).filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
-        out.extend_from_slice(&kept);
     }
 }
