@@ -9,7 +9,7 @@ mod config;
 
 use std::borrow::Cow;
 
-use super::{Api, route};
+use super::{Api, Dialect, route};
 use crate::error::{Fault, FaultKind};
 use crate::units::Span;
 use crate::wire::json;
@@ -35,7 +35,7 @@ pub struct Peek {
     /// The offset of the final `}`.
     pub object_end: usize,
     /// The most output tokens one response may have: the cap this endpoint obeys (the larger one, if a body names
-    /// both), zero where there is no output, `None` if there is no cap.
+    /// both), zero where there is no output, `None` if there is no cap. A zero is a cap in Anthropic's API only.
     pub output_cap: Option<u64>,
     /// The values of the members that cap the output, null ones included, by `CapMember`; empty for none.
     pub caps: [Span; CAP_MEMBERS],
@@ -232,7 +232,7 @@ fn read(api: Api, body: &[u8], is_named: bool) -> Result<Peek, Fault> {
         object_end,
         output_cap: match endpoint.caps {
             [] => Some(0),
-            caps => caps.iter().filter_map(|cap| given_caps[*cap as usize]).max().max(config.cap),
+            caps => output_cap(api, caps.iter().filter_map(|cap| given_caps[*cap as usize])).max(config.cap),
         },
         caps: [3, 4, 5].map(|name: usize| values[name].map_or(Span::default(), |member| member.value)),
         config: config.object,
@@ -291,6 +291,12 @@ impl Peek {
         };
         let named = [safety, user].into_iter().find_map(json::string).or_else(of_metadata);
         named.filter(|name| !name.is_empty())
+    }
+
+    /// The most output tokens that limits may count on. A cap of zero is none: not every backend obeys it, and what it makes
+    /// instead has no bound.
+    pub fn output_bound(&self) -> Option<u64> {
+        self.output_cap.filter(|cap| *cap > 0 || self.api.endpoint().caps.is_empty())
     }
 
     /// Whether the request defines tools.
@@ -378,6 +384,12 @@ impl<'a> Edits<'a> {
     pub fn length(&self, length: usize) -> usize {
         self.as_slice().iter().fold(length, |length, (span, text)| length + text.len() - span.len())
     }
+}
+
+/// The cap among those that a body gives. Zero is none, whatever stands beside it: some servers take it for no bound.
+fn output_cap(api: Api, given: impl Iterator<Item = u64> + Clone) -> Option<u64> {
+    let is_none = api.dialect() != Dialect::Anthropic && given.clone().any(|cap| cap == 0);
+    if is_none { None } else { given.max() }
 }
 
 /// The index of the name that `key` spells. Refuses a spelling that only some readers take for it.

@@ -267,9 +267,20 @@ pub fn request(
     };
     let mut request = verbs_of_client.decode_request(&prepared)?;
     request.stream = streams;
+    replace_zero_cap(call.client, &mut request);
     let losses = verbs(call.backend).encode_request(&request, target, out)?;
     let custom = request.tools.into_iter().filter(|tool| matches!(tool.kind, ToolKind::Custom { .. }));
     Ok(Translated { losses, custom_tools: custom.map(|tool| tool.name.into_owned()).collect() })
+}
+
+/// Replaces a cap of zero, which most backends refuse and some take for no bound. In Anthropic's API it asks for no output: the
+/// least that every backend can make is nearest. In the others it is no cap, as for `Peek::output_bound`.
+fn replace_zero_cap(client: Api, request: &mut Request<'_>) {
+    if request.params.output_max != Some(0) {
+        return;
+    }
+    request.params.output_max = (client.dialect() == Dialect::Anthropic).then_some(1);
+    request.losses.note(if client == Api::Responses { "max_output_tokens" } else { "max_tokens" });
 }
 
 /// Appends the backend's error in the client's dialect, under this status.

@@ -272,12 +272,12 @@ fn reserve_tokens(
     let wanted = Wanted {
         text: prompt.text,
         prompt: prompt.tokens(),
-        output_max: peek.output_cap,
+        output_max: peek.output_bound(),
         choices: peek.generations,
         slice: plan.output_tokens_default,
         price: plan.price(model, None).copied(),
         is_stream: peek.stream,
-        model_max: peek.output_cap.map_or(row.output_max, |cap| cap.min(row.output_max)),
+        model_max: peek.output_bound().map_or(row.output_max, |cap| cap.min(row.output_max)),
         home: exchange.home.0,
     };
     let at = At { now: clock::now(), unix_ms: exchange.started_unix_ms };

@@ -172,6 +172,28 @@ fn the_reserve_is_settled_to_the_truth() {
     assert_eq!(answer.json()["error"]["code"], "rate_limit_exceeded");
 }
 
+/// A cap of zero, which some servers take for no bound, makes a request no cheaper than one without a cap.
+#[test]
+fn a_cap_of_zero_reserves_as_much_as_none() {
+    let caps = ["", ",\"max_tokens\":0", ",\"max_tokens\":9,\"max_completion_tokens\":0"];
+    for cap in caps {
+        let hold = Arc::new(AtomicBool::new(false));
+        let release = Arc::clone(&hold);
+        let origin = Origin::scripted(move |talk| {
+            talk.wait_for(&release);
+            talk.answer("200 OK", "", "{}")
+        });
+        // One reservation is the slice of 256 and a few for the prompt; the bucket holds one and not two.
+        let gateway = start(&origin, "tokens_per_minute = 1\ntokens_burst = 400");
+        let body = format!(r#"{{"model":"m","stream":true{cap}}}"#);
+        let mut first = gateway.connect();
+        first.send(&chat(K1, &nonce(), &body));
+        assert!(eventually(PATIENCE, || origin.seen().len() == 1), "{body}");
+        assert_eq!(ask(&gateway, &body).status(), 429, "{body}");
+        hold.store(true, Ordering::SeqCst);
+    }
+}
+
 /// H3: nothing is charged for what no backend did.
 #[test]
 fn failures_cost_nothing() {

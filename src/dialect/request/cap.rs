@@ -1,7 +1,7 @@
 //! A cap on output that the gateway writes into a request: below the client's own, where less is left of a limit.
 
 use super::{CAP_MEMBERS, Edits, FIRST_CAP, NAMES, Peek};
-use crate::dialect::Dialect;
+use crate::dialect::{Api, Dialect};
 use crate::units::Span;
 use crate::wire::json;
 
@@ -21,7 +21,12 @@ impl Peek {
     /// `name`, which the backend takes.
     pub fn cap_output<'a>(&self, body: &[u8], cap: &'a Cap, name: &str, edits: &mut Edits<'a>) {
         let known = self.api.endpoint().caps;
-        let is_more = |span: &Span| json::unsigned(span.of(body)).is_none_or(|given| given > cap.tokens);
+        // Servers of other APIs may take a zero for no bound.
+        let may_be_zero = self.api.dialect() == Dialect::Anthropic || self.api == Api::Completions;
+        let is_more = |span: &Span| {
+            let given = json::unsigned(span.of(body)).filter(|given| *given > 0 || may_be_zero);
+            given.is_none_or(|given| given > cap.tokens)
+        };
         let own = match self.api.dialect() {
             _ if known.is_empty() => return,
             Dialect::Google => Some(&cap.googles),
@@ -112,7 +117,6 @@ pub fn may_be_capped(body: &[u8], cap: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::Api;
     use crate::dialect::request::{peek, peek_named};
 
     fn capped(api: Api, body: &str, name: &str) -> String {
@@ -139,6 +143,20 @@ mod tests {
                 r#"{"max_tokens":9,"model":"m","max_completion_tokens":8000}"#,
                 old,
                 r#"{"max_tokens":9,"model":"m","max_completion_tokens":40}"#,
+            ),
+            (Api::Chat, r#"{"max_tokens":0,"model":"m"}"#, old, r#"{"max_tokens":40,"model":"m"}"#),
+            (Api::Messages, r#"{"model":"m","max_tokens":0}"#, old, r#"{"model":"m","max_tokens":0}"#),
+            (
+                Api::OllamaChat,
+                r#"{"model":"m","options":{"num_predict":0}}"#,
+                old,
+                r#"{"model":"m","options":{"num_predict":40}}"#,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"generationConfig":{"maxOutputTokens":0},"contents":[]}"#,
+                old,
+                r#"{"generationConfig":{"maxOutputTokens":40},"contents":[]}"#,
             ),
             (Api::Completions, r#"{"model":"m" }"#, new, r#"{"model":"m" ,"max_tokens":40}"#),
             (Api::Messages, r#"{"model":"m","max_tokens":64000}"#, old, r#"{"model":"m","max_tokens":40}"#),

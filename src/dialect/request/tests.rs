@@ -56,6 +56,47 @@ fn null_and_absent_are_the_same() {
 }
 
 #[test]
+fn a_cap_that_no_backend_need_obey_bounds_nothing() {
+    let named = |api, body: &str| peek_named(api, body.as_bytes()).unwrap().output_bound();
+    let plain = |api, body: &str| peeked(api, body).output_bound();
+    for body in [
+        r#"{"model":"m","max_tokens":0}"#,
+        r#"{"model":"m","max_tokens":5,"max_completion_tokens":0}"#,
+        r#"{"model":"m","max_tokens":0,"max_completion_tokens":5}"#,
+    ] {
+        assert_eq!(plain(Api::Chat, body), None, "{body}");
+    }
+    assert_eq!(plain(Api::Completions, r#"{"model":"m","max_tokens":0}"#), None);
+    assert_eq!(plain(Api::Messages, r#"{"model":"m","max_tokens":0}"#), None);
+    assert_eq!(plain(Api::Responses, r#"{"model":"m","max_output_tokens":0}"#), None);
+    assert_eq!(plain(Api::Embeddings, r#"{"model":"m","max_tokens":0}"#), Some(0), "it has no output");
+    for value in ["0", "-0", "-1", "-2", "0.0", "7.5", "\"7\"", "null", "[7]", "{}"] {
+        let body = format!(r#"{{"model":"m","options":{{"num_predict":{value}}}}}"#);
+        assert_eq!(plain(Api::OllamaChat, &body), None, "{body}");
+    }
+    for config in [r#""generationConfig""#, r#""generation_config""#] {
+        let body = format!(r#"{{"contents":[],{config}:{{"maxOutputTokens":0}}}}"#);
+        assert_eq!(named(Api::GenerateContent, &body), None, "{body}");
+        for value in ["-1", "7.5", "\"7\"", "[]"] {
+            let body = format!(r#"{{"contents":[],{config}:{{"maxOutputTokens":{value}}}}}"#);
+            assert!(peek_named(Api::GenerateContent, body.as_bytes()).is_err(), "{body}");
+        }
+    }
+    for (body, note) in [
+        (
+            r#"{"generationConfig":{"maxOutputTokens":1},"generation_config":{}}"#,
+            "'generationConfig' is given twice",
+        ),
+        (
+            r#"{"generationConfig":{"maxOutputTokens":9,"max_output_tokens":1}}"#,
+            "'maxOutputTokens' is given twice",
+        ),
+    ] {
+        assert_eq!(peek_named(Api::GenerateContent, body.as_bytes()).expect_err(body).note, note);
+    }
+}
+
+#[test]
 fn a_member_that_two_readers_may_read_differently_is_refused_by_name() {
     let cases = [
         (r#"{"model":"cheap","model":"dear"}"#, "'model' is given twice"),

@@ -154,3 +154,39 @@ fn an_error_is_told_in_the_clients_dialect() {
         (&"Overloaded".into(), &"server_error".into())
     );
 }
+
+#[test]
+fn a_cap_of_zero_reaches_no_backend_of_another_dialect() {
+    for (client, body, lost, expected) in [
+        (
+            Api::Messages,
+            r#"{"model":"m","max_tokens":0,"messages":[{"role":"user","content":"x"}]}"#,
+            "max_tokens",
+            Some(1),
+        ),
+        (
+            Api::Chat,
+            r#"{"model":"m","max_tokens":0,"messages":[{"role":"user","content":"x"}]}"#,
+            "max_tokens",
+            None,
+        ),
+        (Api::Responses, r#"{"model":"m","max_output_tokens":0,"input":"x"}"#, "max_output_tokens", None),
+    ] {
+        for (backend, member) in [
+            (Api::Chat, "/max_tokens"),
+            (Api::GenerateContent, "/generationConfig/maxOutputTokens"),
+            (Api::Converse, "/inferenceConfig/maxTokens"),
+            (Api::OllamaChat, "/options/num_predict"),
+        ] {
+            let mut out = Vec::new();
+            let translated =
+                request(Call { client, backend }, body.as_bytes(), false, &TARGET, &mut out).unwrap();
+            let sent: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            let cap = sent.pointer(member).and_then(serde_json::Value::as_u64);
+            if client != backend {
+                assert_eq!(cap, expected, "{client:?} to {backend:?}: {sent}");
+                assert!(translated.losses.iter().any(|name| name == lost), "{client:?} to {backend:?}");
+            }
+        }
+    }
+}

@@ -249,7 +249,7 @@ impl Dispatch<'_> {
 
     fn wanted(&self) -> Wanted {
         let prompt_tokens = self.exchange.prompt_tokens;
-        let output = self.request.peek.output_cap.unwrap_or(self.client.shard.plan.output_tokens_default);
+        let output = self.request.peek.output_bound().unwrap_or(self.client.shard.plan.output_tokens_default);
         Wanted {
             api: self.request.api,
             is_last_model: self.fallback == Fallback::None,
