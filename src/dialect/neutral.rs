@@ -17,6 +17,7 @@
 
 mod arguments;
 mod call_ids;
+mod calls;
 pub mod custom;
 mod object;
 pub mod seal;
@@ -24,6 +25,7 @@ mod text;
 
 pub use arguments::{Arguments, one_line};
 pub use call_ids::CallIds;
+pub use calls::{Calls, Names, Waiting};
 pub use object::Object;
 pub use text::Text;
 

@@ -1,6 +1,6 @@
 //! Ids that pair calls of tools with their results, in the form that a backend takes.
 
-use super::{Text, seal};
+use super::{Text, Waiting, seal};
 
 /// Makes the ids of one request's history.
 ///
@@ -9,8 +9,10 @@ use super::{Text, seal};
 #[derive(Clone, Debug)]
 pub struct CallIds<'a> {
     fits: fn(&[u8]) -> bool,
-    /// Calls without an id that have no result yet: their names and numbers.
-    waiting: Vec<(Text<'a>, usize)>,
+    /// Calls without an id that have no result yet.
+    waiting: Waiting<'a>,
+    /// The numbers in the ids of those, by their place among them.
+    numbers: Vec<usize>,
     count: usize,
 }
 
@@ -20,7 +22,7 @@ const KEPT_BYTES: usize = 24;
 impl<'a> CallIds<'a> {
     /// For a backend that takes the ids that `fits` holds for.
     pub fn new(fits: fn(&[u8]) -> bool) -> Self {
-        Self { fits, waiting: Vec::new(), count: 0 }
+        Self { fits, waiting: Waiting::default(), numbers: Vec::new(), count: 0 }
     }
 
     /// The id of a call.
@@ -29,7 +31,8 @@ impl<'a> CallIds<'a> {
             return self.fitting(id);
         }
         self.count += 1;
-        self.waiting.push((name.clone(), self.count));
+        self.waiting.push(name);
+        self.numbers.push(self.count);
         numbered(self.count)
     }
 
@@ -38,10 +41,9 @@ impl<'a> CallIds<'a> {
         if !id.is_empty() {
             return self.fitting(id);
         }
-        let same = |(waiting, _): &(Text<'a>, usize)| name.is_some_and(|name| name == waiting);
-        let at = self.waiting.iter().position(same).unwrap_or(0);
-        if at < self.waiting.len() {
-            return numbered(self.waiting.remove(at).1);
+        let named = name.and_then(|name| self.waiting.take_named(name));
+        if let Some(place) = named.or_else(|| self.waiting.take_first()) {
+            return numbered(self.numbers[place]);
         }
         self.count += 1;
         numbered(self.count)

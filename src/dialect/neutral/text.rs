@@ -50,6 +50,14 @@ impl<'a> Text<'a> {
         json::string(&quoted).map(|text| Cow::Owned(text.into_owned()))
     }
 
+    /// What it reads, to be found by: the text without its escapes, or as it is where no two readers agree.
+    pub fn key(&self) -> Cow<'a, [u8]> {
+        match self.to_plain() {
+            Some(Cow::Owned(plain)) => Cow::Owned(plain.into_bytes()),
+            _ => self.0.clone(),
+        }
+    }
+
     /// Whether it reads `plain`, a text without anything to escape.
     pub fn is(&self, plain: &str) -> bool {
         &*self.0 == plain.as_bytes() || self.0.contains(&b'\\') && self.to_plain().as_deref() == Some(plain)

@@ -155,6 +155,65 @@ fn an_error_is_told_in_the_clients_dialect() {
     );
 }
 
+/// What a client sends of a conversation in which `count` tools were called at once, in its own dialect, without ids where it has none.
+fn of_many_calls(client: Api, count: usize) -> String {
+    let list = |item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(",");
+    match client {
+        Api::Chat => format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":"go"}},{{"role":"assistant","tool_calls":[{}]}},{}]}}"#,
+            list(&|at| format!(
+                r#"{{"id":"c{at}","type":"function","function":{{"name":"f{}","arguments":"{{}}"}}}}"#,
+                at % 2_500
+            )),
+            list(&|at| format!(r#"{{"role":"tool","tool_call_id":"c{at}","content":"{at}"}}"#)),
+        ),
+        Api::Responses => format!(
+            r#"{{"model":"m","input":[{{"role":"user","content":"go"}},{},{}]}}"#,
+            list(&|at| format!(
+                r#"{{"type":"custom_tool_call","call_id":"c{at}","name":"f{at}","input":"x"}}"#
+            )),
+            list(&|at| format!(r#"{{"type":"custom_tool_call_output","call_id":"c{at}","output":"{at}"}}"#)),
+        ),
+        Api::Messages => format!(
+            r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"go"}},{{"role":"assistant","content":[{}]}},{{"role":"user","content":[{}]}}]}}"#,
+            list(&|at| format!(r#"{{"type":"tool_use","id":"c{at}","name":"f{at}","input":{{}}}}"#)),
+            list(&|at| format!(r#"{{"type":"tool_result","tool_use_id":"c{at}","content":"{at}"}}"#)),
+        ),
+        Api::GenerateContent => format!(
+            r#"{{"contents":[{{"role":"user","parts":[{{"text":"go"}}]}},{{"role":"model","parts":[{}]}},{{"role":"user","parts":[{}]}}]}}"#,
+            list(&|at| format!(r#"{{"functionCall":{{"name":"f{}","args":{{}}}}}}"#, at % 9)),
+            list(&|at| format!(
+                r#"{{"functionResponse":{{"name":"f{}","response":{{"output":"{at}"}}}}}}"#,
+                at % 9
+            )),
+        ),
+        _ => format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":"go"}},{{"role":"assistant","tool_calls":[{}]}},{}]}}"#,
+            list(&|at| format!(r#"{{"function":{{"name":"f{}","arguments":{{}}}}}}"#, at % 9)),
+            list(&|at| format!(r#"{{"role":"tool","tool_name":"f{}","content":"{at}"}}"#, at % 9)),
+        ),
+    }
+}
+
+#[test]
+fn the_time_for_a_request_grows_with_its_calls_and_not_with_their_square() {
+    const COUNT: usize = 5_000;
+    const CLIENTS: [Api; 5] =
+        [Api::Chat, Api::Responses, Api::Messages, Api::GenerateContent, Api::OllamaChat];
+    for client in CLIENTS {
+        let body = of_many_calls(client, COUNT);
+        for backend in CLIENTS.into_iter().chain([Api::Converse]).filter(|backend| *backend != client) {
+            let began = crate::clock::now();
+            let mut out = Vec::new();
+            request(Call { client, backend }, body.as_bytes(), false, &TARGET, &mut out)
+                .unwrap_or_else(|fault| panic!("{client:?} to {backend:?}: {fault}"));
+            let took = crate::clock::now().since(began);
+            assert!(out.len() > COUNT * 20, "{client:?} to {backend:?}: {} bytes", out.len());
+            assert!(took.0 < 1_000_000_000, "{client:?} to {backend:?}: {took:?}");
+        }
+    }
+}
+
 #[test]
 fn a_cap_of_zero_reaches_no_backend_of_another_dialect() {
     for (client, body, lost, expected) in [

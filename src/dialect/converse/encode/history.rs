@@ -1,7 +1,7 @@
 //! The conversation of a request: roles alternate, results of tools come first in their turn, thoughts first in theirs.
 
 use crate::dialect::neutral::{
-    Arguments, CallIds, Losses, Part, Request, Role, Source, Text, Turn, custom, seal, unsupported,
+    Arguments, CallIds, Losses, Names, Part, Request, Role, Source, Text, Turn, custom, seal, unsupported,
 };
 use crate::error::Fault;
 
@@ -9,8 +9,7 @@ use crate::error::Fault;
 #[derive(Default)]
 pub(super) struct History<'a> {
     messages: Vec<Message>,
-    /// Each once.
-    pub(super) called: Vec<Text<'a>>,
+    pub(super) called: Names<'a>,
     /// Documents so far: their names have to differ.
     documents: usize,
 }
@@ -82,9 +81,7 @@ impl<'a> History<'a> {
                 out.extend_from_slice(if *is_error { b"],\"status\":\"error\"}}" } else { b"]}}" });
             }
             Part::ToolCall { id, name, arguments, is_custom } => {
-                if !self.called.contains(name) {
-                    self.called.push(name.clone());
-                }
+                self.called.insert(name);
                 let out = &mut message.calls;
                 comma(out);
                 out.extend_from_slice(b"{\"toolUse\":{\"toolUseId\":");

@@ -4,7 +4,7 @@ use super::fields;
 use super::history::{History, is_blank};
 use crate::dialect::converse::OUTPUT_TOOL;
 use crate::dialect::neutral::{
-    Format, Json, Losses, Object, Part, Request, Target, Text, Tool, ToolChoice, ToolKind, custom,
+    Format, Json, Losses, Names, Object, Part, Request, Target, Text, Tool, ToolChoice, ToolKind, custom,
     unsupported,
 };
 use crate::dialect::number;
@@ -76,7 +76,9 @@ fn tools(request: &Request<'_>, history: &History<'_>, out: &mut Vec<u8>, losses
         begin(out);
         declare(&tool.name, tool.description.as_ref(), schema(tool), out);
     }
-    for name in history.called.iter().filter(|name| !declared.iter().any(|tool| tool.name == **name)) {
+    let mut known = Names::default();
+    declared.iter().for_each(|tool| known.insert(&tool.name));
+    for name in history.called.iter().filter(|name| !known.contains(name)) {
         begin(out);
         declare(name, None, NO_PARAMETERS, out);
     }

@@ -2,7 +2,7 @@
 
 use crate::dialect::gemini::seal;
 use crate::dialect::neutral::{
-    Arguments, Json, Losses, Part, Request, Role, Source, Target, Text, Turn, custom, seal as seals,
+    Arguments, Calls, Json, Losses, Part, Request, Role, Source, Target, Text, Turn, custom, seal as seals,
     unsupported,
 };
 use crate::dialect::number;
@@ -12,10 +12,8 @@ use crate::wire::json;
 /// The contents of a request, written out with commas.
 pub(super) struct History<'a> {
     contents: Vec<Content>,
-    /// Calls so far: their ids and names.
-    calls: Vec<(Text<'a>, Text<'a>)>,
-    /// From where on calls belong to the last turn of the model.
-    last_calls: usize,
+    /// Calls so far; those of the last turn of the model wait for their results.
+    calls: Calls<'a>,
     /// The model refuses a call without a seal.
     wants_seals: bool,
 }
@@ -33,7 +31,7 @@ const NO_SEAL: &[u8] = b"skip_thought_signature_validator";
 impl<'a> History<'a> {
     pub(super) fn of(request: &Request<'a>, target: &Target<'_>, losses: &mut Losses) -> Result<Self, Fault> {
         let wants_seals = super::wants_seals(target.model);
-        let mut history = Self { contents: Vec::new(), calls: Vec::new(), last_calls: 0, wants_seals };
+        let mut history = Self { contents: Vec::new(), calls: Calls::default(), wants_seals };
         let turns = later_turns(request);
         let mut at = 0;
         while at < turns.len() {
@@ -85,14 +83,14 @@ impl<'a> History<'a> {
     }
 
     fn model(&mut self, parts: &[&Part<'a>], losses: &mut Losses) -> Result<(), Fault> {
-        self.last_calls = self.calls.len();
-        let mut out = Vec::new();
+        self.calls.forget_all();
+        let (mut out, mut is_first) = (Vec::new(), true);
         for part in parts {
             match part {
                 Part::ToolCall { id, name, arguments, is_custom } => {
-                    let is_first = self.calls.len() == self.last_calls;
-                    self.calls.push((id.clone(), name.clone()));
+                    self.calls.push(id, name);
                     comma(&mut out);
+                    let is_first = std::mem::take(&mut is_first);
                     self.call(id, name, (arguments, *is_custom), is_first, &mut out);
                 }
                 Part::Thinking { text, signature } => thought(text, signature.as_ref(), losses, &mut out),
@@ -139,7 +137,7 @@ impl<'a> History<'a> {
         for part in parts {
             match part {
                 Part::ToolResult { id, name, parts, is_error } => {
-                    let (place, name) = self.pair(id, name.as_ref(), &results);
+                    let (place, name) = self.pair(id, name.as_ref());
                     let mut out = Vec::new();
                     result(seal::of_id(id.inside()).0, &name, (parts, *is_error), &mut pictures, &mut out)?;
                     results.push((place, out));
@@ -161,16 +159,10 @@ impl<'a> History<'a> {
 
     /// The call that a result belongs to: its place among the calls, and its name. Without an id it is the first call of that
     /// name that has no result yet, or the first call at all.
-    fn pair(&self, id: &Text<'a>, name: Option<&Text<'a>>, taken: &[(usize, Vec<u8>)]) -> (usize, Text<'a>) {
-        let is_free = |place: &usize| !taken.iter().any(|(other, _)| other == place);
-        let by_id = || self.calls.iter().rposition(|(other, _)| !id.is_empty() && is_same(other, id));
-        let by_name = || {
-            let is_named = |place: &usize| name.is_some_and(|name| is_same(&self.calls[*place].1, name));
-            (self.last_calls..self.calls.len()).filter(is_free).find(is_named)
-        };
-        let next = || (self.last_calls..self.calls.len()).find(is_free);
-        match by_id().or_else(by_name).or_else(|| if name.is_none() { next() } else { None }) {
-            Some(place) => (place, self.calls[place].1.clone()),
+    fn pair(&mut self, id: &Text<'a>, name: Option<&Text<'a>>) -> (usize, Text<'a>) {
+        let place = self.calls.pair(id, name);
+        match place.or_else(|| if name.is_none() { self.calls.next() } else { None }) {
+            Some(place) => (place, self.calls.name(place).clone()),
             None => (usize::MAX, name.cloned().unwrap_or_else(|| Text::escaped(b"unknown"))),
         }
     }
@@ -180,10 +172,6 @@ impl<'a> History<'a> {
 pub(super) fn later_turns<'r, 'a>(request: &'r Request<'a>) -> &'r [Turn<'a>] {
     let first = request.turns.iter().position(|turn| turn.role != Role::System);
     &request.turns[first.unwrap_or(request.turns.len())..]
-}
-
-fn is_same(one: &Text<'_>, other: &Text<'_>) -> bool {
-    one == other || one.to_plain().is_some_and(|one| Some(one) == other.to_plain())
 }
 
 fn comma(out: &mut Vec<u8>) {

@@ -1,7 +1,7 @@
 //! The conversation of a request: roles alternate, results of tools come first in their turn.
 
 use crate::dialect::neutral::{
-    Arguments, CallIds, Losses, Part, Request, Role, Source, Text, Turn, custom, seal, unsupported,
+    Arguments, CallIds, Losses, Names, Part, Request, Role, Source, Text, Turn, custom, seal, unsupported,
 };
 use crate::error::Fault;
 
@@ -9,8 +9,8 @@ use crate::error::Fault;
 #[derive(Default)]
 pub(super) struct History<'a> {
     messages: Vec<Message>,
-    /// The tools that were called, each once.
-    pub(super) called: Vec<Text<'a>>,
+    /// The tools that were called.
+    pub(super) called: Names<'a>,
 }
 
 /// One message. Its blocks are written out, with commas.
@@ -94,9 +94,7 @@ impl<'a> History<'a> {
                 append(&mut message.results, &block);
             }
             Part::ToolCall { id, name, arguments, is_custom } => {
-                if !self.called.contains(name) {
-                    self.called.push(name.clone());
-                }
+                self.called.insert(name);
                 let out = &mut message.calls;
                 comma(out);
                 out.extend_from_slice(b"{\"type\":\"tool_use\",\"id\":");

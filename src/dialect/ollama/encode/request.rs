@@ -1,8 +1,11 @@
 //! A request for a backend.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use crate::dialect::neutral::{
-    Arguments, Format, Json, Losses, Part, Reasoning, Request, Role, Source, Target, Text, Tool, ToolChoice,
-    ToolKind, Turn, custom, unsupported,
+    Arguments, Calls, Format, Json, Losses, Part, Reasoning, Request, Role, Source, Target, Text, Tool,
+    ToolChoice, ToolKind, Turn, custom, unsupported,
 };
 use crate::dialect::number;
 use crate::error::Fault;
@@ -16,12 +19,13 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
     out.extend_from_slice(b"{\"model\":");
     out.extend_from_slice(target.model);
     out.extend_from_slice(b",\"messages\":[");
-    let mut writer = Messages { out, losses: &mut losses, calls: Vec::new(), is_first: true };
+    let mut writer = Messages { out, losses: &mut losses, calls: Calls::default(), is_first: true };
     if !request.system.is_empty() {
         writer.said("system", &request.system.iter().collect::<Vec<_>>(), "\\n\\n")?;
     }
-    for turn in &request.turns {
-        writer.turn(turn)?;
+    // Neighbours of the user are told together: clients of OpenAI's write each result as a message of its own.
+    for turns in request.turns.chunk_by(|one, next| one.role == Role::User && next.role == Role::User) {
+        writer.turns(turns)?;
     }
     out.extend_from_slice(b"],\"stream\":");
     out.extend_from_slice(if request.stream { b"true" } else { b"false" });
@@ -46,8 +50,8 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
 struct Messages<'o, 'r> {
     out: &'o mut Vec<u8>,
     losses: &'o mut Losses,
-    /// Calls whose results have not come: their ids and names. Results are paired with calls by name here.
-    calls: Vec<(Text<'r>, Text<'r>)>,
+    /// Calls so far.
+    calls: Calls<'r>,
     is_first: bool,
 }
 
@@ -66,47 +70,78 @@ impl<'r> Messages<'_, 'r> {
         self.out.extend_from_slice(text.as_bytes());
     }
 
-    fn turn(&mut self, turn: &Turn<'r>) -> Result<(), Fault> {
-        match turn.role {
+    /// Turns of one side, one after the other.
+    fn turns(&mut self, turns: &[Turn<'r>]) -> Result<(), Fault> {
+        let results = self.results(turns);
+        results.iter().for_each(|result| self.result(result));
+        turns.iter().try_for_each(|turn| match turn.role {
             Role::System => self.said("system", &turn.parts.iter().collect::<Vec<_>>(), "\\n\\n"),
             Role::User => self.user(&turn.parts),
             Role::Assistant => self.assistant(&turn.parts),
-        }
+        })
     }
 
-    /// Results of tools first, one message each, then what they hold beside text, then what is said.
+    /// The results of tools in turns of the user, in the order in which they are told. Calls have no ids here: a model pairs
+    /// the results of one tool with its calls by their order.
+    fn results<'p>(&mut self, turns: &'p [Turn<'r>]) -> Vec<ToolResult<'p, 'r>> {
+        let mut results = Vec::new();
+        let users = turns.iter().filter(|turn| turn.role == Role::User);
+        for part in users.flat_map(|turn| &turn.parts) {
+            let Part::ToolResult { id, name, parts, is_error } = part else { continue };
+            let (call, name) = self.call_of(id, name.as_ref());
+            results.push(ToolResult { call, name, parts, is_error: *is_error });
+        }
+        let mut by_name: HashMap<Cow<'_, [u8]>, Vec<usize>> = HashMap::new();
+        for (place, result) in results.iter().enumerate() {
+            by_name.entry(result.name.as_ref().map(Text::key).unwrap_or_default()).or_default().push(place);
+        }
+        let mut order: Vec<usize> = (0..results.len()).collect();
+        for places in by_name.into_values().filter(|places| places.len() > 1) {
+            let mut sorted = places.clone();
+            sorted.sort_by_key(|place| results[*place].call); // keeps the order of equals
+            places.iter().zip(sorted).for_each(|(place, result)| order[*place] = result);
+        }
+        order.into_iter().map(|place| results[place].clone()).collect()
+    }
+
+    /// A result of a tool, with the texts in it.
+    fn result(&mut self, result: &ToolResult<'_, 'r>) {
+        self.open("tool");
+        if result.is_error {
+            self.text("Error: ");
+        }
+        let texts: Vec<_> = result.parts.iter().filter(|part| text_of(part).is_some()).collect();
+        self.joined(&texts, "\\n");
+        self.text("\"");
+        if let Some(name) = &result.name {
+            self.text(",\"tool_name\":");
+            name.quote(self.out);
+        }
+        self.text("}");
+    }
+
+    /// What a user says, and what results hold beside text.
     fn user(&mut self, parts: &[Part<'r>]) -> Result<(), Fault> {
         let mut rest: Vec<&Part<'_>> = Vec::new();
         let mut has_results = false;
         for part in parts {
-            let Part::ToolResult { id, name, parts, is_error } = part else { continue };
-            has_results = true;
-            let name = self.name_of(id, name.as_ref());
-            self.open("tool");
-            if *is_error {
-                self.text("Error: ");
+            if let Part::ToolResult { parts, .. } = part {
+                has_results = true;
+                rest.extend(parts.iter().filter(|part| text_of(part).is_none()));
             }
-            let (texts, others): (Vec<_>, Vec<_>) = parts.iter().partition(|part| text_of(part).is_some());
-            self.joined(&texts, "\\n");
-            rest.extend(others);
-            self.text("\"");
-            if let Some(name) = name {
-                self.text(",\"tool_name\":");
-                name.quote(self.out);
-            }
-            self.text("}");
         }
         rest.extend(parts.iter().filter(|part| !matches!(part, Part::ToolResult { .. })));
         if has_results && rest.is_empty() { Ok(()) } else { self.said("user", &rest, "\\n") }
     }
 
-    /// The tool that a result is of.
-    fn name_of(&mut self, id: &Text<'_>, name: Option<&Text<'r>>) -> Option<Text<'r>> {
-        let by_id = || self.calls.iter().position(|call| !id.is_empty() && call.0 == *id);
-        let by_name = || self.calls.iter().position(|call| name == Some(&call.1));
-        let in_order = || (name.is_none() && id.is_empty() && !self.calls.is_empty()).then_some(0);
-        let call = by_id().or_else(by_name).or_else(in_order).map(|at| self.calls.remove(at).1);
-        name.cloned().or(call)
+    /// The call that a result is of, by its number, and its tool.
+    fn call_of(&mut self, id: &Text<'r>, name: Option<&Text<'r>>) -> (usize, Option<Text<'r>>) {
+        let says_nothing = name.is_none() && id.is_empty();
+        let call = self.calls.pair(id, name);
+        match call.or_else(|| if says_nothing { self.calls.next() } else { None }) {
+            Some(call) => (call, Some(self.calls.name(call).clone())),
+            None => (usize::MAX, name.cloned()),
+        }
     }
 
     /// A message of texts and images.
@@ -188,7 +223,7 @@ impl<'r> Messages<'_, 'r> {
         let calls = parts.iter().filter(|part| matches!(part, Part::ToolCall { .. }));
         for (index, part) in calls.enumerate() {
             let Part::ToolCall { id, name, arguments, is_custom } = part else { continue };
-            self.calls.push((id.clone(), name.clone()));
+            self.calls.push(id, name);
             self.text(if index == 0 { ",\"tool_calls\":[" } else { "," });
             self.text("{\"function\":{\"name\":");
             name.quote(self.out);
@@ -203,6 +238,16 @@ impl<'r> Messages<'_, 'r> {
         self.text(if has_calls { "]}" } else { "}" });
         Ok(())
     }
+}
+
+/// What a call brought.
+#[derive(Clone)]
+struct ToolResult<'p, 'r> {
+    /// The number of the call; the largest one if it is not known.
+    call: usize,
+    name: Option<Text<'r>>,
+    parts: &'p [Part<'r>],
+    is_error: bool,
 }
 
 /// The text of a part, if it has one.

@@ -103,6 +103,23 @@ fn a_prompt_is_a_conversation_of_one_turn() {
 }
 
 #[test]
+fn results_of_one_tool_come_in_the_order_of_its_calls() {
+    let call = |id: &str, name: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": "{}"}});
+    let result = |id: &str| json!({"role": "tool", "tool_call_id": id, "content": id});
+    let body = from_chat(&json!({"messages": [{"role": "user", "content": "go"},
+        {"role": "assistant", "content": null, "tool_calls": [call("a", "f"), call("b", "f"), call("c", "g"), call("d", "f")]},
+        result("d"), result("c"), result("a"), result("b"), {"role": "user", "content": "and?"}]}))
+    .unwrap();
+    let said: Vec<(&str, &str)> = body["messages"].as_array().unwrap()[2..]
+        .iter()
+        .map(|message| {
+            (message["content"].as_str().unwrap(), message["tool_name"].as_str().unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(said, [("a", "f"), ("c", "g"), ("b", "f"), ("d", "f"), ("and?", "")]);
+}
+
+#[test]
 fn results_find_the_name_of_their_tool_by_id() {
     let body = from_chat(&json!({"messages": [
         {"role": "assistant", "content": null, "tool_calls": [

@@ -1,6 +1,8 @@
 //! The conversation of a request as items.
 
-use crate::dialect::neutral::{CallIds, Losses, Part, Request, Role, Source, Text, Turn, seal, unsupported};
+use crate::dialect::neutral::{
+    CallIds, Losses, Names, Part, Request, Role, Source, Text, Turn, seal, unsupported,
+};
 use crate::error::Fault;
 
 /// Most bytes of a call's id that OpenAI takes.
@@ -11,7 +13,7 @@ pub(super) struct Input<'a> {
     items: Vec<u8>,
     ids: CallIds<'a>,
     /// The calls of free-text tools, by id: their results are items of another type.
-    custom: Vec<Text<'a>>,
+    custom: Names<'a>,
     /// Whether a sealed thought is among them.
     pub(super) has_sealed_thoughts: bool,
 }
@@ -25,7 +27,7 @@ pub(super) fn later_turns<'r, 'a>(request: &'r Request<'a>) -> &'r [Turn<'a>] {
 impl<'a> Input<'a> {
     pub(super) fn of(request: &Request<'a>, losses: &mut Losses) -> Result<Self, Fault> {
         let ids = CallIds::new(|id| !id.is_empty() && id.len() <= CALL_ID_BYTES_MAX);
-        let mut input = Self { items: Vec::new(), ids, custom: Vec::new(), has_sealed_thoughts: false };
+        let mut input = Self { items: Vec::new(), ids, custom: Names::default(), has_sealed_thoughts: false };
         for turn in later_turns(request) {
             match turn.role {
                 Role::Assistant => input.assistant(turn, losses)?,
@@ -98,7 +100,7 @@ impl<'a> Input<'a> {
                     arguments.write_string(&mut self.items);
                     self.items.push(b'}');
                     if *is_custom {
-                        self.custom.push(id);
+                        self.custom.insert(&id);
                     }
                 }
                 Part::Image(_) | Part::Document { .. } | Part::Audio { .. } => {
