@@ -164,3 +164,25 @@ impl Span {
         Self { start: self.start + by, end: self.end + by }
     }
 }
+/// Bytes in lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+/// What a hexadecimal digit stands for.
+pub fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_has_two_lower_case_digits_for_each_byte() {
+        assert_eq!(hex(&[0, 9, 10, 0xab, 0xff]), "00090aabff");
+        assert_eq!([b'0', b'a', b'F', b'g', b'-'].map(hex_digit), [Some(0), Some(10), Some(15), None, None]);
+    }
+}

@@ -1,6 +1,5 @@
 //! Sessions of browsers: 256 random bits in a cookie, of which only the digest is kept here, in memory.
 
-use std::fmt::Write as _;
 use std::sync::Mutex;
 
 use axum::http::HeaderMap;
@@ -9,7 +8,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::coordinator::lock;
 use crate::policy::auth::credential::{self, Digest, Token};
-use crate::units::Nanos;
+use crate::units::{Nanos, hex};
 
 /// The name of the cookie.
 pub(super) const COOKIE: &str = "ringway_session";
@@ -87,10 +86,7 @@ impl Sessions {
 fn random() -> Option<String> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).ok()?;
-    Some(bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    Some(hex(&bytes))
 }
 
 /// The value of our cookie; two of them are none.

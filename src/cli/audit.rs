@@ -8,7 +8,7 @@ use super::table::{Format, Table};
 use super::time::{moment, rfc3339};
 use super::{Place, complain, ledger, print};
 use crate::store::StoreError;
-use crate::store::audit::hex;
+use crate::units::hex;
 
 /// What to print.
 #[derive(clap::Args)]

@@ -11,7 +11,7 @@ use super::manage::keys;
 use super::{complain, print};
 use crate::config;
 use crate::coordinator::roster::secret;
-use crate::policy::auth::credential::Digest;
+use crate::units::hex;
 
 /// What can be done with keys.
 #[derive(clap::Subcommand)]
@@ -107,13 +107,6 @@ fn table(new: &New, digest: &str) -> String {
 fn toml_key(name: &str) -> String {
     let is_bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     if is_bare { name.to_owned() } else { toml::Value::from(name).to_string() }
-}
-
-fn hex(bytes: &Digest) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::file::{File, Key, Team};
 use super::problem::Report;
 use crate::policy::auth::credential::Digest;
+use crate::units::hex;
 
 /// What the store adds to the file.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -75,8 +76,7 @@ pub fn key(members: &Map<String, Value>, digest: &Digest) -> Result<Key, String>
         return Err("sha256: is not for the caller to choose; the gateway makes the secret".to_owned());
     }
     let mut members = members.clone();
-    let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    members.insert("sha256".to_owned(), hex.into());
+    members.insert("sha256".to_owned(), hex(digest).into());
     serde_json::from_value(Value::Object(members))
         .map_err(|error| error.to_string().replace(", `sha256`", "").replace("`sha256`, ", ""))
 }

@@ -5,6 +5,7 @@
 
 use super::Unfit;
 use crate::units::Span;
+use crate::wire::base64;
 use crate::wire::json::{self, ValueKind};
 
 /// Appends `body`, a response of `/v1/embeddings`, to `out` with every `data[i].embedding` that is an array of numbers as
@@ -47,7 +48,7 @@ fn convert(body: &[u8], out: &mut Vec<u8>) -> Result<bool, Unfit> {
         read_floats(vector.of(body), &mut floats)?;
         out.extend_from_slice(&body[copied..vector.start]);
         out.push(b'"');
-        base64(&floats, out);
+        base64::encode(&floats, out);
         out.push(b'"');
         copied = vector.end;
     }
@@ -79,19 +80,6 @@ fn read_floats(array: &[u8], floats: &mut Vec<u8>) -> Result<(), Unfit> {
         floats.extend_from_slice(&float.ok_or(Unfit("a number is too large"))?.to_le_bytes());
     }
     Ok(())
-}
-
-/// Appends `bytes` to `out` in base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8], out: &mut Vec<u8>) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    out.reserve(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits =
-            group.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - group.len()));
-        let mut digits = [18, 12, 6, 0].map(|shift| ALPHABET[(bits >> shift & 63) as usize]);
-        digits[group.len() + 1..].fill(b'=');
-        out.extend_from_slice(&digits);
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{Api, Dialect, Task};
 use crate::error::{Fault, FaultKind};
+use crate::units::hex_digit;
 
 /// The endpoint that a method and a path (without its query) name.
 ///
@@ -313,14 +314,10 @@ fn decoded(id: &[u8]) -> Option<Cow<'_, str>> {
             continue;
         }
         let (digits, tail) = tail.split_at_checked(2)?;
-        decoded.push(hex(digits[0])? << 4 | hex(digits[1])?);
+        decoded.push(hex_digit(digits[0])? << 4 | hex_digit(digits[1])?);
         rest = tail;
     }
     String::from_utf8(decoded).ok().map(Cow::Owned)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    (digit as char).to_digit(16).map(|value| value as u8)
 }
 
 #[cfg(test)]

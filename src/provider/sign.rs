@@ -12,6 +12,8 @@
 
 use ring::{digest, hmac};
 
+use crate::units::hex;
+
 /// The keys of an account, and what they are used for.
 #[derive(Clone)]
 pub struct Signer {
@@ -152,10 +154,6 @@ fn time(unix_seconds: u64) -> String {
     let civil = crate::dialect::civil_time(unix_seconds);
     let (year, month, day, second) = civil;
     format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", second / 3_600, second / 60 % 60, second % 60)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params}
 use serde::{Serialize, Serializer};
 
 use super::{Result, Store, StoreError};
+use crate::units;
 
 /// One entry; of an action, or of refusals of the same kind.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -41,13 +42,8 @@ pub struct SealedEntry {
     pub hash: [u8; 32],
 }
 
-/// The digits of a hash.
-pub fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn as_hex<S: Serializer>(hash: &[u8; 32], serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_str(&hex(hash))
+    serializer.serialize_str(&units::hex(hash))
 }
 
 /// What a whole chain comes to.

@@ -9,6 +9,7 @@
 //!
 //! Verdicts do not depend on how the bytes were cut into reads: every table of the tests runs at every cut.
 
+pub mod base64;
 pub mod chunked;
 pub mod coding;
 pub mod connect;

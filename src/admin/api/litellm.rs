@@ -21,6 +21,7 @@ use crate::policy::auth::credential;
 use crate::policy::limits::budget::{MONEY, Unit};
 use crate::policy::limits::price::Charge;
 use crate::store::{AccessKind, Group, RequestFilter, UsageFilter};
+use crate::units::hex;
 
 /// Rows of `/spend/logs`.
 const LOGS_MAX: usize = 200;
@@ -40,12 +41,8 @@ pub(super) async fn generate(
     let secret = changed.secret.unwrap_or_default();
     let mut told = info(&shared.current.load(), &name).unwrap_or_default();
     told.insert("key".to_owned(), json!(secret));
-    told.insert("token".to_owned(), json!(hex(&secret)));
+    told.insert("token".to_owned(), json!(hex(&credential::digest(secret.as_bytes()))));
     Ok(super::json(&told))
-}
-
-fn hex(secret: &str) -> String {
-    credential::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The name, and the members of `[key.NAME]` that say the same.

@@ -7,6 +7,8 @@ use crate::config::problem::Report;
 use crate::config::secret::SecretSource;
 use crate::config::url::{self, Url};
 use crate::plan::{Proxy, Target};
+use crate::units::hex_digit;
+use crate::wire::base64;
 
 /// What `[egress]` says.
 pub(super) struct Egress {
@@ -221,12 +223,13 @@ fn no_proxy_of_environment(source: &Source<'_>) -> NoProxy {
 fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());
-    let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     while let [first, rest @ ..] = bytes {
         bytes = rest;
         match rest {
-            [high, low, rest @ ..] if *first == b'%' && hex(*high).is_some() && hex(*low).is_some() => {
-                plain.push(hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0));
+            [high, low, rest @ ..]
+                if *first == b'%' && hex_digit(*high).is_some() && hex_digit(*low).is_some() =>
+            {
+                plain.push(hex_digit(*high).unwrap_or(0) << 4 | hex_digit(*low).unwrap_or(0));
                 bytes = rest;
             }
             _ => plain.push(*first),
@@ -235,19 +238,10 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     plain
 }
 
-/// Base64 with padding (RFC 4648 section 4).
 fn base64(plain: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(plain.len().div_ceil(3) * 4);
-    for group in plain.chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for at in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * at)) as usize & 63];
-            text.push(if at as usize <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
+    let mut text = Vec::new();
+    base64::encode(plain, &mut text);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 const FORM: &str = "expected http://HOST:PORT; TLS to the proxy itself and SOCKS are not spoken";

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{Source, file_bytes};
 use crate::config::secret::Secret;
+use crate::units::hex;
 
 /// A new secret that could not be kept.
 pub(super) struct Unkept {
@@ -16,7 +17,7 @@ pub(super) struct Unkept {
 /// The secret in the file of this name, which is made if it is not there.
 pub(super) fn secret(source: &Source<'_>, file: &str) -> Result<Vec<u8>, Unkept> {
     let random = source.environment.random();
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(&random);
     let state = source.environment.variable("STATE_DIRECTORY");
     let state = state.as_deref().and_then(|folders| folders.split(':').next()).map(PathBuf::from);
     let places = [Some(source.folder.join(file)), state.map(|folder| folder.join(file))];

@@ -56,11 +56,11 @@ fn the_vectors_of_rfc_4648_are_met() {
         ("foobar", "Zm9vYmFy"),
     ] {
         let mut out = Vec::new();
-        base64(bytes.as_bytes(), &mut out);
+        base64::encode(bytes.as_bytes(), &mut out);
         assert_eq!(out, text.as_bytes());
     }
     let mut out = Vec::new();
-    base64(b"\xfb\xff\xbf", &mut out);
+    base64::encode(b"\xfb\xff\xbf", &mut out);
     assert_eq!(out, b"+/+/");
 }
 

@@ -16,6 +16,7 @@
 use super::super::{Api, Dialect};
 use super::Rates;
 use super::parts::{Part, PartKind};
+use crate::wire::base64::decode_front;
 
 /// Bytes of text, and tokens of the rest.
 pub(super) fn weigh(api: Api, part: &Part<'_>, rates: &Rates) -> (u64, u64) {
@@ -59,7 +60,7 @@ fn by_area(size: Size) -> u64 {
 /// The size that the head of an image names: PNG, GIF, WebP, JPEG.
 fn size(base64: &[u8]) -> Option<Size> {
     let mut head = [0; 32];
-    let known = decode(base64, &mut head);
+    let known = decode_front(base64, &mut head);
     let head = &head[..known];
     let size = match head {
         [0x89, b'P', b'N', b'G', ..] => Size { width: big(head, 16)?, height: big(head, 20)? },
@@ -68,7 +69,7 @@ fn size(base64: &[u8]) -> Option<Size> {
         [0xff, 0xd8, ..] => {
             // The frame comes behind the camera's notes and its own small picture.
             let mut front = vec![0; (base64.len() / 4 * 3).min(JPEG_HEAD_BYTES)];
-            let known = decode(base64, &mut front);
+            let known = decode_front(base64, &mut front);
             jpeg(&front[..known])?
         }
         _ => return None,
@@ -115,7 +116,7 @@ fn jpeg(bytes: &[u8]) -> Option<Size> {
 /// Bytes a second: what the head of a WAV says, else those of a typical MP3.
 fn audio_rate(base64: &[u8]) -> u64 {
     let mut head = [0; 32];
-    let known = decode(base64, &mut head);
+    let known = decode_front(base64, &mut head);
     match &head[..known] {
         head @ [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => {
             // Eight bits of telephone sound at least; a head may say anything.
@@ -123,36 +124,6 @@ fn audio_rate(base64: &[u8]) -> u64 {
         }
         _ => AUDIO_SECOND_BYTES,
     }
-}
-
-/// Decodes the front of a base64 text as it stands in JSON into `out`; how many bytes there are. Ends at the first character
-/// that is none of the alphabet (RFC 4648 sections 4 and 5); escaped slashes and line ends are read as what they mean.
-fn decode(base64: &[u8], out: &mut [u8]) -> usize {
-    let (mut bits, mut held, mut length) = (0_u32, 0, 0);
-    let mut text = base64.iter().copied();
-    while let Some(byte) = text.next() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            b'\\' => match text.next() {
-                Some(b'/') => 63,
-                Some(b'n' | b'r') => continue,
-                _ => return length,
-            },
-            _ => return length,
-        };
-        (bits, held) = (bits << 6 | u32::from(value), held + 6);
-        if held >= 8 {
-            held -= 8;
-            let Some(place) = out.get_mut(length) else { return length };
-            *place = (bits >> held) as u8;
-            length += 1;
-        }
-    }
-    length
 }
 
 fn big(bytes: &[u8], at: usize) -> Option<u32> {

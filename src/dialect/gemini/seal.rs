@@ -4,6 +4,7 @@
 //! So another provider's seal, which may be any text, goes to a client in base64 of our own, with a word in front that says so.
 
 use crate::dialect::neutral::{Text, seal};
+use crate::wire::base64;
 
 /// In front of another provider's seal over a thought, inside the base64.
 const THOUGHT: &[u8] = b"ringway:t:";
@@ -21,7 +22,7 @@ pub(super) enum Seal {
 
 /// Reads the `thoughtSignature` of a client.
 pub(super) fn of_client(signature: &Text<'_>) -> Seal {
-    let raw = unbase64(signature.inside());
+    let raw = base64::decode(signature.inside());
     let theirs =
         |prefix| raw.as_ref().and_then(|raw| raw.strip_prefix(prefix)).map(|raw| Text::owned(raw.to_vec()));
     if let Some(data) = theirs(REDACTED) {
@@ -46,13 +47,13 @@ pub(super) fn write_googles(signature: &[u8], out: &mut Vec<u8>) {
 pub(super) fn for_client(seal: &Text<'_>, out: &mut Vec<u8>) {
     match seal.inside().strip_prefix(seal::GOOGLES) {
         Some(signature) => out.extend_from_slice(signature),
-        None => base64(&[THOUGHT, seal.inside()].concat(), STANDARD, out),
+        None => base64::encode(&[THOUGHT, seal.inside()].concat(), out),
     }
 }
 
 /// Appends the value of a `thoughtSignature` for a sealed thought.
 pub(super) fn redacted_for_client(data: &Text<'_>, out: &mut Vec<u8>) {
-    base64(&[REDACTED, data.inside()].concat(), STANDARD, out);
+    base64::encode(&[REDACTED, data.inside()].concat(), out);
 }
 
 /// The seal in the id of a call, as Google wrote it.
@@ -94,44 +95,6 @@ fn write_standard(text: &[u8], out: &mut Vec<u8>) {
 /// Whether base64 is in the standard alphabet.
 pub(super) fn is_standard(text: &[u8]) -> bool {
     memchr::memchr2(b'-', b'_', text).is_none()
-}
-
-const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn base64(bytes: &[u8], alphabet: &[u8; 64], out: &mut Vec<u8>) {
-    for chunk in bytes.chunks(3) {
-        let word =
-            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            match place <= chunk.len() {
-                true => out.push(alphabet[(word >> (18 - 6 * place)) as usize & 63]),
-                false => out.push(b'='),
-            }
-        }
-    }
-}
-
-/// The bytes of base64 in either alphabet, padded or not; `None` for what is none.
-fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
-    let (mut out, mut word, mut bits) = (Vec::with_capacity(text.len()), 0_u32, 0);
-    for byte in text.iter().filter(|byte| !matches!(byte, b'=' | b'\\')) {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        word = word << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push((word >> bits) as u8);
-            word &= (1 << bits) - 1;
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use std::hint::black_box;
 
 use ring::hmac;
 
+use crate::wire::base64;
+
 /// What an id of this form begins with. The digit is the version of the form.
 pub const PREFIX: &str = "resp_rw1";
 
@@ -93,7 +95,7 @@ impl Ids {
         sealed.extend_from_slice(id);
         self.cipher(&tag, &mut sealed[TAG_BYTES..]);
         out.extend_from_slice(PREFIX.as_bytes());
-        encode(&sealed, out);
+        base64::encode_url(&sealed, out);
         true
     }
 
@@ -110,7 +112,7 @@ impl Ids {
 
     fn open_own(&self, owner: &str, id: &[u8]) -> Option<(Maker, Vec<u8>)> {
         let text = id.strip_prefix(PREFIX.as_bytes()).filter(|text| text.len() <= TEXT_BYTES_MAX)?;
-        let mut sealed = decode(text)?;
+        let mut sealed = base64::decode_url(text)?;
         let (tag, rest) = sealed.split_first_chunk_mut::<TAG_BYTES>()?;
         self.cipher(tag, rest);
         let (maker, id) = rest.split_first_chunk::<MAKER_BYTES>()?;
@@ -162,54 +164,10 @@ fn equal(left: &[u8; TAG_BYTES], right: &[u8; TAG_BYTES]) -> bool {
     black_box(u128::from_ne_bytes(*left) ^ u128::from_ne_bytes(*right)) == 0
 }
 
-const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-fn encode(bytes: &[u8], out: &mut Vec<u8>) {
-    for three in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
-        let word = byte(0) << 16 | byte(1) << 8 | byte(2);
-        let letters = [18, 12, 6, 0].map(|shift| LETTERS[(word >> shift & 63) as usize]);
-        out.extend_from_slice(&letters[..three.len() + 1]);
-    }
-}
-
-/// `None` for anything that [`encode`] does not write: other letters, padding, bits that are left over.
-fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for four in text.chunks(4) {
-        let mut word = 0;
-        for at in 0..4 {
-            let value = match four.get(at) {
-                Some(&letter) => value(letter)?,
-                None => 0,
-            };
-            word = word << 6 | value;
-        }
-        let [_, first, second, third] = word.to_be_bytes();
-        let whole = [first, second, third];
-        let count = four.len().checked_sub(1).filter(|&count| count > 0)?;
-        if whole[count..].iter().any(|&left_over| left_over != 0) {
-            return None;
-        }
-        bytes.extend_from_slice(&whole[..count]);
-    }
-    Some(bytes)
-}
-
-fn value(letter: u8) -> Option<u32> {
-    Some(u32::from(match letter {
-        b'A'..=b'Z' => letter - b'A',
-        b'a'..=b'z' => letter - b'a' + 26,
-        b'0'..=b'9' => letter - b'0' + 52,
-        b'-' => 62,
-        b'_' => 63,
-        _ => return None,
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::base64::{decode_url as decode, encode_url as encode, value};
 
     fn ids() -> Ids {
         Ids::new(b"0123456789abcdef0123456789abcdef")
