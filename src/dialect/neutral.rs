@@ -18,6 +18,7 @@
 mod arguments;
 mod call_ids;
 mod calls;
+pub mod claude;
 pub mod custom;
 mod object;
 pub mod seal;

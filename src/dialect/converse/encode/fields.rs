@@ -1,6 +1,6 @@
 //! Members that only some models have (`additionalModelRequestFields`), by the name of the model: how much to think, `top_k`.
 
-use crate::dialect::neutral::{Json, Losses, Reasoning, Request, Target, Text};
+use crate::dialect::neutral::{Json, Losses, Reasoning, Request, Target, Text, claude};
 use crate::dialect::number;
 
 /// The members for one request.
@@ -38,9 +38,8 @@ impl<'a> Fields<'a> {
         let model = String::from_utf8_lossy(target.model).into_owned();
         let mut fields = Self::default();
         let is_anthropics = model.contains("anthropic") || model.contains("claude");
-        let later = ["opus-4-7", "opus-4-8", "opus-4-9", "opus-5", "sonnet-5", "haiku-5", "fable"];
         fields.is_anthropics = is_anthropics;
-        fields.refuses_sampling = is_anthropics && later.iter().any(|name| model.contains(name));
+        fields.refuses_sampling = is_anthropics && !claude::takes_sampling(&model);
         match &request.params.reasoning {
             None => {}
             // None of its models thinks where a tool is forced.
@@ -134,13 +133,11 @@ const BUDGET_MIN: u64 = 1024;
 
 /// Models of before 2026 think by a budget of tokens, later ones as they see fit; each refuses the other's.
 fn anthropics(reasoning: &Reasoning<'_>, model: &str, most: u64) -> Option<Thinking> {
-    let older = ["claude-3", "claude-2", "-4-0", "-4-1", "-4-2025", "sonnet-4-5", "haiku-4-5", "opus-4-5"];
-    let takes_budget = older.iter().any(|name| model.contains(name));
     let word = word(reasoning);
     if *reasoning == Reasoning::Off || word == Some("none") {
         return Some(Thinking::Off);
     }
-    if !takes_budget {
+    if !claude::takes_budget(model) {
         return Some(Thinking::Adaptive(word));
     }
     let tokens = match (reasoning, word) {

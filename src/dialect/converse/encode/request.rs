@@ -4,8 +4,8 @@ use super::fields;
 use super::history::{History, is_blank};
 use crate::dialect::converse::OUTPUT_TOOL;
 use crate::dialect::neutral::{
-    Format, Json, Losses, Names, Object, Part, Request, Target, Text, Tool, ToolChoice, ToolKind, custom,
-    unsupported,
+    Format, Json, Losses, Names, Object, Part, Request, Target, Text, Tool, ToolChoice, ToolKind, claude,
+    custom, unsupported,
 };
 use crate::dialect::number;
 use crate::error::Fault;
@@ -178,6 +178,7 @@ fn inference(request: &Request<'_>, fields: &fields::Fields<'_>, out: &mut Vec<u
             }
             Some(value) => {
                 name(member, out);
+                let value = if own == "temperature" { claude::temperature(value, losses) } else { value };
                 out.extend_from_slice(value);
             }
             None => {}

@@ -2,7 +2,8 @@
 
 use super::history::{History, is_blank, later_turns};
 use crate::dialect::neutral::{
-    Format, Json, Losses, Object, Part, Reasoning, Request, Target, Text, Tool, ToolChoice, ToolKind, custom,
+    Format, Json, Losses, Object, Part, Reasoning, Request, Target, Text, Tool, ToolChoice, ToolKind, claude,
+    custom,
 };
 use crate::dialect::number;
 use crate::error::Fault;
@@ -31,7 +32,12 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
     tools(request, &history, out);
     let choice = choose(request, target.model, most, &history);
     let thinks = thinking(request, choice, &mut losses, out);
-    sampling(request, !thinks && takes_sampling(target.model), &mut losses, out);
+    sampling(
+        request,
+        !thinks && claude::takes_sampling(&String::from_utf8_lossy(target.model)),
+        &mut losses,
+        out,
+    );
     if let Some(user) = &request.params.user {
         // The API refuses addresses of mail.
         match user.inside().contains(&b'@') {
@@ -165,7 +171,7 @@ fn choose<'a>(
     history: &History<'_>,
 ) -> (Thinking, Option<Text<'a>>) {
     let forces_tool = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
-    let takes_budget = takes_budget(model);
+    let takes_budget = claude::takes_budget(&String::from_utf8_lossy(model));
     let tokens = |tokens: u64| match budget(tokens, most) {
         Some(tokens) if !forces_tool && !history.forbids_budget() => Thinking::Budget(tokens),
         _ => Thinking::Unsaid,
@@ -236,13 +242,6 @@ fn effort<'a>(words: &Text<'a>, model: Json<'_>) -> Text<'a> {
     }
 }
 
-/// Whether a model thinks by a budget of tokens: those of before Opus 4.5's successors.
-fn takes_budget(model: Json<'_>) -> bool {
-    let older = ["claude-3", "claude-2", "-4-0", "-4-1", "-4-2025", "sonnet-4-5", "haiku-4-5", "opus-4-5"];
-    let model = String::from_utf8_lossy(model);
-    older.iter().any(|name| model.contains(name))
-}
-
 /// The budget for words.
 fn tokens_of(words: &Text<'_>) -> u64 {
     match words.inside() {
@@ -271,26 +270,10 @@ fn budget(tokens: u64, most: u64) -> Option<u64> {
     (tokens < most).then_some(tokens)
 }
 
-/// Whether a model lets the client choose how to sample: later ones refuse all but the default.
-fn takes_sampling(model: Json<'_>) -> bool {
-    let later = ["opus-4-7", "opus-4-8", "opus-4-9", "opus-5", "sonnet-5", "haiku-5", "fable"];
-    let model = String::from_utf8_lossy(model);
-    !later.iter().any(|name| model.contains(name))
-}
-
 /// Appends how to sample and where to stop. A model that thinks takes nothing of the first.
 fn sampling(request: &Request<'_>, is_free: bool, losses: &mut Losses, out: &mut Vec<u8>) {
     let params = &request.params;
-    let temperature = params.temperature.map(|value| {
-        let is_above = std::str::from_utf8(value).ok().and_then(|text| text.parse::<f64>().ok());
-        match is_above.is_some_and(|value| value > 1.0) {
-            true => {
-                losses.note("temperature");
-                &b"1"[..]
-            }
-            false => value,
-        }
-    });
+    let temperature = params.temperature.map(|value| claude::temperature(value, losses));
     // Models refuse both together.
     let top_p = params.top_p.filter(|_| temperature.is_none());
     if params.top_p.is_some() && top_p.is_none() {
