@@ -359,18 +359,25 @@ fn is_first_choice(event: &[u8]) -> bool {
 /// The last events of a Responses stream, but for the one that is an error.
 const LAST: [&[u8]; 3] = [b"response.completed", b"response.incomplete", b"response.cancelled"];
 
-/// Whether what is left when a body ends by a close is nothing, or an event that lacks its blank line only: one that is
+/// Whether what is left when a body ends by a close is nothing, or a record that lacks its last line end only: one that is
 /// cut makes the whole response a cut one, whatever it had said before.
-pub fn is_whole_event(rest: &[u8]) -> bool {
-    let is_silent = || rest.trim_ascii().is_empty() || rest.starts_with(b":");
-    is_silent() || sse::is_done(rest) || json::is_object(&Said::of(rest).data)
+pub fn is_whole_event(form: RecordForm, rest: &[u8]) -> bool {
+    let is_silent = rest.trim_ascii().is_empty();
+    match form {
+        RecordForm::Sse => {
+            let is_comment = || rest.starts_with(b":");
+            is_silent || is_comment() || sse::is_done(rest) || json::is_object(&Said::of(rest).data)
+        }
+        RecordForm::Ndjson => is_silent || json::is_object(rest),
+        RecordForm::EventStream => rest.is_empty(), // a message says how long it is
+    }
 }
 
-/// Whether an event that lacks its blank line only is the one that ends a response of this API.
+/// Whether a record that lacks its last line end only is the one that ends a response of this API.
 pub fn ends(api: Api, rest: &[u8]) -> bool {
     let mut meter = Meter::new(api, 1, false);
     meter.events(rest);
-    (meter.finished() || meter.done()) && is_whole_event(rest)
+    (meter.finished() || meter.done()) && is_whole_event(api.stream().records(), rest)
 }
 
 /// The event that the byte at `at` belongs to, which is no part of a line's end.

@@ -117,8 +117,9 @@ impl Response {
             let api = self.api(api);
             let mut meter = Meter::new(api, self.choices, false);
             meter.events(payload);
-            let rest = &payload[api.stream().records().last_boundary(payload)..];
-            meter.done() || meter.finished() && stream::is_whole_event(rest)
+            let form = api.stream().records();
+            let rest = &payload[form.last_boundary(payload)..];
+            meter.done() || meter.finished() && stream::is_whole_event(form, rest)
         };
         self.decode.ends_by_close() && (!self.head.event_stream || self.is_coded() || is_whole())
     }

@@ -102,7 +102,7 @@ impl Translation {
     /// Whether a stream that ends by a close may end here: its own sign of an end has come, or is in what was held.
     pub(super) fn may_end(&self) -> bool {
         let rest = &self.rest;
-        self.translator.may_end() && stream::is_whole_event(rest)
+        self.translator.may_end() && stream::is_whole_event(self.call.backend.stream().records(), rest)
             || !rest.is_empty() && stream::ends(self.call.backend, rest)
     }
 }

@@ -101,6 +101,7 @@ fn bedrock(talk: &mut Talk) -> Next {
         talk.send(STREAM);
         for piece in stream().chunks(23) {
             talk.chunk(piece);
+            talk.pause(Duration::from_millis(1));
         }
         return talk.end();
     }
@@ -197,6 +198,7 @@ fn every_cut_of_a_message_is_put_together_again() {
         talk.send(STREAM);
         if !first.is_empty() {
             talk.chunk(first);
+            talk.pause(Duration::from_millis(2)); // or both arrive in one read
         }
         talk.chunk(second);
         talk.end()

@@ -51,7 +51,10 @@ fn gemini(talk: &mut Talk, step: usize) -> Next {
         }
         "/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse" => {
             talk.stream();
-            stream().as_bytes().chunks(step).for_each(|piece| _ = talk.chunk(piece));
+            for piece in stream().as_bytes().chunks(step) {
+                talk.chunk(piece);
+                talk.pause(Duration::from_millis(1)); // or several arrive in one read
+            }
             talk.end()
         }
         other => panic!("{other}"),

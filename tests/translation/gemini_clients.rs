@@ -203,7 +203,10 @@ fn a_gemini_client_of_gemini_gets_its_bytes() {
         match talk.request.target() {
             "/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse&x=1" => {
                 talk.stream();
-                stream().as_bytes().chunks(9).for_each(|piece| _ = talk.chunk(piece));
+                for piece in stream().as_bytes().chunks(9) {
+                    talk.chunk(piece);
+                    talk.pause(Duration::from_millis(1));
+                }
                 talk.end()
             }
             "/v1beta/models/gemini-3-pro:streamGenerateContent" => talk.answer(

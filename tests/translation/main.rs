@@ -1,11 +1,13 @@
 //! Clients and backends that speak different dialects: here Anthropic's Messages on one side and chat completions on the other;
-//! `gemini_clients` and `gemini_backends`: Google's API on one side, each of the others on the other; `ollama`: Ollama's on either
-//! side; `converse`: Amazon Bedrock's behind each of the others.
+//! `gemini_clients` and `gemini_backends`: Google's API on one side, each of the others on the other; `ollama`, `ollama_backends`,
+//! `ollama_clients`: Ollama's on both sides or on one; `converse`: Amazon Bedrock's behind each of the others.
 
 mod converse;
 mod gemini_backends;
 mod gemini_clients;
 mod ollama;
+mod ollama_backends;
+mod ollama_clients;
 
 use std::time::Duration;
 

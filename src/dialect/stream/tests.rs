@@ -312,11 +312,25 @@ fn an_event_that_lacks_only_its_blank_line_is_told_from_one_that_is_cut() {
         "event: x\ndata: {\"a\":1}\n",
         ": bye",
     ] {
-        assert!(is_whole_event(rest.as_bytes()), "{rest:?}");
+        assert!(is_whole_event(RecordForm::Sse, rest.as_bytes()), "{rest:?}");
     }
     for rest in ["d", "data: ", "data: [DON", "data: {\"a\":1", "event: x\n", "event: x\ndata: {\"a\""] {
-        assert!(!is_whole_event(rest.as_bytes()), "{rest:?}");
+        assert!(!is_whole_event(RecordForm::Sse, rest.as_bytes()), "{rest:?}");
     }
+}
+
+#[test]
+fn a_line_that_lacks_only_its_line_end_is_told_from_one_that_is_cut() {
+    for rest in ["", "\n", " \r", "{\"done\":true}", "{\"done\":true} ", "{\"done\":true}\r"] {
+        assert!(is_whole_event(RecordForm::Ndjson, rest.as_bytes()), "{rest:?}");
+    }
+    for rest in ["{", "{\"done\":true", "{\"done\":true,\"a\":\"", "data: {}", "[DONE]", ": x"] {
+        assert!(!is_whole_event(RecordForm::Ndjson, rest.as_bytes()), "{rest:?}");
+    }
+    assert!(ends(Api::OllamaChat, b"{\"message\":{\"content\":\"\"},\"done\":true}"));
+    assert!(!ends(Api::OllamaChat, b"{\"message\":{\"content\":\"\"},\"done\":true"));
+    assert!(!ends(Api::OllamaChat, b"{\"message\":{\"content\":\"\"},\"done\":false}"));
+    assert!(is_whole_event(RecordForm::EventStream, b"") && !is_whole_event(RecordForm::EventStream, b"{}"));
 }
 
 #[test]

@@ -184,7 +184,10 @@ impl Inspector {
     pub(in crate::shard) fn may_end(&self, rest: &[u8]) -> bool {
         match &self.meter {
             Metered::Events(meter) => {
-                meter.done() || meter.finished() && !self.mid_event && stream::is_whole_event(rest)
+                let is_whole = || !self.mid_event && stream::is_whole_event(self.form, rest);
+                // The last line of a stream of lines may end with the body.
+                let ends = || self.form == RecordForm::Ndjson && stream::ends(self.api, rest);
+                meter.done() || is_whole() && (meter.finished() || ends())
             }
             Metered::Body(_) | Metered::Counts(_) | Metered::Coded(_) => true,
         }
