@@ -23,12 +23,14 @@ pub mod custom;
 mod object;
 pub mod seal;
 mod text;
+mod unreadable;
 
 pub use arguments::{Arguments, one_line};
 pub use call_ids::CallIds;
 pub use calls::{Calls, Names, Waiting};
 pub use object::Object;
 pub use text::Text;
+pub use unreadable::unreadable;
 
 use std::borrow::Cow;
 

@@ -12,8 +12,9 @@ use super::usage::Usage;
 use super::{Api, ApiSet, Dialect, Unfit, embed};
 use crate::error::Fault;
 use crate::units::Span;
+use crate::wire::event_stream::{self, MessageKind};
 use crate::wire::records::RecordForm;
-use crate::wire::{event_stream, sse};
+use crate::wire::sse;
 
 /// Who speaks which API on either side of one attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,7 +187,12 @@ impl Decoder {
             }
             RecordForm::Ndjson => self.record(None, record.trim_ascii(), sink),
             RecordForm::EventStream => match event_stream::message(record) {
-                Ok(message) => self.record(Some(message.name), message.payload, sink),
+                Ok(message) => match (message.kind, self) {
+                    (MessageKind::Exception | MessageKind::Error, Self::Converse(decoder)) => {
+                        decoder.failed(message.name, message.payload, sink);
+                    }
+                    (_, decoder) => decoder.record(Some(message.name), message.payload, sink),
+                },
                 Err(event_stream::BadMessage(reason)) => {
                     self.record(Some(event_stream::BROKEN), reason.as_bytes(), sink)
                 }

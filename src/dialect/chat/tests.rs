@@ -138,7 +138,7 @@ fn nothing_opens_a_part_that_says_nothing() {
         delta(r#""role":"assistant","content":null"#),
         delta(r#""content":"","tool_calls":[],"reasoning":null,"refusal":null"#),
         ": comment\n\n".into(),
-        "data: not json\n\n".into(),
+        "data: \"keep-alive\"\n\n".into(),
         "data: {\"id\":\"\",\"model\":\"\",\"choices\":[],\"prompt_filter_results\":[]}\n\n".into(),
         finish("stop"),
     ]

@@ -189,6 +189,29 @@ fn exceptions_and_broken_messages_are_faults_with_a_status() {
 }
 
 #[test]
+fn a_message_that_cannot_be_read_ends_the_response() {
+    for name in ["contentBlockStart", "contentBlockDelta", "messageStop"] {
+        let (mut lines, mut events) = (Vec::new(), decode::Events::new(&Context::probe()));
+        for (name, data) in
+            [("messageStart", "{}"), (name, "{\"delta\":{\"text\":\"a"), ("messageStop", "{}")]
+        {
+            events.record(Some(name.as_bytes()), data.as_bytes(), &mut |event| lines.push(line(&event)));
+        }
+        assert_eq!(lines, ["start", "fault the backend sent a record that is not JSON Some(502)"], "{name}");
+        assert!(!events.is_whole());
+    }
+}
+
+#[test]
+fn nothing_of_a_body_is_told_behind_a_call_without_a_name() {
+    let body = br#"{"output":{"message":{"role":"assistant","content":[{"text":"a"},{"toolUse":{"toolUseId":"t","input":{}}},
+        {"text":"b"}]}},"stopReason":"tool_use","usage":{"inputTokens":1,"outputTokens":1}}"#;
+    let mut lines = Vec::new();
+    assert!(decode::body(&Context::probe(), body, &mut |event| lines.push(line(&event))).is_err());
+    assert!(lines.last().is_some_and(|line| line.starts_with("fault")), "{lines:?}");
+}
+
+#[test]
 fn reasons_are_told_from_each_other() {
     for (reason, expected) in [
         ("end_turn", FinishReason::Stop),
@@ -410,6 +433,9 @@ fn sampling_is_said_in_the_way_that_the_model_takes() {
     let (later, losses) = of(b"\"us.anthropic.claude-opus-4-7-v1\"");
     assert!(later.get("inferenceConfig").is_none(), "{later}");
     assert_eq!(losses, ["top_k", "temperature", "top_p"]);
+    let hot = from_chat(&json!({"messages": [], "temperature": 1.7}), MODEL).unwrap();
+    assert_eq!(hot.0["inferenceConfig"], json!({"temperature": 1}));
+    assert_eq!(hot.1, ["temperature"]);
     let (nova, losses) = of(b"\"amazon.nova-pro-v1:0\"");
     assert_eq!(
         (&nova["inferenceConfig"], losses),

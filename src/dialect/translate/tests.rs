@@ -214,6 +214,74 @@ fn the_time_for_a_request_grows_with_its_calls_and_not_with_their_square() {
     }
 }
 
+/// What a client of another dialect sees of a stream, and whether it looks like a whole response.
+fn seen_of(backend: Api, records: &[u8]) -> (String, Seen) {
+    let client = if backend == Api::Messages { Api::Chat } else { Api::Messages };
+    let (mut translator, mut out) = (Translator::new(Call { client, backend }, context()), Vec::new());
+    translator.records(records, true, &mut out).unwrap();
+    translator.end(&mut out).unwrap();
+    (String::from_utf8(out).unwrap(), *translator.seen())
+}
+
+#[test]
+fn a_record_that_is_not_json_ends_no_response_properly() {
+    let chat = |text: &str| {
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+    };
+    let finish =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let google = |rest: &str| {
+        format!("data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"a\"}}]}}{rest}}}]}}\n\n")
+    };
+    let line = |done: bool| {
+        format!("{{\"message\":{{\"role\":\"assistant\",\"content\":\"a\"}},\"done\":{done}}}\n")
+    };
+    let stop = google(",\"finishReason\":\"STOP\"");
+    for broken in ["{\"choices\":[{", "{\"a\":\"b\nc\"}", "oops", "{\"a\":1}}"] {
+        for (backend, stream) in [
+            (Api::Chat, format!("{}data: {broken}\n\n{}{finish}", chat("a"), chat("b"))),
+            (Api::GenerateContent, format!("{}data: {broken}\n\n{stop}", google(""))),
+            (Api::GenerateContent, format!("{}data: [{broken}]\n\n{stop}", google(""))),
+            (Api::OllamaChat, format!("{}{broken}\n{}", line(false), line(true))),
+        ] {
+            let (told, seen) = seen_of(backend, stream.as_bytes());
+            assert!(seen.errored && !seen.is_whole, "{backend:?} {broken}: {told}");
+            assert!(told.contains("not JSON") && !told.contains("message_stop"), "{backend:?}: {told}");
+        }
+    }
+    for silent in ["", " ", "null", "\"ping\"", "[]"] {
+        let stream = format!("{}data: {silent}\n\n{finish}", chat("a"));
+        assert!(seen_of(Api::Chat, stream.as_bytes()).1.is_whole, "{silent:?}");
+    }
+}
+
+#[test]
+fn a_failure_of_awss_event_streams_is_one_whatever_its_name() {
+    let event = |name: &str, payload: &str| {
+        event_stream::written(&[(":event-type", name), (":message-type", "event")], payload.as_bytes())
+    };
+    let begun = [
+        event("messageStart", "{}"),
+        event("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"text":"a"}}"#),
+    ]
+    .concat();
+    let end = [event("messageStop", r#"{"stopReason":"end_turn"}"#), event("metadata", "{}")].concat();
+    assert!(seen_of(Api::Converse, &[&begun[..], &end].concat()).1.is_whole);
+    for (headers, payload) in [
+        (vec![(":message-type", "error"), (":error-code", "Busy"), (":error-message", "out of room")], ""),
+        (vec![(":message-type", "exception"), (":exception-type", "busy")], r#"{"message":"out of room"}"#),
+    ] {
+        let failure = event_stream::written(&headers, payload.as_bytes());
+        let (told, seen) = seen_of(Api::Converse, &[&begun[..], &failure, &end].concat());
+        assert!(seen.errored && !seen.is_whole && told.contains("out of room"), "{told}");
+        assert!(begun_failed(&failure), "{headers:?}");
+    }
+}
+
+fn begun_failed(records: &[u8]) -> bool {
+    begun(Api::Converse, records, true).failed.is_some()
+}
+
 #[test]
 fn a_cap_of_zero_reaches_no_backend_of_another_dialect() {
     for (client, body, lost, expected) in [

@@ -1,6 +1,6 @@
 //! A backend's stream of chunks.
 
-use crate::dialect::neutral::{Context, Event, FaultRecord, FinishReason, Json, PartKind, Text};
+use crate::dialect::neutral::{Context, Event, FaultRecord, FinishReason, Json, PartKind, Text, unreadable};
 use crate::dialect::usage::Usage;
 use crate::wire::json::{self, ValueKind};
 
@@ -81,7 +81,7 @@ impl Events {
         }
     }
 
-    /// Takes one record: its event name, and its data with the lines joined. What is no JSON has no effect.
+    /// Takes one record: its event name, and its data with the lines joined. What is not JSON is a failure.
     pub fn record(&mut self, name: Option<&[u8]>, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         if self.ended {
             return;
@@ -89,7 +89,9 @@ impl Events {
         if data.trim_ascii() == b"[DONE]" {
             return self.end(sink);
         }
-        let Some(chunk) = Chunk::read(data) else { return };
+        let Some(chunk) = Chunk::read(data) else {
+            return unreadable(name, data).into_iter().for_each(|record| self.fail(sink, record));
+        };
         if let Some(error) = chunk.error {
             return self.fail(sink, super::fault::record(error));
         }

@@ -2,7 +2,7 @@
 
 use super::{fault, finish_reason, status_of};
 use crate::dialect::converse::OUTPUT_TOOL;
-use crate::dialect::neutral::{Context, Event, FaultRecord, Json, Object, PartKind, Text};
+use crate::dialect::neutral::{Context, Event, FaultRecord, Json, Object, PartKind, Text, unreadable};
 use crate::dialect::usage::Usage;
 use crate::wire::event_stream::BROKEN;
 use crate::wire::json::{self, ValueKind};
@@ -61,7 +61,12 @@ impl Events {
             b"contentBlockStop" => self.close(sink),
             b"messageStop" => {
                 let reason = member(data, b"\"stopReason\"").and_then(|(value, _)| Text::of(value));
-                self.stop(&reason.unwrap_or_default(), sink);
+                if reason.is_none() {
+                    self.lacks(data, sink);
+                }
+                if !self.is_over {
+                    self.stop(&reason.unwrap_or_default(), sink);
+                }
             }
             b"metadata" => {
                 if let Some((usage, _)) = member(data, b"\"usage\"") {
@@ -73,18 +78,31 @@ impl Events {
                 let message = Text::plain(&String::from_utf8_lossy(data));
                 self.fail(FaultRecord { message, status: Some(502), ..FaultRecord::default() }, sink);
             }
-            _ if name.ends_with(b"xception") || name.ends_with(b"rror") => {
-                let kind = std::str::from_utf8(name).ok().map(Text::plain);
-                let told = fault::record(data);
-                let message = match told.message.is_empty() {
-                    true => Text::plain(&String::from_utf8_lossy(data)),
-                    false => told.message,
-                };
-                let status = status_of(name);
-                self.fail(FaultRecord { message, kind, status, ..FaultRecord::default() }, sink);
-            }
+            _ if name.ends_with(b"xception") || name.ends_with(b"rror") => self.failed(name, data, sink),
             _ => {}
         }
+    }
+
+    /// A message lacks what it is about: it says nothing, or cannot be read.
+    fn lacks(&mut self, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+        if !json::is_object(data) {
+            unreadable(None, data).into_iter().for_each(|record| self.fail(record, sink));
+        }
+    }
+
+    /// Takes a message that says of itself that it is a failure: its name or code, and its payload or words.
+    pub fn failed(&mut self, name: &[u8], data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+        if self.is_over {
+            return;
+        }
+        let kind = std::str::from_utf8(name).ok().map(Text::plain);
+        let told = fault::record(data);
+        let message = match told.message.is_empty() {
+            true => Text::plain(&String::from_utf8_lossy(data)),
+            false => told.message,
+        };
+        let status = status_of(name);
+        self.fail(FaultRecord { message, kind, status, ..FaultRecord::default() }, sink);
     }
 
     /// The body ended. Usage may be missing; the reason for the stop may not.
@@ -103,6 +121,11 @@ impl Events {
     /// Whether the response came to its proper end.
     pub fn is_whole(&self) -> bool {
         self.is_whole
+    }
+
+    /// Whether nothing more counts: the end was told, or a failure.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     fn fail(&mut self, record: FaultRecord<'_>, sink: &mut dyn FnMut(Event<'_>)) {
@@ -163,7 +186,9 @@ impl Events {
 
     fn block_start(&mut self, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         self.start(sink);
-        let Some((start, ValueKind::Object)) = member(data, b"\"start\"") else { return };
+        let Some((start, ValueKind::Object)) = member(data, b"\"start\"") else {
+            return self.lacks(data, sink);
+        };
         let Some((call, ValueKind::Object)) = member(start, b"\"toolUse\"") else { return };
         let text =
             |name: &[u8]| member(call, name).and_then(|(value, _)| Text::of(value)).unwrap_or_default();
@@ -172,7 +197,9 @@ impl Events {
 
     fn block_delta(&mut self, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         self.start(sink);
-        let Some((delta, ValueKind::Object)) = member(data, b"\"delta\"") else { return };
+        let Some((delta, ValueKind::Object)) = member(data, b"\"delta\"") else {
+            return self.lacks(data, sink);
+        };
         let index = index(data);
         for found in json::members(delta).map_while(Result::ok) {
             let value = found.value.of(delta);

@@ -8,7 +8,7 @@ use crate::wire::json::ValueKind;
 /// Decodes a whole response into the events of its stream.
 ///
 /// # Errors
-/// It has no message: it is an error, or another API's response.
+/// It has no message: it is an error, or another API's response; or it holds what cannot be told.
 pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Unfit> {
     let object = Object::read(body)?;
     let message = object.object("output")?.and_then(|output| output.object("message").ok().flatten());
@@ -18,14 +18,19 @@ pub fn body(context: &Context, body: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> 
     events.start(sink);
     for element in message.elements("content") {
         let (block, kind) = element?;
-        if kind == ValueKind::Object {
+        if kind == ValueKind::Object && !events.is_over() {
             events.block(&Object::read(block)?, sink);
         }
     }
-    events.stop(&reason, sink);
-    if let Some(usage) = object.get("usage") {
+    if !events.is_over() {
+        events.stop(&reason, sink);
+    }
+    if let Some(usage) = object.get("usage").filter(|_| !events.is_over()) {
         events.usage(usage, sink);
     }
     events.end(sink);
-    Ok(())
+    match events.is_whole() {
+        true => Ok(()),
+        false => Err(Unfit("a call has no name")),
+    }
 }

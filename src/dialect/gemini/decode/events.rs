@@ -2,7 +2,7 @@
 
 use super::{fault, finish_reason};
 use crate::dialect::gemini::seal;
-use crate::dialect::neutral::{Context, Event, FaultRecord, FinishReason, Json, PartKind, Text};
+use crate::dialect::neutral::{Context, Event, FaultRecord, FinishReason, Json, PartKind, Text, unreadable};
 use crate::dialect::number;
 use crate::dialect::usage::Usage;
 use crate::wire::json::{self, ValueKind};
@@ -118,26 +118,39 @@ impl Events {
         }
     }
 
-    /// Takes in one record; records of this API have no names. What is no JSON has no effect.
-    pub fn record(&mut self, _name: Option<&[u8]>, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+    /// Takes in one record; records of this API have no names. What is not JSON is a failure.
+    pub fn record(&mut self, name: Option<&[u8]>, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         if self.over {
             return;
         }
         // An error may come in a list of one.
         if data.trim_ascii_start().starts_with(b"[") {
-            for (element, _) in json::elements(data).map_while(Result::ok) {
-                self.piece(element.of(data), sink);
+            for element in json::elements(data) {
+                match element {
+                    Ok((element, _)) => self.piece(name, element.of(data), sink),
+                    Err(_) => self.fail(unreadable(name, data), sink),
+                }
             }
             return;
         }
-        self.piece(data, sink);
+        self.piece(name, data, sink);
     }
 
-    fn piece(&mut self, data: Json<'_>, sink: &mut dyn FnMut(Event<'_>)) {
-        let Some(piece) = Piece::read(data).filter(|_| !self.over) else { return };
-        if !piece.error.is_empty() {
+    /// A failure is the last that counts.
+    fn fail(&mut self, record: Option<FaultRecord<'_>>, sink: &mut dyn FnMut(Event<'_>)) {
+        if let Some(record) = record.filter(|_| !self.over) {
             self.over = true;
-            return sink(Event::Fault(fault::record(piece.error)));
+            sink(Event::Fault(record));
+        }
+    }
+
+    fn piece(&mut self, name: Option<&[u8]>, data: Json<'_>, sink: &mut dyn FnMut(Event<'_>)) {
+        if self.over {
+            return;
+        }
+        let Some(piece) = Piece::read(data) else { return self.fail(unreadable(name, data), sink) };
+        if !piece.error.is_empty() {
+            return self.fail(Some(fault::record(piece.error)), sink);
         }
         let blocks = is_blocked(piece.feedback);
         let counts = !piece.candidates.is_empty() || blocks || !piece.usage.is_empty();

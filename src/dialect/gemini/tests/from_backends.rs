@@ -149,7 +149,8 @@ fn an_error_is_the_last_event() {
 fn what_is_not_known_has_no_effect() {
     let unknown = r#"{"candidates":[{"content":{"parts":[{"executableCode":{"code":"x"}},{"new":1}]},"groundingMetadata":{}},
         {"index":1,"content":{"parts":[{"text":"other"}]}}],"new":[1]}"#;
-    assert_eq!(stream(&["null", "[DONE]", "{", "", unknown]), ["start  "]);
+    assert_eq!(stream(&["null", "[DONE]", "{}", "", unknown]), ["start  "]);
+    assert_eq!(stream(&["{", unknown]), ["fault Some(502) the backend sent a record that is not JSON"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A backend's stream.
 
 use super::{fault, finish_reason};
-use crate::dialect::neutral::{Context, Event, FaultRecord, Json, PartKind, Text};
+use crate::dialect::neutral::{Context, Event, FaultRecord, Json, PartKind, Text, unreadable};
 use crate::dialect::usage::Usage;
 use crate::wire::json::{self, ValueKind};
 
@@ -148,6 +148,9 @@ impl Events {
             // A client cannot see that text is lost: a record of a known kind that is broken ends the response.
             if name.is_some_and(|name| name.starts_with(b"content_block") || name.starts_with(b"message_")) {
                 self.fault("the backend sent a record that is not sound JSON", sink);
+            } else if let Some(record) = unreadable(name, data) {
+                self.over = true;
+                sink(Event::Fault(record));
             }
             return;
         };

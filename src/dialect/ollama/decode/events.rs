@@ -1,7 +1,7 @@
 //! A backend's stream of lines.
 
 use super::fault;
-use crate::dialect::neutral::{Context, Event, FaultRecord, FinishReason, Json, PartKind, Text};
+use crate::dialect::neutral::{Context, Event, FaultRecord, FinishReason, Json, PartKind, Text, unreadable};
 use crate::dialect::usage::Usage;
 use crate::wire::json::{self, ValueKind};
 
@@ -60,12 +60,14 @@ impl Events {
         }
     }
 
-    /// Takes one line. What is no JSON object has no effect.
+    /// Takes one line. What is not JSON is a failure.
     pub fn record(&mut self, _: Option<&[u8]>, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         if self.is_over {
             return;
         }
-        let Some(line) = Line::read(data) else { return };
+        let Some(line) = Line::read(data) else {
+            return unreadable(None, data).into_iter().for_each(|record| self.fail(record, sink));
+        };
         if let Some(error) = line.error {
             return self.fail(fault::record(error), sink);
         }

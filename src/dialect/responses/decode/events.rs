@@ -2,7 +2,7 @@
 
 use super::record::{Item, Record, Response, inside, status_of};
 use super::whole::{Teller, call_id};
-use crate::dialect::neutral::{Context, Event, FaultRecord, Json, PartKind, Text};
+use crate::dialect::neutral::{Context, Event, FaultRecord, Json, PartKind, Text, unreadable};
 use crate::dialect::usage::Usage;
 use crate::wire::json;
 
@@ -75,6 +75,9 @@ impl Events {
             // A client cannot see that text is lost: a record of a known kind that is broken ends the response.
             if name.is_some_and(|name| name.starts_with(b"response.")) {
                 self.fail("the backend sent a record that is not sound JSON", sink);
+            } else if let Some(record) = unreadable(name, data) {
+                self.over = true;
+                sink(Event::Fault(record));
             }
             return;
         };
