@@ -142,6 +142,11 @@ const fn millis_up(time: Nanos) -> u64 {
     time.0.div_ceil(1_000_000)
 }
 
+/// When a probe that was admitted now is given up.
+const fn probe_until(now: Nanos) -> u64 {
+    millis_up(Nanos(now.0.saturating_add(PROBE_MAX.0)))
+}
+
 impl Breaker {
     /// Asks to send one request now. At most one caller gets [`Admission::Probe`] per opening, and another one only
     /// after [`PROBE_MAX`] without news of it.
@@ -155,7 +160,7 @@ impl Breaker {
             if now.millis() < word.until_ms {
                 return Admission::Open { until: word.until() };
             }
-            let probing = Word { state: State::Probing, until_ms: millis_up(now.plus(PROBE_MAX)), ..word };
+            let probing = Word { state: State::Probing, until_ms: probe_until(now), ..word };
             match self.word.compare_exchange_weak(seen, probing.pack(), Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => return Admission::Probe,
@@ -239,12 +244,14 @@ impl Breaker {
         });
     }
 
-    /// The probe was not sent after all (its client left, no slot was free): the next request may probe at once.
+    /// The probe that was admitted at `since` was not sent after all (its client left, no slot was free): the next request may probe
+    /// at once. The probe of a later opening goes on.
     ///
     /// Its time is over by every clock: another shard's tick may be some milliseconds behind.
-    pub fn abandon(&self) {
+    pub fn abandon(&self, since: Nanos) {
         self.update(|word| {
-            (word.state == State::Probing).then_some(Word { state: State::Open, until_ms: 0, ..word })
+            let is_it = word.state == State::Probing && word.until_ms == probe_until(since);
+            is_it.then_some(Word { state: State::Open, until_ms: 0, ..word })
         });
     }
 
@@ -372,12 +379,26 @@ mod tests {
     fn an_abandoned_probe_is_there_for_the_next() {
         let breaker = open();
         assert_eq!(breaker.admit(seconds(11)), Admission::Probe);
-        breaker.abandon();
+        breaker.abandon(seconds(11));
         assert!(!breaker.failure(seconds(12), &SETTINGS, 0), "of a request sent before");
         assert_eq!(breaker.admit(seconds(12)), Admission::Probe);
         breaker.success(seconds(10));
-        breaker.abandon();
+        breaker.abandon(seconds(12));
         assert_eq!(breaker.admit(seconds(12)), Admission::Closed);
+    }
+
+    /// A slow probe, whose opening is over and was followed by another one.
+    #[test]
+    fn a_probe_of_before_does_not_give_the_probe_of_now_away() {
+        let breaker = open();
+        assert_eq!(breaker.admit(seconds(11)), Admission::Probe);
+        breaker.success(seconds(12));
+        breaker.hold(seconds(20), Cause::Limit);
+        assert_eq!(breaker.admit(seconds(20)), Admission::Probe);
+        breaker.abandon(seconds(11));
+        assert!(matches!(breaker.admit(seconds(21)), Admission::Open { .. }), "two would try it at once");
+        breaker.abandon(seconds(20));
+        assert_eq!(breaker.admit(seconds(21)), Admission::Probe);
     }
 
     /// Ticks of shards differ: that of the response may be behind that of the abandoned probe.
@@ -385,7 +406,7 @@ mod tests {
     fn a_response_by_a_clock_behind_closes_after_an_abandoned_probe() {
         let breaker = open();
         assert_eq!(breaker.admit(seconds(12)), Admission::Probe);
-        breaker.abandon();
+        breaker.abandon(seconds(12));
         breaker.success(seconds(11));
         assert_eq!(breaker.peek(seconds(12)), Admission::Closed);
     }

@@ -32,19 +32,19 @@ pub enum LimitScope {
     Backend,
 }
 
-/// For which breakers a request is the probe. Each of them has to hear of the outcome, or that there was none.
+/// For which breakers a request is the probe, and since when. Each of them has to hear of the outcome, or that there was none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Probes {
     /// The backend's.
-    pub backend: bool,
+    pub backend: Option<Nanos>,
     /// The deployment's.
-    pub deployment: bool,
+    pub deployment: Option<Nanos>,
 }
 
 impl Probes {
     /// Whether it is the probe of any.
     pub fn any(self) -> bool {
-        self.backend || self.deployment
+        self.backend.is_some() || self.deployment.is_some()
     }
 }
 
@@ -75,29 +75,29 @@ impl FailureState<'_> {
         match self.admitted_by(self.deployment, now) {
             Some(deployment) => Some(Probes { backend, deployment }),
             None => {
-                self.abandon(Probes { backend, deployment: false });
+                self.abandon(Probes { backend, deployment: None });
                 None
             }
         }
     }
 
-    /// Whether the request is the breaker's probe; `None`: it is not admitted.
-    fn admitted_by(&self, breaker: &Breaker, now: Nanos) -> Option<bool> {
+    /// The time, if the request is the breaker's probe; `None`: it is not admitted.
+    fn admitted_by(&self, breaker: &Breaker, now: Nanos) -> Option<Option<Nanos>> {
         match breaker.admit(now) {
-            Admission::Closed => Some(false),
-            Admission::Probe => Some(true),
+            Admission::Closed => Some(None),
+            Admission::Probe => Some(Some(now)),
             // The first byte of a response may take a minute, and there is nobody else to ask meanwhile.
-            Admission::Open { .. } => (self.alone && breaker.is_probing(now)).then_some(false),
+            Admission::Open { .. } => (self.alone && breaker.is_probing(now)).then_some(None),
         }
     }
 
     /// The request was not sent after all, or nothing was learned: the next one may be the probe.
     pub fn abandon(&self, probes: Probes) {
-        if probes.backend {
-            self.backend.abandon();
+        if let Some(since) = probes.backend {
+            self.backend.abandon(since);
         }
-        if probes.deployment {
-            self.deployment.abandon();
+        if let Some(since) = probes.deployment {
+            self.deployment.abandon(since);
         }
     }
 
@@ -120,11 +120,11 @@ impl FailureState<'_> {
             | FaultKind::SocketsExhausted => self.abandon(probes),
             kind if !report.connected || is_transport(kind) => {
                 self.backend.failure(now, settings, random);
-                self.abandon(Probes { backend: false, ..probes });
+                self.abandon(Probes { backend: None, ..probes });
             }
             FaultKind::BackendBusy if self.limit_scope == LimitScope::Backend => {
                 self.pause(self.backend, &report, probes.backend, now);
-                self.abandon(Probes { backend: false, ..probes });
+                self.abandon(Probes { backend: None, ..probes });
             }
             _ => {
                 self.backend.success(now); // it was reached
@@ -141,7 +141,7 @@ impl FailureState<'_> {
             }
             FaultKind::ContextExceeded | FaultKind::RequestRejected => self.deployment.success(now),
             // One request that it does not serve says nothing about those that it does.
-            FaultKind::BackendRefused => self.abandon(Probes { backend: false, ..probes }),
+            FaultKind::BackendRefused => self.abandon(Probes { backend: None, ..probes }),
             kind => {
                 self.deployment.failure(now, settings, random);
                 if let Some(pause) = report.asked {
@@ -151,13 +151,13 @@ impl FailureState<'_> {
         }
     }
 
-    /// A pause, for as long as was asked; `probes`: the request was the breaker's probe.
-    fn pause(&self, breaker: &Breaker, report: &Report, probes: bool, now: Nanos) {
+    /// A pause, for as long as was asked; `probe`: the request was the breaker's probe, since then.
+    fn pause(&self, breaker: &Breaker, report: &Report, probe: Option<Nanos>, now: Nanos) {
         let unasked = (!self.alone).then_some(HOLD_UNASKED);
-        match report.asked.or(unasked) {
-            Some(pause) => breaker.hold(now.plus(pause.min(HOLD_MAX)), cause(report.kind)),
-            None if probes => breaker.abandon(),
-            None => {}
+        match (report.asked.or(unasked), probe) {
+            (Some(pause), _) => breaker.hold(now.plus(pause.min(HOLD_MAX)), cause(report.kind)),
+            (None, Some(since)) => breaker.abandon(since),
+            (None, None) => {}
         }
     }
 }

@@ -241,7 +241,8 @@ mod tests {
         sent: Sent { reused: true, response_bytes: false, ..SENT },
     };
 
-    const PROBE: Probes = Probes { backend: false, deployment: true };
+    const LATER: Nanos = Nanos(60_000_000_000);
+    const PROBE: Probes = Probes { backend: None, deployment: Some(LATER) };
 
     #[derive(Default)]
     struct Two {
@@ -374,7 +375,7 @@ mod tests {
 
     #[test]
     fn who_is_not_the_probe_does_not_end_it() {
-        let (two, later) = (Two::failed(), Nanos(60_000_000_000));
+        let (two, later) = (Two::failed(), LATER);
         let state = two.state();
         let left = Failure { kind: FaultKind::ClientGone, ..FAILED };
         let (mut early, mut probe) = (RetryState::new(RULES), RetryState::new(RULES));
@@ -406,7 +407,7 @@ mod tests {
     #[test]
     fn a_probe_on_a_stale_connection_is_there_for_the_next_and_for_nobody_else() {
         for probes in [PROBE, Probes::default()] {
-            let (two, later) = (Two::failed(), Nanos(60_000_000_000));
+            let (two, later) = (Two::failed(), LATER);
             assert_eq!(two.state().admit(later), Some(PROBE));
             let mut retry_state = RetryState::new(RULES);
             retry_state.begin(0, probes);

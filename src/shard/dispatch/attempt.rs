@@ -166,7 +166,7 @@ impl<'a> Attempt<'a> {
         self.exchange.dropped = form.dropped.take();
         self.sent.body_held = true;
         let mut connection = self.connect(&shard, backend).await?;
-        if picked.probes.backend && !connection.reused {
+        if picked.probes.backend.is_some() && !connection.reused {
             shard.plan.backends.cells(backend.id).breaker.connected();
         }
         self.sent.reused = connection.reused;

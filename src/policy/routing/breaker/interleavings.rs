@@ -52,7 +52,7 @@ fn a_probe_that_was_not_sent_is_there_for_the_next_shard() {
         let other = Arc::clone(&breaker);
         let sent = spawn(move || other.admit(LATER) == Admission::Probe);
         if breaker.admit(LATER) == Admission::Probe {
-            breaker.abandon();
+            breaker.abandon(LATER);
         }
         let is_sent = sent.join().unwrap();
         assert_eq!(breaker.admit(LATER) == Admission::Probe, !is_sent);

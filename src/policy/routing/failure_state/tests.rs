@@ -107,7 +107,7 @@ fn a_limit_of_the_account_pauses_the_backend() {
     assert_eq!(two.backend.open(seconds(1)), Some((Cause::Limit, seconds(2))));
     // Half open it stays so on a mere connection.
     let probes = state.admit(seconds(2)).expect("a probe");
-    assert!(probes.backend);
+    assert!(probes.backend.is_some());
     two.backend.connected();
     assert!(two.backend.is_probing(seconds(2)));
     state.success(seconds(3));
@@ -120,13 +120,13 @@ fn a_backend_that_was_reached_is_not_out_of_reach() {
         let two = Two::default();
         fail(&two.state(), FaultKind::ConnectFailed, 5, seconds(1));
         let probes = two.state().admit(seconds(2)).expect("a probe");
-        assert_eq!(probes, Probes { backend: true, deployment: false });
+        assert_eq!(probes, Probes { backend: Some(seconds(2)), deployment: None });
         two.state().report(report(kind), probes, seconds(2), 0);
         assert_eq!(two.backend.peek(seconds(2)), Admission::Closed, "{kind:?}");
     }
     let two = Two::default();
     fail(&two.state(), FaultKind::ConnectFailed, 5, seconds(1));
-    assert!(two.state().admit(seconds(2)).is_some_and(|probes| probes.backend));
+    assert!(two.state().admit(seconds(2)).is_some_and(|probes| probes.backend.is_some()));
     two.backend.connected();
     assert_eq!(two.backend.peek(seconds(2)), Admission::Closed, "before any response");
 }
@@ -139,7 +139,10 @@ fn a_probe_that_one_breaker_gives_and_the_other_refuses_is_there_for_the_next() 
     assert_eq!(two.state().admit(seconds(5)), None);
     assert_eq!(two.backend.peek(seconds(5)), Admission::Probe);
     assert_eq!(two.state().blocked(seconds(5)), Some((Cause::Limit, seconds(10))));
-    assert_eq!(two.state().admit(seconds(10)), Some(Probes { backend: true, deployment: true }));
+    assert_eq!(
+        two.state().admit(seconds(10)),
+        Some(Probes { backend: Some(seconds(10)), deployment: Some(seconds(10)) })
+    );
 }
 
 #[test]
@@ -208,7 +211,7 @@ fn who_is_alone_is_asked_again_before_a_client_would_retry() {
     alone.report(asked, Probes::default(), seconds(1), 0);
     assert_eq!(alone.blocked(seconds(1)), Some((Cause::Unavailable, seconds(4))), "as it asked");
     // After the pause one is the probe, and the others do not wait for it.
-    assert_eq!(alone.admit(seconds(4)), Some(Probes { backend: false, deployment: true }));
+    assert_eq!(alone.admit(seconds(4)), Some(Probes { backend: None, deployment: Some(seconds(4)) }));
     assert_eq!(alone.admit(seconds(4)), Some(Probes::default()));
     assert_eq!(alone.blocked(seconds(4)), None);
     assert!(two.state().admit(seconds(4)).is_none(), "where there are others, they answer meanwhile");
