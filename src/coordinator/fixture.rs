@@ -128,6 +128,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             policy: Policy::Cost,
             routes: Box::default(),
             hedge: None,
+            resumes: false,
             guards: None,
             timeouts,
             created: 1,

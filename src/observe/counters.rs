@@ -58,6 +58,7 @@ counters! {
     EventsInPieces Count "ringway_events_in_pieces_total" "Stream events longer than [limits] event, which are passed on in pieces.",
     StreamsStopped Count "ringway_streams_stopped_total" "Streams stopped because a limit on tokens or a budget was used up.",
     SoftLimits Count "ringway_soft_limits_total" "Requests that met a soft limit of a budget: warned, throttled or sent to another model.",
+    StreamsResumed Count "ringway_streams_resumed_total" "Times that a stream which its backend cut went on at another one.",
     StreamsHeld Count "ringway_streams_held_total" "Times that a stream waited for tokens of a limit or a budget.",
     StopsLate Count "ringway_stops_late_total" "Streams that could not be told at once to stop: they stop at their next event.",
     Heartbeats Count "ringway_heartbeats_total" "Heartbeats sent to clients whose streams were silent.",

@@ -238,6 +238,8 @@ pub struct Model {
     pub policy: Policy,
     /// When a second backend is asked for the same stream.
     pub hedge: Option<Hedge>,
+    /// A stream that a backend cuts goes on at another one.
+    pub resumes: bool,
     /// Which requests for it another model serves.
     pub routes: Box<[Route]>,
     /// The content rules that are for it.

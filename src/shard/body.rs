@@ -24,6 +24,12 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// Of a request that is kept whole, with its head.
+    pub(super) fn kept(head: &RequestHead, request: &[u8]) -> Self {
+        let end = request.len();
+        Self { span: Span::new(head.len, end), end, received: end }
+    }
+
     /// The payload; `inbox` is the client's.
     pub(super) fn of<'a>(&'a self, inbox: &'a [u8]) -> &'a [u8] {
         self.span.of(inbox)

@@ -182,6 +182,11 @@ impl Client {
         }
     }
 
+    /// Takes another request in the place of the one in flight, which was forgotten.
+    pub(super) fn take_request(&mut self, request: Buffer) {
+        self.large = Some(Rc::new(request));
+    }
+
     /// Puts another request in the place of the one in flight, which has `bytes`.
     pub(super) fn replace_request(&mut self, bytes: usize, request: Buffer) {
         if self.large.is_some() {

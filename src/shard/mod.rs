@@ -51,6 +51,7 @@ mod rename;
 mod request;
 mod respond;
 mod response;
+mod resume;
 mod routes;
 mod rules;
 mod settle;

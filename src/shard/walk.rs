@@ -12,6 +12,7 @@ use super::phases;
 use super::relay::Relay;
 use super::respond::{self, Ending};
 use super::response::Response;
+use super::resume::Resume;
 use super::routes;
 use super::rules;
 use crate::dialect::{self, Api};
@@ -29,8 +30,8 @@ pub(super) async fn run(client: &mut Client, head: &RequestHead) -> AfterRespons
     let opened = open(client, &mut exchange, routed, head).await;
     client.forget_request();
     match opened {
-        Ok(response) => {
-            let mut relay = Relay::new(client, &mut exchange, response);
+        Ok((response, resume)) => {
+            let mut relay = Relay::new(client, &mut exchange, response, resume);
             let after = relay.run(client).await;
             relay.close(client);
             after
@@ -65,7 +66,7 @@ async fn open(
     exchange: &mut Exchange,
     routed: Result<Api, Fault>,
     head: &RequestHead,
-) -> Result<Response, Stop> {
+) -> Result<(Response, Option<Box<Resume>>), Stop> {
     phases::find_client(exchange, head, client.inbox());
     if let Some(response) = local::on_head(exchange, head, client.inbox())? {
         return Err(Ending::Local(response).into());
@@ -101,5 +102,6 @@ async fn open(
     let response = dispatch::run(client, exchange, &request).await?;
     client.end_heartbeats(exchange).await?;
     respond::check_fit(exchange, &response)?;
-    Ok(response)
+    let resume = Resume::of(client, exchange, &request, &response);
+    Ok((response, resume))
 }

@@ -6,6 +6,7 @@ mod engines;
 mod hedging;
 mod holding;
 mod kept;
+mod resume;
 mod routing;
 mod tls;
 mod unix;

@@ -69,10 +69,15 @@ impl Wall {
     }
 
     fn config(&self) -> Config {
+        self.config_with("")
+    }
+
+    /// The same, where every model says `more`.
+    fn config_with(&self, more: &str) -> Config {
         let quiet = "health = { enabled = false }";
         let mut config = Config::new()
             .backend("wall", self.origin.port, quiet)
-            .model(SPARE, &["wall"], "")
+            .model(SPARE, &["wall"], more)
             .key("one", K1, "")
             .key("two", K2, "models = [\"fb-s*\"]")
             .tables(
@@ -81,7 +86,7 @@ impl Wall {
             );
         for name in FAULTS {
             let model = format!("fb-{name}");
-            config = config.model(&model, &["wall"], &format!("fallbacks = [\"{SPARE}\"]"));
+            config = config.model(&model, &["wall"], &format!("fallbacks = [\"{SPARE}\"]\n{more}"));
         }
         config
     }
@@ -106,11 +111,16 @@ fn named(event: &str, model: &str) -> String {
     event.replace("\"m\"", &format!("\"{model}\""))
 }
 
+/// All words, or those that follow what an assistant's last message says.
 fn whole(talk: &Talk, model: &str) -> Next {
+    let body: serde_json::Value = serde_json::from_str(&talk.request.text()).expect("a JSON body");
+    let last = body["messages"].as_array().and_then(|messages| messages.last());
+    let said = last.and_then(|last| last["content"].as_str()).unwrap_or_default();
+    let said = if body["continue_final_message"] == true { said.split_inclusive(' ').count() } else { 0 };
     talk.stream();
-    words(talk, model, 0..WORDS);
+    words(talk, model, said..WORDS);
     talk.chunk(named(&sse::finish(), model));
-    talk.chunk(named(&sse::usage(7, WORDS as u64), model));
+    talk.chunk(named(&sse::usage((7 + said) as u64, (WORDS - said) as u64), model));
     talk.chunk(sse::DONE);
     talk.end()
 }
@@ -291,6 +301,28 @@ fn every_case_passes_behind_one_backend_after_all_the_others() {
         }
         check_well(&gateway);
     }
+    assert_eq!(gateway.metric("ringway_backend_breaker", ""), 0.0, "the backend was blamed");
+}
+
+/// With `resume` the streams that break off go on at the fallback: whole, under the name of the model that began them.
+#[test]
+fn every_case_passes_where_models_resume() {
+    let wall = Wall::start();
+    let gateway = Gateway::start(&wall.config_with("resume = true"));
+    for name in FAULTS.iter().copied().filter(|name| *name != "s15") {
+        let model = format!("fb-{name}");
+        let outcome = ask(&gateway, &model, K1);
+        let answer = outcome.answers.first().unwrap_or_else(|| panic!("{name}: {outcome:?}"));
+        match name {
+            "s01" | "s03" | "s08" | "s09" | "s11" | "s14" => check_whole(&outcome, &model),
+            "s05" if wall.attempts(&model).len() == 2 => check_whole(&outcome, &model),
+            "s10" => assert!(answer.text().contains("[DONE]"), "{answer:?}"),
+            "s13" => assert_eq!(answer.status(), 400, "{answer:?}"),
+            _ => check_whole(&outcome, SPARE),
+        }
+        check_well(&gateway);
+    }
+    assert_eq!(gateway.metric("ringway_streams_resumed_total", ""), 3.0);
     assert_eq!(gateway.metric("ringway_backend_breaker", ""), 0.0, "the backend was blamed");
 }
 

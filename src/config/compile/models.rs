@@ -81,6 +81,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
             guards: None,
             policy: model.policy.0,
             hedge: hedge(name, model, report),
+            resumes: model.resume,
             routes: [].into(),
             timeouts: own_timeouts(name, &model.timeouts, timeouts, file.timeouts.response, report),
             created,

@@ -6,6 +6,7 @@
 mod as_stream;
 pub mod decode;
 pub mod encode;
+pub mod resume;
 
 pub(super) use as_stream::{as_stream, completions_as_stream};
 

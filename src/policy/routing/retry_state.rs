@@ -55,6 +55,9 @@ pub struct Rules {
     pub attempts_max: u32,
     /// The longest wait before the same backends are asked once more.
     pub retry_wait: Nanos,
+    /// Whether another backend is asked where a response broke off before its first content: it may be the request that breaks
+    /// them, so only for a model that says so.
+    pub resumes: bool,
 }
 
 /// Members of the pool that had their try, by index; a pool has at most 64 that count.
@@ -144,6 +147,11 @@ impl RetryState {
         &self.tried
     }
 
+    /// This member is not asked: it has just failed the same exchange.
+    pub fn pass_over(&mut self, index: usize) {
+        self.tried.add(index);
+    }
+
     /// There is nobody to ask: what was drawn goes back, and once in a row all of them are waited for.
     pub fn nobody(&mut self, budget: &mut RetryBudget, random: u64) -> Nobody {
         let Some((kind, asked)) = self.failed else { return Nobody::Unasked };
@@ -210,7 +218,10 @@ impl RetryState {
             }
         }
         self.failed = Some((kind, asked));
-        retry::again(kind, sent, self.attempts, self.rules.attempts_max)
+        let is_cut =
+            self.rules.resumes && matches!(kind, FaultKind::BackendCut | FaultKind::BackendMalformed);
+        is_cut && sent.body_held && self.attempts < self.rules.attempts_max
+            || retry::again(kind, sent, self.attempts, self.rules.attempts_max)
     }
 }
 
@@ -232,7 +243,7 @@ mod tests {
     use super::super::failure_state::LimitScope;
     use super::*;
 
-    const RULES: Rules = Rules { attempts_max: 4, retry_wait: Nanos(1_000_000_000) };
+    const RULES: Rules = Rules { attempts_max: 4, retry_wait: Nanos(1_000_000_000), resumes: false };
     const SENT: Sent = Sent { reused: false, request_bytes: true, response_bytes: true, body_held: true };
     const FAILED: Failure = Failure { kind: FaultKind::BackendFailed, asked: None, sent: SENT };
     const STALE: Failure = Failure {
@@ -357,6 +368,18 @@ mod tests {
         assert!(fail(&mut retry_state, FAILED));
         retry_state.begin(1, Probes::default());
         assert!(!fail(&mut retry_state, FAILED));
+    }
+
+    #[test]
+    fn a_cut_before_the_first_content_is_tried_elsewhere_only_where_the_model_says_so() {
+        let cut = Failure { kind: FaultKind::BackendCut, asked: None, sent: SENT };
+        for (resumes, goes_on) in [(false, false), (true, true)] {
+            let mut retry_state = RetryState::new(Rules { resumes, attempts_max: 2, ..RULES });
+            retry_state.begin(0, Probes::default());
+            assert_eq!(fail(&mut retry_state, cut), goes_on);
+            retry_state.begin(1, Probes::default());
+            assert!(!fail(&mut retry_state, cut), "it was the last attempt");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::plan::{Hedge, Model};
 use crate::policy::routing::balance::View;
 use crate::policy::routing::retry;
 use crate::policy::routing::retry_state::{Failure, Nobody, Reason, RetryState, Rules, Tried};
-use crate::units::{ModelId, Nanos};
+use crate::units::{DeploymentId, ModelId, Nanos};
 use attempt::hedge::Hedger;
 use attempt::{Attempt, Refused};
 use choose::{Picked, Wanted};
@@ -43,34 +43,31 @@ pub(super) async fn run(
     exchange: &mut Exchange,
     request: &Request<'_>,
 ) -> Result<Response, Fault> {
-    let shard = client.shard.clone();
-    shard.retries.borrow_mut().earn();
-    let asked = shard.plan.model(request.model);
+    client.shard.retries.borrow_mut().earn();
+    let asked = client.shard.plan.model(request.model);
     exchange.total = exchange.started.plus(asked.timeouts.total);
-    let (fallback, prompt) = (Fallback::None, Prompt::new(&shard, exchange.wants_trace));
-    let mut dispatch = Dispatch { client, exchange, request, prompt, fallback, refused: None };
+    let mut dispatch = Dispatch::new(client, exchange, request);
     let throttle = dispatch.exchange.throttle;
     if throttle > Nanos(0) && dispatch.wait(throttle).await.is_err() {
         return dispatch.refused();
     }
-    let mut model = asked;
-    let mut fallbacks = asked.fallbacks.iter();
-    loop {
-        // By its rules: what they say of the request is found out for as many as are needed.
-        let next = fallbacks.find(|id| dispatch.may_stand_in(asked, **id));
-        dispatch.fallback = if next.is_none() { Fallback::None } else { Fallback::Available };
-        match dispatch.ask(model).await {
-            Ok(response) => return dispatch.opened(response),
-            Err(kind) if !retry::falls_back(kind) => break,
-            Err(_) => {}
-        }
-        let Some(next) = next else { break };
-        shard.numbers.inc(Counter::Fallbacks);
-        model = shard.plan.model(*next);
-        dispatch.exchange.fallback_for = Some(asked.id);
-        dispatch.exchange.model = Some(model.id);
-    }
-    dispatch.refused()
+    dispatch.run().await
+}
+
+/// Sends a request for the rest of a response that was cut: to another deployment than the one that `cut` it if there is one, or to
+/// fallbacks that can go on.
+///
+/// # Errors
+/// As for [`run`].
+pub(super) async fn resume(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    request: &Request<'_>,
+    cut: DeploymentId,
+) -> Result<Response, Fault> {
+    let mut dispatch = Dispatch::new(client, exchange, request);
+    dispatch.cut = Some(cut);
+    dispatch.run().await
 }
 
 /// Whether the backend could not even be reached.
@@ -88,14 +85,49 @@ struct Dispatch<'a> {
     fallback: Fallback,
     /// How the last attempt failed.
     refused: Option<Refused>,
+    /// What is asked for is the rest of a response that this deployment cut.
+    cut: Option<DeploymentId>,
 }
 
-impl Dispatch<'_> {
+impl<'a> Dispatch<'a> {
+    fn new(client: &'a mut Client, exchange: &'a mut Exchange, request: &'a Request<'a>) -> Self {
+        let prompt = Prompt::new(&client.shard, exchange.wants_trace);
+        Self { client, exchange, request, prompt, fallback: Fallback::None, refused: None, cut: None }
+    }
+
+    /// Asks the model of the request, then its fallbacks.
+    ///
+    /// # Errors
+    /// As for the function of this name.
+    async fn run(mut self) -> Result<Response, Fault> {
+        let shard = self.client.shard.clone();
+        let asked = shard.plan.model(self.request.model);
+        let mut model = asked;
+        let mut fallbacks = asked.fallbacks.iter();
+        loop {
+            // By its rules: what they say of the request is found out for as many as are needed.
+            let next = fallbacks.find(|id| self.may_stand_in(asked, **id));
+            self.fallback = if next.is_none() { Fallback::None } else { Fallback::Available };
+            match self.ask(model).await {
+                Ok(response) => return self.opened(response),
+                Err(kind) if !retry::falls_back(kind) => break,
+                Err(_) => {}
+            }
+            let Some(next) = next else { break };
+            shard.numbers.inc(Counter::Fallbacks);
+            model = shard.plan.model(*next);
+            self.exchange.fallback_for = Some(asked.id);
+            self.exchange.model = Some(model.id);
+        }
+        self.refused()
+    }
+
     /// Whether a fallback of the model that was asked for may serve this request.
     fn may_stand_in(&self, asked: &Model, id: ModelId) -> bool {
         let (shard, key) = (&self.client.shard, self.exchange.key);
         let payload = self.request.body.of(self.client.inbox());
         self.request.bound.is_none()
+            && (self.cut.is_none() || shard.plan.model(id).resumes)
             && shard.may_use(key, id)
             && rules::allows_fallback(&shard.plan, key, asked, shard.plan.model(id), payload)
     }
@@ -144,7 +176,15 @@ impl Dispatch<'_> {
         let mut retry_state = RetryState::new(Rules {
             attempts_max: shard.plan.limits.attempts,
             retry_wait: model.timeouts.retry_wait,
+            resumes: model.resumes,
         });
+        match self.cut.and_then(|cut| model.pool.iter().position(|member| member.deployment == cut)) {
+            Some(_) if model.pool.len() == 1 && self.fallback == Fallback::Available => {
+                return Err(self.give_up(Fault::new(FaultKind::NoBackend, "its only backend cut the stream")));
+            }
+            Some(index) if model.pool.len() > 1 => retry_state.pass_over(index),
+            _ => {}
+        }
         loop {
             if let Err(kind) = retry_state.draw(&mut shard.retries.borrow_mut()) {
                 shard.numbers.inc(Counter::RetriesOverBudget);

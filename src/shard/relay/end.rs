@@ -1,11 +1,9 @@
 //! How a relay ends: with the last bytes of its response, or before them.
 
 use super::{Broken, Relay};
-use crate::clock;
 use crate::dialect::{Api, refusal};
 use crate::error::{Fault, FaultKind};
 use crate::observe::counters::Counter;
-use crate::policy::routing::failure_state::{Probes, Report};
 use crate::shard::client::Client;
 use crate::shard::exchange::AfterResponse;
 use crate::shard::interrupt::Interrupt;
@@ -57,10 +55,7 @@ impl Relay<'_> {
         }
         // A body that ended as its transport should, but without a finish reason, is a habit of the server: it works.
         if !self.response.decoded.ended && !is_stopped {
-            let (plan, name) = (&client.shard.plan, self.exchange.model_hash());
-            let state = plan.failure_state_of(self.response.deployment, name, self.response.alone);
-            let report = Report { kind: fault.kind, asked: None, connected: true };
-            state.report(report, Probes::default(), clock::now(), client.shard.random());
+            self.blame(client, fault.kind);
         }
         let is_holding = self.metering.as_ref().is_some_and(|metering| metering.is_holding());
         let is_mid_event = self.metering.as_ref().is_some_and(|metering| metering.is_mid_event());
@@ -94,9 +89,15 @@ impl Relay<'_> {
         let numbers = &self.exchange.shard.numbers;
         numbers.add(Counter::BytesFromBackends, self.read_bytes);
         numbers.add(Counter::BytesToClients, self.written_bytes);
+        self.count_events();
+        self.see_usage();
+    }
+
+    /// Takes over how many events passed.
+    pub(super) fn count_events(&self) {
+        let numbers = &self.exchange.shard.numbers;
         numbers.add(Counter::EventsRelayed, self.inspector.event_count());
         numbers.add(Counter::EventsInPieces, self.inspector.pieces_count());
-        self.see_usage();
     }
 
     /// Takes over the usage.
@@ -111,7 +112,8 @@ impl Relay<'_> {
         if self.response.head.status < 300 {
             self.exchange.is_charged = self.exchange.charges(self.response.head.status);
             let metered = self.metering.as_ref().map(|metering| metering.tokens());
-            self.exchange.output_estimate = metered.unwrap_or_else(|| self.inspector.output_estimate());
+            self.exchange.output_estimate =
+                metered.unwrap_or_else(|| self.output_before + self.inspector.output_estimate());
         }
     }
 }

@@ -11,6 +11,7 @@ mod end;
 pub(super) mod inspect;
 mod metering;
 mod recording;
+mod seam;
 mod silence;
 
 use std::future::poll_fn;
@@ -25,6 +26,7 @@ use super::heads;
 use super::interrupt::Interrupt;
 use super::rename;
 use super::response::Response;
+use super::resume::Resume;
 use crate::clock;
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
@@ -45,7 +47,7 @@ pub(super) struct Relay<'a> {
     waits_for: WaitsFor,
     /// After this write the response is over.
     last: bool,
-    /// The chunked coding is broken, or a stream ended before its response: what was written is all there is.
+    /// The chunked coding is broken, or a stream ended before its response or with an error: what was written is all there is.
     is_broken: bool,
     /// Everything was written.
     is_whole: bool,
@@ -54,6 +56,10 @@ pub(super) struct Relay<'a> {
     keep_alive: bool,
     /// The cache keeps what passes, or other requests wait for it.
     is_recorded: bool,
+    /// Another backend may go on where this one cuts it.
+    resume: Option<Box<Resume>>,
+    /// The backend reports an error in the middle of its stream, which is not passed on.
+    has_failed: bool,
     framing: Framing,
     /// Where the next read will append.
     from: usize,
@@ -62,6 +68,8 @@ pub(super) struct Relay<'a> {
     /// Bytes read from the backend, and written to the client, head and framing included.
     read_bytes: u64,
     written_bytes: u64,
+    /// Output tokens of the backends that cut it, by estimate.
+    output_before: u64,
     /// When the whole exchange is due, or a response that is no stream.
     total: Nanos,
     between: Nanos,
@@ -95,7 +103,12 @@ enum Broken {
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(client: &Client, exchange: &'a mut Exchange, response: Response) -> Self {
+    pub(super) fn new(
+        client: &Client,
+        exchange: &'a mut Exchange,
+        response: Response,
+        resume: Option<Box<Resume>>,
+    ) -> Self {
         let plan = &client.shard.plan;
         let own = exchange.model.map_or(&plan.timeouts, |model| &plan.model(model).timeouts);
         let api = exchange.api.unwrap_or_default();
@@ -127,6 +140,9 @@ impl<'a> Relay<'a> {
             framing,
             keep_alive,
             is_recorded: exchange.caching.is_some(),
+            resume,
+            output_before: 0,
+            has_failed: false,
             from: 0,
             next: None,
             total: total.min(whole),
@@ -148,13 +164,23 @@ impl<'a> Relay<'a> {
 
     /// Relays the response to its last byte, or ends it as a cut one.
     pub(super) async fn run(&mut self, client: &mut Client) -> AfterResponse {
+        self.record_head();
         self.open(client);
-        match poll_fn(|context| self.poll(client, context)).await {
-            Ok(()) => {
-                self.is_whole = true;
-                self.after()
+        loop {
+            let broken = match poll_fn(|context| self.poll(client, context)).await {
+                Ok(()) => {
+                    self.is_whole = true;
+                    return self.after();
+                }
+                Err(broken) => broken,
+            };
+            if self.resume.is_none() {
+                return self.broken(client, broken).await;
             }
-            Err(broken) => self.broken(client, broken).await,
+            // In a box: the memory of all other streams does not grow by what this one needs.
+            if let Err(broken) = Box::pin(self.go_on(client, broken)).await {
+                return self.broken(client, broken).await;
+            }
         }
     }
 
@@ -217,6 +243,9 @@ impl<'a> Relay<'a> {
                             self.waits_for = WaitsFor::Tokens;
                             continue;
                         }
+                        if self.has_failed {
+                            return Poll::Ready(Err(seam::failed()));
+                        }
                         if self.is_broken {
                             return Poll::Ready(Err(cut(self.response.decoded.broken_note())));
                         }
@@ -243,10 +272,10 @@ impl<'a> Relay<'a> {
         let mut buffer = std::mem::take(&mut self.response.buffer);
         rename::events(self.exchange, &self.inspector, &self.response, &mut buffer, self.response.head.len);
         let ended = self.response.decoded.ended;
+        self.cut_failure(&mut buffer, self.response.head.len);
         let found = self.inspector.take(&mut buffer, self.response.head.len, ended);
-        self.record_head(&buffer);
         self.is_broken = ended && self.inspector.is_cut();
-        self.last = ended && !self.is_broken;
+        self.last = ended && !self.is_broken && !self.has_failed;
         let read_bytes = buffer.len();
         self.keep(client, found, &mut buffer, self.response.head.len);
         if !self.last && self.next.is_none() {
@@ -265,6 +294,7 @@ impl<'a> Relay<'a> {
         let bytes = buffer.len() - self.response.head.len;
         self.framing.start(&mut out, bytes);
         out.extend_from_slice(&buffer[self.response.head.len..]);
+        self.note(&buffer[self.response.head.len..]);
         self.close_chunk(&mut out, bytes);
         client.shard.buffers.put(buffer);
         self.write(client, out, 0);
@@ -277,7 +307,7 @@ impl<'a> Relay<'a> {
         let ended = self.response.decoded.ended;
         let found = self.inspector.take(&mut buffer, HEADROOM, ended);
         self.is_broken |= ended && self.inspector.is_cut();
-        self.last = ended && !self.is_broken;
+        self.last = ended && !self.is_broken && !self.has_failed;
         self.keep(client, found, &mut buffer, HEADROOM);
         self.send(client, buffer);
         Ok(())
@@ -329,6 +359,7 @@ impl<'a> Relay<'a> {
 
     /// Starts to write the payload of `buffer`, as a chunk where chunks are sent.
     fn send(&mut self, client: &mut Client, mut buffer: Buffer) {
+        self.note(&buffer[HEADROOM..]);
         let bytes = buffer.len() - HEADROOM;
         let mut start = HEADROOM;
         if self.framing == Framing::Chunked && bytes > 0 {
@@ -360,6 +391,7 @@ impl<'a> Relay<'a> {
         if let Some(translation) = &mut self.response.translation {
             translation.records(buffer, HEADROOM, ended).map_err(Broken::Backend)?;
         }
+        self.joined(buffer, ended);
         match &mut self.response.guarding {
             Some(guarding) => guarding.records(buffer, HEADROOM, ended).map_err(Broken::Backend),
             None => Ok(()),
@@ -371,7 +403,10 @@ impl<'a> Relay<'a> {
         match (&self.response.translation, &self.response.guarding) {
             (Some(translation), _) => translation.may_end(),
             (None, Some(guarding)) => self.inspector.may_end(guarding.rest()),
-            (None, None) => self.inspector.may_end(&buffer[HEADROOM..]),
+            (None, None) => match self.resume.as_ref().and_then(|resume| resume.rest()) {
+                Some(rest) => self.inspector.may_end(rest),
+                None => self.inspector.may_end(&buffer[HEADROOM..]),
+            },
         }
     }
 
@@ -415,7 +450,7 @@ impl<'a> Relay<'a> {
             return;
         }
         let now = clock::now();
-        self.exchange.time_to_first_token = Some(now.since(self.exchange.started));
+        self.exchange.time_to_first_token.get_or_insert(now.since(self.exchange.started));
         let (seconds, expected) = (now.since(response.sent).seconds(), response.expected);
         let cells = client.shard.plan.deployments.cells(response.deployment);
         cells.ewma.observe((seconds / expected.seconds) as f32, now);

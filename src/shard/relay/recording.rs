@@ -1,13 +1,12 @@
 //! What passes is recorded where the cache keeps it or other requests wait for it.
 
 use super::Relay;
-use crate::net::buffers::Buffer;
 use crate::units::Span;
 
 impl Relay<'_> {
-    /// The response was opened, its head in `buffer`: whether it can be recorded is known now.
-    pub(super) fn record_head(&mut self, buffer: &Buffer) {
-        let head = &self.response.head;
+    /// The response was opened: whether it can be recorded is known now.
+    pub(super) fn record_head(&mut self) {
+        let (head, buffer) = (&self.response.head, &self.response.buffer);
         let is_kept = head.status == 200
             && !head.is_coded(buffer)
             && self.exchange.fallback_for.is_none()

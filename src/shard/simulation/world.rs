@@ -435,7 +435,7 @@ impl World {
 
     fn retry_state(&self) -> RetryState {
         let retry_wait = self.plan.models[0].timeouts.retry_wait;
-        RetryState::new(Rules { attempts_max: self.plan.limits.attempts, retry_wait })
+        RetryState::new(Rules { attempts_max: self.plan.limits.attempts, retry_wait, resumes: false })
     }
 
     fn limited(&mut self, lane: usize) {
