@@ -122,8 +122,8 @@ kinds! {
     PathUnknown => Client 404 "unknown_url" Never,
     /// The body breaks the chunked coding, or JSON, or a field has the wrong type.
     BodyMalformed => Client 400 "invalid_body" Never,
-    /// A member of the body that the backends of this model cannot be asked for.
-    MemberUnsupported => Client 400 "unsupported_parameter" Never,
+    /// A member of the body that this backend cannot be asked for in its API; another backend may have one that can say it.
+    MemberUnsupported => Client 400 "unsupported_parameter" Yes,
     /// The body is larger than the limit.
     BodyTooLarge => Client 413 "request_too_large" Never,
     /// No credential, two of them, or one that is not known.

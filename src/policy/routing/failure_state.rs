@@ -116,6 +116,8 @@ impl FailureState<'_> {
             | FaultKind::KeyRevoked
             | FaultKind::Draining
             | FaultKind::HeadMalformed
+            | FaultKind::BodyMalformed
+            | FaultKind::MemberUnsupported
             | FaultKind::ContentRefused
             | FaultKind::SocketsExhausted => self.abandon(probes),
             kind if !report.connected || is_transport(kind) => {

@@ -39,7 +39,10 @@ pub fn again(kind: FaultKind, sent: Sent, attempts: u32, attempts_max: u32) -> b
 pub fn falls_back(kind: FaultKind) -> bool {
     match kind {
         FaultKind::TotalTimeout => false,
-        FaultKind::NoBackend | FaultKind::ContextExceeded | FaultKind::SocketsExhausted => true,
+        FaultKind::NoBackend
+        | FaultKind::ContextExceeded
+        | FaultKind::SocketsExhausted
+        | FaultKind::MemberUnsupported => true,
         _ => kind.side() == Side::Backend,
     }
 }
@@ -49,7 +52,13 @@ pub fn falls_back(kind: FaultKind) -> bool {
 ///
 /// `None` if waiting does not help: only refusals and failures pass.
 pub fn wait(kind: FaultKind, asked: Option<Nanos>, attempts: u32, random: u64) -> Option<Nanos> {
-    let stays = matches!(kind, FaultKind::BackendDenied | FaultKind::BackendRefused | FaultKind::TlsFailed);
+    let stays = matches!(
+        kind,
+        FaultKind::BackendDenied
+            | FaultKind::BackendRefused
+            | FaultKind::TlsFailed
+            | FaultKind::MemberUnsupported
+    );
     if !matches!(kind.retry(), Retry::Yes) || stays {
         return None;
     }

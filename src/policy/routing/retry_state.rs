@@ -116,7 +116,8 @@ impl RetryState {
     }
 
     /// Before a backend is picked: a retry is drawn from the budget. A stale connection is no failure: it draws nothing,
-    /// and happens once since the next attempt dials. Nor does the first failover, as long as few requests need one.
+    /// and happens once since the next attempt dials. Nor is a request that a backend's API cannot say, which was not sent; nor
+    /// does the first failover, as long as few requests need one.
     ///
     /// # Errors
     /// How the last attempt failed, if there is no retry left: it is over.
@@ -134,7 +135,8 @@ impl RetryState {
     }
 
     fn drawn(&self) -> Option<FaultKind> {
-        self.failed.filter(|_| !self.fresh).map(|(kind, _)| kind)
+        let failed = self.failed.filter(|_| !self.fresh).map(|(kind, _)| kind);
+        failed.filter(|kind| *kind != FaultKind::MemberUnsupported)
     }
 
     /// Whether the request may wait for a slot: only before its first attempt.

@@ -146,6 +146,16 @@ fn a_probe_that_one_breaker_gives_and_the_other_refuses_is_there_for_the_next() 
 }
 
 #[test]
+fn a_request_that_was_never_sent_says_nothing_of_its_backend() {
+    for kind in [FaultKind::BodyMalformed, FaultKind::MemberUnsupported] {
+        let two = Two::default();
+        let unsent = Report { connected: false, ..report(kind) };
+        (0..9).for_each(|_| two.state().report(unsent, Probes::default(), seconds(1), 0));
+        assert_eq!(two.state().blocked(seconds(1)), None, "{kind:?}");
+    }
+}
+
+#[test]
 fn what_others_leave_undone_does_not_end_a_probe() {
     for kind in [
         FaultKind::ClientGone,
@@ -153,6 +163,8 @@ fn what_others_leave_undone_does_not_end_a_probe() {
         FaultKind::KeyRevoked,
         FaultKind::Draining,
         FaultKind::HeadMalformed,
+        FaultKind::BodyMalformed,
+        FaultKind::MemberUnsupported,
         FaultKind::SocketsExhausted,
     ] {
         let two = Two::default();
