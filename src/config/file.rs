@@ -22,7 +22,7 @@ use super::entry::CoreNumber;
 use super::quantity::{Size, Time};
 use super::secret::{SecretSource, TokenSource};
 pub use cache::{Cache, CacheScope};
-pub use choices::{Driver, Fsync, LimitScope, LogLevel};
+pub use choices::{Driver, Fsync, LimitScope, LogLevel, OnLoss};
 pub use end_users::EndUsers;
 pub use guards::{External, ExternalForm, Guard, GuardAction, OnFailure, RequestShape, Words};
 pub use listen::{Listen, Listener};
@@ -62,6 +62,10 @@ table! {
         driver: Driver = Driver::Auto,
         /// Add x-ringway-* headers to every response: backend, attempts, times.
         debug_headers: bool = false,
+        /// A request with a member that the API of its backend cannot express: "drop" leaves the member out and lists it in
+        /// x-ringway-dropped, "refuse" responds with 400. Members that coding agents send in every request are always left out; members
+        /// that change what is generated are always refused.
+        on_loss: OnLoss = OnLoss::Drop,
         /// Treat a client that closes its sending side after the request as disconnected, and stop the backend's
         /// work.
         half_close_is_gone: bool = true,

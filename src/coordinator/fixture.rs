@@ -130,6 +130,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             hedge: None,
             resumes: false,
             guards: None,
+            refuses_losses: false,
             timeouts,
             created: 1,
         }),

@@ -20,6 +20,7 @@ mod call_ids;
 mod calls;
 pub mod claude;
 pub mod custom;
+mod losses;
 mod object;
 pub mod seal;
 mod text;
@@ -28,6 +29,7 @@ mod unreadable;
 pub use arguments::{Arguments, one_line};
 pub use call_ids::CallIds;
 pub use calls::{Calls, Names, Waiting};
+pub use losses::Losses;
 pub use object::Object;
 pub use text::Text;
 pub use unreadable::unreadable;
@@ -250,54 +252,6 @@ pub enum Format<'a> {
         /// Whether the output has to fit it.
         strict: Option<bool>,
     },
-}
-
-/// Members that could not be carried to the other dialect, each by its name; the client is to hear of them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Losses(Vec<Cow<'static, str>>);
-
-/// Most losses that are kept by name.
-const LOSSES_MAX: usize = 32;
-/// Longest name of a loss, in bytes.
-const LOSS_BYTES_MAX: usize = 64;
-
-impl Losses {
-    /// Notes a member that is dropped: once, and only names that a header can carry.
-    pub fn note(&mut self, member: impl Into<Cow<'static, str>>) {
-        let member = member.into();
-        let fits = !member.is_empty()
-            && member.len() <= LOSS_BYTES_MAX
-            && member.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
-        if fits && self.0.len() < LOSSES_MAX && !self.0.contains(&member) {
-            self.0.push(member);
-        }
-    }
-
-    /// Notes a member that is dropped, by its key as it was written.
-    pub fn note_key(&mut self, key: &[u8]) {
-        let name = key.strip_prefix(b"\"").and_then(|key| key.strip_suffix(b"\"")).unwrap_or(key);
-        self.note(String::from_utf8_lossy(name).into_owned());
-    }
-
-    /// Takes over those of `other`.
-    pub fn extend(&mut self, other: Losses) {
-        other.0.into_iter().for_each(|member| self.note(member));
-    }
-
-    /// The members, in the order in which they were met.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(AsRef::as_ref)
-    }
-
-    /// The members as the value of a header line; `None` if everything was carried.
-    pub fn line(&self) -> Option<Box<str>> {
-        if self.0.is_empty() { None } else { Some(self.0.join(", ").into()) }
-    }
-
-    /// Whether everything was carried.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// The refusal of a member that would change the meaning of a request and cannot be carried.

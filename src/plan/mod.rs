@@ -244,6 +244,8 @@ pub struct Model {
     pub routes: Box<[Route]>,
     /// The content rules that are for it.
     pub guards: guards::Guarded,
+    /// A request with a member that the API of its backend cannot express is refused.
+    pub refuses_losses: bool,
     /// Its own deadlines.
     pub timeouts: Timeouts,
     /// Unix seconds shown as `created`.

@@ -290,6 +290,90 @@ fn what_cannot_be_translated_is_refused_by_name_and_asks_nobody() {
 }
 
 #[test]
+fn requests_that_an_api_cannot_say_trip_no_breaker() {
+    let origin = Origin::scripted(messages_backend);
+    let gateway = before_messages(&origin);
+    let mut body = chat(false);
+    body["n"] = json!(2);
+    for _ in 0..12 {
+        assert_eq!(ask(&gateway, "/v1/chat/completions", &body).status(), 400);
+    }
+    assert!(origin.seen().is_empty());
+    let response = ask(&gateway, "/v1/chat/completions", &chat(false));
+    assert_eq!(response.status(), 200, "{}", response.text());
+}
+
+#[test]
+fn a_request_that_one_backends_api_cannot_say_goes_to_one_whose_api_can() {
+    let anthropic = Origin::scripted(messages_backend);
+    let native = Origin::scripted(|talk| {
+        talk.answer("200 OK", "Content-Type: application/json\r\n", &support::origin::completion("native"))
+    });
+    let config = Config::new()
+        .backend("hosted", anthropic.port, &format!("kind = \"anthropic\"\n{QUIET}"))
+        .backend("gpu", native.port, &format!("kind = \"openai\"\nserves = [\"chat\"]\n{QUIET}"))
+        .model("mixed", &["hosted", "gpu"], "policy = \"round_robin\"")
+        .model("first", &["hosted"], "fallbacks = [\"spare\"]")
+        .model("spare", &["gpu"], "")
+        .key("one", K1, "");
+    let gateway = Gateway::start(&config);
+    for model in ["mixed", "first"] {
+        let mut body = chat(false);
+        (body["model"], body["n"]) = (json!(model), json!(2));
+        for _ in 0..40 {
+            let response = ask(&gateway, "/v1/chat/completions", &body);
+            assert_eq!(response.status(), 200, "{model}: {}", response.text());
+        }
+    }
+    assert!(anthropic.seen().is_empty());
+    assert_eq!(native.seen().len(), 80);
+}
+
+#[test]
+fn a_member_that_would_be_lost_is_dropped_or_refused_as_the_operator_says() {
+    let chat = Origin::scripted(|talk| match talk.request.has("anthropic-version") {
+        true => talk.answer(
+            "200 OK",
+            "Content-Type: application/json\r\n",
+            &support::origin::completion("as it is"),
+        ),
+        false => chat_backend(talk),
+    });
+    let anthropic = Origin::scripted(messages_backend);
+    let config = Config::new()
+        .top("on_loss = \"refuse\"")
+        .backend("gpu", chat.port, &format!("kind = \"openai\"\nserves = [\"chat\"]\n{QUIET}"))
+        .backend("hosted", anthropic.port, &format!("kind = \"anthropic\"\n{QUIET}"))
+        .model("m", &["hosted"], "")
+        .model("agents", &["gpu"], "")
+        .model("lenient", &["hosted"], "on_loss = \"drop\"")
+        .model("spared", &["hosted"], "fallbacks = [\"agents\"]")
+        .key("one", K1, "");
+    let gateway = Gateway::start(&config);
+    let mut body = self::chat(false);
+    (body["seed"], body["logit_bias"]) = (json!(7), json!({"5": 1}));
+    let response = ask(&gateway, "/v1/chat/completions", &body);
+    assert_eq!(response.status(), 400, "{}", response.text());
+    let told = response.json();
+    assert_eq!(told["error"]["code"], "unsupported_parameter", "{told}");
+    let words = told["error"]["message"].as_str().expect("words");
+    assert!(words.contains("'seed'") && words.contains("'logit_bias'"), "{told}");
+    assert!(anthropic.seen().is_empty());
+    body["model"] = json!("lenient");
+    let response = ask(&gateway, "/v1/chat/completions", &body);
+    assert_eq!((response.status(), response.one("x-ringway-dropped").as_str()), (200, "logit_bias, seed"));
+    // What agents always send refuses nothing.
+    let mut agents = messages(false);
+    (agents["model"], agents["metadata"]) = (json!("agents"), json!({"user_id": "u", "more": 1}));
+    let response = ask(&gateway, "/v1/messages", &agents);
+    assert_eq!(response.status(), 200, "{}", response.text());
+    assert_eq!(response.one("x-ringway-dropped"), "context_management, metadata");
+    // A model whose backend can say it may stand in.
+    body["model"] = json!("spared");
+    assert_eq!(ask(&gateway, "/v1/chat/completions", &body).status(), 200);
+}
+
+#[test]
 fn tokens_are_counted_here_where_the_backend_cannot() {
     let origin = Origin::scripted(chat_backend);
     let gateway = before_chat(&origin, "");

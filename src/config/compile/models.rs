@@ -83,6 +83,7 @@ pub(super) fn compile(source: &Source<'_>, timeouts: &Timeouts, report: &mut Rep
             hedge: hedge(name, model, report),
             resumes: model.resume,
             routes: [].into(),
+            refuses_losses: model.on_loss.unwrap_or(file.on_loss) == file::OnLoss::Refuse,
             timeouts: own_timeouts(name, &model.timeouts, timeouts, file.timeouts.response, report),
             created,
         });

@@ -60,3 +60,14 @@ pub enum LogLevel {
     /// Everything: each failed probe.
     Debug,
 }
+
+/// What happens to a request with a member that the API of its backend cannot express.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLoss {
+    /// The member is left out.
+    #[default]
+    Drop,
+    /// The request is refused.
+    Refuse,
+}

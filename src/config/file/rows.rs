@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BackendHealth, BackendMetrics, LimitScope, ModelTimeouts};
+use super::{BackendHealth, BackendMetrics, LimitScope, ModelTimeouts, OnLoss};
 use crate::config::entry::{Entry, ProviderKind, ProxyChoice, RoutingPolicy};
 use crate::config::quantity::Time;
 use crate::config::secret::SecretSource;
@@ -139,6 +139,9 @@ pub struct Model {
     /// Rules that send requests for it to another model, in this order: the first one that fits decides.
     #[serde(default)]
     pub route: Vec<Route>,
+    /// What happens to a request with a member that the API of its backend cannot express, if it differs from `on_loss`.
+    #[serde(default)]
+    pub on_loss: Option<OnLoss>,
     /// Timeouts that differ from `[timeouts]`.
     #[serde(default)]
     pub timeouts: ModelTimeouts,

@@ -150,6 +150,13 @@ impl<'a> Attempt<'a> {
             .ok_or_else(|| Fault::new(FaultKind::Internal, "a backend was chosen that cannot be called"))?;
         let mut encoded = encode::request(self.exchange, self.request, self.client, picked.member, call)?;
         let translated = encoded.translated.take();
+        if self.model.refuses_losses
+            && let Some(members) = translated.as_ref().and_then(|translated| translated.losses.refusable())
+        {
+            let note =
+                format!("{members} cannot be sent to the backends of this model (on_loss = \"refuse\")");
+            return Err(Fault::new(FaultKind::MemberUnsupported, note));
+        }
         let dropped = translated.as_ref().and_then(|translated| translated.losses.line());
         let peek = &self.request.peek;
         let translation =
