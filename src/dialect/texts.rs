@@ -1,7 +1,11 @@
 //! Where text lies in a request, in an event and in a body: what content rules read.
 //!
 //! One walk for all dialects. It knows which members are not text (identifiers, types, binary data) and takes every other
-//! string for text, so that a part which no dialect has yet is read rather than missed.
+//! string for text, so that a part which no dialect has yet is read rather than missed. Keys count as the most lenient reader
+//! takes them ([`json::folded`]): escaped, in capitals, in either spelling of two words. Only what is left out has to be spelt
+//! exactly.
+
+use std::borrow::Cow;
 
 use crate::units::Span;
 use crate::wire::json::{self, ValueKind};
@@ -70,26 +74,24 @@ pub struct Channel {
 /// Reports the texts of a request. What is not JSON has none.
 pub fn request(body: &[u8], sink: &mut dyn FnMut(Located)) {
     for member in json::members(body).map_while(Result::ok) {
-        let place = match member.key.of(body) {
-            br#""system""#
-            | br#""instructions""#
-            | br#""systemInstruction""#
-            | br#""system_instruction""# => Place::System,
-            br#""messages""#
-            | br#""input""#
-            | br#""prompt""#
-            | br#""suffix""#
-            | br#""contents""#
-            | br#""query""#
-            | br#""documents""#
-            | br#""texts""#
-            | br#""text""#
-            | br#""text_1""#
-            | br#""text_2""#
-            | br#""instruction""#
-            | br#""content""#
-            | br#""requests""#
-            | br#""generateContentRequest""# => Place::Input,
+        let mut room = [0; json::FOLDED_BYTES_MAX];
+        let place = match json::folded(member.key.of(body), &mut room) {
+            b"system" | b"instructions" | b"systeminstruction" => Place::System,
+            b"messages"
+            | b"input"
+            | b"prompt"
+            | b"suffix"
+            | b"contents"
+            | b"query"
+            | b"documents"
+            | b"texts"
+            | b"text"
+            | b"text1"
+            | b"text2"
+            | b"instruction"
+            | b"content"
+            | b"requests"
+            | b"generatecontentrequest" => Place::Input,
             _ => continue,
         };
         let mut walk = Walk { bytes: body, sink, stream: None };
@@ -194,11 +196,10 @@ impl Walk<'_, '_> {
         }
         for member in json::members(span.of(self.bytes)).map_while(Result::ok) {
             let key = shift(member.key, span.start).of(self.bytes);
-            let key = &key[1..key.len() - 1];
             let value = shift(member.value, span.start);
             if spot.is_free {
                 self.value(value, member.kind, &spot);
-            } else if !NO_TEXT.contains(&key) {
+            } else if !is_no_text(key) {
                 let below = self.below(key, member.kind, &spot);
                 self.value(value, member.kind, &below);
             }
@@ -211,19 +212,18 @@ impl Walk<'_, '_> {
         for member in json::members(span.of(self.bytes)).map_while(Result::ok) {
             let key = shift(member.key, span.start).of(self.bytes);
             let value = shift(member.value, span.start).of(self.bytes);
-            match key {
-                br#""role""# => match value {
-                    br#""system""# | br#""developer""# => spot.place = Place::System,
-                    br#""tool""# | br#""function""# => spot.place = Place::Tools,
+            let mut room = [0; json::FOLDED_BYTES_MAX];
+            match json::folded(key, &mut room) {
+                b"role" => match word(value).as_bytes() {
+                    b"system" | b"developer" => spot.place = Place::System,
+                    b"tool" | b"function" => spot.place = Place::Tools,
                     _ => {}
                 },
-                br#""type""# => self.read_type(value, spot),
-                br#""thought""# if value == b"true" => spot.place = Place::Thinking,
-                br#""index""# | br#""output_index""# => group = Some(hash(value)),
-                br#""content_index""# | br#""summary_index""# => text = Some(hash(value)),
-                br#""finish_reason""# | br#""finishReason""# | br#""done_reason""# => {
-                    ended = member.kind == ValueKind::String
-                }
+                b"type" => self.read_type(word(value).as_bytes(), spot),
+                b"thought" if value == b"true" => spot.place = Place::Thinking,
+                b"index" | b"outputindex" => group = Some(hash(value)),
+                b"contentindex" | b"summaryindex" => text = Some(hash(value)),
+                b"finishreason" | b"donereason" => ended = member.kind == ValueKind::String,
                 _ => {}
             }
         }
@@ -239,8 +239,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn read_type(&mut self, value: &[u8], spot: &mut Spot) {
-        let name = value.get(1..value.len().saturating_sub(1)).unwrap_or_default();
+    fn read_type(&mut self, name: &[u8], spot: &mut Spot) {
         match name {
             b"tool_use"
             | b"tool_result"
@@ -281,16 +280,15 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// The place of a member's value.
+    /// The place of a member's value. `key`: with its quotes.
     fn below(&self, key: &[u8], kind: ValueKind, spot: &Spot) -> Spot {
-        let mut below = *spot;
+        let (mut below, mut room) = (*spot, [0; json::FOLDED_BYTES_MAX]);
+        let key = json::folded(key, &mut room);
         match key {
             b"system" | b"instructions" => below.place = Place::System,
-            b"thinking" | b"reasoning" | b"reasoning_content" | b"summary" => below.place = Place::Thinking,
-            b"tool_calls" | b"function_call" | b"functionCall" | b"functionResponse"
-            | b"function_response" | b"toolUse" | b"toolResult" | b"partial_json" | b"arguments" => {
-                below.place = Place::Tools
-            }
+            b"thinking" | b"reasoning" | b"reasoningcontent" | b"summary" => below.place = Place::Thinking,
+            b"toolcalls" | b"functioncall" | b"functionresponse" | b"tooluse" | b"toolresult"
+            | b"partialjson" | b"arguments" => below.place = Place::Tools,
             b"item" | b"part" | b"response" if self.stream.is_some() && kind == ValueKind::Object => {
                 below.is_whole = true
             }
@@ -302,6 +300,19 @@ impl Walk<'_, '_> {
         // A refusal is a text beside the content. All other keys of one place continue one text.
         below.text = if key == b"refusal" { mix(below.text, 1) } else { below.text };
         below
+    }
+}
+
+/// The text of a short string value; empty for any other value.
+fn word(value: &[u8]) -> Cow<'_, str> {
+    json::string(value).unwrap_or_default()
+}
+
+/// Whether a member holds no text. `key`: with its quotes.
+fn is_no_text(key: &[u8]) -> bool {
+    match memchr::memchr(b'\\', key) {
+        None => NO_TEXT.iter().any(|name| name.as_bytes() == &key[1..key.len() - 1]),
+        Some(_) => NO_TEXT.iter().any(|name| json::key_is(key, name)),
     }
 }
 
@@ -321,69 +332,69 @@ fn mix(one: u64, other: u64) -> u64 {
 }
 
 /// Members that hold no text: identifiers, types, binary data, and what repeats the request.
-const NO_TEXT: &[&[u8]] = &[
-    b"id",
-    b"object",
-    b"model",
-    b"type",
-    b"role",
-    b"name",
-    b"tool_name",
-    b"status",
-    b"format",
-    b"detail",
-    b"index",
-    b"item_id",
-    b"call_id",
-    b"tool_call_id",
-    b"tool_use_id",
-    b"toolUseId",
-    b"response_id",
-    b"previous_response_id",
-    b"system_fingerprint",
-    b"finish_reason",
-    b"finishReason",
-    b"stop_reason",
-    b"stop_sequence",
-    b"done_reason",
-    b"service_tier",
-    b"signature",
-    b"thoughtSignature",
-    b"thought_signature",
-    b"encrypted_content",
-    b"data",
-    b"image_url",
-    b"imageUrl",
-    b"url",
-    b"file_data",
-    b"fileData",
-    b"inlineData",
-    b"inline_data",
-    b"file_id",
-    b"file_url",
-    b"input_audio",
-    b"audio",
-    b"images",
-    b"b64_json",
-    b"bytes",
-    b"media_type",
-    b"mime_type",
-    b"mimeType",
-    b"cache_control",
-    b"logprobs",
-    b"top_logprobs",
-    b"usage",
-    b"usageMetadata",
-    b"modelVersion",
-    b"responseId",
-    b"tools",
-    b"tool_choice",
-    b"metadata",
-    b"error",
-    b"incomplete_details",
-    b"created_at",
-    b"obfuscation",
-    b"embedding",
+const NO_TEXT: &[&str] = &[
+    "id",
+    "object",
+    "model",
+    "type",
+    "role",
+    "name",
+    "tool_name",
+    "status",
+    "format",
+    "detail",
+    "index",
+    "item_id",
+    "call_id",
+    "tool_call_id",
+    "tool_use_id",
+    "toolUseId",
+    "response_id",
+    "previous_response_id",
+    "system_fingerprint",
+    "finish_reason",
+    "finishReason",
+    "stop_reason",
+    "stop_sequence",
+    "done_reason",
+    "service_tier",
+    "signature",
+    "thoughtSignature",
+    "thought_signature",
+    "encrypted_content",
+    "data",
+    "image_url",
+    "imageUrl",
+    "url",
+    "file_data",
+    "fileData",
+    "inlineData",
+    "inline_data",
+    "file_id",
+    "file_url",
+    "input_audio",
+    "audio",
+    "images",
+    "b64_json",
+    "bytes",
+    "media_type",
+    "mime_type",
+    "mimeType",
+    "cache_control",
+    "logprobs",
+    "top_logprobs",
+    "usage",
+    "usageMetadata",
+    "modelVersion",
+    "responseId",
+    "tools",
+    "tool_choice",
+    "metadata",
+    "error",
+    "incomplete_details",
+    "created_at",
+    "obfuscation",
+    "embedding",
 ];
 
 /// Deeper values are not looked at; a request has ten levels at most.

@@ -10,6 +10,7 @@ mod find;
 mod front;
 mod scan;
 mod text;
+mod visit;
 
 use memchr::memchr2;
 
@@ -18,7 +19,11 @@ use crate::units::Span;
 pub use find::{Finder, ObjectSearch, find_object};
 pub use front::{Begun, Front, front};
 pub use scan::{Scan, Seen, Token};
-pub use text::{escape, escape_bytes, inside_range, key_is, key_is_caseless, quote, string, unescape};
+pub use text::{
+    FOLDED_BYTES_MAX, escape, escape_bytes, folded, inside_range, key_is, key_is_caseless, quote, string,
+    unescape,
+};
+pub use visit::{Visit, visit};
 
 /// The deepest nesting accepted.
 pub const DEPTH_MAX: usize = 512;

@@ -161,3 +161,106 @@ fn the_texts_of_ollama_are_found_and_its_images_are_none() {
     assert_eq!(channel[0], other[0], "one text");
     assert_eq!(of_event(r#"{"model":"m","response":"a","done":false}"#).0, ["Output: a"]);
 }
+
+/// The same text with every key as another reader would take it as well: escaped, and in capitals.
+fn respelt(json: &str) -> [String; 2] {
+    let keys = |spell: &dyn Fn(&str) -> String| {
+        let (mut out, mut rest) = (String::new(), json);
+        while let Some((before, behind)) = rest.split_once('"') {
+            let (inside, behind) = behind.split_once('"').expect("strings without escapes");
+            let is_key = behind.starts_with(':');
+            out += &format!("{before}\"{}\"", if is_key { spell(inside) } else { inside.to_owned() });
+            rest = behind;
+        }
+        out + rest
+    };
+    let escaped = |key: &str| format!("\\u{:04x}{}", u32::from(key.as_bytes()[0]), &key[1..]);
+    [keys(&escaped), keys(&|key| key.to_uppercase())]
+}
+
+#[track_caller]
+fn reads_however_spelt(read: &dyn Fn(&str) -> Vec<String>, json: &str, expected: &[&str]) {
+    assert_eq!(read(json), expected, "{json}");
+    for respelt in respelt(json) {
+        let found = read(&respelt);
+        // What is left out has to be spelt exactly: more may be read, and nothing less.
+        let texts = found.iter().filter(|text| expected.contains(&text.as_str()));
+        assert_eq!(texts.collect::<Vec<_>>(), expected, "{respelt}: {found:?}");
+    }
+}
+
+fn of_body(json: &str) -> Vec<String> {
+    let mut located = Vec::new();
+    body(json.as_bytes(), &mut |one| located.push(one));
+    texts(&located, json.as_bytes())
+}
+
+#[test]
+fn no_spelling_of_a_key_hides_a_text_of_a_chat() {
+    let request = r#"{"messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"q"}]},{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"a"}}]},{"role":"tool","content":"r"}]}"#;
+    reads_however_spelt(&of_request, request, &["System: s", "Input: q", "Tools: a", "Tools: r"]);
+    let response = r#"{"choices":[{"message":{"content":"o","reasoning_content":"t","tool_calls":[{"function":{"arguments":"a"}}]}}]}"#;
+    reads_however_spelt(&of_body, response, &["Output: o", "Thinking: t", "Tools: a"]);
+    let event = |data: &str| of_event(data).0;
+    let delta = r#"{"choices":[{"index":0,"delta":{"content":"o","tool_calls":[{"function":{"arguments":"a"}}]},"finish_reason":"stop"}]}"#;
+    reads_however_spelt(&event, delta, &["Output: o", "Tools: a", "end group"]);
+}
+
+#[test]
+fn no_spelling_of_a_key_hides_a_text_of_messages() {
+    let request = r#"{"system":"s","messages":[{"role":"user","content":"q"},{"role":"assistant","content":[{"type":"thinking","thinking":"t"},{"type":"tool_use","input":{"city":"c","name":"n"}}]},{"role":"user","content":[{"type":"tool_result","content":"r"}]}]}"#;
+    let expected = ["System: s", "Input: q", "Thinking: t", "Tools: c", "Tools: n", "Tools: r"];
+    reads_however_spelt(&of_request, request, &expected);
+    let response = r#"{"content":[{"type":"text","text":"o"},{"type":"tool_use","input":{"city":"c"}}]}"#;
+    reads_however_spelt(&of_body, response, &["Output: o", "Tools: c"]);
+    let event = |data: &str| of_event(data).0;
+    let delta =
+        r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"a"}}"#;
+    reads_however_spelt(&event, delta, &["Tools: a"]);
+}
+
+#[test]
+fn no_spelling_of_a_key_hides_a_text_of_responses() {
+    let request = r#"{"instructions":"s","input":[{"role":"user","content":[{"type":"input_text","text":"q"}]},{"type":"function_call","arguments":"a"},{"type":"function_call_output","output":"r"}]}"#;
+    reads_however_spelt(&of_request, request, &["System: s", "Input: q", "Tools: a", "Tools: r"]);
+    let response = r#"{"output":[{"type":"message","content":[{"type":"output_text","text":"o"}]},{"type":"function_call","arguments":"a"}]}"#;
+    reads_however_spelt(&of_body, response, &["Output: o", "Tools: a"]);
+    let event = |data: &str| of_event(data).0;
+    let done = r#"{"type":"response.output_text.done","output_index":0,"text":"o"}"#;
+    reads_however_spelt(&event, done, &["Output: o", "end group"]);
+}
+
+#[test]
+fn no_spelling_of_a_key_hides_a_text_of_gemini() {
+    for (system, args) in [("systemInstruction", "functionCall"), ("system_instruction", "function_call")] {
+        let request = format!(
+            r#"{{"{system}":{{"parts":[{{"text":"s"}}]}},"contents":[{{"role":"user","parts":[{{"text":"q"}}]}},{{"role":"model","parts":[{{"thought":true,"text":"t"}},{{"{args}":{{"name":"f","args":{{"city":"c"}}}}}}]}}]}}"#
+        );
+        reads_however_spelt(&of_request, &request, &["System: s", "Input: q", "Thinking: t", "Tools: c"]);
+    }
+    let response =
+        r#"{"candidates":[{"content":{"parts":[{"text":"o"},{"functionCall":{"args":{"city":"c"}}}]}}]}"#;
+    reads_however_spelt(&of_body, response, &["Output: o", "Tools: c"]);
+}
+
+#[test]
+fn no_spelling_of_a_key_hides_a_text_of_converse_and_ollama() {
+    let converse = r#"{"output":{"message":{"content":[{"text":"o"},{"toolUse":{"input":{"city":"c"}}}]}}}"#;
+    reads_however_spelt(&of_body, converse, &["Output: o", "Tools: c"]);
+    let generate = r#"{"system":"s","prompt":"q","suffix":"x"}"#;
+    reads_however_spelt(&of_request, generate, &["System: s", "Input: q", "Input: x"]);
+    let chat = r#"{"messages":[{"role":"user","content":"q"},{"role":"assistant","thinking":"t","tool_calls":[{"function":{"arguments":{"city":"c"}}}]}]}"#;
+    reads_however_spelt(&of_request, chat, &["Input: q", "Thinking: t", "Tools: c"]);
+    let event = |data: &str| of_event(data).0;
+    reads_however_spelt(
+        &event,
+        r#"{"message":{"content":"o"},"done_reason":"stop"}"#,
+        &["Output: o", "end group"],
+    );
+}
+
+#[test]
+fn an_escaped_word_says_what_it_says() {
+    let body = r#"{"messages":[{"role":"sys\u0074em","content":"s"},{"content":[{"type":"tool_\u0075se","input":{"name":"n"}}]}]}"#;
+    assert_eq!(of_request(body), ["System: s", "Tools: n"]);
+}

@@ -468,3 +468,23 @@ fn every_escape_is_undone_and_a_broken_one_is_replaced() {
         assert_eq!(String::from_utf8(out).unwrap(), plain, "{inside}");
     }
 }
+
+#[test]
+fn a_key_is_folded_to_what_its_most_lenient_reader_takes_it_for() {
+    for (key, expected) in [
+        ("content", "content"),
+        (r"\u0063ontent", "content"),
+        ("CONTENT", "content"),
+        ("toolUse", "tooluse"),
+        (r"Tool\u005fUse", "tooluse"),
+        ("me\u{17f}\u{17f}ages", "messages"),
+        ("c\u{f6}ntent", ""),
+        (r"\ud800content", ""),
+        ("", ""),
+        (&"x".repeat(FOLDED_BYTES_MAX), &*"x".repeat(FOLDED_BYTES_MAX)),
+        (&"x".repeat(FOLDED_BYTES_MAX + 1), ""),
+    ] {
+        let mut room = [0; FOLDED_BYTES_MAX];
+        assert_eq!(folded(format!("\"{key}\"").as_bytes(), &mut room), expected.as_bytes(), "{key}");
+    }
+}

@@ -59,6 +59,31 @@ pub fn key_is_caseless(raw: &[u8], name: &str) -> bool {
     pieces(inner, same) && rest.next().is_none()
 }
 
+/// A key given with its quotes as its most lenient reader takes it: escapes resolved, letters small (as
+/// [`key_is_caseless`] folds them), and without underscores, so that `toolUse`, `tool_use` and `Tool\u005fUse` are one.
+/// Empty for a key that is longer than any that is known, or not sound.
+pub fn folded<'a>(raw: &[u8], room: &'a mut [u8; FOLDED_BYTES_MAX]) -> &'a [u8] {
+    let mut length = 0;
+    let mut push = |byte: u8| {
+        if byte == b'_' {
+            return true;
+        }
+        let Some(place) = room.get_mut(length) else { return false };
+        *place = byte;
+        length += 1;
+        true
+    };
+    let inner = inner(raw).unwrap_or_default();
+    let fits = match inner.iter().all(|byte| byte.is_ascii() && *byte != b'\\') {
+        true => inner.iter().all(|byte| push(byte.to_ascii_lowercase())),
+        false => pieces(inner, |piece| piece.chars().all(|char| fold(char).is_some_and(&mut push))),
+    };
+    if fits { &room[..length] } else { &[] }
+}
+
+/// The longest key that [`folded`] gives. Longer ones are not known to anybody here.
+pub const FOLDED_BYTES_MAX: usize = 32;
+
 /// The lower-case ASCII letter or mark that a caseless reader takes `char` for.
 fn fold(char: char) -> Option<u8> {
     match char {
