@@ -1,10 +1,12 @@
 //! What a request is made of, beside its texts: tools, images, audio, its size, and parameters that are clamped.
 
-use std::borrow::Cow;
+mod media;
+mod tools;
 
-use crate::policy::glob;
 use crate::units::Span;
-use crate::wire::json::{self, ValueKind};
+use crate::wire::json;
+use media::Media;
+use tools::Tool;
 
 /// What a request may be made of.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -37,235 +39,113 @@ pub struct Shaped {
 }
 
 impl Shape {
-    /// Checks a request. What is not JSON is none of its business.
+    /// Checks a request. What is not JSON is none of its business. Keys count as their most lenient reader takes them
+    /// ([`json::folded`]), and a member that is there twice counts twice: which of them a backend reads is not known.
+    ///
+    /// Cost: one pass over each member that a rule asks for.
     pub fn check(&self, body: &[u8]) -> Shaped {
         let mut shaped = Shaped::default();
         if let Some(most) = self.body_bytes_max.filter(|most| body.len() > *most) {
             shaped.violation = Some(format!("the body has {} bytes, at most {most} are allowed", body.len()));
         }
-        let mut seen = Seen::default();
+        let reads_tools =
+            self.tools_max.is_some() || self.tools_allow.is_some() || !self.tools_deny.is_empty();
+        let reads_media = self.images_max.is_some() || self.audio_max.is_some() || self.image_hosts.is_some();
+        if !reads_tools && !reads_media && self.clamp.is_empty() {
+            return shaped;
+        }
+        let mut offered = Vec::new();
+        let mut seen = Media::new(self.image_hosts.as_deref());
         for member in json::members(body).map_while(Result::ok) {
-            let key = inside(member.key.of(body));
-            match key {
-                b"tools" | b"functions" | b"toolConfig" | b"tool_config" => {
-                    tools(body, member.value, member.kind, &mut seen.tools, 0);
+            let mut room = [0; json::FOLDED_BYTES_MAX];
+            match json::folded(member.key.of(body), &mut room) {
+                b"tools" | b"functions" if reads_tools => tools::find(body, &member, &mut offered),
+                b"toolconfig" if reads_tools => tools::of_config(body, &member, &mut offered),
+                b"tools" | b"functions" | b"toolconfig" => {}
+                b"messages"
+                | b"input"
+                | b"contents"
+                | b"system"
+                | b"systeminstruction"
+                | b"prompt"
+                | b"documents"
+                | b"content"
+                | b"requests"
+                | b"generatecontentrequest"
+                | b"image"
+                | b"images" => {
+                    if reads_media {
+                        seen.member(body, &member);
+                    }
                 }
-                b"messages" | b"input" | b"contents" | b"system" | b"prompt" | b"documents" | b"image" => {
-                    let place = Place { span: member.value, kind: member.kind, depth: 0 };
-                    media(body, place, &mut seen);
-                }
-                b"generationConfig" | b"generation_config" | b"inferenceConfig" | b"options"
-                | b"reasoning" => {
+                b"generationconfig" | b"inferenceconfig" | b"options" | b"reasoning" => {
                     for inner in json::members(member.value.of(body)).map_while(Result::ok) {
-                        let (key, at) = (inner.key, member.value.start);
+                        let at = member.value.start;
                         let shift = |span: Span| Span::new(span.start + at, span.end + at);
-                        self.clamp(body, shift(key), shift(inner.value), &mut shaped.edits);
+                        self.clamp(body, shift(inner.key), shift(inner.value), &mut shaped.edits);
                     }
                 }
                 _ => self.clamp(body, member.key, member.value, &mut shaped.edits),
             }
         }
-        shaped.violation = shaped.violation.or_else(|| self.violation(&seen));
+        shaped.violation = shaped.violation.or_else(|| self.violation(&offered, &seen));
         shaped
     }
 
-    fn violation(&self, seen: &Seen) -> Option<String> {
+    fn violation(&self, offered: &[Tool], seen: &Media<'_>) -> Option<String> {
         let over = |most: Option<usize>, count: usize, what: &str| {
             most.filter(|most| count > *most)
                 .map(|most| format!("the request has {count} {what}, at most {most} are allowed"))
         };
-        let is_in = |list: &[String], name: &str| list.iter().any(|pattern| glob::matches(pattern, name));
-        let forbids = |name: &&String| {
-            is_in(&self.tools_deny, name) || self.tools_allow.as_ref().is_some_and(|list| !is_in(list, name))
-        };
-        let foreign = |url: &&String| {
-            let host = host(url);
-            self.image_hosts
-                .as_ref()
-                .is_some_and(|list| !host.as_deref().is_some_and(|host| is_in(list, host)))
-        };
-        over(self.tools_max, seen.tools.len(), "tools")
+        over(self.tools_max, offered.len(), "tools")
             .or_else(|| over(self.images_max, seen.images, "images"))
             .or_else(|| over(self.audio_max, seen.audio, "recordings"))
             .or_else(|| {
-                seen.tools
-                    .iter()
-                    .find(forbids)
-                    .map(|name| format!("the tool '{}' is not allowed", short(name)))
+                let forbidden = |tool| tools::forbidden(tool, self.tools_allow.as_deref(), &self.tools_deny);
+                let name = offered.iter().find_map(forbidden)?;
+                Some(format!("the tool '{}' is not allowed", short(name)))
             })
             .or_else(|| {
-                seen.urls
-                    .iter()
-                    .find(foreign)
-                    .map(|url| format!("the image at '{}' is not allowed", short(url)))
+                let url = seen.foreign.as_ref()?;
+                Some(format!("the image at '{}' is not allowed", short(url)))
             })
     }
 
+    /// Of several rows that mean one parameter the lowest counts.
     fn clamp(&self, body: &[u8], key: Span, value: Span, edits: &mut Vec<(Span, Vec<u8>)>) {
-        let Some((_, most)) = self.clamp.iter().find(|row| json::key_is(key.of(body), &row.0)) else {
-            return;
+        let mut rooms = [[0; json::FOLDED_BYTES_MAX]; 2];
+        let [own, theirs] = &mut rooms;
+        let key = json::folded(key.of(body), own);
+        let mut is_meant = |name: &str| {
+            let mut quoted = Vec::new();
+            json::quote(&mut quoted, name);
+            !key.is_empty() && json::folded(&quoted, theirs) == key
         };
-        let number = std::str::from_utf8(value.of(body)).ok().and_then(|text| text.parse::<f64>().ok());
-        if number.is_some_and(|number| number > *most) {
+        let rows = self.clamp.iter().filter(|row| is_meant(&row.0));
+        let Some(most) = rows.map(|row| row.1).reduce(f64::min) else { return };
+        if exceeds(value.of(body), most) {
             edits.push((value, most.to_string().into_bytes()));
         }
     }
 }
 
-/// What was found in a request.
-#[derive(Default)]
-struct Seen {
-    tools: Vec<String>,
-    images: usize,
-    audio: usize,
-    /// Of images.
-    urls: Vec<String>,
-}
-
-#[derive(Clone, Copy)]
-struct Place {
-    span: Span,
-    kind: ValueKind,
-    depth: u8,
-}
-
-/// The names of the tools in a value: those of functions, or the type of a tool that the provider has.
-fn tools(body: &[u8], span: Span, kind: ValueKind, names: &mut Vec<String>, depth: u8) {
-    let at = |inner: Span| Span::new(inner.start + span.start, inner.end + span.start);
-    if depth > TOOLS_DEPTH_MAX {
-        return;
+/// Whether a parameter is, or may be read as, a number above `most`: some readers take a number from a string. Other values are the
+/// backend's to refuse.
+fn exceeds(raw: &[u8], most: f64) -> bool {
+    let over = |number: f64| number.is_nan() || number > most;
+    let number = |text: &str| text.parse::<f64>().ok();
+    if raw.first() != Some(&b'"') {
+        return std::str::from_utf8(raw).ok().and_then(number).is_some_and(over);
     }
-    if kind == ValueKind::Array {
-        for (inner, kind) in json::elements(span.of(body)).map_while(Result::ok) {
-            tools(body, at(inner), kind, names, depth + 1);
-        }
-        return;
-    }
-    let (mut name, mut own_type, mut first, mut is_list) = (None, None, None, false);
-    for member in json::members(span.of(body)).map_while(Result::ok) {
-        let (key, value) = (inside(at(member.key).of(body)), at(member.value));
-        match key {
-            b"name" if member.kind == ValueKind::String => {
-                name = json::string(value.of(body)).map(Cow::into_owned)
-            }
-            b"type" => own_type = json::string(value.of(body)).map(Cow::into_owned),
-            b"function" | b"toolSpec" | b"tool_spec" if member.kind == ValueKind::Object => {
-                is_list = true;
-                tools(body, value, member.kind, names, depth + 1);
-            }
-            b"tools" | b"functionDeclarations" | b"function_declarations" => {
-                is_list = true;
-                tools(body, value, member.kind, names, depth + 1);
-            }
-            // Only how tools are chosen.
-            b"toolChoice" | b"functionCallingConfig" | b"function_calling_config" => is_list = true,
-            _ => first = first.or_else(|| Some(String::from_utf8_lossy(key).into_owned())),
-        }
-    }
-    if !is_list && kind == ValueKind::Object {
-        names.extend(name.or(own_type).or(first));
-    }
-}
-
-/// Counts images and recordings in a value, and notes the URLs of images.
-fn media(body: &[u8], place: Place, seen: &mut Seen) {
-    if place.depth > DEPTH_MAX {
-        return;
-    }
-    let at = |inner: Span| Span::new(inner.start + place.span.start, inner.end + place.span.start);
-    let below = |span: Span, kind: ValueKind| Place { span: at(span), kind, depth: place.depth + 1 };
-    match place.kind {
-        ValueKind::Array => {
-            for (span, kind) in json::elements(place.span.of(body)).map_while(Result::ok) {
-                media(body, below(span, kind), seen);
-            }
-        }
-        ValueKind::Object => {
-            let members: Vec<_> = json::members(place.span.of(body)).map_while(Result::ok).collect();
-            let of = |names: &[&[u8]]| {
-                let named = |member: &&json::Member| names.contains(&inside(at(member.key).of(body)));
-                members.iter().find(named).copied()
-            };
-            let text = |names: &[&[u8]]| of(names).and_then(|member| json::string(at(member.value).of(body)));
-            let own_type = text(&[b"type"]).unwrap_or_default();
-            let mime = text(&[b"mimeType", b"mime_type"]).unwrap_or_default();
-            // Converse names the kind by the member itself.
-            let is_image =
-                ["image_url", "input_image", "image"].contains(&&*own_type) || mime.starts_with("image/");
-            let is_audio = ["input_audio", "audio"].contains(&&*own_type) || mime.starts_with("audio/");
-            let bare = |name: &[u8]| {
-                of(&[name]).is_some_and(|one| one.kind == ValueKind::Object) && own_type.is_empty()
-            };
-            seen.images += usize::from(is_image || bare(b"image"));
-            seen.audio += usize::from(is_audio || bare(b"audio"));
-            if is_image || bare(b"image") {
-                urls(body, place, seen);
-            }
-            for member in &members {
-                if member.kind != ValueKind::String {
-                    media(body, below(member.value, member.kind), seen);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The URLs in an image, however deep.
-fn urls(body: &[u8], place: Place, seen: &mut Seen) {
-    let at = |inner: Span| Span::new(inner.start + place.span.start, inner.end + place.span.start);
-    for member in json::members(place.span.of(body)).map_while(Result::ok) {
-        let key = inside(at(member.key).of(body));
-        match member.kind {
-            ValueKind::Object if place.depth < DEPTH_MAX => {
-                let inner = Place { span: at(member.value), kind: member.kind, depth: place.depth + 1 };
-                urls(body, inner, seen);
-            }
-            ValueKind::String
-                if [&b"url"[..], b"image_url", b"fileUri", b"file_uri", b"uri"].contains(&key) =>
-            {
-                let url = json::string(at(member.value).of(body)).unwrap_or_default();
-                // What is in the body is fetched from nowhere.
-                let is_data = url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"));
-                if !is_data {
-                    seen.urls.push(url.into_owned());
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The host of an http URL, in lower case; `None` for any other, and for one that two readers may take differently.
-fn host(url: &str) -> Option<String> {
-    let (scheme, rest) = url.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
-        return None;
-    }
-    if url.contains('\\') || url.chars().any(|char| char.is_whitespace() || char.is_control()) {
-        return None;
-    }
-    let authority = rest.split(['/', '?', '#']).next()?;
-    if authority.contains('@') {
-        return None;
-    }
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next()?,
-        None => authority.split(':').next()?,
-    };
-    (!host.is_empty()).then(|| host.trim_end_matches('.').to_ascii_lowercase())
-}
-
-fn inside(key: &[u8]) -> &[u8] {
-    key.get(1..key.len().saturating_sub(1)).unwrap_or_default()
+    let Some(text) = json::string(raw) else { return true };
+    let plain: String = text.chars().filter(|char| !char.is_whitespace() && *char != '_').collect();
+    // "9e9", "inf"; what has digits and is none of our numbers may be one of another reader's.
+    number(&plain).map_or_else(|| plain.chars().any(char::is_numeric), over)
 }
 
 fn short(text: &str) -> String {
     text.chars().filter(|char| !char.is_control()).take(100).collect()
 }
-
-const DEPTH_MAX: u8 = 32;
-const TOOLS_DEPTH_MAX: u8 = 6;
 
 #[cfg(test)]
 mod tests {
@@ -393,5 +273,127 @@ mod tests {
             assert_eq!(edited(same), same);
         }
         assert!(shape.check(&[b' '; 201]).violation.is_some());
+    }
+
+    #[track_caller]
+    fn is_refused(shape: &Shape, body: &str, expected: &str) {
+        let violation = shape.check(body.as_bytes()).violation.unwrap_or_default();
+        assert!(violation.contains(expected), "{body}: {violation:?}");
+    }
+
+    #[test]
+    fn no_tool_hides_behind_another_spelling_or_another_member() {
+        let deny = Shape { tools_deny: list(&["shell", "web_search*", "googleSearch"]), ..Shape::default() };
+        for (body, expected) in [
+            (r#"{"t\u006fols":[{"name":"shell"}]}"#, "'shell'"),
+            (r#"{"Tools":[{"Function":{"NAME":"shell"}}]}"#, "'shell'"),
+            (r#"{"tools":[],"tools":[{"name":"shell"}]}"#, "'shell'"),
+            (r#"{"tools":[{"name":"fine","name":"shell"}]}"#, "'shell'"),
+            (r#"{"tools":[{"name":"shell","name":"fine"}]}"#, "'shell'"),
+            (r#"{"tools":[{"name":"shell","tools":[]}]}"#, "'shell'"),
+            (r#"{"tools":[{"name":"shell","function":{"name":"fine"}}]}"#, "'shell'"),
+            (r#"{"tools":[{"name":"shell","toolChoice":{}}]}"#, "'shell'"),
+            (r#"{"tools":[{"type":"custom","custom":{"name":"shell"}}]}"#, "'shell'"),
+            (r#"{"tools":{"name":"shell"}}"#, "'shell'"),
+            (r#"{"tools":["shell"]}"#, "'shell'"),
+            (r#"{"tools":[{"type":"web_search_preview","name":"fine"}]}"#, "'web_search_preview'"),
+            (
+                r#"{"tools":[{"functionDeclarations":[{"name":"fine"}],"google_search":{}}]}"#,
+                "'google_search'",
+            ),
+            (r#"{"tools":[{"codeExecution":{},"googleSearch":{}}]}"#, "'googleSearch'"),
+        ] {
+            is_refused(&deny, body, expected);
+        }
+        let allow = Shape { tools_allow: Some(list(&["search", "web_search"])), ..Shape::default() };
+        is_refused(
+            &allow,
+            r#"{"tools":[{"type":"code_interpreter","name":"search"}]}"#,
+            "'code_interpreter'",
+        );
+        is_refused(&allow, r#"{"tools":[{"type":"function","function":{}}]}"#, "''");
+        for fine in [
+            r#"{"tools":[{"type":"web_search_20250305","name":"web_search"}]}"#,
+            r#"{"tools":[{"type":"function","function":{"name":"search","strict":true}}]}"#,
+            r#"{"toolConfig":{"tools":[{"toolSpec":{"name":"search"}},{"cachePoint":{"type":"default"}}],"toolChoice":{"auto":{}}}}"#,
+            r#"{"toolConfig":{"functionCallingConfig":{"mode":"AUTO"},"retrievalConfig":{"languageCode":"en"}}}"#,
+        ] {
+            assert_eq!(allow.check(fine.as_bytes()), Shaped::default(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn no_image_or_recording_hides_behind_another_spelling_or_a_missing_type() {
+        let hosts = Some(list(&["fine.example"]));
+        let shape = Shape { images_max: Some(1), audio_max: Some(0), image_hosts: hosts, ..Shape::default() };
+        let image = r#"{"image_url":{"url":"data:a"}}"#;
+        for (content, expected) in [
+            (format!("[{image},{image}]"), "2 images"),
+            (r#"[{"image_url":"data:a"},{"\u0069mage_url":"data:a"}]"#.to_owned(), "2 images"),
+            (r#"[{"Type":"image_url","x":1},{"TYPE":"im\u0061ge"}]"#.to_owned(), "2 images"),
+            (r#"[{"type":"text","type":"image"},{"type":"image","type":"text"}]"#.to_owned(), "2 images"),
+            (r#"[{"inlineData":{"mimeType":"Image/PNG"}},{"mime_type":"image/png"}]"#.to_owned(), "2 images"),
+            (r#"[{"input_audio":{"data":"AA"}}]"#.to_owned(), "1 recordings"),
+            (r#"[{"audio_url":"https://fine.example/a"}]"#.to_owned(), "1 recordings"),
+            (r#"[{"image_url":{"url":"https://fine.example/","url":"https://evil/"}}]"#.to_owned(), "evil"),
+            (r#"[{"image_url":{"URL":"https://evil/"}}]"#.to_owned(), "evil"),
+            (r#"[{"image_url":{"url":"htt\u0070s://evil/"}}]"#.to_owned(), "evil"),
+        ] {
+            for messages in ["messages", "Messages", r"mess\u0061ges"] {
+                is_refused(
+                    &shape,
+                    &format!(r#"{{"{messages}":[{{"role":"user","content":{content}}}]}}"#),
+                    expected,
+                );
+            }
+        }
+        is_refused(
+            &shape,
+            r#"{"messages":[{"role":"user","content":"x","images":["AA","BB"]}]}"#,
+            "2 images",
+        );
+        is_refused(&shape, r#"{"prompt":"x","images":["AA","BB"]}"#, "2 images");
+        is_refused(&shape, &format!(r#"{{"messages":[{image}],"messages":[{image}]}}"#), "2 images");
+        let one = format!(
+            r#"{{"messages":[{{"content":[{image},{{"type":"file","file":{{"url":"https://evil/"}}}}]}}]}}"#
+        );
+        assert_eq!(shape.check(one.as_bytes()).violation, None);
+    }
+
+    #[test]
+    fn a_deep_request_is_read_to_its_depth() {
+        let (depth, url) = (400, "x".repeat(1 << 20));
+        let (open, close) = (r#"{"type":"image","a":"#.repeat(depth), "}".repeat(depth));
+        let body = format!(r#"{{"messages":{open}{{"url":"https://evil/{url}"}}{close}}}"#);
+        let shape = Shape { image_hosts: Some(list(&["fine.example"])), ..Shape::default() };
+        is_refused(&shape, &body, "evil");
+    }
+
+    #[test]
+    fn no_parameter_escapes_its_clamp_and_of_two_the_tighter_counts() {
+        let clamp =
+            vec![("max_tokens".into(), 100.0), ("maxTokens".into(), 50.0), ("temperature".into(), 1.0)];
+        let shape = Shape { clamp, ..Shape::default() };
+        for (body, expected) in [
+            (r#"{"max_tokens":9000}"#, r#"{"max_tokens":50}"#),
+            (r#"{"m\u0061x_tokens":9000,"MAX_TOKENS":9000}"#, r#"{"m\u0061x_tokens":50,"MAX_TOKENS":50}"#),
+            (r#"{"temperature":2,"temperature":3}"#, r#"{"temperature":1,"temperature":1}"#),
+            (r#"{"temperature":"1.5"}"#, r#"{"temperature":1}"#),
+            (r#"{"temperature":" 1_5 "}"#, r#"{"temperature":1}"#),
+            (r#"{"temperature":"\u0039e9"}"#, r#"{"temperature":1}"#),
+            (
+                r#"{"temperature":"inf","Options":{"Temperature":"nan"}}"#,
+                r#"{"temperature":1,"Options":{"Temperature":1}}"#,
+            ),
+            (r#"{"temperature":"0x7"}"#, r#"{"temperature":1}"#),
+            (r#"{"generation_config":{"max_tokens":"60"}}"#, r#"{"generation_config":{"max_tokens":50}}"#),
+            (r#"{"temperature":"0.5","max_tokens":"40"}"#, r#"{"temperature":"0.5","max_tokens":"40"}"#),
+        ] {
+            let shaped = shape.check(body.as_bytes());
+            let edits: Vec<(Span, &[u8])> = shaped.edits.iter().map(|(span, new)| (*span, &**new)).collect();
+            let mut out = Vec::new();
+            json::splice(&mut out, body.as_bytes(), &edits);
+            assert_eq!(String::from_utf8_lossy(&out), expected, "{body}");
+        }
     }
 }

@@ -74,10 +74,10 @@ impl Check<'_> {
         for index in (0..self.guards.len()).filter(|rule| (self.applies)(*rule)) {
             let rule = self.guards.rule(index);
             let Some(shape) = &rule.shape else { continue };
-            let mut shaped = shape.check(body);
+            let shaped = shape.check(body);
             let enforces = !rule.is_shadow && rule.action != Action::Log;
             if enforces {
-                self.checked.edits.append(&mut shaped.edits);
+                shaped.edits.into_iter().for_each(|(span, most)| self.clamp(span, most));
             }
             let Some(reason) = shaped.violation else { continue };
             self.checked.findings.push(self.guards.finding(index, Place::Input, reason.as_bytes()));
@@ -86,6 +86,20 @@ impl Check<'_> {
                 self.checked.reason = Some(reason);
             }
         }
+    }
+
+    /// Replaces a parameter. Where several rules do, the lowest number stays; what was masked inside of it is not there any more.
+    fn clamp(&mut self, span: Span, most: Vec<u8>) {
+        let number = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
+        let known = self.checked.edits.iter_mut().find(|edit| edit.0 == span);
+        if let Some((own, own_most)) = known.map(|edit| (number(&edit.1), &mut edit.1)) {
+            if own.is_none_or(|own| number(&most).is_some_and(|most| most < own)) {
+                *own_most = most;
+            }
+            return;
+        }
+        self.checked.edits.retain(|(other, _)| other.end <= span.start || span.end <= other.start);
+        self.checked.edits.push((span, most));
     }
 
     fn located(&mut self, body: &[u8], located: Located) {

@@ -281,3 +281,31 @@ fn a_match_over_several_lines_of_json_is_masked_and_lines_stay_lines() {
         assert_eq!(got.lines().count(), 3, "cut at {cut}: {got}");
     }
 }
+
+#[test]
+fn of_two_rules_that_clamp_one_parameter_the_tighter_counts() {
+    use super::super::shape::Shape;
+    let clamp = |most: f64, action: Action| Rule {
+        shape: Some(Shape { clamp: vec![("max_tokens".into(), most)], ..Shape::default() }),
+        ..rule(Find::Phrase("never".into()), &[Place::Input], action)
+    };
+    let body = br#"{"max_tokens":9000,"messages":[{"role":"user","content":"hi"}]}"#;
+    for most in [[100.0, 50.0, 70.0], [50.0, 100.0, 50.0], [70.0, 100.0, 50.0]] {
+        let mut rules: Vec<Rule> = most.into_iter().map(|most| clamp(most, Action::Refuse)).collect();
+        rules.push(clamp(1.0, Action::Log));
+        let guards = Guards::compile(rules).unwrap();
+        let checked = whole::request(&guards, body, &mut Labels::default(), &|_| true);
+        let edited = String::from_utf8(checked.edited(body)).unwrap();
+        assert_eq!(edited, r#"{"max_tokens":50,"messages":[{"role":"user","content":"hi"}]}"#);
+    }
+    // What a mask has changed inside of it is replaced with it.
+    let mask = rule(Find::Expression("[0-9]{4}".into()), &[Place::Input], Action::Mask);
+    let suffix = Rule {
+        shape: Some(Shape { clamp: vec![("suffix".into(), 5.0)], ..Shape::default() }),
+        ..clamp(1.0, Action::Refuse)
+    };
+    let guards = Guards::compile(vec![mask, suffix]).unwrap();
+    let body = br#"{"suffix":"1234 5678"}"#;
+    let checked = whole::request(&guards, body, &mut Labels::default(), &|_| true);
+    assert_eq!(checked.edited(body), br#"{"suffix":5}"#);
+}
