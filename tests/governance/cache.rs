@@ -406,3 +406,76 @@ fn many_hits_on_one_connection_are_quick() {
     // Far above what it takes, for a machine that is busy with other tests.
     assert!(times[1000] < Duration::from_millis(20), "median {:?}", times[1000]);
 }
+
+#[test]
+fn a_key_whose_requests_a_guard_is_asked_about_gets_no_response_that_it_was_not_asked_about() {
+    let origin = Origin::scripted(|talk| {
+        let answer = if talk.request.target() == "/guard" {
+            r#"{"verdict":"refuse"}"#.to_owned()
+        } else {
+            completion("hi")
+        };
+        talk.answer("200 OK", "Content-Type: application/json\r\n", &answer)
+    });
+    let rule = "[guard.judge]\naction = \"refuse\"\nkeys = [\"two\"]\nexternal = { backend = \"b1\", form = \"webhook\", path = \"/guard\" }";
+    let gateway = start(&origin, &format!("{ON}scope = \"all\"\n{rule}"));
+    assert_eq!(part(&ask(&gateway, K1, CHAT, "", &chat(false))), "miss");
+    assert_eq!(ask(&gateway, K2, CHAT, "", &chat(false)).status(), 400);
+    assert_eq!(part(&ask(&gateway, K3, CHAT, "", &chat(false))), "hit");
+}
+
+#[test]
+fn a_stream_that_nobody_asked_for_is_not_kept() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let origin = Origin::scripted(move |talk| {
+        count.fetch_add(1, Ordering::SeqCst);
+        talk.stream();
+        talk.chunk(content("hi"));
+        talk.chunk(sse::finish());
+        talk.chunk(sse::DONE);
+        talk.end()
+    });
+    let gateway = start(&origin, ON);
+    for call in 1..=2 {
+        assert_eq!(part(&ask(&gateway, K1, CHAT, "", &chat(false))), "miss");
+        assert_eq!(calls.load(Ordering::SeqCst), call);
+    }
+    assert_eq!(part(&ask(&gateway, K1, CHAT, "", &chat(true))), "miss");
+    assert_eq!(part(&ask(&gateway, K1, CHAT, "", &chat(true))), "hit");
+}
+
+#[test]
+fn a_stream_that_fails_before_its_first_byte_leaves_its_followers_a_request_of_their_own() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let go = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (count, ready) = (Arc::clone(&calls), Arc::clone(&go));
+    let origin = Origin::scripted(move |talk| {
+        let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+        talk.stream();
+        talk.chunk(content("project "));
+        if is_first {
+            talk.wait_for(&ready);
+            return Next::Close;
+        }
+        talk.chunk(content("manager"));
+        talk.chunk(sse::finish());
+        talk.chunk(sse::DONE);
+        talk.end()
+    });
+    // What has come may become a match, so that nothing of it passes.
+    let rule = "[guard.orion]\nwords = [\"project orion\"]\nwhere = [\"output\"]\naction = \"stop\"\n[timeouts]\nguard_hold = \"20s\"";
+    let gateway = start(&origin, &format!("{ON}{rule}"));
+    let mut leader = asking(&gateway, &chat(true));
+    leader.answer_to(false, Duration::from_millis(300)).expect_err("only a head");
+    let followers: Vec<Client> = (0..3).map(|_| asking(&gateway, &chat(true))).collect();
+    assert!(eventually(PATIENCE, || gateway.metric("ringway_exchanges_active", "") > 3.5));
+    go.store(true, Ordering::SeqCst);
+    let cut = leader.answer().expect("a response").text();
+    assert_eq!(judge(&cut).1, Ending::Failed("backend_stream_truncated".into()), "{cut}");
+    for mut follower in followers {
+        let text = follower.answer().expect("a response").text();
+        assert_eq!(judge(&text), ("project manager".into(), Ending::Finished), "{text}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}

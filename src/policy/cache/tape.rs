@@ -89,6 +89,11 @@ impl Tape {
         Some(&self.bytes[from..to])
     }
 
+    /// Whether there is something that a reader has not read, and can read.
+    pub fn has_more(&self, reader: Reader) -> bool {
+        self.readers[reader.0].is_some_and(|at| at >= self.base && at < self.end())
+    }
+
     /// Whether a reader has read all of it.
     pub fn is_read(&self, reader: Reader) -> bool {
         self.readers[reader.0].is_none_or(|at| at >= self.end())

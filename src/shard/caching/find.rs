@@ -95,7 +95,7 @@ fn key_of(client: &Client, exchange: &Exchange, request: &Request<'_>, rules: &R
     // A response whose id leads back to its backend belongs to the key that it was made for; one in which labels are put back, to
     // the request whose texts they stand for.
     let is_own = request.bound.is_some() || exchange.renames_ids || exchange.labels.is_some();
-    if !rules.models[request.model.index()] || is_own {
+    if !rules.models[request.model.index()] || is_own || asks_others(exchange) {
         return None;
     }
     let model = plan.model(request.model);
@@ -109,8 +109,12 @@ fn key_of(client: &Client, exchange: &Exchange, request: &Request<'_>, rules: &R
         Scope::All => None,
     };
     let scope = scope.unwrap_or_default();
-    let count = model.guards.as_ref().map_or(0, |guards| guards.guards.len());
-    let applies = |rule| model.guards.as_ref().is_some_and(|guards| guards.applies(plan, rule, exchange.key));
+    // Of the rules here and of those in other processes: a response that a guard was not asked about is none for a caller whose
+    // requests it is asked about.
+    let guards = model.guards.as_deref();
+    let ids = guards
+        .iter()
+        .flat_map(|guards| guards.ids.iter().copied().chain(guards.externals.iter().map(|one| one.id)));
     // The path may name the model, of which one row may stand for many.
     let asked = exchange.naming.as_ref().map(|naming| &*naming.asked);
     let parts = Parts {
@@ -119,12 +123,21 @@ fn key_of(client: &Client, exchange: &Exchange, request: &Request<'_>, rules: &R
         api: request.api,
         model: asked.unwrap_or(&model.name),
         streams: request.peek.stream,
-        rules: &mut (0..count).map(applies),
+        rules: &mut ids.map(|id| plan.guards.row(id).applies(exchange.key)),
         path: request.head.path.of(inbox),
         query: request.head.query.of(inbox),
         lines: request.head.fields.of(inbox),
     };
     key::of(parts, request.body.of(inbox), rules.deterministic_only)
+}
+
+/// Whether the model that was asked for, and for which another stands in, has guards that the other's requests are not asked about.
+fn asks_others(exchange: &Exchange) -> bool {
+    let plan = &exchange.shard.plan;
+    let (Some(asked), Some(called)) = (exchange.fallback_for, exchange.model) else { return false };
+    let Some(asked) = &plan.model(asked).guards else { return false };
+    let called = &plan.model(called).guards;
+    !asked.externals.is_empty() && !called.as_ref().is_some_and(|called| called.asks_all_of(asked))
 }
 
 /// Waits until it is known what the response of another request is.

@@ -64,7 +64,7 @@ enum End {
 
 /// What a request that waits learns of the response first.
 pub(super) enum Opening {
-    /// A stream has begun.
+    /// A stream has begun: its first bytes are there.
     Stream(Opened),
     /// It is there.
     Whole(Rc<Entry>),
@@ -110,7 +110,8 @@ impl Flight {
     /// The response has come to its end. Back comes what can be kept of it.
     pub(super) fn finish(&self, tokens: u64) -> Option<Rc<Entry>> {
         let mut state = self.state.borrow_mut();
-        let whole = state.tape.whole().map(<[u8]>::to_vec);
+        // A response of no bytes is one that went wrong somewhere.
+        let whole = state.tape.whole().filter(|body| !body.is_empty()).map(<[u8]>::to_vec);
         let entry = whole.zip(state.opened.clone()).map(|(body, opened)| {
             let Opened { media_type, dropped, is_stream } = opened;
             Rc::new(Entry { media_type, dropped, is_stream, body, tokens })
@@ -158,9 +159,11 @@ impl Following {
         let mut state = self.flight.state.borrow_mut();
         match (&state.end, &state.opened) {
             (Some(End::Whole(Some(entry))), _) => Poll::Ready(Opening::Whole(Rc::clone(entry))),
-            (Some(End::Failed), _) => Poll::Ready(Opening::Failed),
-            (_, Some(opened)) if opened.is_stream => Poll::Ready(Opening::Stream(opened.clone())),
-            (Some(End::Whole(None)), _) => Poll::Ready(Opening::Failed),
+            // One that fails before its first byte leaves those who wait a request of their own.
+            (_, Some(opened)) if opened.is_stream && state.tape.has_more(self.reader) => {
+                Poll::Ready(Opening::Stream(opened.clone()))
+            }
+            (Some(_), _) => Poll::Ready(Opening::Failed),
             (None, _) => state.wait(self.reader, context),
         }
     }

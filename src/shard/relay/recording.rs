@@ -9,6 +9,8 @@ impl Relay<'_> {
         let (head, buffer) = (&self.response.head, &self.response.buffer);
         let is_kept = head.status == 200
             && !head.is_coded(buffer)
+            // A stream is none for a request that wants no stream, nor the other way round.
+            && head.event_stream == self.exchange.wants_stream
             && self.exchange.fallback_for.is_none()
             && !self.exchange.renames_ids;
         let Some(caching) = &mut self.exchange.caching else { return };
