@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::exchange::Exchange;
 use super::request::Request;
+use super::rules;
 use super::state::Shard;
 use super::wording::shown;
 use crate::dialect::request::Peek;
@@ -10,7 +11,7 @@ use crate::dialect::{Api, route};
 use crate::error::{Fault, FaultKind};
 use crate::plan::Model;
 use crate::policy::auth::ids::Maker;
-use crate::units::{BackendId, KeyId};
+use crate::units::{BackendId, KeyId, ModelId};
 use crate::wire::head::RequestHead;
 use crate::wire::json;
 
@@ -30,12 +31,17 @@ pub(super) fn by_body<'a>(
     let Some((maker, id)) = previous.as_ref().and_then(|id| open(&shard, exchange.key, id)) else {
         return Ok(request);
     };
-    let fallbacks = asked.fallbacks.iter().filter(|id| shard.may_use(exchange.key, **id));
+    let key = exchange.key;
+    let may_stand_in = |id: &&ModelId| {
+        shard.may_use(key, **id)
+            && rules::allows_fallback(&shard.plan, key, asked, shard.plan.model(**id), payload)
+    };
+    let fallbacks = asked.fallbacks.iter().filter(may_stand_in);
     let mut models = std::iter::once(asked).chain(fallbacks.map(|id| shard.plan.model(*id)));
     let made = models.find_map(|model| Some((model.id, made_by(&shard, model, request.api, maker)?)));
     let (model, backend) = made.ok_or_else(|| unknown(previous.as_deref().unwrap_or_default()))?;
     if model != request.model {
-        exchange.fallback_for = Some(request.model);
+        exchange.fallback_for.get_or_insert(request.model);
         exchange.model = Some(model);
     }
     exchange.renames_ids = true;

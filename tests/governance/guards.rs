@@ -18,15 +18,19 @@ const CARDS: &str = "[guard.cards]\ndetect = [\"payment_card\"]\nwhere = [\"inpu
 
 /// Models `m` and `other` before one backend that serves everything that clients ask here.
 fn start(origin: &Origin, tables: &str) -> Gateway {
+    Gateway::start(&config(origin, tables))
+}
+
+fn config(origin: &Origin, tables: &str) -> Config {
     let serves = "[\"chat\", \"completions\", \"messages\", \"responses\", \"embeddings\"]";
     let backend = format!("kind = \"vllm\"\nserves = {serves}\nhealth = {{ enabled = false }}");
-    let config = Config::new()
+    Config::new()
         .backend("b1", origin.port, &backend)
         .model("m", &["b1"], "")
         .model("other", &["b1"], "")
         .key("one", K1, "")
-        .key("two", K2, "");
-    Gateway::start(&config.tables(tables))
+        .key("two", K2, "")
+        .tables(tables)
 }
 
 fn ask_as(gateway: &Gateway, key: &str, path: &str, body: &str) -> Message {
@@ -200,7 +204,11 @@ fn a_plain_response_is_masked_or_stopped() {
         (response.status(), &response.json()["error"]["code"]),
         (400, &json!("content_policy_violation"))
     );
-    assert!(!response.text().contains("orion,"));
+    assert!(
+        !response.text().contains("project") && !response.text().contains("card "),
+        "{}",
+        response.text()
+    );
 }
 
 #[test]
@@ -237,6 +245,32 @@ fn a_fallback_is_no_way_around_its_own_rules() {
             && String::from_utf8_lossy(&seen.request.body).contains("1111")
     };
     assert!(!origin.seen().iter().any(leaked));
+}
+
+#[test]
+fn a_response_of_a_fallback_is_no_way_around_the_fallbacks_rules() {
+    let origin = Origin::scripted(|talk| {
+        let body = r#"{"id":"resp_1","object":"response","status":"completed","output":[]}"#;
+        talk.answer("200 OK", "Content-Type: application/json\r\n", body)
+    });
+    let backend = "kind = \"vllm\"\nhealth = { enabled = false }";
+    let config = Config::new()
+        .backend("b1", origin.port, backend)
+        .backend("b2", origin.port, backend)
+        .model("m", &["b1"], "fallbacks = [\"hosted\"]")
+        .model("hosted", &["b2"], "")
+        .key("one", K1, "");
+    let rules = "[ids]\nalways = true\n[guard.orion]\nwords = [\"orion\"]\naction = \"refuse\"\nmodels = [\"hosted\"]";
+    let gateway = Gateway::start(&config.tables(rules));
+    let id = ask(&gateway, "/v1/responses", &json!({"model": "hosted", "input": "hi"})).json()["id"].clone();
+    let follow = |text: &str| {
+        ask(&gateway, "/v1/responses", &json!({"model": "m", "previous_response_id": id, "input": text}))
+            .status()
+    };
+    assert_eq!(follow("hello"), 200);
+    assert_eq!(origin.seen().len(), 2);
+    assert_eq!(follow("tell of orion"), 404);
+    assert_eq!(origin.seen().len(), 2);
 }
 
 #[test]
@@ -303,7 +337,7 @@ fn a_rule_is_for_the_keys_with_its_tags() {
 }
 
 /// The rows that a command prints as JSON.
-fn rows(gateway: &Gateway, arguments: &[&str]) -> Vec<Value> {
+pub(super) fn rows(gateway: &Gateway, arguments: &[&str]) -> Vec<Value> {
     let mut command = std::process::Command::new(support::binary());
     command.args(arguments).arg("--json").arg("--config").arg(gateway.folder().join("ringway.toml"));
     let output = command.output().expect("the binary runs");
@@ -388,7 +422,8 @@ fn what_a_label_stands_for_is_put_back_in_the_response_and_only_there() {
     let origin = Origin::scripted(repeats);
     let rule =
         "[guard.people]\ndetect = [\"email\"]\naction = \"mask\"\nrestore = true\n[cache]\nenabled = true";
-    let gateway = start(&origin, rule);
+    // One shard has one cache, in which a response for another request would be found.
+    let gateway = Gateway::start(&config(&origin, rule).shards("count = 1"));
     let said = "ask ann@example.org, bob@example.org, ann@example.org and <EMAIL_3>, <EMAIL_1";
     for stream in [true, false] {
         let response = ask(&gateway, "/v1/chat/completions", &chat(said, stream));
