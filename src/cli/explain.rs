@@ -183,8 +183,9 @@ impl Page<'_> {
         };
         let backend = &self.plan.backend(one.backend).name;
         let failure = if one.fails_open || !one.enforces { "passes" } else { "is refused" };
+        let response = if one.reads_responses() { "; reads responses, too" } else { "" };
         let text = format!(
-            "external guard {name}: {what} by backend {backend}; without a verdict a request {failure}"
+            "external guard {name}: {what} by backend {backend}; without a verdict a request {failure}{response}"
         );
         self.line(text, &["guard", name])
     }

@@ -252,8 +252,10 @@ table! {
         /// Size up to which an event of a stream is buffered until it is complete. A longer one is passed on in
         /// pieces, and still inspected.
         event: Size = Size::kib(64),
-        /// Bytes that a translated response may hold back until they can be sent in order, for example the arguments
-        /// of a second tool call. A response that needs more fails.
+        /// Bytes of a response that may wait. Of a translated one, until they can be sent in order (the arguments of a
+        /// second tool call): a response that needs more fails. Of a stream that content rules read, what may still become
+        /// a match: beyond it that passes; one event that is longer, or a longer end that waits for a guard in another
+        /// process, fails the response.
         held: Size = Size::mib(1),
         /// Attempts for one exchange and model, including the first.
         attempts: u32 = 3,

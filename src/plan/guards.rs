@@ -21,6 +21,7 @@ pub struct Guard {
 }
 
 /// The rules of one model, in the order of their precedence.
+#[derive(Default)]
 pub struct ModelGuards {
     /// What they search for.
     pub guards: Guards,
@@ -53,6 +54,13 @@ pub struct External {
     pub fails_open: bool,
     /// How long a verdict is used for the same texts; zero for not at all.
     pub keep: Nanos,
+}
+
+impl External {
+    /// Whether it is asked about responses, too.
+    pub fn reads_responses(&self) -> bool {
+        self.places.contains(&Place::Output)
+    }
 }
 
 /// What a rule has done since the process started. Written by all shards.

@@ -12,7 +12,7 @@ use super::frame::Framing;
 use super::naming::Naming;
 use super::state::Shard;
 use crate::clock;
-use crate::dialect::usage::Usage;
+use crate::dialect::usage::{BodyMeter, Usage};
 use crate::dialect::{self, Api, Dialect};
 use crate::observe::Counter;
 use crate::observe::record::RequestId;
@@ -228,6 +228,16 @@ impl Exchange {
             request_bytes: 0,
             response_bytes: 0,
             is_settled: false,
+        }
+    }
+
+    /// A response that the client does not get has cost what it says, or what is estimated.
+    pub(super) fn charge_unsent(&mut self, status: u16, body: &[u8]) {
+        let mut meter = BodyMeter::default();
+        meter.block(body);
+        match meter.usage().seen && !self.api.is_some_and(Api::has_id) {
+            true => self.usage = *meter.usage(),
+            false => self.is_charged = self.charges(status),
         }
     }
 

@@ -1,38 +1,77 @@
-//! Content rules whose verdict another process gives, asked before a request goes to a backend.
+//! Content rules whose verdict another process gives: asked before a request goes to a backend, and before a response ends.
 //!
 //! The guard is one of the configured backends, called over the shard's own connections: so its address, credential, TLS, proxy,
 //! kept connections and in-flight bound are those of any backend, and a slow guard holds up nothing but the requests that wait for
-//! it. Nothing blocks the shard and no thread is woken. Each rule has a breaker of its own and a bound on its time; without a
-//! verdict `on_failure` decides.
+//! it. Nothing blocks the shard and no thread is woken. All guards of one text are asked at once; each rule has a breaker of its own
+//! and a bound on its time. One refusal is enough, and ends the wait; without a verdict `on_failure` decides.
 
+mod call;
+
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::client::Client;
-use super::decode::Decode;
-use super::dispatch::dial::Dial;
 use super::exchange::Exchange;
-use super::guarding::{refused, refused_because};
-use super::heads::number;
-use super::idle::Connection;
 use super::interrupt::Interrupt;
 use super::lease::Lease;
 use super::request::Request;
 use super::state::Shard;
+use super::wording::{refused, refused_because};
 use crate::clock;
 use crate::dialect::texts::Place;
 use crate::error::{Fault, FaultKind};
-use crate::net::buffers::{Buffer, grow};
 use crate::plan::cells::Health;
 use crate::plan::guards::{External, ModelGuards};
 use crate::policy::guard::external::{self, About, Verdict};
 use crate::policy::guard::verdicts;
-use crate::policy::routing::failure_state::{FailureState, Report};
+use crate::policy::routing::failure_state::{FailureState, Probes, Report};
 use crate::sync::Ordering;
 use crate::units::{Nanos, Span};
-use crate::wire::Step;
-use crate::wire::head::{self, Method};
 
-/// Asks the guards of the request's model, one after the other.
+/// A rule that is for this exchange.
+#[derive(Clone)]
+pub(super) struct Rule {
+    guards: Arc<ModelGuards>,
+    index: usize,
+}
+
+impl Rule {
+    pub(super) fn external(&self) -> &External {
+        &self.guards.externals[self.index]
+    }
+}
+
+/// The rules for this exchange, those of the called model first: a model that stands in for the one that was asked for is no way around
+/// the guards of that one. Nothing is allocated where there are none.
+fn rules(exchange: &Exchange, reads: fn(&External) -> bool) -> Vec<Rule> {
+    let plan = &exchange.shard.plan;
+    let mut rules: Vec<Rule> = Vec::new();
+    for model in [exchange.model, exchange.fallback_for].into_iter().flatten() {
+        let Some(guards) = &plan.model(model).guards else { continue };
+        for (index, one) in guards.externals.iter().enumerate() {
+            let is_new = || !rules.iter().any(|rule| rule.external().id == one.id);
+            if reads(one) && plan.guards.row(one.id).applies(exchange.key) && is_new() {
+                rules.push(Rule { guards: Arc::clone(guards), index });
+            }
+        }
+    }
+    rules
+}
+
+/// The rules that read the response of the model that is called now.
+pub(super) fn of_response(exchange: &Exchange) -> Vec<Rule> {
+    rules(exchange, External::reads_responses)
+}
+
+/// Whether a guard is asked about the request.
+pub(super) fn is_asked(exchange: &Exchange) -> bool {
+    !rules(exchange, |_| true).is_empty()
+}
+
+/// Asks the guards about a request.
 ///
 /// # Errors
 /// One of them refuses the request, or gives no verdict and must; or the client left. Nothing has gone to a backend.
@@ -41,267 +80,272 @@ pub(super) async fn check(
     exchange: &mut Exchange,
     request: &Request<'_>,
 ) -> Result<(), Fault> {
-    let shard = client.shard.clone();
-    let Some(guards) = shard.plan.model(request.model).guards.clone() else { return Ok(()) };
-    for one in &guards.externals {
-        let row = shard.plan.guards.row(one.id);
-        if !row.applies(exchange.key) {
-            continue;
-        }
-        let asked = ask(client, exchange, request, one).await;
-        let cells = shard.plan.guards.cells(one.id);
-        match asked {
-            Ok(None) | Ok(Some(Verdict { refuses: false, .. })) => {}
-            Ok(Some(verdict)) => {
-                cells.matches.fetch_add(1, Ordering::Relaxed);
-                if one.is_shadow {
-                    cells.shadowed.fetch_add(1, Ordering::Relaxed);
-                }
-                note(exchange, request, client, &guards, one, &row.name);
-                if one.enforces {
-                    cells.refused.fetch_add(1, Ordering::Relaxed);
-                    return Err(with_reason(&row.name, &verdict));
-                }
-            }
-            Err(Unasked::Client(fault)) => return Err(fault),
-            Err(Unasked::Guard(reason)) => {
-                cells.failed.fetch_add(1, Ordering::Relaxed);
-                if one.enforces && !one.fails_open {
-                    let note = format!("the content rule '{}' cannot be checked: {reason}", row.name);
-                    return Err(Fault::new(FaultKind::GuardFailed, note));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn with_reason(name: &str, verdict: &Verdict) -> Fault {
-    match &verdict.reason {
-        None => refused(name),
-        Some(reason) => refused_because(name, reason),
-    }
-}
-
-/// Why there is no verdict.
-enum Unasked {
-    /// The client left, or its exchange ended.
-    Client(Fault),
-    /// The guard did not give one.
-    Guard(&'static str),
-}
-
-/// The verdict of a guard; `None` where it has nothing to read.
-async fn ask(
-    client: &mut Client,
-    exchange: &Exchange,
-    request: &Request<'_>,
-    one: &External,
-) -> Result<Option<Verdict>, Unasked> {
-    let shard = client.shard.clone();
     let body = request.body.of(client.inbox());
-    let too_long = || Unasked::Guard("the request has more text than a guard is sent");
-    let texts = external::texts(body, &one.places).ok_or_else(too_long)?;
-    if texts.is_empty() {
-        return Ok(None);
-    }
-    let key = verdicts::key((shard.plan.generation, one.id.index()), body, &texts);
-    let now = shard.deadlines.now();
-    if one.keep > Nanos(0)
-        && let Some(verdict) = shard.verdicts.borrow().get(&key, now)
-    {
-        return Ok(Some(verdict));
-    }
-    let asked = encode(exchange, one, body, &texts);
-    shard.plan.guards.cells(one.id).asked.fetch_add(1, Ordering::Relaxed);
-    let verdict = guarded(client, one, asked).await?;
-    if one.keep > Nanos(0) {
-        shard.verdicts.borrow_mut().keep(key, verdict.clone(), now.plus(one.keep), now);
-    }
-    Ok(Some(verdict))
+    let asking = Asking::start(exchange, rules(exchange, |_| true), &mut |one| {
+        external::texts(body, &one.places).map(|texts| (body.into(), texts))
+    });
+    asking.wait(client, exchange).await
 }
 
-/// Calls the guard, if its breaker, its health and its in-flight bound allow that, for as long as it has time.
-async fn guarded(client: &mut Client, one: &External, asked: Buffer) -> Result<Verdict, Unasked> {
-    let shard = client.shard.clone();
-    let (backend, cells) = (shard.plan.backend(one.backend), shard.plan.backends.cells(one.backend));
-    let state = FailureState {
-        backend: &cells.breaker,
-        deployment: &shard.plan.guards.cells(one.id).breaker,
-        limit_scope: backend.limit_scope,
-        alone: false,
-    };
-    if cells.health() == Health::Down {
-        return Err(Unasked::Guard("it is down"));
+/// Asks the guards about a whole response. A stream is asked about at its end, by the relay.
+///
+/// # Errors
+/// As for [`check`]; nothing of the response has gone to the client.
+pub(super) async fn check_response(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    body: &[u8],
+) -> Result<(), Fault> {
+    let rules = of_response(exchange);
+    let asking = Asking::start(exchange, rules, &mut |one| {
+        external::response_texts(body, &one.places).map(|texts| (body.into(), texts))
+    });
+    let checked = asking.wait(client, exchange).await;
+    if checked.is_err() {
+        exchange.charge_unsent(200, body);
     }
-    let Some(lease) = Lease::take(&shard, one.backend, 0, 0) else {
-        return Err(Unasked::Guard("it has as many requests in flight as it may"));
-    };
-    let Some(probes) = state.admit(shard.deadlines.now()) else {
-        return Err(Unasked::Guard("it failed several times, and is left alone for a while"));
-    };
-    client.deadline.set(one.timeout);
-    let said = client.wait(Box::pin(speak(&shard, one, asked))).await;
-    drop(lease);
-    let now = clock::now();
-    let (kind, reason) = match said {
-        Ok(Ok(body)) => match one.form.verdict(&body) {
+    checked
+}
+
+/// A body and the texts in it, each the inside of a JSON string.
+pub(super) type Texts<'a> = (std::borrow::Cow<'a, [u8]>, Vec<(Place, Span)>);
+
+/// Guards that are asked about one text, all at once.
+pub(super) struct Asking {
+    shard: Rc<Shard>,
+    asked: Vec<Asked>,
+}
+
+struct Asked {
+    shard: Rc<Shard>,
+    rule: Rule,
+    /// What its verdict is kept by, if it is.
+    key: Option<verdicts::Key>,
+    /// Of the texts, for the ledger.
+    hash: u128,
+    /// The first of the places of its texts.
+    place: Place,
+    state: State,
+}
+
+enum State {
+    Waits(Waiting),
+    Said(Verdict),
+    /// There is no verdict, for this reason.
+    Failed(&'static str),
+}
+
+struct Waiting {
+    response: Pin<Box<dyn Future<Output = Result<Vec<u8>, call::Failed>>>>,
+    _lease: Lease,
+    probes: Probes,
+    due: Nanos,
+}
+
+impl Asking {
+    /// Begins to ask. `texts`: what a guard reads; `None` if that is too long.
+    pub(super) fn start<'a>(
+        exchange: &Exchange,
+        rules: Vec<Rule>,
+        texts: &mut dyn FnMut(&External) -> Option<Texts<'a>>,
+    ) -> Self {
+        let shard = Rc::clone(&exchange.shard);
+        let asked = rules.into_iter().filter_map(|rule| match texts(rule.external()) {
+            None => Some(Asked::failed(&shard, rule, "there is more text than a guard is sent")),
+            Some((_, texts)) if texts.is_empty() => None, // it has nothing to read
+            Some((body, texts)) => Some(Asked::start(exchange, rule, &body, &texts)),
+        });
+        Self { asked: asked.collect(), shard }
+    }
+
+    /// When the next of them is out of time; `None` if nothing is waited for.
+    pub(super) fn due(&self) -> Option<Nanos> {
+        let refuses = |asked: &Asked| asked.refuses();
+        let dues = self.asked.iter().filter_map(|asked| match &asked.state {
+            State::Waits(waiting) => Some(waiting.due),
+            _ => None,
+        });
+        dues.min().filter(|_| !self.asked.iter().any(refuses))
+    }
+
+    /// Ready whenever one has responded.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut polled = Poll::Pending;
+        for asked in &mut self.asked {
+            if let State::Waits(waiting) = &mut asked.state
+                && let Poll::Ready(said) = waiting.response.as_mut().poll(context)
+            {
+                asked.said(said);
+                polled = Poll::Ready(());
+            }
+        }
+        polled
+    }
+
+    /// Those that were due by then have no verdict.
+    pub(super) fn time_out(&mut self, now: Nanos) {
+        for asked in &mut self.asked {
+            if matches!(&asked.state, State::Waits(waiting) if waiting.due <= now) {
+                asked.said(Err((FaultKind::FirstTokenTimeout, "it did not respond in time")));
+            }
+        }
+    }
+
+    /// Waits for as many verdicts as are needed.
+    async fn wait(mut self, client: &mut Client, exchange: &mut Exchange) -> Result<(), Fault> {
+        while let Some(due) = self.due() {
+            client.deadline.set_at(due.min(exchange.total));
+            match client.wait(poll_fn(|context| self.poll(context))).await {
+                Ok(()) => {}
+                Err(Interrupt::DeadlineExceeded) if due <= exchange.total => self.time_out(due),
+                Err(interrupt) => {
+                    return Err(
+                        interrupt.fault(|| Fault::new(FaultKind::TotalTimeout, "the exchange took too long"))
+                    );
+                }
+            }
+        }
+        self.decide(exchange)
+    }
+
+    /// Counts and notes the verdicts. The strictest decides: a refusal, then no verdict of one that must give one; of several of a
+    /// kind that of the first rule in precedence.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub(super) fn decide(&self, exchange: &mut Exchange) -> Result<(), Fault> {
+        let (mut refusal, mut failure) = (None, None);
+        for asked in &self.asked {
+            let (one, plan) = (asked.rule.external(), &self.shard.plan);
+            let (name, cells) = (&plan.guards.row(one.id).name, plan.guards.cells(one.id));
+            match &asked.state {
+                State::Waits(_) | State::Said(Verdict { refuses: false, .. }) => {}
+                State::Said(verdict) => {
+                    cells.matches.fetch_add(1, Ordering::Relaxed);
+                    let action = match (one.is_shadow, one.enforces) {
+                        (true, _) => "shadow",
+                        (false, true) => "refuse",
+                        (false, false) => "log",
+                    };
+                    if one.is_shadow {
+                        cells.shadowed.fetch_add(1, Ordering::Relaxed);
+                    }
+                    exchange.marks().borrow_mut().add(name, asked.place, action, asked.hash);
+                    if one.enforces && refusal.is_none() {
+                        cells.refused.fetch_add(1, Ordering::Relaxed);
+                        refusal = Some(match &verdict.reason {
+                            None => refused(name),
+                            Some(reason) => refused_because(name, reason),
+                        });
+                    }
+                }
+                State::Failed(reason) => {
+                    cells.failed.fetch_add(1, Ordering::Relaxed);
+                    if one.enforces && !one.fails_open && failure.is_none() {
+                        let note = format!("the content rule '{name}' cannot be checked: {reason}");
+                        failure = Some(Fault::new(FaultKind::GuardFailed, note));
+                    }
+                }
+            }
+        }
+        refusal.or(failure).map_or(Ok(()), Err)
+    }
+}
+
+impl Asked {
+    fn failed(shard: &Rc<Shard>, rule: Rule, reason: &'static str) -> Self {
+        let (shard, state) = (Rc::clone(shard), State::Failed(reason));
+        Self { shard, rule, key: None, hash: 0, place: Place::Input, state }
+    }
+
+    /// Calls the guard, if no verdict is kept, and its breaker, its health and its in-flight bound allow that.
+    fn start(exchange: &Exchange, rule: Rule, body: &[u8], texts: &[(Place, Span)]) -> Self {
+        let (shard, one) = (Rc::clone(&exchange.shard), rule.external());
+        let plan = &shard.plan;
+        let request_id = String::from_utf8_lossy(exchange.request_id.as_bytes());
+        let about = About {
+            guard: &plan.guards.row(one.id).name,
+            request_id: &request_id,
+            model: exchange.model.map_or("", |model| &plan.model(model).name),
+            key: exchange.key.map_or("", |key| &plan.key(key).name),
+        };
+        let said: Vec<&[u8]> = texts.iter().map(|(_, inside)| inside.of(body)).collect();
+        let hash = rule.guards.guards.hash(&said.concat());
+        let place = texts.first().map_or(Place::Input, |text| text.0);
+        let key = (one.keep > Nanos(0)).then(|| {
+            let about = one.form.names_caller().then_some(&about);
+            verdicts::key((plan.generation, one.id.index()), about, body, texts)
+        });
+        let now = shard.deadlines.now();
+        let kept = key.and_then(|key| shard.verdicts.borrow().get(&key, now));
+        let state = match kept {
+            Some(verdict) => State::Said(verdict),
+            None => match admit(&shard, one) {
+                Err(reason) => State::Failed(reason),
+                Ok((lease, probes)) => {
+                    plan.guards.cells(one.id).asked.fetch_add(1, Ordering::Relaxed);
+                    let document = call::encode(exchange, one, &about, (body, texts));
+                    let response = Box::pin(call::speak(Rc::clone(&shard), rule.clone(), document));
+                    State::Waits(Waiting { response, _lease: lease, probes, due: now.plus(one.timeout) })
+                }
+            },
+        };
+        Self { shard: Rc::clone(&shard), key, hash, place, state, rule }
+    }
+
+    /// The guard has responded, or there is no response.
+    fn said(&mut self, said: Result<Vec<u8>, call::Failed>) {
+        let (one, now) = (self.rule.external(), clock::now());
+        let State::Waits(Waiting { probes, .. }) = &self.state else { return };
+        let (state, probes) = (failure_state(&self.shard, one), *probes);
+        let malformed = |reason| (FaultKind::BackendMalformed, reason);
+        match said.and_then(|body| one.form.verdict(&body).map_err(malformed)) {
             Ok(verdict) => {
                 state.success(now);
-                return Ok(verdict);
-            }
-            Err(reason) => (FaultKind::BackendMalformed, reason),
-        },
-        Ok(Err(failed)) => failed,
-        Err(Interrupt::DeadlineExceeded) => (FaultKind::FirstTokenTimeout, "it did not respond in time"),
-        Err(interrupt) => {
-            state.abandon(probes);
-            return Err(Unasked::Client(
-                interrupt.fault(|| Fault::new(FaultKind::Internal, "a wait had no deadline")),
-            ));
-        }
-    };
-    let connected = kind != FaultKind::ConnectFailed;
-    state.report(Report { kind, asked: None, connected }, probes, now, shard.random());
-    Err(Unasked::Guard(reason))
-}
-
-type Failed = (FaultKind, &'static str);
-
-/// Sends a request to the guard and reads its response. A kept connection that has closed meanwhile is replaced by a new one.
-async fn speak(shard: &Rc<Shard>, one: &External, asked: Buffer) -> Result<Vec<u8>, Failed> {
-    let backend = shard.plan.backend(one.backend);
-    let mut kept = shard.idle.take(backend.id).0;
-    loop {
-        let is_kept = kept.is_some();
-        let mut connection = match kept.take() {
-            Some(connection) => connection,
-            None => {
-                let dial = Dial::new(shard, backend, shard.plan.timeouts.connect.min(one.timeout));
-                let dialled = dial.run(shard.idle.turn(backend.id, shard.deadlines.now())).await;
-                let mut connection =
-                    dialled.map_err(|_| (FaultKind::ConnectFailed, "it could not be connected to"))?;
-                connection.reader.arm(shard.buffers.large());
-                connection
-            }
-        };
-        let end = asked.len();
-        let (sent, _) = connection.writer.write_all(asked.clone(), 0..end).await;
-        match response(shard, one, connection, sent.is_ok()).await {
-            Err((FaultKind::BackendClosed, _)) if is_kept => {}
-            result => return result,
-        }
-    }
-}
-
-/// Reads a response to its end, and keeps the connection.
-async fn response(
-    shard: &Rc<Shard>,
-    one: &External,
-    mut connection: Connection,
-    was_sent: bool,
-) -> Result<Vec<u8>, Failed> {
-    let limits = shard.head_limits();
-    let malformed = (FaultKind::BackendMalformed, "its response is no HTTP response, or too long");
-    let (mut scanned, mut from) = (0, 0);
-    let mut head: Option<(head::ResponseHead, Decode)> = None;
-    loop {
-        let (read, mut buffer) = connection.reader.filled().await;
-        let is_closed = !matches!(read, Ok(1..));
-        if is_closed && buffer.is_empty() {
-            let note = if was_sent { "it closed the connection" } else { "it took no request" };
-            return Err((FaultKind::BackendClosed, note));
-        }
-        while head.is_none()
-            && let Step::Done(found) =
-                head::response(&buffer, &mut scanned, &limits, Method::Post).map_err(|_| malformed)?
-        {
-            if found.status < 200 {
-                buffer.drain(..found.len);
-                scanned = 0;
-                continue;
-            }
-            from = found.len;
-            let decode = Decode::new(found.framing);
-            head = Some((found, decode));
-        }
-        if let Some((found, decode)) = &mut head {
-            let mut decoded = decode.step(&mut buffer, from).map_err(|_| malformed)?;
-            from = buffer.len();
-            decoded.ended |= is_closed && decode.ends_by_close();
-            if decoded.ended {
-                let body = buffer[found.len..].to_vec();
-                let status = found.status;
-                if found.keep_alive && !decoded.extra && !is_closed {
-                    let (now, max) = (shard.deadlines.now(), shard.plan.timeouts.backend_idle);
-                    shard.idle.put(one.backend, connection, shard.buffers.large(), now, max);
+                if let Some(key) = self.key {
+                    let now = self.shard.deadlines.now();
+                    self.shard.verdicts.borrow_mut().keep(key, verdict.clone(), now.plus(one.keep), now);
                 }
-                return match status {
-                    200 => Ok(body),
-                    429 => Err((FaultKind::BackendBusy, "it asked for a pause")),
-                    _ => Err((FaultKind::BackendFailed, "it responded with another status than 200")),
-                };
+                self.state = State::Said(verdict);
+            }
+            Err((kind, reason)) => {
+                let connected = kind != FaultKind::ConnectFailed;
+                state.report(Report { kind, asked: None, connected }, probes, now, self.shard.random());
+                self.state = State::Failed(reason);
             }
         }
-        if is_closed || buffer.len() > RESPONSE_BYTES_MAX {
-            return Err(malformed);
-        }
-        grow(&mut buffer, 1);
-        connection.reader.arm(buffer);
+    }
+
+    fn refuses(&self) -> bool {
+        self.rule.external().enforces && matches!(&self.state, State::Said(verdict) if verdict.refuses)
     }
 }
 
-/// The request that the guard is sent.
-fn encode(exchange: &Exchange, one: &External, body: &[u8], texts: &[(Place, Span)]) -> Buffer {
-    let plan = &exchange.shard.plan;
-    let request_id = String::from_utf8_lossy(exchange.request_id.as_bytes());
-    let about = About {
-        guard: &plan.guards.row(one.id).name,
-        request_id: &request_id,
-        model: exchange.model.map_or("", |model| &plan.model(model).name),
-        key: exchange.key.map_or("", |key| &plan.key(key).name),
-    };
-    let mut document = Vec::new();
-    one.form.encode(&about, body, texts, &mut document);
-    let backend = plan.backend(one.backend);
-    let mut out = exchange.shard.buffers.with_room(document.len() + HEAD_ROOM);
-    out.extend_from_slice(b"POST ");
-    out.extend_from_slice(&one.path);
-    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
-    out.extend_from_slice(&backend.authority);
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(&backend.credential_lines);
-    out.extend_from_slice(b"content-type: application/json\r\naccept-encoding: identity\r\nx-request-id: ");
-    out.extend_from_slice(exchange.request_id.as_bytes());
-    out.extend_from_slice(b"\r\ncontent-length: ");
-    number(&mut out, document.len() as u64);
-    out.extend_from_slice(b"\r\n\r\n");
-    out.extend_from_slice(&document);
-    out
+impl Drop for Asked {
+    /// Whoever was not waited for has shown nothing.
+    fn drop(&mut self) {
+        if let State::Waits(Waiting { probes, .. }) = &self.state {
+            failure_state(&self.shard, self.rule.external()).abandon(*probes);
+        }
+    }
 }
 
-/// Notes a verdict in the record of the exchange.
-fn note(
-    exchange: &mut Exchange,
-    request: &Request<'_>,
-    client: &Client,
-    guards: &ModelGuards,
-    one: &External,
-    name: &str,
-) {
-    let body = request.body.of(client.inbox());
-    let texts = external::texts(body, &one.places).unwrap_or_default();
-    let said: Vec<&[u8]> = texts.iter().map(|(_, inside)| inside.of(body)).collect();
-    let action = match (one.is_shadow, one.enforces) {
-        (true, _) => "shadow",
-        (false, true) => "refuse",
-        (false, false) => "log",
-    };
-    let place = one.places.first().copied().unwrap_or(Place::Input);
-    exchange.marks().borrow_mut().add(name, place, action, guards.guards.hash(&said.concat()));
+fn failure_state<'a>(shard: &'a Shard, one: &External) -> FailureState<'a> {
+    FailureState {
+        backend: &shard.plan.backends.cells(one.backend).breaker,
+        deployment: &shard.plan.guards.cells(one.id).breaker,
+        limit_scope: shard.plan.backend(one.backend).limit_scope,
+        alone: false,
+    }
 }
 
-/// Of a guard's response.
-const RESPONSE_BYTES_MAX: usize = 64 * 1024;
-/// Room for the head of a request.
-const HEAD_ROOM: usize = 2048;
+/// A slot of the guard, if it may be called now.
+fn admit(shard: &Rc<Shard>, one: &External) -> Result<(Lease, Probes), &'static str> {
+    if shard.plan.backends.cells(one.backend).health() == Health::Down {
+        return Err("it is down");
+    }
+    let lease = Lease::take(shard, one.backend, 0, 0).ok_or("it has as many requests in flight as it may")?;
+    let probes = failure_state(shard, one).admit(shard.deadlines.now());
+    let probes = probes.ok_or("it failed several times, and is left alone for a while")?;
+    Ok((lease, probes))
+}

@@ -7,8 +7,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::ending::Ending;
 use super::exchange::Exchange;
+use super::external::Asking;
 use super::state::Shard;
+use super::wording::refused;
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
@@ -35,18 +38,28 @@ pub(super) struct Guarding {
     out: Vec<u8>,
     /// When what is held back is let go, if the stream stays silent; `NEVER` while nothing is.
     due: Nanos,
+    /// What guards in other processes are to read, and the end that waits for them.
+    ending: Option<Box<Ending>>,
+    /// They are being asked.
+    pub(super) asking: Option<Asking>,
 }
 
 impl Guarding {
-    /// The rules for the response of the model that is called now, if there are any.
-    pub(super) fn of(exchange: &mut Exchange) -> Option<Box<Self>> {
+    /// The rules for the response of the model that is called now, if there are any. `choices`: those that were asked for.
+    pub(super) fn of(exchange: &mut Exchange, choices: u64) -> Option<Box<Self>> {
         let shard = Rc::clone(&exchange.shard);
-        let guards = Arc::clone(shard.plan.model(exchange.model?).guards.as_ref()?);
-        let form = exchange.api.unwrap_or_default().stream().records();
+        let own = shard.plan.model(exchange.model?).guards.as_ref();
+        let api = exchange.api.unwrap_or_default();
+        let form = api.stream().records();
+        let ending = Ending::of(exchange, api, choices);
+        // Of a model without rules that stands in for one with a guard.
+        let guards = own.map(Arc::clone).or_else(|| ending.as_ref().map(|_| Arc::default()))?;
         let labels = exchange.labels.as_ref().map(|labels| labels.for_response());
-        (guards.guards.reads_responses() || labels.is_some()).then(|| {
+        (guards.guards.reads_responses() || labels.is_some() || ending.is_some()).then(|| {
             Box::new(Self {
                 guards,
+                ending,
+                asking: None,
                 marks: exchange.marks(),
                 key: exchange.key,
                 filter: Filter::new(form, shard.plan.limits.held_bytes, labels.clone().unwrap_or_default()),
@@ -96,7 +109,32 @@ impl Guarding {
             let note = "an event of the stream is longer than content rules may hold ([limits] held)";
             return Err(Fault::new(FaultKind::BackendMalformed, note));
         }
-        Ok(())
+        match &mut self.ending {
+            Some(ending) => ending.pass(buffer, from, ended, self.shard.plan.limits.held_bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the stream has come to its end, which waits for guards in other processes.
+    pub(super) fn awaits_verdict(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.awaits_verdict())
+    }
+
+    /// Asks them.
+    pub(super) fn ask(&mut self, exchange: &Exchange) {
+        self.asking = self.ending.as_ref().map(|ending| ending.ask(exchange));
+    }
+
+    /// Appends the end that waits.
+    pub(super) fn release(&mut self, buffer: &mut Buffer) {
+        if let Some(ending) = &mut self.ending {
+            ending.release(buffer);
+        }
+    }
+
+    /// Whether a stream whose body ends by a close may end here; `None`: what has passed says.
+    pub(super) fn may_end(&self) -> Option<bool> {
+        self.ending.as_ref().map(|ending| ending.may_end(&self.rest))
     }
 
     /// When what is held back is let go, if the stream stays silent.
@@ -119,8 +157,9 @@ impl Guarding {
         shard.numbers.inc(Counter::GuardReleases);
         let passed = filter.let_go(&guards.guards, false, out, &applies, &mut found);
         self.due = Nanos::NEVER;
-        match passed {
-            Passed::Stopped(rule) => Err(self.stopped(rule)),
+        match (passed, &mut self.ending) {
+            (Passed::Stopped(rule), _) => Err(self.stopped(rule)),
+            (_, Some(ending)) => ending.pass(out, 0, false, shard.plan.limits.held_bytes),
             _ => Ok(()),
         }
     }
@@ -153,14 +192,4 @@ impl Guarding {
         self.guards.cells(&self.shard.plan, rule).stopped.fetch_add(1, Ordering::Relaxed);
         refused(&self.guards.guards.rule(rule).name)
     }
-}
-
-/// The refusal of a content rule.
-pub(super) fn refused(rule: &str) -> Fault {
-    Fault::new(FaultKind::ContentRefused, format!("the content rule '{rule}' does not allow this"))
-}
-
-/// The refusal of a content rule, with its reason.
-pub(super) fn refused_because(rule: &str, reason: &str) -> Fault {
-    Fault::new(FaultKind::ContentRefused, format!("the content rule '{rule}' does not allow this: {reason}"))
 }

@@ -30,6 +30,7 @@ mod connection;
 mod convert;
 mod decode;
 mod dispatch;
+mod ending;
 mod exchange;
 mod external;
 mod frame;

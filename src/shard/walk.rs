@@ -89,17 +89,15 @@ async fn open(
     {
         return Err(Stop::Kept(Box::new(kept)));
     }
-    let asks = client
-        .shard
-        .plan
-        .model(request.model)
-        .guards
-        .as_ref()
-        .is_some_and(|guards| !guards.externals.is_empty());
-    if asks {
+    if external::is_asked(exchange) {
         Box::pin(external::check(client, exchange, &request)).await?;
     }
     let response = dispatch::run(client, exchange, &request).await?;
+    let is_whole = !response.head.event_stream && !response.is_error();
+    if is_whole && !external::of_response(exchange).is_empty() {
+        let body = &response.buffer[response.head.len..];
+        Box::pin(external::check_response(client, exchange, body)).await?;
+    }
     client.end_heartbeats(exchange).await?;
     respond::check_fit(exchange, &response)?;
     let resume = Resume::of(client, exchange, &request, &response);

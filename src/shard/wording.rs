@@ -42,3 +42,13 @@ pub(super) const RETRY_SOON: Nanos = Nanos(1_000_000_000);
 
 /// The fault of a response that is no stream and was not complete in time.
 pub(super) const RESPONSE_LATE: &str = "the backend's response was not complete in time";
+
+/// The refusal of a content rule.
+pub(super) fn refused(rule: &str) -> Fault {
+    Fault::new(FaultKind::ContentRefused, format!("the content rule '{rule}' does not allow this"))
+}
+
+/// The refusal of a content rule, with its reason.
+pub(super) fn refused_because(rule: &str, reason: &str) -> Fault {
+    Fault::new(FaultKind::ContentRefused, format!("the content rule '{rule}' does not allow this: {reason}"))
+}

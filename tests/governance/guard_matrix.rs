@@ -10,9 +10,9 @@ use support::strict::Message;
 const CARD: &str = "4111 1111 1111 1111";
 
 /// An endpoint: its path with and without a stream, and a request that says something there.
-struct Client {
-    path: fn(bool) -> &'static str,
-    body: fn(&str, bool) -> Value,
+pub(super) struct Client {
+    pub(super) path: fn(bool) -> &'static str,
+    pub(super) body: fn(&str, bool) -> Value,
     /// The path names the model.
     is_in_path: bool,
 }
@@ -61,11 +61,11 @@ const CLIENTS: [Client; 7] = [
     },
 ];
 
-fn every() -> impl Iterator<Item = (&'static Client, bool)> {
+pub(super) fn every() -> impl Iterator<Item = (&'static Client, bool)> {
     CLIENTS.iter().flat_map(|client| [(client, true), (client, false)])
 }
 
-fn start(origin: &Origin, guard: u16, rules: &str) -> Gateway {
+pub(super) fn start(origin: &Origin, guard: u16, rules: &str) -> Gateway {
     let backend = "kind = \"openai\"\nserves = [\"chat\", \"completions\"]\nhealth = { enabled = false }";
     let config = Config::new()
         .shards("count = 1")
@@ -78,7 +78,7 @@ fn start(origin: &Origin, guard: u16, rules: &str) -> Gateway {
     Gateway::start(&config.tables(rules))
 }
 
-fn ask(gateway: &Gateway, key: &str, path: &str, body: &Value) -> Message {
+pub(super) fn ask(gateway: &Gateway, key: &str, path: &str, body: &Value) -> Message {
     let mut client = gateway.connect();
     let body = body.to_string();
     let head = format!(
@@ -90,7 +90,7 @@ fn ask(gateway: &Gateway, key: &str, path: &str, body: &Value) -> Message {
     client.answer().unwrap_or_else(|error| panic!("{path} {body}: {error}"))
 }
 
-fn says(pieces: &'static [&'static str]) -> impl Fn(&mut Talk) -> Next + Send + Sync {
+pub(super) fn says(pieces: &'static [&'static str]) -> impl Fn(&mut Talk) -> Next + Send + Sync {
     move |talk| {
         if talk.request.json()["stream"] != true {
             let body = completion(&pieces.concat());

@@ -4,6 +4,7 @@ mod admin;
 mod cache;
 mod end_users;
 mod external;
+mod external_responses;
 mod guard_matrix;
 mod guards;
 mod keys;

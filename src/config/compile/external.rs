@@ -35,10 +35,6 @@ pub(super) fn compile(
     if !matches!(rule.action, GuardAction::Log | GuardAction::Refuse) {
         report.problem(&["guard", name, "action"], "expected \"log\" or \"refuse\" for an external guard");
     }
-    if places.contains(&Place::Output) {
-        let text = "has \"output\"; an external guard reads requests: expected some of input, system, tools, thinking";
-        report.problem(&["guard", name, "where"], text);
-    }
     within(&at("timeout"), written.timeout, TIME_MIN, Time::minutes(1), report);
     within(&at("keep"), written.keep, Time::seconds(0), Time::minutes(24 * 60), report);
     let path = written.path.as_deref().unwrap_or(form(name, written, report).path());
@@ -51,6 +47,14 @@ pub(super) fn compile(
         report.problem(&at("backend"), format!("there is no backend \"{}\"", written.backend));
         return None;
     };
+    if backend.signer.is_some() {
+        let text = format!(
+            "is \"{}\", whose requests are signed (SigV4); expected a backend with an API key, or with none",
+            written.backend
+        );
+        report.problem(&at("backend"), text);
+        return None;
+    }
     Some(External {
         id,
         places: places.to_vec(),

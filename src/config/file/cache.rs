@@ -15,7 +15,7 @@ pub struct Cache {
     pub ttl: Time,
     /// Memory for responses, in equal parts for all shards: each shard has a cache of its own.
     pub size: Size,
-    /// The longest response that is kept.
+    /// The longest response that is kept; at most the part of `size` that one shard has.
     pub entry: Size,
     /// Who shares responses: "key" (requests of one key), "team" (all keys of a team), "all" (whoever may use the model).
     pub scope: CacheScope,
@@ -23,7 +23,7 @@ pub struct Cache {
     pub models: Vec<String>,
     /// true: of requests that generate text, only those with temperature = 0 or a seed.
     pub deterministic_only: bool,
-    /// A request that is the same as one in flight waits for its response and gets it as it comes.
+    /// A request that is the same as one in flight on its shard waits for that one's response and gets it as it comes.
     pub single_flight: bool,
 }
 

@@ -21,7 +21,8 @@ pub struct Guard {
     /// Words and phrases, in any case: a list, or { file = "/path" } with one a line.
     #[serde(default)]
     pub words: Words,
-    /// A guard in another process, which is asked before a request goes to a backend. In the place of detect, patterns and words.
+    /// A guard in another process, which is asked before a request goes to a backend, and with "output" in where about the response:
+    /// before it is sent, or before a stream ends. In the place of detect, patterns and words.
     #[serde(default)]
     pub external: Option<External>,
     /// Which texts are searched: "input", "output", "tools" (calls and results), "thinking", "system".
@@ -86,7 +87,8 @@ pub struct RequestShape {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct External {
-    /// The backend that it is: where it is, its credential and TLS, and in_flight_max as the bound of calls at once.
+    /// The backend that it is: where it is, its credential and TLS, and in_flight_max as the bound of calls at once. Not one whose
+    /// requests are signed (SigV4).
     pub backend: String,
     /// "webhook": a JSON document with the texts; "moderations": OpenAI's; "judge": a model, asked by chat completions.
     pub form: ExternalForm,
@@ -99,7 +101,7 @@ pub struct External {
     /// What a judge is asked; {text} stands for the texts.
     #[serde(default)]
     pub prompt: Option<String>,
-    /// How the response of a judge begins that allows. Default: "safe".
+    /// The word that the response of a judge begins with that allows. Default: "safe".
     #[serde(default)]
     pub allow: Option<String>,
     /// How the response of a judge begins that refuses. Default: "unsafe".
@@ -111,7 +113,8 @@ pub struct External {
     /// Without a verdict: "refuse" the request, or let it "pass".
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// How long a verdict is used for the same texts. "0s": it is asked every time.
+    /// How long a verdict is used for the same texts; that of a webhook for the same model and key only. "0s": it is asked every
+    /// time.
     #[serde(default = "never")]
     pub keep: Time,
 }

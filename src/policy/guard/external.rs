@@ -62,8 +62,21 @@ pub struct Verdict {
 
 /// The texts of a request that lie at one of `places`, each the inside of a JSON string; `None` if they are too long.
 pub fn texts(body: &[u8], places: &[Place]) -> Option<Vec<(Place, Span)>> {
+    found(body, places, texts::request)
+}
+
+/// The same for a whole response.
+pub fn response_texts(body: &[u8], places: &[Place]) -> Option<Vec<(Place, Span)>> {
+    found(body, places, texts::body)
+}
+
+fn found(
+    body: &[u8],
+    places: &[Place],
+    find: fn(&[u8], &mut dyn FnMut(Located)),
+) -> Option<Vec<(Place, Span)>> {
     let (mut found, mut bytes) = (Vec::new(), 0);
-    texts::request(body, &mut |located| {
+    find(body, &mut |located| {
         if let Located::Whole { place, inside } | Located::Piece { place, inside, .. } = located
             && places.contains(&place)
         {
@@ -82,6 +95,11 @@ impl Form {
             Self::Moderations { .. } => "/v1/moderations",
             Self::Judge { .. } => "/v1/chat/completions",
         }
+    }
+
+    /// Whether the guard is told the model and the key, so that its verdict may depend on them.
+    pub const fn names_caller(&self) -> bool {
+        matches!(self, Self::Webhook)
     }
 
     /// Appends what the guard is sent. `body`: the request that the texts lie in.
@@ -145,7 +163,10 @@ impl Form {
                     let front = said.get(..word.len());
                     front.is_some_and(|front| front.eq_ignore_ascii_case(word))
                 };
-                match (begins(allow), begins(refuse)) {
+                // The whole word: "allowed nothing" does not allow.
+                let allows = begins(allow)
+                    && !(allow.ends_with(is_of_word) && said[allow.len()..].starts_with(is_of_word));
+                match (allows, begins(refuse)) {
                     (true, false) => Ok(Verdict { refuses: false, reason: None }),
                     (false, true) => Ok(Verdict { refuses: true, reason: Some(shortened(said)) }),
                     // "unsafe" and "un" both begin it: the longer word was meant.
@@ -155,6 +176,10 @@ impl Form {
             }
         }
     }
+}
+
+fn is_of_word(char: char) -> bool {
+    char.is_alphanumeric() || matches!(char, '_' | '-' | '\'')
 }
 
 fn webhook(about: &About<'_>, body: &[u8], texts: &[(Place, Span)], out: &mut Vec<u8>) {
@@ -252,6 +277,11 @@ mod tests {
         Form::Judge { model: "guard".into(), prompt, allow: "safe".into(), refuse: "unsafe".into() }
     }
 
+    fn words(allow: &str, refuse: &str) -> Form {
+        let (model, prompt) = ("guard".into(), "{text}".into());
+        Form::Judge { model, prompt, allow: allow.into(), refuse: refuse.into() }
+    }
+
     fn sent(form: &Form, places: &[Place]) -> serde_json::Value {
         let (mut out, texts) = (Vec::new(), texts(BODY, places).expect("short texts"));
         form.encode(&ABOUT, BODY, &texts, &mut out);
@@ -297,6 +327,14 @@ mod tests {
             (&judge(), chat("safe"), Some(false)),
             (&judge(), chat("\\n\\nUnsafe\\nS1"), Some(true)),
             (&judge(), chat("I cannot say"), None),
+            (&judge(), chat("Safe."), Some(false)),
+            (&judge(), chat("**unsafe**"), None),
+            (&judge(), chat("safely said, this is unsafe"), None),
+            (&judge(), chat("unsafe-content"), Some(true)),
+            (&judge(), chat("safe-looking but not"), None),
+            (&words("allow", "refuse"), chat("allowed nothing"), None),
+            (&words("allow", "allow not"), chat("allow not this"), Some(true)),
+            (&words("0%", "1%"), chat("1%, sure"), Some(true)),
             (&judge(), r#"{"choices":[]}"#.to_owned(), None),
         ] {
             let verdict = form.verdict(body.as_bytes());

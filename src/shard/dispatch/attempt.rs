@@ -206,7 +206,7 @@ impl<'a> Attempt<'a> {
             asks_usage: form.asks_usage,
             choices: self.request.peek.choices,
             translation: form.translation,
-            guarding: Guarding::of(self.exchange),
+            guarding: Guarding::of(self.exchange, self.request.peek.choices),
             sent,
             answered,
             expected: picked.expected,

@@ -142,7 +142,9 @@ impl<'a> Dispatch<'a> {
         let done = convert::translate(&self.client.shard, &mut response)
             .and_then(|()| rules::on_response(&self.client.shard, &mut response));
         // The backend has done the work, whether the client gets it or not.
-        done.inspect_err(|_| self.exchange.is_charged = self.exchange.charges(status))?;
+        done.inspect_err(|_| {
+            self.exchange.charge_unsent(status, &response.buffer[response.head.len..]);
+        })?;
         Ok(response)
     }
 

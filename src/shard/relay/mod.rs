@@ -13,6 +13,7 @@ mod metering;
 mod recording;
 mod seam;
 mod silence;
+mod verdict;
 
 use std::future::poll_fn;
 use std::io;
@@ -92,6 +93,8 @@ enum WaitsFor {
     Tokens,
     /// A write of our own, while the read goes on.
     Heartbeat,
+    /// Guards in other processes, for the end of the stream.
+    Verdict,
 }
 
 /// Why a response did not get to its end.
@@ -231,6 +234,11 @@ impl<'a> Relay<'a> {
                     Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
                     Poll::Pending => return Poll::Pending,
                 },
+                WaitsFor::Verdict => match self.poll_verdict(client, context) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
+                    Poll::Pending => return Poll::Pending,
+                },
                 WaitsFor::Write | WaitsFor::Heartbeat => match client.writer.poll_sent(context) {
                     Poll::Ready((Ok(()), buffer)) if self.waits_for == WaitsFor::Heartbeat => {
                         client.shard.buffers.put(buffer);
@@ -253,6 +261,11 @@ impl<'a> Relay<'a> {
                             client.shard.buffers.put(buffer);
                             return Poll::Ready(Ok(()));
                         }
+                        if self.awaits_verdict() {
+                            client.shard.buffers.put(buffer);
+                            self.ask();
+                            continue;
+                        }
                         self.read_on(client, buffer);
                     }
                     Poll::Ready((Err(_), _)) => {
@@ -271,7 +284,7 @@ impl<'a> Relay<'a> {
     fn open(&mut self, client: &mut Client) {
         let mut buffer = std::mem::take(&mut self.response.buffer);
         rename::events(self.exchange, &self.inspector, &self.response, &mut buffer, self.response.head.len);
-        let ended = self.response.decoded.ended;
+        let ended = self.response.decoded.ended && !self.awaits_verdict();
         self.cut_failure(&mut buffer, self.response.head.len);
         let found = self.inspector.take(&mut buffer, self.response.head.len, ended);
         self.is_broken = ended && self.inspector.is_cut();
@@ -304,7 +317,7 @@ impl<'a> Relay<'a> {
     fn received(&mut self, client: &mut Client, (read, mut buffer): Completion<usize>) -> Result<(), Broken> {
         self.decode(read, &mut buffer)?;
         rename::events(self.exchange, &self.inspector, &self.response, &mut buffer, HEADROOM);
-        let ended = self.response.decoded.ended;
+        let ended = self.response.decoded.ended && !self.awaits_verdict();
         let found = self.inspector.take(&mut buffer, HEADROOM, ended);
         self.is_broken |= ended && self.inspector.is_cut();
         self.last = ended && !self.is_broken && !self.has_failed;
@@ -402,7 +415,9 @@ impl<'a> Relay<'a> {
     fn may_end(&self, buffer: &[u8]) -> bool {
         match (&self.response.translation, &self.response.guarding) {
             (Some(translation), _) => translation.may_end(),
-            (None, Some(guarding)) => self.inspector.may_end(guarding.rest()),
+            (None, Some(guarding)) => {
+                guarding.may_end().unwrap_or_else(|| self.inspector.may_end(guarding.rest()))
+            }
             (None, None) => match self.resume.as_ref().and_then(|resume| resume.rest()) {
                 Some(rest) => self.inspector.may_end(rest),
                 None => self.inspector.may_end(&buffer[HEADROOM..]),

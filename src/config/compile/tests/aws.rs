@@ -63,3 +63,17 @@ fn what_is_missing_or_there_twice_is_named() {
         based("", "[backend.b]\nurl = \"https://b\"\nregion = \"eu-west-1\"").err().unwrap().to_string();
     assert!(said.contains("backend.b.region: is for kind = \"bedrock\" only"), "{said}");
 }
+
+#[test]
+fn a_backend_that_signs_its_requests_is_no_guard() {
+    let guard =
+        "[guard.g]\naction = \"refuse\"\nexternal = { backend = \"b\", form = \"judge\", model = \"x\" }";
+    let said = backend(&Fake::new(), &format!("region = \"eu-west-1\"\n{guard}")).err().unwrap();
+    assert!(
+        said.contains("guard.g.external.backend: is \"b\", whose requests are signed (SigV4); expected"),
+        "{said}"
+    );
+    let mut fake = without_keys();
+    fake.variables.insert("AWS_BEARER_TOKEN_BEDROCK", "bedrock-key");
+    assert!(backend(&fake, &format!("region = \"eu-west-1\"\n{guard}")).is_ok(), "one with a key is");
+}

@@ -190,7 +190,6 @@ fn every_contradiction_is_refused_with_its_key_and_the_expected_form() {
         ("", "[guard.g]\naction = \"refuse\"\nexternal = { backend = \"a\", form = \"judge\", model = \"x\", prompt = \"?\" }", "guard.g.external.prompt: expected {text}"),
         ("", "[guard.g]\naction = \"refuse\"\nexternal = { backend = \"a\", form = \"webhook\", path = \"x\" }", "guard.g.external.path: is \"x\"; expected a path"),
         ("", "[guard.g]\naction = \"refuse\"\nexternal = { backend = \"a\", form = \"webhook\", timeout = \"2m\" }", "guard.g.external.timeout: is 2m; expected 1ms to 1m"),
-        ("", "[guard.g]\naction = \"refuse\"\nwhere = [\"output\"]\nexternal = { backend = \"a\", form = \"webhook\" }", "guard.g.where: has \"output\"; an external guard reads requests"),
         ("", "[guard.g]\naction = \"refuse\"\nwords = [\"a\"]\nexternal = { backend = \"a\", form = \"webhook\" }", "guard.g.external: stands beside"),
         ("", "[guard.g]\naction = \"refuse\"\nwords = [\"a\"]\nrestore = true", "guard.g.restore: expected action = \"mask\""),
         ("", "[guard.g]\naction = \"mask\"\nrequest = { tools_max = 1 }", "guard.g.action: expected \"refuse\", \"log\" or a route"),
