@@ -5,7 +5,7 @@ use super::exchange::Exchange;
 use super::naming::{self, Naming};
 use super::refer;
 use super::request::Request;
-use super::rules;
+use super::stand_in;
 use super::wording::{foreign_page, shown, unknown_model};
 use crate::clock;
 use crate::dialect::estimate::{self, Prompt};
@@ -253,7 +253,7 @@ fn soften(exchange: &mut Exchange, api: Api, model: ModelId, payload: &[u8]) -> 
         **id != model
             && shard.may_use(key, **id)
             && is_served()
-            && rules::allows_fallback(plan, key, asked, row, payload)
+            && stand_in::allows_fallback(plan, key, asked, row, payload)
     };
     let Some(other) = softened.models.iter().rev().find(may) else { return model };
     (exchange.model, exchange.fallback_for) = (Some(*other), Some(model));

@@ -1,8 +1,6 @@
-//! Content rules at their places in the walk: on a request before it is decided, on a fallback before it stands in, on a
-//! response when it has been opened.
+//! Content rules at their places in the walk: on a request before it is decided, on a response when it has been opened.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::body::Body;
 use super::client::Client;
@@ -10,16 +8,14 @@ use super::convert::{self, JSON, Retold};
 use super::exchange::Exchange;
 use super::naming;
 use super::response::Response;
+use super::stand_in::reading;
 use super::state::Shard;
 use super::wording::{refused, refused_because};
 use crate::dialect::{Api, request};
 use crate::error::{Fault, FaultKind};
-use crate::plan::guards::ModelGuards;
-use crate::plan::{Model, Plan};
-use crate::policy::guard::rules::{Action, Labels};
+use crate::policy::guard::rules::Action;
 use crate::policy::guard::whole;
 use crate::sync::Ordering;
-use crate::units::KeyId;
 use crate::wire::head::RequestHead;
 use crate::wire::json;
 
@@ -112,35 +108,6 @@ fn apply(
         body.replace(client, head, &edited);
     }
     Ok(applied)
-}
-
-/// Whether a model may stand in for the one that was asked for: its rules are the same, or would neither refuse the request
-/// nor change it. So a fallback is never a way around its own rules.
-pub(super) fn allows_fallback(
-    plan: &Plan,
-    key: Option<KeyId>,
-    asked: &Model,
-    fallback: &Model,
-    payload: &[u8],
-) -> bool {
-    // Nobody has asked the guards in other processes that only the fallback has.
-    let asks = |own: &Arc<ModelGuards>| fallback.guards.as_ref().is_none_or(|guards| own.asks_all_of(guards));
-    let has_own = fallback.guards.as_ref().is_some_and(|guards| !guards.externals.is_empty());
-    if has_own && !asked.guards.as_ref().is_some_and(asks) {
-        return false;
-    }
-    let Some(guards) = reading(fallback) else { return true };
-    if asked.guards.as_ref().is_some_and(|own| Arc::ptr_eq(own, guards)) {
-        return true;
-    }
-    let applies = |rule| guards.applies(plan, rule, key);
-    let checked = whole::request(&guards.guards, payload, &mut Labels::default(), &applies);
-    checked.decides.is_none() && checked.edits.is_empty()
-}
-
-/// The rules of a model that read requests.
-fn reading(model: &Model) -> Option<&Arc<ModelGuards>> {
-    model.guards.as_ref().filter(|guards| guards.guards.reads_requests())
 }
 
 /// Applies the rules to an opened response: to what has come of a stream, or to a whole body.
