@@ -1,5 +1,6 @@
 //! `ringway route explain`: which backend a prompt would get from the gateway that runs, and why.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,6 +30,12 @@ pub(super) struct Explain {
     /// The endpoint, as `serves` of a backend names it [default: chat]
     #[arg(long)]
     api: Option<String>,
+    /// The name of the key that it would be sent with
+    #[arg(long)]
+    key: Option<String>,
+    /// A header line, 'NAME: VALUE', for rules that look at it; may be given several times
+    #[arg(long = "header", value_name = "LINE", value_parser = header)]
+    headers: Vec<(String, String)>,
     /// The session, as a header line would name it
     #[arg(long)]
     session: Option<String>,
@@ -76,6 +83,10 @@ struct Question<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     api: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<&'a str>,
     request: &'a RawValue,
 }
@@ -90,18 +101,33 @@ fn question(explain: &Explain, text: &str) -> Result<String, String> {
     let message = serde_json::json!({ "messages": [{ "role": "user", "content": text }] }).to_string();
     let request: &RawValue = serde_json::from_str(if own.is_some() { text } else { &message })
         .map_err(|error| error.to_string())?;
-    let (model, api, session) =
-        (explain.model.as_deref(), explain.api.as_deref(), explain.session.as_deref());
-    serde_json::to_string(&Question { model, api, session, request }).map_err(|error| error.to_string())
+    let question = Question {
+        model: explain.model.as_deref(),
+        api: explain.api.as_deref(),
+        key: explain.key.as_deref(),
+        headers: explain.headers.iter().map(|(name, value)| (&**name, &**value)).collect(),
+        session: explain.session.as_deref(),
+        request,
+    };
+    serde_json::to_string(&question).map_err(|error| error.to_string())
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// The response as a table, the chosen one marked.
 fn shown(answer: &Value) -> String {
     let text = |name: &str| answer[name].as_str().unwrap_or("").to_owned();
     let chosen = answer["chosen"].as_str().unwrap_or("none: no backend can take it now");
+    if let Some(why) = answer["refused"].as_str() {
+        return format!("model {}: refused: {why}", text("model"));
+    }
+    let asked = answer["asked"].as_str().map(|asked| format!(" for {asked}")).unwrap_or_default();
     let session = if answer["session"] == true { ", with a session" } else { "" };
     let head = format!(
-        "model {}, policy {}: {} tokens in {} blocks{session}\nchosen: {chosen}\n\n",
+        "model {}{asked}, policy {}: {} tokens in {} blocks{session}\nchosen: {chosen}\n\n",
         text("model"),
         text("policy"),
         answer["prompt_tokens"],
@@ -141,6 +167,8 @@ mod tests {
             file: PathBuf::from("-"),
             model: model.map(str::to_owned),
             api: None,
+            key: None,
+            headers: Vec::new(),
             session: Some("s".to_owned()),
             json: false,
             config: None,

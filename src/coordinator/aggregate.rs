@@ -16,11 +16,13 @@ use super::recent::Recent;
 use super::roster::Roster;
 use crate::clock;
 use crate::config::LogLevel;
+use crate::dialect::Api;
 use crate::observe::{Before, ShardInbox, ShardOutbox, Totals, Usage};
+use crate::plan::availability::Demand;
 use crate::plan::cells::Health;
-use crate::plan::{Control, Model, Plan, Target};
+use crate::plan::{Control, Model, Plan, Target, pattern};
 use crate::provider::EngineLoad;
-use crate::units::{Nanos, ShardId};
+use crate::units::{KeyId, Nanos, ShardId};
 
 /// What is watched now. A reload replaces it whole; whoever looks loads it anew each time.
 pub type Current = Arc<ArcSwap<Watch>>;
@@ -235,6 +237,26 @@ impl Watch {
             reachable
                 && self.plan.backends.cells(member.backend).health() != Health::Down
                 && self.plan.failure_state(member.deployment, alone).blocked(now).is_none()
+        })
+    }
+
+    /// Whether a backend of a model, or of a fallback that the key may use, can be called now. `asked`: the model as the client names
+    /// it.
+    pub(crate) fn takes(&self, model: &Model, key: Option<KeyId>, asked: &str, api: Api, now: Nanos) -> bool {
+        let plan = &self.plan;
+        let name = if model.prefix.is_some() { pattern::hash(asked) } else { 0 };
+        let fallbacks = model.fallbacks.iter().map(|id| plan.model(*id));
+        let allowed = fallbacks
+            .filter(|other| plan.may_use(key, other.id) && plan.allows_fallback(key, model, other, b"{}"));
+        let models: Vec<&Model> = std::iter::once(model).chain(allowed).collect();
+        models.iter().enumerate().any(|(index, model)| {
+            let demand = Demand { api, is_last_model: index + 1 == models.len(), bound: None, name };
+            let alone = plan.has_one_choice(model, &demand);
+            model.pool.iter().any(|member| {
+                let row = plan.backends.row(member.backend);
+                let has_address = matches!(row.target, Target::Unix(_)) || !row.addresses.load().is_empty();
+                has_address && plan.unavailable(member, &demand, alone, now).is_none()
+            })
         })
     }
 

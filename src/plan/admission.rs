@@ -9,6 +9,7 @@
 
 mod budget;
 mod caller;
+mod foresight;
 mod growth;
 mod held;
 mod soft;
@@ -23,6 +24,7 @@ use crate::units::{KeyId, Nanos};
 use budget::take_budget;
 pub use caller::Left;
 use caller::{EndUser, RETRY_SOON, callers};
+pub use foresight::foresee;
 pub use growth::Grown;
 pub use held::Held;
 use held::{Growth, Of, budget_at};

@@ -6,6 +6,7 @@
 //! the one it started with.
 
 pub mod admission;
+pub mod availability;
 mod backend;
 mod budget;
 mod caller;

@@ -2,7 +2,6 @@
 
 use super::body::Body;
 use super::exchange::Exchange;
-use super::naming;
 use super::request::Request;
 use super::wording::{foreign_page, unknown_model};
 use crate::clock;
@@ -106,7 +105,7 @@ pub(super) fn from_plan(
                 Task::DescribeModel => models::described(body.of(bytes))?,
                 _ => dialect::route::model_id(head.path.of(bytes)).unwrap_or_default(),
             };
-            let model = naming::find(plan, api, &id).filter(usable).ok_or_else(|| unknown_model(&id))?;
+            let model = plan.find_asked(api, &id).filter(usable).ok_or_else(|| unknown_model(&id))?;
             let entry = models::Entry { name: &id, ..entry(plan.model(model)) };
             match task {
                 Task::DescribeModel => models::description(entry, &mut out),

@@ -58,7 +58,6 @@ mod rules;
 mod settle;
 #[cfg(test)]
 mod simulation;
-mod stand_in;
 mod state;
 mod translation;
 mod walk;

@@ -4,16 +4,8 @@
 use std::borrow::Cow;
 
 use crate::dialect::request::Peek;
-use crate::dialect::{Api, Dialect};
 use crate::plan::{Member, Model, Plan, pattern};
-use crate::units::ModelId;
 use crate::wire::json;
-
-/// The model that a client names. Ollama's clients may add `:latest`, which is what a name without a tag means there.
-pub(super) fn find(plan: &Plan, api: Api, asked: &str) -> Option<ModelId> {
-    let untagged = || asked.strip_suffix(":latest").filter(|_| api.dialect() == Dialect::Ollama);
-    plan.find_model(asked).or_else(|| plan.find_model(untagged()?))
-}
 
 /// How a request names its model.
 pub(crate) struct Naming {

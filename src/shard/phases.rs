@@ -2,10 +2,9 @@
 
 use super::body::{self, Body};
 use super::exchange::Exchange;
-use super::naming::{self, Naming};
+use super::naming::Naming;
 use super::refer;
 use super::request::Request;
-use super::stand_in;
 use super::wording::{foreign_page, shown, unknown_model};
 use crate::clock;
 use crate::dialect::estimate::{self, Prompt};
@@ -193,7 +192,7 @@ fn enter(exchange: &mut Exchange) -> Result<(), Fault> {
 
 fn find_model(exchange: &mut Exchange, api: Api, name: &str) -> Result<ModelId, Fault> {
     let plan = &exchange.shard.plan;
-    let Some(model) = naming::find(plan, api, name) else {
+    let Some(model) = plan.find_asked(api, name) else {
         return Err(unknown_model(name));
     };
     exchange.model = Some(model);
@@ -253,7 +252,7 @@ fn soften(exchange: &mut Exchange, api: Api, model: ModelId, payload: &[u8]) -> 
         **id != model
             && shard.may_use(key, **id)
             && is_served()
-            && stand_in::allows_fallback(plan, key, asked, row, payload)
+            && plan.allows_fallback(key, asked, row, payload)
     };
     let Some(other) = softened.models.iter().rev().find(may) else { return model };
     (exchange.model, exchange.fallback_for) = (Some(*other), Some(model));

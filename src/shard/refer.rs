@@ -3,7 +3,6 @@
 use super::body::Body;
 use super::exchange::Exchange;
 use super::request::Request;
-use super::stand_in;
 use super::state::Shard;
 use super::wording::shown;
 use crate::dialect::request::Peek;
@@ -33,8 +32,7 @@ pub(super) fn by_body<'a>(
     };
     let key = exchange.key;
     let may_stand_in = |id: &&ModelId| {
-        shard.may_use(key, **id)
-            && stand_in::allows_fallback(&shard.plan, key, asked, shard.plan.model(**id), payload)
+        shard.may_use(key, **id) && shard.plan.allows_fallback(key, asked, shard.plan.model(**id), payload)
     };
     let fallbacks = asked.fallbacks.iter().filter(may_stand_in);
     let mut models = std::iter::once(asked).chain(fallbacks.map(|id| shard.plan.model(*id)));

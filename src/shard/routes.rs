@@ -8,12 +8,8 @@ use std::rc::Rc;
 use super::body::Body;
 use super::client::Client;
 use super::exchange::Exchange;
-use super::naming;
-use crate::dialect::request::{self, Peek};
-use crate::dialect::{Api, estimate, prompt};
-use crate::plan::Model;
-use crate::policy::routing::conversation;
-use crate::policy::routing::route::{Facts, first};
+use crate::dialect::request;
+use crate::plan::availability::Sighting;
 use crate::sync::Ordering;
 use crate::wire::head::RequestHead;
 use crate::wire::json;
@@ -41,38 +37,17 @@ fn edited(client: &Client, exchange: &Exchange, head: &RequestHead, body: &Body)
     if in_path.is_some() {
         return None;
     }
-    let model = plan.model(naming::find(plan, api, &peek.model_name(payload))?);
+    let model = plan.model(plan.find_asked(api, &peek.model_name(payload))?);
     if model.routes.is_empty() || !shard.may_use(exchange.key, model.id) {
         return None;
     }
     let lines = head.fields.of(client.inbox());
-    let to = plan.model(choose(exchange, model, api, &peek, payload, lines)?);
+    let (session, key, random) = (plan.session_headers.find(lines), exchange.key, shard.random());
+    let seen = Sighting { api, peek: &peek, body: payload, lines, session, key, random };
+    let to = plan.model(plan.routed(model, &seen)?);
     plan.models.cells(model.id).routed.fetch_add(1, Ordering::Relaxed);
     let mut name = Vec::new();
     json::quote(&mut name, &to.name);
     let (before, after) = (&payload[..peek.model.start], &payload[peek.model.end..]);
     Some([before, &name, after].concat())
-}
-
-fn choose(
-    exchange: &Exchange,
-    model: &Model,
-    api: Api,
-    peek: &Peek,
-    payload: &[u8],
-    lines: &[u8],
-) -> Option<crate::units::ModelId> {
-    let shard = &exchange.shard;
-    let plan = &shard.plan;
-    let session = plan.session_headers.find(lines);
-    let facts = Facts {
-        prompt_tokens: estimate::prompt(api, payload, &plan.estimate).tokens(),
-        tools: peek.has_tools(payload),
-        images: || prompt::has_images(peek, payload),
-        lines,
-        key: exchange.key,
-        draw: conversation::draw(peek, payload, session, shard.random()),
-    };
-    let allowed = model.routes.iter().filter(|route| shard.may_use(exchange.key, route.to));
-    first(allowed, &facts).map(|route| route.to)
 }

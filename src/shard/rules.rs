@@ -6,9 +6,7 @@ use super::body::Body;
 use super::client::Client;
 use super::convert::{self, JSON, Retold};
 use super::exchange::Exchange;
-use super::naming;
 use super::response::Response;
-use super::stand_in::reading;
 use super::state::Shard;
 use super::wording::{refused, refused_because};
 use crate::dialect::{Api, request};
@@ -67,8 +65,8 @@ fn apply(
     let Ok((peek, in_path)) = peeked else { return Ok(Applied::Done) };
     let is_in_path = in_path.is_some();
     let asked = in_path.unwrap_or_else(|| peek.model_name(payload));
-    let model = naming::find(plan, api, &asked).filter(|model| shard.may_use(exchange.key, *model));
-    let Some(guards) = model.and_then(|model| reading(plan.model(model))) else {
+    let model = plan.find_asked(api, &asked).filter(|model| shard.may_use(exchange.key, *model));
+    let Some(guards) = model.and_then(|model| plan.model(model).reading_guards()) else {
         return Ok(Applied::Done);
     };
     exchange.model = model;

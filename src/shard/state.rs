@@ -155,7 +155,7 @@ impl Shard {
 
     /// Whether a caller may use a model.
     pub(super) fn may_use(&self, key: Option<KeyId>, model: ModelId) -> bool {
-        key.is_none_or(|key| self.plan.key(key).grant.models[model.index()])
+        self.plan.may_use(key, model)
     }
 
     pub(super) fn tick(&self) {

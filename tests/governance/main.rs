@@ -3,6 +3,7 @@
 mod admin;
 mod cache;
 mod end_users;
+mod explained;
 mod external;
 mod external_responses;
 mod guard_matrix;

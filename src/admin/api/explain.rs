@@ -10,10 +10,13 @@ use crate::admin::Caller;
 use crate::clock;
 use crate::coordinator::Watch;
 use crate::coordinator::recent::Exchange;
+use crate::dialect::Api;
 use crate::error::FaultKind;
+use crate::plan::admission::{self, At};
 use crate::plan::{self, Holder};
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::budget::{Money, Unit};
+use crate::policy::limits::caller::CallerLimits;
 use crate::store::AccessKind;
 
 #[derive(JsonSchema, Serialize)]
@@ -34,47 +37,90 @@ pub(super) fn exchange(watch: &Watch, row: &Exchange) -> Option<Explain> {
     let key = row.key.as_deref().unwrap_or("(no key)");
     let model = row.model.as_deref().unwrap_or("the model");
     let backend = row.backend.as_deref().unwrap_or("the backend");
-    let found = row.key.as_deref().and_then(|name| watch.plan.keys.named(name));
+    let names = Names { watch, key };
     Some(
-        limit(kind, key, found)
-            .or_else(|| refused(kind, key, model))
+        names
+            .limit(kind)
+            .or_else(|| refused(kind, &names, model))
             .unwrap_or_else(|| other(kind, backend, model)),
     )
 }
 
-fn limit(kind: FaultKind, key: &str, found: Option<&plan::Key>) -> Option<Explain> {
-    let per_minute = |rate: Option<Rate>| match rate {
-        Some(rate) => format!("{} per minute", rate.per_minute),
-        None => "its limit then".to_owned(),
-    };
-    let raise = |name: &str| {
-        format!("Wait as Retry-After says, or raise {name} of [key.{key}] in the configuration and reload.")
-    };
-    Some(match kind {
-        FaultKind::RequestsExceeded => Explain::new(
-            format!("Key {key} used up its requests: {}.", per_minute(found.and_then(|key| key.grant.limits.requests))),
-            raise("requests_per_minute"),
-        ),
-        FaultKind::TokensExceeded => Explain::new(
-            format!("Key {key} used up its tokens: {}.", per_minute(found.and_then(|key| key.grant.limits.tokens))),
-            raise("tokens_per_minute"),
-        ),
-        FaultKind::TokensNeverFit => Explain::new(
-            format!("The request asks for more tokens than all of key {key}'s limit: {}.", per_minute(found.and_then(|key| key.grant.limits.tokens))),
-            "Send a shorter prompt or a smaller max_tokens, or raise tokens_per_minute or token_burst of the key.".to_owned(),
-        ),
-        FaultKind::InFlightExceeded => Explain::new(
-            format!(
-                "Key {key} had as many requests in flight as it may: {}.",
-                found.map_or_else(|| "its limit then".to_owned(), |key| key.grant.limits.in_flight_max.to_string())
-            ),
-            raise("in_flight_max"),
-        ),
-        _ => return None,
-    })
+/// Whose limits and rights a refusal is about, and where they are changed.
+struct Names<'a> {
+    watch: &'a Watch,
+    key: &'a str,
 }
 
-fn refused(kind: FaultKind, key: &str, model: &str) -> Option<Explain> {
+impl Names<'_> {
+    /// How a member of the key is changed: of a key of the store by a command, of one of the file there.
+    fn change(&self, member: &str) -> String {
+        change(self.watch, AccessKind::Key, self.key, member)
+    }
+
+    fn limit(&self, kind: FaultKind) -> Option<Explain> {
+        let (what, member) = match kind {
+            FaultKind::RequestsExceeded => ("requests", "requests_per_minute"),
+            FaultKind::TokensExceeded | FaultKind::TokensNeverFit => ("tokens", "tokens_per_minute"),
+            FaultKind::InFlightExceeded => ("requests in flight", "in_flight_max"),
+            _ => return None,
+        };
+        let (plan, key) = (&self.watch.plan, self.key);
+        let most = |limits: &CallerLimits| {
+            let rate = |rate: Option<Rate>| rate.map(|rate| format!("{} per minute", rate.per_minute));
+            match kind {
+                FaultKind::RequestsExceeded => rate(limits.requests),
+                FaultKind::InFlightExceeded => {
+                    (limits.in_flight_max != u32::MAX).then(|| format!("{} at once", limits.in_flight_max))
+                }
+                _ => rate(limits.tokens),
+            }
+        };
+        let row = plan.keys.named(key);
+        let team = row.and_then(|row| row.team).map(|id| plan.teams.row(id));
+        let own = row.and_then(|row| most(&row.grant.limits));
+        let of_team = team.and_then(|team| Some((&*team.name, most(&team.limits)?)));
+        let of_key = || self.change(member);
+        let of = |team: &str| change(self.watch, AccessKind::Team, team, member);
+        let (used_up, fix) = match (own, of_team) {
+            (Some(own), None) => (format!("Key {key} used up its {what}: {own}"), of_key()),
+            (None, Some((team, most))) => {
+                (format!("The keys of team {team} used up their {what}: {most} together"), of(team))
+            }
+            (Some(own), Some((team, most))) => (
+                format!(
+                    "Key {key} used up its {what}: {own}; or the keys of team {team} did: {most} together"
+                ),
+                format!("{}; {}", of_key(), of(team)),
+            ),
+            (None, None) => (format!("Key {key} used up its {what}: its limit then"), of_key()),
+        };
+        Some(match kind {
+            FaultKind::TokensNeverFit => Explain::new(
+                format!("The request asks for more tokens at once than a limit ever has. {used_up}."),
+                format!(
+                    "Send a shorter prompt or a smaller max_tokens, or raise the limit or its burst: {fix}."
+                ),
+            ),
+            _ => Explain::new(
+                format!("{used_up}."),
+                format!("Wait as Retry-After says, or raise the limit: {fix}."),
+            ),
+        })
+    }
+}
+
+/// How a member of a row is changed.
+fn change(watch: &Watch, kind: AccessKind, name: &str, member: &str) -> String {
+    let word = kind.word();
+    match watch.roster.load().find(kind, name) {
+        Some(_) => format!("`ringway {word} set {name} --member {member}=VALUE`"),
+        None => format!("{member} of [{word}.{name}] in the configuration, and reload"),
+    }
+}
+
+fn refused(kind: FaultKind, names: &Names<'_>, model: &str) -> Option<Explain> {
+    let key = names.key;
     Some(match kind {
         FaultKind::KeyInvalid => Explain::new(
             "The request had no API key, or one that is not known here.",
@@ -90,7 +136,23 @@ fn refused(kind: FaultKind, key: &str, model: &str) -> Option<Explain> {
         ),
         FaultKind::ModelForbidden => Explain::new(
             format!("Key {key} may not use {model}."),
-            format!("Add the model to 'models' of [key.{key}], or ask for one that it may use."),
+            format!("Ask for a model that it may use, or add this one: {}.", names.change("models")),
+        ),
+        FaultKind::ApiForbidden => Explain::new(
+            format!("Key {key} may not call this endpoint."),
+            format!("Call one that it may, or add this one: {}.", names.change("apis")),
+        ),
+        FaultKind::KeyExpired => Explain::new(
+            format!("Key {key} has expired."),
+            format!("Give the client another key, or a later end: {}.", names.change("expires")),
+        ),
+        FaultKind::BudgetExceeded => Explain::new(
+            format!("A budget of key {key} or of its team is used up."),
+            format!("Wait for its reset, or raise it: {}.", names.change("budgets")),
+        ),
+        FaultKind::BudgetReserved => Explain::new(
+            format!("Requests in flight had taken the rest of a budget of key {key} or of its team."),
+            format!("Send it again, or raise the budget: {}.", names.change("budgets")),
         ),
         FaultKind::ContentRefused => Explain::new(
             "A content rule does not allow what the request or the response says.",
@@ -178,14 +240,18 @@ fn other(kind: FaultKind, backend: &str, model: &str) -> Explain {
 pub(super) struct Question {
     key: String,
     model: Option<String>,
+    /// The endpoint, by the name that `serves` of a backend has; chat if left out.
+    api: Option<String>,
 }
 
 #[derive(JsonSchema, Serialize)]
 pub(super) struct Policy {
     key: String,
     model: Option<String>,
-    /// Whether a request now would be let in.
+    /// Whether a small request would go to a backend now. Content rules, soft limits and limits of end users are not looked at: they
+    /// depend on the request.
     allowed: bool,
+    /// Why it would not.
     reason: Option<String>,
     lines: Vec<Line>,
 }
@@ -207,10 +273,44 @@ fn origin(watch: &Watch, kind: AccessKind, name: &str) -> String {
     }
 }
 
+/// Why a small request would not go to a backend now, in the order in which a shard finds out. `model`: as it is asked for, and
+/// the one of that name.
+fn refusal(
+    watch: &Watch,
+    key: &plan::Key,
+    api: Api,
+    model: Option<(&str, Option<&plan::Model>)>,
+) -> Option<String> {
+    let (plan, name) = (&watch.plan, &key.name);
+    let at = At { now: clock::now(), unix_ms: clock::unix_ms() };
+    if key.is_revoked() {
+        return Some("the key is revoked".to_owned());
+    }
+    if let Some(end) = key.credential.expires.as_ref().filter(|end| at.unix_ms >= end.unix_ms) {
+        return Some(format!("the key expired at {}", end.written));
+    }
+    if !key.grant.apis.contains(api) {
+        return Some(format!("key {name} may not call the endpoint {}", api.name()));
+    }
+    if let Some((asked, found)) = model {
+        let Some(model) = found else { return Some(format!("no model is named {asked:?}")) };
+        if !plan.may_use(Some(key.id), model.id) {
+            return Some(format!("key {name} may not use {}", model.name));
+        }
+    }
+    let row = model.and_then(|(_, model)| model);
+    if let Some(fault) = admission::foresee(plan, key.id, row.map(|model| model.id), at) {
+        return Some(fault.note.into_owned());
+    }
+    let (asked, _) = model?;
+    let model = row.filter(|model| !watch.takes(model, Some(key.id), asked, api, at.now))?;
+    Some(format!("{} has no backend that can be called now", model.name))
+}
+
 /// Limits that may be in the shadow, by the index of their count.
 const SHADOWS: [&str; 3] = ["requests_per_minute", "tokens_per_minute", "in_flight_max"];
 
-/// `GET /api/v1/explain?key=&model=`.
+/// `GET /api/v1/explain?key=&model=&api=`.
 pub(super) async fn policy(
     State(shared): State<Shared>,
     caller: Caller,
@@ -221,6 +321,7 @@ pub(super) async fn policy(
     let is_seen = |key: &&plan::Key| {
         caller.team().is_none_or(|own| key.team.is_some_and(|team| *plan.teams.row(team).name == *own))
     };
+    let api = super::route::api(question.api.as_deref())?;
     let Some(key) = plan.keys.named(&question.key).filter(is_seen) else {
         return Err(Problem::not_found(format!("no key is named {:?}", question.key)));
     };
@@ -300,35 +401,20 @@ pub(super) async fn policy(
     let names = if more > 0 { format!("{names} and {more} more") } else { names };
     let all = may.len() == plan.models.len();
     lines.push(line("models", names, if all { "default: every model" } else { &from }));
-    let mut reason = None;
-    if let Some(name) = &question.model {
-        let id = plan.find_model(name);
-        match id.map(|id| plan.models.row(id)) {
-            None => reason = Some(format!("no model is named {name:?}")),
-            Some(model) => {
+    let model = match &question.model {
+        None => None,
+        Some(name) => {
+            let found = plan.find_asked(api, name).map(|id| plan.model(id));
+            if let Some(model) = found {
                 let pool: Vec<&str> =
                     model.pool.iter().map(|member| &*plan.backends.row(member.backend).name).collect();
-                lines.push(line(
-                    "pool",
-                    pool.join(", "),
-                    &format!("[model.{}] of the configuration", model.name),
-                ));
-                if !key.grant.models[model.id.index()] {
-                    reason = Some(format!("key {} may not use {}", key.name, model.name));
-                } else if !watch.usable(model, clock::now()) {
-                    reason = Some(format!("{} has no usable backend now", model.name));
-                }
+                let origin = format!("[model.{}] of the configuration", model.name);
+                lines.push(line("pool", pool.join(", "), &origin));
             }
+            Some((&**name, found))
         }
-    }
-    if key.is_revoked() {
-        reason = Some("the key is revoked".to_owned());
-    }
-    let full =
-        super::views::limits(&watch, key, clock::now()).into_iter().find(|limit| limit.used >= limit.max);
-    if let (None, Some(limit)) = (&reason, full) {
-        reason = Some(format!("{} is used up: {} of {}", limit.name, limit.used, limit.max));
-    }
+    };
+    let reason = refusal(&watch, key, api, model);
     Ok(json(&Policy {
         key: key.name.to_string(),
         model: question.model.clone(),

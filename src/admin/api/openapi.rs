@@ -375,7 +375,7 @@ pub(super) fn operations() -> Vec<Operation> {
             Need::ReadTeam,
             "get",
             "/api/v1/explain",
-            &["key", "model"],
+            &["key", "model", "api"],
             "What a key may do, and which line says so",
             get(explain::policy),
         ),

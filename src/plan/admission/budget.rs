@@ -49,7 +49,7 @@ pub(super) fn take_budget(
 /// The refusal of a request that a budget has no room for: for good if what is settled leaves none, for now if requests that run
 /// have taken the rest.
 #[cold]
-fn used_up(row: &BudgetRow, cost: u64, standing: &Standing) -> Fault {
+pub(super) fn used_up(row: &BudgetRow, cost: u64, standing: &Standing) -> Fault {
     let BudgetRow { name, budget } = row;
     let amount = |count: u64| match budget.unit {
         Unit::Tokens => count.to_string(),
@@ -70,7 +70,7 @@ fn used_up(row: &BudgetRow, cost: u64, standing: &Standing) -> Fault {
 
 /// The refusal of a request while those that run have taken, or wait for, the rest.
 #[cold]
-fn all_reserved(row: &BudgetRow) -> Fault {
+pub(super) fn all_reserved(row: &BudgetRow) -> Fault {
     let (holder, budget) = (&row.name.holder, &row.budget);
     let note = format!("requests in flight have taken the rest of the budget of {holder}: {budget}");
     Fault::new(FaultKind::BudgetReserved, note).retry_after(RETRY_SOON)
@@ -87,7 +87,7 @@ fn never_fits(row: &BudgetRow, tokens: u64) -> Fault {
 
 /// `config` refuses such a plan.
 #[cold]
-fn unpriced(row: &BudgetRow) -> Fault {
+pub(super) fn unpriced(row: &BudgetRow) -> Fault {
     let note = format!("the model has no price, which the budget of {} needs", row.name.holder);
     Fault::new(FaultKind::BudgetExceeded, note)
 }

@@ -63,9 +63,7 @@ impl Caller<'_> {
         let most = self.limits.in_flight_max;
         if !self.cells.in_flight.try_enter(most) {
             if !self.limits.shadow.in_flight || !self.cells.in_flight.try_enter(u32::MAX) {
-                let (kind, name) = (self.kind, self.name);
-                let note = format!("too many requests in flight: {kind} '{name}' may have {most} at once");
-                return Err(Fault::new(FaultKind::InFlightExceeded, note).retry_after(RETRY_SOON));
+                return Err(self.too_many_in_flight());
             }
             self.note_shadow(2);
         }
@@ -155,7 +153,14 @@ impl Caller<'_> {
     }
 
     #[cold]
-    fn exceeded(&self, wait: Wait, kind: FaultKind, rate: &Rate, what: &str) -> Fault {
+    pub(super) fn too_many_in_flight(&self) -> Fault {
+        let (kind, name, most) = (self.kind, self.name, self.limits.in_flight_max);
+        let note = format!("too many requests in flight: {kind} '{name}' may have {most} at once");
+        Fault::new(FaultKind::InFlightExceeded, note).retry_after(RETRY_SOON)
+    }
+
+    #[cold]
+    pub(super) fn exceeded(&self, wait: Wait, kind: FaultKind, rate: &Rate, what: &str) -> Fault {
         let Rate { per_minute, .. } = rate;
         let note =
             format!("rate limit exceeded: {per_minute} {what} per minute for {} '{}'", self.kind, self.name);

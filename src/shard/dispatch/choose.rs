@@ -3,7 +3,7 @@
 
 use crate::dialect::Api;
 use crate::error::{Fault, FaultKind};
-use crate::plan::cells::Health;
+use crate::plan::availability::Demand;
 use crate::plan::{Member, Model, Plan};
 use crate::policy::routing::balance::View;
 use crate::policy::routing::breaker::Cause;
@@ -29,10 +29,9 @@ pub(in crate::shard) struct Wanted {
 }
 
 impl Wanted {
-    /// Whether a backend serves the request at all, healthy or not.
-    fn fits(&self, plan: &Plan, member: &Member) -> bool {
-        plan.backend(member.backend).provider.call(self.api).is_some()
-            && self.bound.is_none_or(|bound| bound == member.backend)
+    fn demand(&self) -> Demand {
+        let Self { api, is_last_model, bound, name, .. } = *self;
+        Demand { api, is_last_model, bound, name }
     }
 }
 
@@ -142,30 +141,17 @@ impl<'m> Pool<'_, 'm> {
         let alone = self.has_one_choice();
         let mut available =
             self.model.pool.iter().filter(|member| self.is_available(member, alone)).peekable();
-        let is_full = |member: &Member| {
-            let most = self.plan.backend(member.backend).in_flight_max;
-            self.plan.backends.cells(member.backend).in_flight.count() >= most
-                || self.plan.holds_back(member.backend)
-        };
-        available.peek().is_some() && available.all(is_full)
+        available.peek().is_some() && available.all(|member| self.plan.is_full(member.backend))
     }
 
     /// Whether only one member of the pool can serve the request at all, and no other model comes after this one.
     fn has_one_choice(&self) -> bool {
-        let pool = &self.model.pool;
-        let fits = |member: &&Member| self.wanted.fits(self.plan, member);
-        self.wanted.is_last_model && (pool.len() == 1 || pool.iter().filter(fits).count() == 1)
+        self.plan.has_one_choice(self.model, &self.wanted.demand())
     }
 
     /// Whether a backend serves the request and is healthy.
     fn is_available(&self, member: &Member, alone: bool) -> bool {
-        self.wanted.fits(self.plan, member)
-            && self.plan.backends.cells(member.backend).health() != Health::Down
-            && self
-                .plan
-                .failure_state_of(member.deployment, self.wanted.name, alone)
-                .blocked(self.now)
-                .is_none()
+        self.plan.unavailable(member, &self.wanted.demand(), alone, self.now).is_none()
     }
 
     /// Why no backend could be called, and when to come back. 429 only if all of them asked for a pause.
@@ -179,7 +165,7 @@ impl<'m> Pool<'_, 'm> {
                 format!("no backend of this model serves {}", wanted.api.name()),
             );
         }
-        let members = || self.model.pool.iter().filter(|member| wanted.fits(plan, member));
+        let members = || self.model.pool.iter().filter(|member| plan.fits(member, &wanted.demand()));
         let blocked = || {
             members().map(|member| plan.failure_state_of(member.deployment, wanted.name, alone).blocked(now))
         };

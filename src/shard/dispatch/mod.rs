@@ -18,7 +18,6 @@ use super::lease::Lease;
 use super::request::Request;
 use super::response::{Fallback, Response};
 use super::rules;
-use super::stand_in;
 use super::wording::{RETRY_SOON, bound_is_away, busy};
 use crate::clock;
 use crate::error::{Fault, FaultKind};
@@ -130,7 +129,7 @@ impl<'a> Dispatch<'a> {
         self.request.bound.is_none()
             && (self.cut.is_none() || shard.plan.model(id).resumes)
             && shard.may_use(key, id)
-            && stand_in::allows_fallback(&shard.plan, key, asked, shard.plan.model(id), payload)
+            && shard.plan.allows_fallback(key, asked, shard.plan.model(id), payload)
     }
 
     /// A response was opened: it is put into the form that the client asked for.
