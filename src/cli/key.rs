@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use super::manage::keys;
+use super::manage::{Named, Shown, keys};
 use super::{complain, print};
 use crate::config;
 use crate::coordinator::roster::secret;
@@ -21,7 +21,7 @@ pub(super) enum Command {
     /// List the keys, with what is used of their limits and budgets
     List(keys::List),
     /// Show one key
-    Show(keys::Show),
+    Show(Shown),
     /// Create a key on the running gateway, and print its secret
     Create(keys::Create),
     /// Change a key that was created here; what is not named stays
@@ -29,7 +29,7 @@ pub(super) enum Command {
     /// Give a key another secret, and print it; the one before stays valid for a while
     Rotate(keys::Rotate),
     /// Revoke a key: its running streams end
-    Revoke(keys::Revoke),
+    Revoke(Named),
 }
 
 /// A key to make.

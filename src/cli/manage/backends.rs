@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::{Failure, Gateway, encoded, finish};
+use super::{Failure, List, Named, finish};
 use crate::cli::print;
-use crate::cli::table::{Format, Table};
+use crate::cli::table::Table;
 
 /// What can be done with backends.
 #[derive(clap::Subcommand)]
@@ -15,22 +15,6 @@ pub(in crate::cli) enum Command {
     Drain(Named),
     /// Put a drained backend back into service
     Undrain(Named),
-}
-
-#[derive(clap::Args)]
-pub(in crate::cli) struct List {
-    #[command(flatten)]
-    gateway: Gateway,
-    #[command(flatten)]
-    format: Format,
-}
-
-#[derive(clap::Args)]
-pub(in crate::cli) struct Named {
-    #[command(flatten)]
-    gateway: Gateway,
-    /// Its name
-    name: String,
 }
 
 pub(in crate::cli) fn command(command: &Command) -> ExitCode {
@@ -63,8 +47,7 @@ fn list(list: &List) -> Result<ExitCode, Failure> {
 }
 
 fn set(named: &Named, action: &str) -> Result<ExitCode, Failure> {
-    let path = format!("/api/v1/backends/{}/{action}", encoded(&named.name));
-    let backend = named.gateway.ask("POST", &path, None)?;
+    let backend = named.ask("POST", ("backends", &format!("/{action}")), None)?;
     let (state, in_flight) = (backend["state"].as_str().unwrap_or_default(), &backend["in_flight"]);
     Ok(print(&format!("backend {}: {state}, {in_flight} requests in flight", named.name)))
 }

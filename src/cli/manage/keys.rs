@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::complain;
 use super::super::table::{Format, Table};
 use super::members::{Clear, Grant, OfKey};
-use super::{Failure, Gateway, encoded, finish, print_secret, show};
+use super::{Gateway, Named, Shown, encoded, finish, print_secret, show};
 use crate::cli::time::span;
 
 /// Prints the keys.
@@ -22,25 +22,11 @@ pub(in crate::cli) struct List {
     format: Format,
 }
 
-/// Prints one key.
-#[derive(clap::Args)]
-pub(in crate::cli) struct Show {
-    #[command(flatten)]
-    gateway: Gateway,
-    /// Its name
-    name: String,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
-}
-
 /// Creates a key.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Create {
     #[command(flatten)]
-    gateway: Gateway,
-    /// The name that labels, logs and reports show
-    name: String,
+    named: Named,
     #[command(flatten)]
     of_key: OfKey,
     #[command(flatten)]
@@ -54,42 +40,26 @@ pub(in crate::cli) struct Create {
 #[derive(clap::Args)]
 pub(in crate::cli) struct Set {
     #[command(flatten)]
-    gateway: Gateway,
-    /// Its name
-    name: String,
+    of: Shown,
     #[command(flatten)]
     of_key: OfKey,
     #[command(flatten)]
     grant: Grant,
     #[command(flatten)]
     clear: Clear,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Gives a key another secret.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Rotate {
     #[command(flatten)]
-    gateway: Gateway,
-    /// Its name
-    name: String,
+    named: Named,
     /// How long the secret before stays valid: 30m, 24h, 7d; 0s ends it at once, with its streams
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = span)]
     overlap: u64,
     /// The whole response as JSON
     #[arg(long)]
     json: bool,
-}
-
-/// Revokes a key.
-#[derive(clap::Args)]
-pub(in crate::cli) struct Revoke {
-    #[command(flatten)]
-    gateway: Gateway,
-    /// Its name
-    name: String,
 }
 
 pub(in crate::cli) fn list(list: &List) -> ExitCode {
@@ -157,36 +127,28 @@ pub(super) fn budgets(budgets: &Value) -> Value {
     json!(budgets.as_array().into_iter().flatten().map(line).collect::<Vec<_>>().join(" "))
 }
 
-pub(in crate::cli) fn show_one(show_one: &Show) -> ExitCode {
-    let path = format!("/api/v1/keys/{}", encoded(&show_one.name));
-    finish(show_one.gateway.ask("GET", &path, None).map(|key| show(&key, show_one.json)))
+pub(in crate::cli) fn show_one(shown: &Shown) -> ExitCode {
+    finish(shown.read("keys"))
 }
 
 pub(in crate::cli) fn create(create: &Create) -> ExitCode {
-    let mut members = Map::new();
-    members.insert("name".to_owned(), json!(create.name));
-    create.of_key.add_to(&mut members);
-    create.grant.add_to(&mut members);
-    let made = create.gateway.ask("POST", "/api/v1/keys", Some(&members.into()));
-    finish(made.map(|made| print_secret(&made, &format!("key {}", create.name), create.json)))
+    let Create { named, of_key, grant, json } = create;
+    let mut members = grant.members();
+    of_key.add_to(&mut members);
+    let made = named.create("keys", members);
+    finish(made.map(|made| print_secret(&made, &format!("key {}", named.name), *json)))
 }
 
 pub(in crate::cli) fn set(set: &Set) -> ExitCode {
-    let mut members = Map::new();
+    let mut members = set.grant.members();
     set.of_key.add_to(&mut members);
-    set.grant.add_to(&mut members);
     set.clear.add_to(&mut members);
-    if members.is_empty() {
-        return finish(Err(Failure::Refused("there is nothing to change; see --help".to_owned())));
-    }
-    let path = format!("/api/v1/keys/{}", encoded(&set.name));
-    finish(set.gateway.ask("PATCH", &path, Some(&members.into())).map(|key| show(&key, set.json)))
+    finish(set.of.of.change("keys", members).map(|key| show(&key, set.of.json)))
 }
 
 pub(in crate::cli) fn rotate(rotate: &Rotate) -> ExitCode {
-    let path = format!("/api/v1/keys/{}/rotate", encoded(&rotate.name));
     let body = json!({ "overlap_seconds": rotate.overlap.div_ceil(1_000) });
-    finish(rotate.gateway.ask("POST", &path, Some(&body)).map(|made| {
+    finish(rotate.named.ask("POST", ("keys", "/rotate"), Some(&body)).map(|made| {
         let until = made["previous_valid_until_unix_ms"].as_u64();
         let until = until.map_or("is refused from now on".to_owned(), |at| {
             format!("stays valid until {}", crate::cli::time::rfc3339(at))
@@ -194,16 +156,10 @@ pub(in crate::cli) fn rotate(rotate: &Rotate) -> ExitCode {
         if !rotate.json {
             complain(&format!("The secret before {until}."));
         }
-        print_secret(&made, &format!("new secret of key {}", rotate.name), rotate.json)
+        print_secret(&made, &format!("new secret of key {}", rotate.named.name), rotate.json)
     }))
 }
 
-pub(in crate::cli) fn revoke(revoke: &Revoke) -> ExitCode {
-    let path = format!("/api/v1/keys/{}", encoded(&revoke.name));
-    finish(
-        revoke
-            .gateway
-            .ask("DELETE", &path, None)
-            .map(|_| crate::cli::print(&format!("key {} is revoked", revoke.name))),
-    )
+pub(in crate::cli) fn revoke(named: &Named) -> ExitCode {
+    finish(named.end("keys", "key", "revoked"))
 }

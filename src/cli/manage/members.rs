@@ -52,7 +52,8 @@ pub(super) struct OfKey {
 }
 
 impl Grant {
-    pub(super) fn add_to(&self, members: &mut Map<String, Value>) {
+    pub(super) fn members(&self) -> Map<String, Value> {
+        let mut members = Map::new();
         for (name, list) in [("models", &self.models), ("apis", &self.apis)] {
             if !list.is_empty() {
                 members.insert(name.to_owned(), json!(list));
@@ -68,6 +69,7 @@ impl Grant {
             }
         }
         members.extend(self.members.iter().cloned());
+        members
     }
 }
 

@@ -14,9 +14,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::ask::{self, TOKEN};
+use super::table::Format;
 use super::{complain, print};
 
 /// Which gateway is asked.
@@ -29,6 +30,71 @@ struct Gateway {
     /// Where its admin listener is, instead of a file
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
+}
+
+/// What is listed.
+#[derive(clap::Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    gateway: Gateway,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// One row, by its name.
+#[derive(clap::Args)]
+pub(super) struct Named {
+    #[command(flatten)]
+    gateway: Gateway,
+    /// Its name
+    name: String,
+}
+
+/// One row, and what became of it.
+#[derive(clap::Args)]
+pub(super) struct Shown {
+    #[command(flatten)]
+    of: Named,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Named {
+    /// Asks for something to be done with the row of this collection: `keys`, `teams`, ...; `action`: the rest of the path.
+    fn ask(
+        &self,
+        method: &str,
+        (rows, action): (&str, &str),
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        self.gateway.ask(method, &format!("/api/v1/{rows}/{}{action}", encoded(&self.name)), body)
+    }
+
+    /// Asks for a row to be created from its members, under this name.
+    fn create(&self, rows: &str, mut members: Map<String, Value>) -> Result<Value, Failure> {
+        members.insert("name".to_owned(), self.name.as_str().into());
+        self.gateway.ask("POST", &format!("/api/v1/{rows}"), Some(&members.into()))
+    }
+
+    /// Asks for members of the row to be changed.
+    fn change(&self, rows: &str, members: Map<String, Value>) -> Result<Value, Failure> {
+        if members.is_empty() {
+            return Err(Failure::Refused("there is nothing to change; see --help".to_owned()));
+        }
+        self.ask("PATCH", (rows, ""), Some(&members.into()))
+    }
+
+    /// Asks for the end of the row, and says so.
+    fn end(&self, rows: &str, word: &str, done: &str) -> Result<ExitCode, Failure> {
+        self.ask("DELETE", (rows, ""), None).map(|_| print(&format!("{word} {} is {done}", self.name)))
+    }
+}
+
+impl Shown {
+    fn read(&self, rows: &str) -> Result<ExitCode, Failure> {
+        self.of.ask("GET", (rows, ""), None).map(|row| show(&row, self.json))
+    }
 }
 
 /// Why there is nothing to print.

@@ -2,13 +2,10 @@
 
 use std::process::ExitCode;
 
-use serde_json::{Map, json};
-
 use super::keys::{budgets, limits};
 use super::members::{Clear, Grant};
-use super::{Failure, Gateway, encoded, finish, show};
-use crate::cli::print;
-use crate::cli::table::{Format, Table};
+use super::{Failure, List, Named, Shown, finish, show};
+use crate::cli::table::Table;
 
 /// What can be done with teams.
 #[derive(clap::Subcommand)]
@@ -16,65 +13,48 @@ pub(in crate::cli) enum Command {
     /// List the teams, with what is used of their limits and budgets
     List(List),
     /// Show one team
-    Show(Named),
+    Show(Shown),
     /// Create a team
-    Create(Written),
+    Create(Create),
     /// Change a team that was created here
-    Set(Written),
+    Set(Set),
     /// Remove a team that has no keys
     Remove(Named),
 }
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct List {
+pub(in crate::cli) struct Create {
     #[command(flatten)]
-    gateway: Gateway,
+    of: Shown,
     #[command(flatten)]
-    format: Format,
+    grant: Grant,
 }
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Named {
+pub(in crate::cli) struct Set {
     #[command(flatten)]
-    gateway: Gateway,
-    /// Its name
-    name: String,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(clap::Args)]
-pub(in crate::cli) struct Written {
-    #[command(flatten)]
-    gateway: Gateway,
-    /// Its name
-    name: String,
+    of: Shown,
     #[command(flatten)]
     grant: Grant,
     #[command(flatten)]
     clear: Clear,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub(in crate::cli) fn command(command: &Command) -> ExitCode {
     finish(match command {
         Command::List(arguments) => list(arguments),
-        Command::Show(Named { gateway, name, json }) => {
-            gateway.ask("GET", &path(name), None).map(|team| show(&team, *json))
+        Command::Show(shown) => shown.read("teams"),
+        Command::Create(Create { of, grant }) => {
+            let made = of.of.create("teams", grant.members());
+            made.map(|team| show(&team, of.json))
         }
-        Command::Create(arguments) => write(arguments, true),
-        Command::Set(arguments) => write(arguments, false),
-        Command::Remove(Named { gateway, name, .. }) => {
-            gateway.ask("DELETE", &path(name), None).map(|_| print(&format!("team {name} is removed")))
+        Command::Set(Set { of, grant, clear }) => {
+            let mut members = grant.members();
+            clear.add_to(&mut members);
+            of.of.change("teams", members).map(|team| show(&team, of.json))
         }
+        Command::Remove(named) => named.end("teams", "team", "removed"),
     })
-}
-
-fn path(name: &str) -> String {
-    format!("/api/v1/teams/{}", encoded(name))
 }
 
 fn list(list: &List) -> Result<ExitCode, Failure> {
@@ -104,17 +84,4 @@ fn list(list: &List) -> Result<ExitCode, Failure> {
         ]);
     }
     Ok(table.print(list.format, "there are no teams"))
-}
-
-fn write(written: &Written, is_new: bool) -> Result<ExitCode, Failure> {
-    let mut members = Map::new();
-    written.grant.add_to(&mut members);
-    written.clear.add_to(&mut members);
-    let team = if is_new {
-        members.insert("name".to_owned(), json!(written.name));
-        written.gateway.ask("POST", "/api/v1/teams", Some(&members.into()))?
-    } else {
-        written.gateway.ask("PATCH", &path(&written.name), Some(&members.into()))?
-    };
-    Ok(show(&team, written.json))
 }
