@@ -69,13 +69,14 @@ impl Gate {
 
     /// Who asks: by a token, by a session of the dashboard, or from this machine where no token is configured.
     pub(super) fn identify(&self, from: IpAddr, head: &Head<'_>, now: Nanos) -> Result<Known, Refused> {
+        let epoch = self.access.epoch.load(Ordering::Relaxed);
         let has_token = self.access.token.load().is_some();
         self.end_sessions_of_another_token();
         if head.headers.contains_key(AUTHORIZATION) {
             // A token of the store that is not valid is refused also where none is asked for: its owner would be more than it was.
             if let Some(presented) = bearer(head.headers).filter(|text| text.starts_with(PREFIX)) {
                 let (operator, role) = self.operator(presented).ok_or_else(|| self.failed(from, now))?;
-                return Ok(Known { who: Who::Token, operator: Some(operator), role });
+                return Ok(Known { who: Who::Token, operator: Some(operator), role, epoch });
             }
         } else if let Some(session) = self.sessions.find(head.headers, now)
             && let Some(role) = self.role_of(session.operator.as_deref())
@@ -88,11 +89,23 @@ impl Gate {
                 self.foreign.fetch_add(1, Ordering::Relaxed);
                 return Err(Refused::NotOwnPage);
             }
-            return Ok(Known { who: Who::Session { csrf }, operator: session.operator, role });
+            return Ok(Known { who: Who::Session { csrf }, operator: session.operator, role, epoch });
         }
         self.admit(from, head.authority, head.headers, now)?;
         let who = if has_token { Who::Token } else { Who::Loopback };
-        Ok(Known { who, operator: None, role: Role::Owner })
+        Ok(Known { who, operator: None, role: Role::Owner, epoch })
+    }
+
+    /// Whether who was admitted with this would be now: what runs longer than a moment asks before each of its frames.
+    pub(super) fn still_admits(&self, pass: &Pass, now: Nanos) -> bool {
+        self.end_sessions_of_another_token();
+        let has_session = match &pass.who {
+            Who::Session { csrf } => self.sessions.is_open(csrf, now),
+            Who::Token | Who::Loopback => {
+                pass.operator.is_some() || pass.epoch == self.access.epoch.load(Ordering::Relaxed)
+            }
+        };
+        has_session && self.role_of(pass.operator.as_deref()).is_some()
     }
 
     /// The operator whose token of the store this is.
@@ -122,12 +135,13 @@ impl Gate {
     /// Whose token this is, counted as a failure of `from` if it is nobody's.
     pub(super) fn check_token(&self, from: IpAddr, presented: &[u8], now: Nanos) -> Result<Known, Refused> {
         self.end_sessions_of_another_token();
+        let epoch = self.access.epoch.load(Ordering::Relaxed);
         let token = self.access.token.load();
         if token.as_ref().is_some_and(|token| token.accepts(presented)) {
-            return Ok(Known { who: Who::Token, operator: None, role: Role::Owner });
+            return Ok(Known { who: Who::Token, operator: None, role: Role::Owner, epoch });
         }
         let (operator, role) = self.operator(presented).ok_or_else(|| self.failed(from, now))?;
-        Ok(Known { who: Who::Token, operator: Some(operator), role })
+        Ok(Known { who: Who::Token, operator: Some(operator), role, epoch })
     }
 
     /// Counts a page that is refused.
@@ -213,6 +227,17 @@ pub(super) struct Known {
     /// The name of the token, if it is one of the store's.
     pub(super) operator: Option<String>,
     pub(super) role: Role,
+    /// The token's epoch that it was recognised in.
+    pub(super) epoch: u64,
+}
+
+/// What somebody was admitted with.
+pub(super) struct Pass {
+    pub(super) who: Who,
+    /// The name of the token, if it is one of the store's.
+    pub(super) operator: Option<String>,
+    /// The configured token's epoch.
+    pub(super) epoch: u64,
 }
 
 /// The token of the one `Authorization` line. Two lines are two tokens: which of them counts must not depend on order.

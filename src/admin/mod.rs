@@ -34,7 +34,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::audit::Audit;
-use self::gate::Gate;
+use self::gate::{Gate, Pass};
 use self::history::History;
 use self::reload::Reloader;
 use crate::clock;
@@ -164,6 +164,8 @@ struct Caller {
     /// The name of the token, if it is one of the store's.
     operator: Option<String>,
     role: Role,
+    /// The epoch of the configured token that it was recognised in.
+    epoch: u64,
     from: IpAddr,
 }
 
@@ -184,7 +186,12 @@ impl Caller {
     /// The author of a change.
     fn author(&self) -> Author {
         let scope = self.team().map_or(Scope::All, |team| Scope::Team(team.to_owned()));
-        Author { name: self.name(), origin: self.from.to_string(), scope }
+        Author { name: self.name(), origin: self.from.to_string(), token: self.operator.clone(), scope }
+    }
+
+    /// What it was admitted with.
+    fn pass(&self) -> Pass {
+        Pass { who: self.who.clone(), operator: self.operator.clone(), epoch: self.epoch }
     }
 }
 

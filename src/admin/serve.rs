@@ -119,8 +119,8 @@ async fn authorised(
         headers: request.headers(),
     };
     match shared.gate.identify(from, &head, clock::now()) {
-        Ok(Known { who, operator, role }) => {
-            request.extensions_mut().insert(Caller { who, operator, role, from });
+        Ok(Known { who, operator, role, epoch }) => {
+            request.extensions_mut().insert(Caller { who, operator, role, epoch, from });
             next.run(request).await
         }
         Err(refused) => refusal(refused),

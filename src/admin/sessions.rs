@@ -68,6 +68,11 @@ impl Sessions {
             .map(|row| Session { csrf: row.csrf.clone(), operator: row.operator.clone() })
     }
 
+    /// Whether the session with this CSRF token goes on.
+    pub(super) fn is_open(&self, csrf: &str, now: Nanos) -> bool {
+        lock(&self.rows).iter().any(|row| now < row.ends && row.csrf == csrf)
+    }
+
     /// Ends the session that these headers show.
     pub(super) fn close(&self, headers: &HeaderMap) {
         if let Some(presented) = cookie(headers) {

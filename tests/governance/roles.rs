@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use support::client::{Client, End};
 use support::gateway::{Config, Gateway, K1};
 use support::origin::Origin;
 use support::{J, PATIENCE, eventually};
@@ -296,4 +297,143 @@ fn the_commands_create_change_rotate_and_revoke() {
         .output();
     let refused = refused.expect("the binary runs");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("RINGWAY_ADMIN_TOKEN"), "{refused:?}");
+}
+
+/// A live stream of the admin listener, read up to its first event.
+fn live(gateway: &Gateway, lines: &str) -> Client {
+    let mut stream = Client::connect(gateway.admin);
+    stream.send(format!("GET /api/v1/live HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n").as_bytes());
+    stream.read_until("event: snapshot");
+    stream
+}
+
+#[test]
+fn a_live_stream_ends_with_the_token_or_the_session_that_opened_it() {
+    let origin = Origin::start();
+    let gateway = gateway(&origin);
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let revoked = token(&gateway, OWNER, "ben", "viewer", None).expect("a token");
+    let at = std::time::SystemTime::now() + std::time::Duration::from_secs(6);
+    let at = at.duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
+    let at = jiff::Timestamp::from_second(at as i64).expect("a time").to_string();
+    let body = json!({ "name": "short", "role": "viewer", "expires": at });
+    let (_, short) = ask(&gateway, "POST", "/api/v1/tokens", OWNER, &body);
+    let signed = gateway
+        .write_admin("POST", "/api/v1/session", "", &json!({ "token": OWNER }).to_string())
+        .expect("an answer");
+    let cookie = signed.one("set-cookie").split(';').next().unwrap_or_default().to_owned();
+    let cookie = format!("Cookie: {cookie}\r\n");
+    let told = gateway.send_admin("GET", "/api/v1/session", &cookie).expect("an answer").text();
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let mut by_revoked = live(&gateway, &bearer(&revoked));
+    let mut by_expired = live(&gateway, &bearer(short["secret"].as_str().expect("a secret")));
+    let mut by_session = live(&gateway, &cookie);
+    let mut by_owner = live(&gateway, &bearer(OWNER));
+    assert_eq!(ask(&gateway, "DELETE", "/api/v1/tokens/ben", OWNER, &Value::Null).0, 200);
+    let csrf = format!("{cookie}x-csrf-token: {}\r\n", told["csrf"].as_str().expect("a token of the page"));
+    assert_eq!(gateway.send_admin("DELETE", "/api/v1/session", &csrf).expect("an answer").status(), 204);
+    for (whose, stream) in
+        [("revoked", &mut by_revoked), ("session", &mut by_session), ("expired", &mut by_expired)]
+    {
+        assert_eq!(stream.drain(PATIENCE), End::Fin, "{whose}");
+    }
+    by_owner.read_until("event: tick");
+}
+
+#[test]
+fn a_token_ends_with_the_one_that_made_it_and_expires_no_later() {
+    let origin = Origin::start();
+    let gateway = gateway(&origin);
+    let body = json!({ "name": "anna", "role": "admin", "team": "mine", "expires": "2099-01-01T00:00:00Z" });
+    let (_, made) = ask(&gateway, "POST", "/api/v1/tokens", OWNER, &body);
+    let anna = made["secret"].as_str().expect("a secret").to_owned();
+    let late = json!({ "name": "late", "role": "viewer", "team": "mine", "expires": "2099-01-01T00:00:01Z" });
+    let (status, told) = ask(&gateway, "POST", "/api/v1/tokens", &anna, &late);
+    assert_eq!(status, 400);
+    assert!(told.to_string().contains("2099-01-01T00:00:00Z at the latest"), "{told}");
+    let ben = json!({ "name": "ben", "role": "admin", "team": "mine" });
+    let (_, made) = ask(&gateway, "POST", "/api/v1/tokens", &anna, &ben);
+    assert_eq!((&made["expires"], &made["made_by"]), (&json!("2099-01-01T00:00:00Z"), &json!("anna")));
+    let ben = made["secret"].as_str().expect("a secret").to_owned();
+    assert_eq!(ask(&gateway, "GET", "/api/v1/keys", &ben, &Value::Null).0, 200);
+    assert_eq!(ask(&gateway, "DELETE", "/api/v1/tokens/anna", OWNER, &Value::Null).0, 200);
+    assert_eq!(ask(&gateway, "GET", "/api/v1/keys", &ben, &Value::Null).0, 401);
+    let listed = ask(&gateway, "GET", "/api/v1/tokens", OWNER, &Value::Null).1;
+    let states: Vec<&Value> =
+        listed["tokens"].as_array().expect("tokens").iter().map(|token| &token["state"]).collect();
+    assert_eq!(states, ["revoked", "revoked"]);
+}
+
+#[test]
+fn an_admin_token_is_no_api_key_and_is_written_nowhere() {
+    let origin = Origin::start();
+    let config = Config::simple(origin.port).admin("token = { env = \"T\" }").variable("T", OWNER).tables(
+        "[store]\ndirectory = \"data\"\n[access_log]\npath = \"./access.jsonl\"\n[log]\nlevel = \"debug\"",
+    );
+    let gateway = Gateway::start(&config);
+    let token = token(&gateway, OWNER, "anna", "owner", None).expect("a token");
+    for line in ["Authorization: Bearer ", "x-api-key: ", "api-key: ", "x-goog-api-key: "] {
+        let mut client = gateway.connect();
+        client.send(
+            format!("GET /v1/models HTTP/1.1\r\nHost: x\r\n{line}{token}\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
+        );
+        let answer = client.answer().expect("an answer");
+        assert_eq!(answer.status(), 401, "{line}");
+        assert!(answer.text().contains("this is an admin token"), "{}", answer.text());
+    }
+    let mut client = gateway.connect();
+    client.send(
+        format!("GET /v1/models?key={token} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+    );
+    assert_eq!(client.answer().expect("an answer").status(), 401);
+    assert_eq!(ask(&gateway, "GET", "/api/v1/keys", &token, &Value::Null).0, 200);
+    let log = || std::fs::read_to_string(gateway.folder().join("access.jsonl")).unwrap_or_default();
+    assert!(eventually(PATIENCE, || log().lines().count() >= 5), "{}", log());
+    let secret = token.rsplit('-').next().expect("a secret").as_bytes();
+    let is_in = |bytes: &[u8]| bytes.windows(secret.len()).any(|part| part == secret);
+    let mut folders = vec![gateway.folder().to_owned()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                true => folders.push(entry.path()),
+                false => {
+                    files += 1;
+                    assert!(!is_in(&std::fs::read(entry.path()).unwrap_or_default()), "{:?}", entry.path());
+                }
+            }
+        }
+    }
+    assert!(files >= 3, "the configuration, the log and the store: {files}");
+    assert!(!is_in(gateway.said().as_bytes()), "{}", gateway.said());
+    for path in ["/status", "/metrics", "/api/v1/audit", "/api/v1/ledger/audit", "/api/v1/tokens"] {
+        assert!(!is_in(ask_text(&gateway, path).as_bytes()), "{path}");
+    }
+}
+
+fn ask_text(gateway: &Gateway, path: &str) -> String {
+    let line = format!("Authorization: Bearer {OWNER}\r\n");
+    gateway.send_admin("GET", path, &line).expect("an answer").text()
+}
+
+#[test]
+fn a_change_of_nothing_is_refused_with_what_was_expected() {
+    let origin = Origin::start();
+    let gateway = gateway(&origin);
+    for (rows, name) in [("keys", "own"), ("teams", "research")] {
+        assert_eq!(ask(&gateway, "POST", &format!("/api/v1/{rows}"), OWNER, &json!({ "name": name })).0, 201);
+        let (status, told) = ask(&gateway, "PATCH", &format!("/api/v1/{rows}/{name}"), OWNER, &json!({}));
+        assert_eq!(status, 400, "{told}");
+        assert!(told.to_string().contains("expected those that change"), "{told}");
+    }
+    let run = |line: &str| run(&gateway, &line.split(' ').collect::<Vec<_>>(), OWNER);
+    let set = run("team set research");
+    assert!(String::from_utf8_lossy(&set.stderr).contains("nothing to change"), "{set:?}");
+    // What does not exist yet has nothing to be taken away.
+    for row in ["team", "key"] {
+        let made = run(&format!("{row} create x --clear models"));
+        assert_eq!(made.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&made.stderr).contains("unexpected argument '--clear'"), "{made:?}");
+    }
 }

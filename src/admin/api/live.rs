@@ -1,7 +1,7 @@
 //! One SSE stream with all that a page needs: a snapshot, then what is new every second.
 //!
 //! An event is written once and handed to every subscriber. A subscriber that does not read is let go and comes back by
-//! itself; nothing waits for it.
+//! itself; nothing waits for it. Nor does a stream go on after the token or the session that opened it has ended.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,16 +9,17 @@ use std::sync::Mutex;
 use std::task::{Context, Poll};
 
 use axum::Extension;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use hyper::body::Frame;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{Problem, Shared, overview, past, requests};
+use crate::admin::Caller;
 use crate::admin::history::{Second, Series};
 use crate::admin::long_lived::LongLived;
 use crate::coordinator::lock;
@@ -80,8 +81,8 @@ struct Tick {
 pub(super) async fn stream(
     State(shared): State<Shared>,
     Extension(long): Extension<LongLived>,
+    caller: Caller,
     pace: Query<Pace>,
-    _headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (events, receiver) = mpsc::channel(EVENTS_MAX);
     let snapshot =
@@ -103,7 +104,7 @@ pub(super) async fn stream(
         subscribers.push(Subscriber { events, every });
     }
     long.set();
-    let mut response = Response::new(Body::new(Events(receiver)));
+    let mut response = Response::new(LongLived::body(shared.gate.clone(), caller.pass(), Events(receiver)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

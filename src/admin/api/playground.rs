@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Problem, Shared};
+use crate::admin::Caller;
 use crate::admin::long_lived::LongLived;
 
 /// How long the listener may take to accept, and then to say what comes.
@@ -44,6 +45,7 @@ struct Try<'a> {
 pub(super) async fn send(
     State(shared): State<Shared>,
     Extension(long): Extension<LongLived>,
+    caller: Caller,
     bytes: Bytes,
 ) -> Result<Response, Problem> {
     let request: Try<'_> =
@@ -80,7 +82,7 @@ pub(super) async fn send(
         Err(_) => return Err(unreachable("no response in time".to_owned())),
     };
     let (head, incoming) = response.into_parts();
-    let mut told = Response::new(Body::new(incoming));
+    let mut told = Response::new(LongLived::body(shared.gate.clone(), caller.pass(), incoming));
     *told.status_mut() = head.status;
     for (name, value) in &head.headers {
         if is_told(name) {

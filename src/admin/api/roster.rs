@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 use super::change::write;
 use super::{Problem, Shared, body, json, views, with_status};
 use crate::admin::Caller;
-use crate::coordinator::roster::{Change, Changed, Entry};
+use crate::clock;
+use crate::coordinator::roster::{Change, Changed, Entry, Roster};
 use crate::store::AccessKind;
 
 /// What became of a write, once every shard serves by it.
@@ -37,7 +38,11 @@ pub(super) struct AdminToken {
     team: Option<String>,
     expires: Option<String>,
     created_unix_ms: u64,
-    /// Absent while it is valid.
+    /// The token that made it, with which it ends; absent if that was the one of the configuration.
+    made_by: Option<String>,
+    /// valid, expired or revoked; the latter also if the token that made it is.
+    state: &'static str,
+    /// Absent unless it was revoked itself.
     revoked_unix_ms: Option<u64>,
 }
 
@@ -159,7 +164,11 @@ fn team(shared: &Shared, status: StatusCode, name: &str, changed: &Changed) -> R
 pub(super) async fn tokens(State(shared): State<Shared>) -> Response {
     let roster = shared.current.load().roster.load_full();
     json(&AdminTokens {
-        tokens: roster.of_kind(AccessKind::AdminToken).take(TOKENS_MAX).map(token).collect(),
+        tokens: roster
+            .of_kind(AccessKind::AdminToken)
+            .take(TOKENS_MAX)
+            .map(|entry| token(&roster, entry))
+            .collect(),
     })
 }
 
@@ -185,12 +194,17 @@ pub(super) async fn revoke_token(
 
 fn token_written(shared: &Shared, status: StatusCode, name: &str, changed: Changed) -> Response {
     let roster = shared.current.load().roster.load_full();
-    let row = roster.find(AccessKind::AdminToken, name).map(token);
+    let row = roster.find(AccessKind::AdminToken, name).map(|entry| token(&roster, entry));
     with_status(status, &Written { row, secret: changed.secret, generation: changed.generation })
 }
 
-fn token(entry: &Entry) -> AdminToken {
+fn token(roster: &Roster, entry: &Entry) -> AdminToken {
     let text = |member: &str| entry.text(member).map(str::to_owned);
+    let state = match entry.token_ends() {
+        _ if !roster.is_in_force(&entry.row.name) => "revoked",
+        Some(end) if end <= clock::unix_ms() => "expired",
+        _ => "valid",
+    };
     AdminToken {
         name: entry.row.name.clone(),
         public_id: entry.row.public_id.clone(),
@@ -198,6 +212,8 @@ fn token(entry: &Entry) -> AdminToken {
         team: text("team"),
         expires: text("expires"),
         created_unix_ms: entry.row.created_ms,
+        made_by: text("made_by"),
+        state,
         revoked_unix_ms: entry.row.revoked_ms,
     }
 }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Problem, Shared, body, json};
-use crate::admin::gate::Refused;
+use crate::admin::gate::{Known, Refused};
 use crate::admin::sessions::{COOKIE, LIFE_SECONDS};
 use crate::admin::{Caller, Source, Who};
 use crate::clock;
@@ -103,7 +103,8 @@ pub(in crate::admin) async fn open(
         let message = "the system gave no random bytes";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_session", message));
     };
-    let caller = Caller { who: known.who, operator: known.operator, role: known.role, from: source.0 };
+    let Known { who, operator, role, epoch } = known;
+    let caller = Caller { who, operator, role, epoch, from: source.0 };
     shared.audit.note(&caller, "sign_in", "session", "signed in");
     Ok(with_cookie(&format!("{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={LIFE_SECONDS}")))
 }

@@ -69,6 +69,8 @@ pub struct Author {
     pub name: String,
     /// From where.
     pub origin: String,
+    /// The name of the admin token of the store that it acts with, which no token that it makes outlives.
+    pub token: Option<String>,
     /// What it may change.
     pub scope: Scope,
 }
@@ -155,7 +157,7 @@ impl Change {
         let (kind, name) = self.row();
         let before = roster.find(kind, name);
         let (mut after, made) = match self {
-            Self::Create { members, .. } => create(kind, name, members, before, author, now_ms)?,
+            Self::Create { members, .. } => create(roster, (kind, name), members, author, now_ms)?,
             _ => self.changed(roster, present(kind, name, before, author)?, now_ms)?,
         };
         may(author, &after)?;
@@ -185,6 +187,11 @@ impl Change {
         let mut made = None;
         match self {
             Self::Create { .. } => {}
+            Self::Update { patch, .. } if patch.is_empty() => {
+                let text = "the body: has no members; expected those that change, as in the configuration, like \
+                            {\"requests_per_minute\": 600}, and null for one that is taken away";
+                return Err(ChangeError::Invalid(text.to_owned()));
+            }
             Self::Update { patch, .. } => {
                 for (member, value) in patch {
                     match value {
@@ -240,17 +247,16 @@ fn no_random(_: ring::error::Unspecified) -> ChangeError {
 }
 
 fn create(
-    kind: AccessKind,
-    name: &str,
+    roster: &Roster,
+    (kind, name): (AccessKind, &str),
     members: &Map<String, Value>,
-    before: Option<&Entry>,
     author: &Author,
     now_ms: u64,
 ) -> Result<(Entry, Option<Made>), ChangeError> {
     config::check_key_name(name)
         .map_err(|problem| ChangeError::Invalid(format!("name: {name:?} {problem}")))?;
     let word = kind.word();
-    match before {
+    match roster.find(kind, name) {
         Some(entry) if entry.row.revoked_ms.is_some() => {
             let text = format!(
                 "{word} {name} was revoked, and its name stays with what it used; expected another name"
@@ -267,6 +273,9 @@ fn create(
         .collect();
     if let (Scope::Team(team), true) = (&author.scope, kind != AccessKind::Team) {
         members.entry("team").or_insert_with(|| team.as_str().into());
+    }
+    if kind == AccessKind::AdminToken {
+        confine(&mut members, roster, author)?;
     }
     let prefix = match kind {
         AccessKind::Team => None,
@@ -286,10 +295,33 @@ fn create(
         revoked_ms: None,
         secrets: secrets.collect(),
     };
-    if kind == AccessKind::AdminToken {
-        operator::members(&members).map_err(ChangeError::Invalid)?;
-    }
     Ok((Entry { row, members }, made))
+}
+
+/// Checks the members of a new token, and confines it to the life of the token that it is made with.
+///
+/// # Errors
+/// Which member is wrong; or the token that it is made with has ended.
+fn confine(members: &mut Map<String, Value>, roster: &Roster, author: &Author) -> Result<(), ChangeError> {
+    if members.contains_key(operator::MADE_BY) {
+        return Err(ChangeError::Invalid("made_by: is set by the gateway; expected none".to_owned()));
+    }
+    let (_, end) = operator::members(members).map_err(ChangeError::Invalid)?;
+    let Some(maker) = &author.token else { return Ok(()) };
+    let ended = || ChangeError::Forbidden(format!("token {maker} has ended"));
+    let entry = roster.find(AccessKind::AdminToken, maker).filter(|_| roster.is_in_force(maker));
+    let entry = entry.ok_or_else(ended)?;
+    let (_, end_of_maker) = operator::members(&entry.members).map_err(|_| ended())?;
+    if let (Some(end_of_maker), Some(written)) = (end_of_maker, entry.text("expires")) {
+        if end.is_some_and(|end| end > end_of_maker) {
+            let text =
+                format!("expires: expected {written} at the latest, the end of token {maker} that makes it");
+            return Err(ChangeError::Invalid(text));
+        }
+        members.entry("expires").or_insert_with(|| written.into());
+    }
+    members.insert(operator::MADE_BY.to_owned(), maker.as_str().into());
+    Ok(())
 }
 
 /// The row, if it is there, is not revoked, and the author may see it.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::Roster;
+use super::{Entry, Roster};
 use crate::policy::auth::credential::Token;
 use crate::policy::auth::role::Role;
 use crate::store::AccessKind;
@@ -34,7 +34,8 @@ impl Operator {
 /// Which member is wrong, and what was expected.
 pub(super) fn members(members: &Map<String, Value>) -> Result<(Role, Option<u64>), String> {
     let expected = "expected role (owner, admin, viewer or auditor), team and expires";
-    if let Some(other) = members.keys().find(|name| !["role", "team", "expires"].contains(&name.as_str())) {
+    let known = ["role", "team", "expires", MADE_BY];
+    if let Some(other) = members.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("{other}: is not known; {expected}"));
     }
     let text = |name: &str| match members.get(name) {
@@ -53,10 +54,36 @@ pub(super) fn members(members: &Map<String, Value>) -> Result<(Role, Option<u64>
     Ok((role, expires.transpose()?))
 }
 
+/// The member that names the token that a token was made with.
+pub(super) const MADE_BY: &str = "made_by";
+
+impl Entry {
+    /// When an admin token stops being valid by itself, Unix milliseconds.
+    pub fn token_ends(&self) -> Option<u64> {
+        members(&self.members).ok().and_then(|(_, end)| end)
+    }
+}
+
 impl Roster {
+    /// Whether a token is not revoked, and neither is the one that made it, nor the one that made that.
+    pub fn is_in_force(&self, token: &str) -> bool {
+        let mut name = token;
+        // A name is never used twice, so a token is younger than its maker: rows that say otherwise are wrong.
+        for _ in 0..=self.rows.len() {
+            match self.find(AccessKind::AdminToken, name) {
+                Some(entry) if entry.row.revoked_ms.is_none() => match entry.text(MADE_BY) {
+                    Some(maker) => name = maker,
+                    None => return true,
+                },
+                _ => return false,
+            }
+        }
+        false
+    }
+
     /// Everybody who may sign in with a token of the store.
     pub fn operators(&self) -> Vec<Operator> {
-        let rows = self.of_kind(AccessKind::AdminToken).filter(|entry| entry.row.revoked_ms.is_none());
+        let rows = self.of_kind(AccessKind::AdminToken).filter(|entry| self.is_in_force(&entry.row.name));
         let operators = rows.filter_map(|entry| {
             // What cannot be read may do nothing.
             let (role, expires_ms) = members(&entry.members).ok()?;

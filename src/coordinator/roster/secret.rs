@@ -2,12 +2,12 @@
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::policy::auth::credential::{Digest, digest};
+use crate::policy::auth::credential::{ADMIN_PREFIX, Digest, digest};
 
 /// What the key of a client starts with.
 pub const KEY: &str = "sk-rw-";
 /// What the token of an operator starts with.
-pub const ADMIN_TOKEN: &str = "rw-admin-";
+pub const ADMIN_TOKEN: &str = ADMIN_PREFIX;
 
 /// A secret that was made just now. It is shown once.
 pub struct Made {

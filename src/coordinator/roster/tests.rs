@@ -6,7 +6,7 @@ use super::*;
 use crate::store::SecretRow;
 
 fn author(scope: Scope) -> Author {
-    Author { name: "token".to_owned(), origin: "127.0.0.1".to_owned(), scope }
+    Author { name: "token".to_owned(), origin: "127.0.0.1".to_owned(), token: None, scope }
 }
 
 fn members(value: Value) -> Map<String, Value> {
@@ -152,4 +152,33 @@ fn a_row_that_cannot_be_read_is_disabled_and_no_wider() {
         assert!(stored.keys.is_empty() && stored.had_keys, "{body}");
         assert_eq!(roster.disabled.len() + unfit.len(), 1, "{body}");
     }
+}
+
+#[test]
+fn a_token_ends_no_later_than_the_token_that_made_it() {
+    let mut roster = Roster::default();
+    let token = |name: &str, expires: Value| {
+        create(AccessKind::AdminToken, name, json!({ "role": "owner", "expires": expires }))
+    };
+    let by = |roster: &mut Roster, maker: &str, change: &Change| {
+        let author = Author { token: Some(maker.to_owned()), ..author(Scope::All) };
+        change.edit(roster, &author, 0).map(|edit| _ = roster.apply(&edit))
+    };
+    let names = |roster: &Roster| roster.operators().into_iter().map(|it| it.name).collect::<Vec<_>>();
+    make(&mut roster, &token("a", json!("2030-01-01T00:00:00Z")), &Scope::All, 0).unwrap();
+    let late = by(&mut roster, "a", &token("late", json!("2030-01-01T00:00:00.001Z"))).unwrap_err();
+    assert!(format!("{late:?}").contains("expires: expected 2030-01-01T00:00:00Z at the latest"), "{late:?}");
+    by(&mut roster, "a", &token("early", json!("2029-01-01T00:00:00Z"))).unwrap();
+    by(&mut roster, "a", &token("unsaid", Value::Null)).unwrap();
+    let unsaid = roster.find(AccessKind::AdminToken, "unsaid").unwrap();
+    assert_eq!(unsaid.members.get("expires"), Some(&json!("2030-01-01T00:00:00Z")));
+    by(&mut roster, "unsaid", &token("third", Value::Null)).unwrap();
+    let forged = create(AccessKind::AdminToken, "x", json!({ "role": "owner", "made_by": "early" }));
+    assert!(matches!(by(&mut roster, "a", &forged), Err(ChangeError::Invalid(_))));
+    make(&mut roster, &token("own", Value::Null), &Scope::All, 0).unwrap();
+    assert_eq!(names(&roster), ["a", "early", "own", "third", "unsaid"]);
+    let revoke = Change::Revoke { kind: AccessKind::AdminToken, name: "a".to_owned() };
+    make(&mut roster, &revoke, &Scope::All, 1).unwrap();
+    assert_eq!(names(&roster), ["own"], "what it made ends with it");
+    assert!(matches!(by(&mut roster, "third", &token("y", Value::Null)), Err(ChangeError::Forbidden(_))));
 }

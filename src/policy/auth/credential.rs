@@ -15,6 +15,9 @@ pub type Digest = [u8; 32];
 /// Longest credential that is looked at, in bytes. Taste: far above any key in use, far below a head's limit.
 pub const KEY_BYTES_MAX: usize = 512;
 
+/// What the admin tokens of the store start with. None of them is ever a key.
+pub const ADMIN_PREFIX: &str = "rw-admin-";
+
 /// Digests of all keys, found by their first bytes and confirmed in constant time.
 ///
 /// Open addressing with linear steps over at most half full slots. A digest is uniform, so its first bytes are the
@@ -180,6 +183,9 @@ impl KeyTable {
                 continue;
             }
             last = key;
+            if key.starts_with(ADMIN_PREFIX.as_bytes()) {
+                continue;
+            }
             let known = self.find(&digest(key));
             if let (Some(one), Some(other)) = (found, known)
                 && one != other
@@ -190,6 +196,9 @@ impl KeyTable {
         }
         let note = match found {
             Some(key) => return Ok(key),
+            None if last.starts_with(ADMIN_PREFIX.as_bytes()) => {
+                "this is an admin token, which opens the admin listener only: send an API key"
+            }
             None if !last.is_empty() => "the API key is not known here",
             None if too_long => "the API key is longer than 512 bytes",
             None if authorization.is_some() && token.is_none() => {
@@ -344,6 +353,19 @@ mod tests {
                 "{authorization:?} {api_keys:?}"
             );
         }
+    }
+
+    #[test]
+    fn an_admin_token_is_no_key_even_where_its_digest_is_one() {
+        let token = b"rw-admin-Ab3dEf6h-secret";
+        let table = KeyTable::new(&[digest(b"k"), digest(token)]);
+        let of = |line: &'static [u8], api_key: Line| {
+            let api_keys = [api_key, None, None];
+            table.identify(&Credentials { authorization: Some(line), api_keys, query_key: None })
+        };
+        let fault = of(b"Bearer rw-admin-Ab3dEf6h-secret", None).unwrap_err();
+        assert!(fault.kind == FaultKind::KeyInvalid && fault.note.contains("admin token"), "{}", fault.note);
+        assert_eq!(of(b"Bearer rw-admin-Ab3dEf6h-secret", Some(b"k")), Ok(KeyId::new(0)));
     }
 
     #[test]
