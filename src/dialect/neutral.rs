@@ -157,6 +157,16 @@ pub enum Source<'a> {
     File(Text<'a>),
 }
 
+impl Request<'_> {
+    /// Notes that arguments were to fit the schemas of their tools, for a dialect that has no word for it.
+    pub fn note_strict(&self, losses: &mut Losses) {
+        let is_strict = |tool: &Tool<'_>| matches!(tool.kind, ToolKind::Function { strict: Some(true), .. });
+        if self.tools.iter().any(is_strict) {
+            losses.note("tools.strict");
+        }
+    }
+}
+
 /// Something the model may call.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Tool<'a> {

@@ -60,7 +60,7 @@ impl Losses {
 }
 
 /// What Claude Code and Codex send in every request, by the names under which it is noted.
-const OF_AGENTS: [&str; 17] = [
+const OF_AGENTS: [&str; 18] = [
     "cache_control",
     "client_metadata",
     "context_management",
@@ -74,6 +74,7 @@ const OF_AGENTS: [&str; 17] = [
     "text.verbosity",
     "thinking",
     "thinking.display",
+    "thinking.signature",
     "tools.tool_search",
     "tools.web_search",
     "user",

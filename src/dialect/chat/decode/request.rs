@@ -33,7 +33,9 @@ fn member<'a>(
 ) -> Result<(), Fault> {
     let params = &mut request.params;
     match key {
-        b"\"model\"" | b"\"stream\"" | b"\"stream_options\"" | b"\"service_tier\"" | b"\"store\"" => {}
+        b"\"model\"" | b"\"stream\"" | b"\"stream_options\"" => {}
+        b"\"store\"" if kind == ValueKind::False => {}
+        b"\"service_tier\"" if matches!(value, b"\"auto\"" | b"\"default\"") => {}
         b"\"messages\"" => messages(object, request)?,
         b"\"tools\"" => request.tools = tools(object)?,
         b"\"tool_choice\"" => request.tool_choice = Some(tool_choice(value, kind)?),

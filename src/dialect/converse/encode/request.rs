@@ -21,6 +21,7 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
     history.write(out);
     system(request, out)?;
     let forces_tool = tools(request, &history, out, &mut losses);
+    request.note_strict(&mut losses);
     let fields = fields::Fields::of(request, target, (forces_tool, history.forbids_budget()), &mut losses);
     inference(request, &fields, out, &mut losses);
     fields.write(out);

@@ -18,6 +18,10 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
     history.write(out);
     system(request, &mut losses, out);
     tools(request, out);
+    // Where a function has to be called, its arguments fit its schema.
+    if !matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_))) {
+        request.note_strict(&mut losses);
+    }
     config(request, target, &mut losses, out);
     if request.parallel_calls == Some(false) {
         losses.note("parallel_tool_calls");

@@ -30,6 +30,7 @@ pub fn request(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) ->
     out.extend_from_slice(b"],\"stream\":");
     out.extend_from_slice(if request.stream { b"true" } else { b"false" });
     tools(request, out, &mut losses)?;
+    request.note_strict(&mut losses);
     if let Some(format) = &request.params.format {
         out.extend_from_slice(b",\"format\":");
         out.extend_from_slice(match format {
@@ -205,7 +206,10 @@ impl<'r> Messages<'_, 'r> {
         let mut thoughts = 0;
         for part in parts {
             match part {
-                Part::Thinking { text, .. } => {
+                Part::Thinking { text, signature } => {
+                    if signature.is_some() {
+                        self.losses.note("thinking.signature");
+                    }
                     self.text(if thoughts == 0 { ",\"thinking\":\"" } else { "\\n" });
                     thoughts += 1;
                     self.out.extend_from_slice(text.inside());
