@@ -42,25 +42,76 @@
 //!   exchanges that run.
 //! - Nothing on a shard waits for the coordinator, takes a lock, or resolves a name.
 //! - Every queue, buffer, loop and retry has a bound and a counter.
+#![cfg_attr(not(feature = "rooms"), allow(unreachable_pub), deny(dead_code, unused_imports))]
 #![deny(unsafe_code)] // `net::busy_poll`, `observe::journal::mapping` and `alloc` are the exceptions, each with its reason; `tidy` holds them
 
-pub mod admin;
 pub mod alloc;
 pub mod cli;
+
+// The rooms. The feature opens them to benches, to tests and to `loadtest sim`; without it the compiler finds what nobody uses.
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod admin;
+#[cfg(feature = "rooms")]
+pub mod admin;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod clock;
+#[cfg(feature = "rooms")]
 pub mod clock;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod config;
+#[cfg(feature = "rooms")]
 pub mod config;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod coordinator;
+#[cfg(feature = "rooms")]
 pub mod coordinator;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod dialect;
+#[cfg(feature = "rooms")]
 pub mod dialect;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod error;
+#[cfg(feature = "rooms")]
 pub mod error;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod net;
+#[cfg(feature = "rooms")]
 pub mod net;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod observe;
+#[cfg(feature = "rooms")]
 pub mod observe;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod plan;
+#[cfg(feature = "rooms")]
 pub mod plan;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod policy;
+#[cfg(feature = "rooms")]
 pub mod policy;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod provider;
+#[cfg(feature = "rooms")]
 pub mod provider;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod shard;
+#[cfg(feature = "rooms")]
 pub mod shard;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod store;
+#[cfg(feature = "rooms")]
 pub mod store;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod sync;
+#[cfg(feature = "rooms")]
 pub mod sync;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod units;
+#[cfg(feature = "rooms")]
 pub mod units;
+#[cfg(not(feature = "rooms"))]
+pub(crate) mod wire;
+#[cfg(feature = "rooms")]
 pub mod wire;
 
 #[cfg(test)]

@@ -27,8 +27,8 @@ pub use end_users::EndUsers;
 pub use guards::{External, ExternalForm, Guard, GuardAction, OnFailure, RequestShape, Words};
 pub use listen::{Listen, Listener};
 pub use rows::{
-    Backend, BackendPrice, Budget, Hedge, Key, Member, Model, Per, Price, RateLimit, Route, SoftAction,
-    SoftLimit, Team,
+    Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, RateLimit, Route, SoftAction, SoftLimit,
+    Team,
 };
 
 /// A table in which every key may be left out: `key: type = default`.

@@ -112,6 +112,7 @@ enum Stop {
 pub struct Coordinator {
     thread: JoinHandle<Ended>,
     admin: Option<SocketAddr>,
+    #[cfg_attr(not(test), expect(dead_code))] // signals stop it; tests have none
     stop: mpsc::Sender<Stop>,
 }
 
@@ -179,6 +180,7 @@ impl Coordinator {
     }
 
     /// Asks for the same orderly end as SIGTERM does; a second time, for an immediate one.
+    #[cfg(test)]
     pub fn stop(&self) {
         // Full: that many requests are waiting to be seen already. Closed: it has ended.
         let _ = self.stop.try_send(Stop::Asked);

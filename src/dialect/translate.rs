@@ -343,6 +343,7 @@ impl Translator {
     }
 
     /// What has been seen so far.
+    #[cfg(test)]
     pub fn seen(&self) -> &Seen {
         &self.seen
     }

@@ -19,12 +19,12 @@ pub mod record;
 pub mod tables;
 pub mod usage;
 
-pub use counters::{Counter, ShardNumbers};
-pub use histogram::{Recorder, Totals};
+pub use counters::Counter;
+pub use histogram::Totals;
 pub use journal::Journal;
 pub use outbox::{ShardInbox, ShardOutbox, channel};
 pub use record::{Record, RequestId};
-pub use tables::{Before, Rows, UsageTables};
+pub use tables::{Before, Rows};
 pub use usage::Usage;
 
 use crate::sync::{AtomicU64, Ordering};

@@ -28,7 +28,6 @@ pub use foresight::foresee;
 pub use growth::Grown;
 pub use held::Held;
 use held::{Growth, Of, budget_at};
-pub use soft::Softened;
 use wanted::Taken;
 pub use wanted::{At, Wanted};
 
@@ -106,11 +105,6 @@ impl Held {
             self.refuse(plan, at.now);
         }
         entered
-    }
-
-    /// The end user whose limits it takes from.
-    pub fn has_user(&self) -> bool {
-        self.user.is_some()
     }
 
     fn take_tokens(

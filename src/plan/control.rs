@@ -124,11 +124,6 @@ impl Control {
         self.closing.load(Ordering::Acquire) >= self.shards
     }
 
-    /// How many shards there should be.
-    pub fn shards(&self) -> usize {
-        self.shards
-    }
-
     /// How many serve now.
     pub fn running(&self) -> usize {
         // `ended` first: a shard enters before it ends.

@@ -50,7 +50,7 @@ pub use mailbox::Mailbox;
 pub use placements::Placements;
 pub use proxy::Proxy;
 pub use table::{Row, Table};
-pub use view::{Draw, PERIODS_KEPT};
+pub use view::Draw;
 
 /// Everything a shard needs to know, and nothing that can fail.
 pub struct Plan {

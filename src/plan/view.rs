@@ -125,6 +125,6 @@ impl Plan {
 }
 
 /// Intervals for which a report counts. Chosen, not measured: one that is lost does not matter.
-pub const PERIODS_KEPT: u64 = 3;
+pub(super) const PERIODS_KEPT: u64 = 3;
 /// Tokens of a waiting prompt that somebody else sent. Chosen, not measured.
 const FOREIGN_PROMPT_TOKENS: u64 = 1_000;

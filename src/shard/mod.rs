@@ -63,4 +63,4 @@ mod translation;
 mod walk;
 mod wording;
 
-pub use accept::{ListeningShard, ShardParts};
+pub use accept::ShardParts;

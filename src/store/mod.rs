@@ -32,7 +32,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 pub use access::{AccessKind, AccessRow, AccessRows, SecretRow};
 pub use audit::AuditEntry;
-pub use findings::{Finding, FindingFilter};
+pub use findings::FindingFilter;
 pub use moves::Moved;
 pub use recover::Recovery;
 pub use requests::{Request, RequestFilter};

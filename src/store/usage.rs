@@ -143,6 +143,7 @@ impl Group {
     }
 
     /// Every group.
+    #[cfg(test)]
     pub const ALL: [Group; 9] = [
         Group::Total,
         Group::Key,

@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn any_bytes_come_back() {
-        let mut noise = Noise::new(0xba5e_64);
+        let mut noise = Noise::new(0xba5e_0064);
         let mut bytes = b"a seed of some length".to_vec();
         for _ in 0..2_000 {
             bytes = noise.mutate(&bytes);

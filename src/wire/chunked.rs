@@ -142,11 +142,13 @@ impl Chunked {
 
     /// Whether the bytes so far end exactly between two chunks (or before the first): the only place where a
     /// chunk of our own can be put in.
+    #[cfg(any(test, feature = "rooms"))] // for fuzz targets
     pub fn at_boundary(&self) -> bool {
         self.state == State::Start
     }
 
     /// Whether the whole body has been read.
+    #[cfg(any(test, feature = "rooms"))] // for fuzz targets
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }

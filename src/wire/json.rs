@@ -17,7 +17,7 @@ use memchr::memchr2;
 use super::framing;
 use crate::units::Span;
 pub use find::{Finder, ObjectSearch, find_object};
-pub use front::{Begun, Front, front};
+pub use front::front;
 pub use scan::{Scan, Seen, Token};
 pub use text::{
     FOLDED_BYTES_MAX, escape, escape_bytes, folded, inside_range, key_is, key_is_caseless, quote, string,
@@ -88,6 +88,7 @@ pub struct Members<'a> {
 
 impl Members<'_> {
     /// Offset of the opening brace, once the first member was asked for.
+    #[cfg(any(test, feature = "rooms"))] // for fuzz targets
     pub fn open(&self) -> Option<usize> {
         self.walk.open
     }

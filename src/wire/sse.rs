@@ -75,38 +75,6 @@ impl Iterator for Events<'_> {
     }
 }
 
-/// Whether a stream, given in blocks, stands between two events: where an event of our own may be put in.
-///
-/// Cost: the last bytes of each block, whatever its length. A stream that has not begun stands between events.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Edge {
-    /// The last four bytes, the newest lowest. Starts as line ends, as if an event had just ended.
-    last: u32,
-}
-
-impl Default for Edge {
-    fn default() -> Self {
-        Self { last: u32::from_be_bytes(*b"\n\n\n\n") }
-    }
-}
-
-impl Edge {
-    /// Takes in the next block of the stream.
-    pub fn push(&mut self, block: &[u8]) {
-        for &byte in &block[block.len().saturating_sub(4)..] {
-            self.last = (self.last << 8) | u32::from(byte);
-        }
-    }
-
-    /// Whether the last line so far is complete and empty.
-    pub fn at_boundary(self) -> bool {
-        match self.last.to_be_bytes() {
-            [_, before, b'\r', b'\n'] => is_break(before),
-            [_, _, before, last] => is_break(before) && is_break(last),
-        }
-    }
-}
-
 /// What the lines of one event say. Values borrow the event's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Event<'a> {
@@ -303,29 +271,6 @@ mod tests {
             [&b"data: \"[DONE]\"\n\n"[..], b": [DONE]\n\n", b"data: [DONE]\ndata: x\n\n", b"data: [done]\n\n"]
         {
             assert!(!is_done(bytes));
-        }
-    }
-
-    #[test]
-    fn the_edge_is_known_without_the_stream() {
-        for (stream, boundary) in [
-            (&b""[..], true),
-            (b"data: a", false),
-            (b"data: a\n", false),
-            (b"data: a\r\n", false),
-            (b"data: a\n\n", true),
-            (b"data: a\r\n\r\n", true),
-            (b"data: a\r\n\n", true),
-            (b"data: a\r\r", true),
-            (b"a\r\n", false),
-            (b"\n", true),
-        ] {
-            for cut in 0..=stream.len() {
-                let mut edge = Edge::default();
-                edge.push(&stream[..cut]);
-                edge.push(&stream[cut..]);
-                assert_eq!(edge.at_boundary(), boundary, "{} cut {cut}", stream.escape_ascii());
-            }
         }
     }
 }

@@ -58,8 +58,9 @@ impl Arguments<'_> {
 /// Takes the line breaks out of the JSON from `start` on: they stand between its tokens only, and would end a line of a stream.
 pub fn one_line(out: &mut Vec<u8>, start: usize) {
     let Some(first) = memchr::memchr2(b'\n', b'\r', &out[start..]) else { return };
-    let mut end = start + first;
-    for at in end..out.len() {
+    let first = start + first;
+    let mut end = first;
+    for at in first..out.len() {
         if !matches!(out[at], b'\n' | b'\r') {
             out[end] = out[at];
             end += 1;

@@ -89,7 +89,7 @@ impl<'a> Calls<'a> {
     }
 
     /// The first call that waits, for a result that says nothing of its call.
-    pub fn next(&mut self) -> Option<usize> {
+    pub fn take_first(&mut self) -> Option<usize> {
         self.waiting.take_first()
     }
 
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(calls.pair(&Text::escaped(b"1"), None), Some(3), "the last one of an id");
         assert_eq!(calls.pair(&Text::escaped(b"3"), Some(&f)), Some(0));
         assert_eq!(calls.pair(&none, None), None);
-        assert_eq!((calls.next(), calls.next()), (Some(1), None));
+        assert_eq!((calls.take_first(), calls.take_first()), (Some(1), None));
         assert_eq!(calls.name(1), &g);
     }
 

@@ -29,11 +29,6 @@ impl Losses {
         self.note(String::from_utf8_lossy(name).into_owned());
     }
 
-    /// Takes over those of `other`.
-    pub fn extend(&mut self, other: Losses) {
-        other.0.into_iter().for_each(|member| self.note(member));
-    }
-
     /// The members, in the order in which they were met.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(AsRef::as_ref)
@@ -54,6 +49,7 @@ impl Losses {
     }
 
     /// Whether everything was carried.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

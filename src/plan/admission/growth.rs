@@ -16,8 +16,8 @@ use crate::policy::limits::running::{Running, Stopped};
 /// What came of a wish for more.
 #[derive(Debug)]
 pub enum Grown {
-    /// So many tokens of output are covered now.
-    Covered(u64),
+    /// What was wished for, or a part of it, is covered now.
+    Covered,
     /// Not now. If a response had to be told to stop: where it runs.
     Wait(Option<u64>),
     /// The response is the one that stops.
@@ -26,6 +26,7 @@ pub enum Grown {
 
 impl Held {
     /// Whether the response takes more of a limit while it runs, so that its text has to be counted.
+    #[cfg(test)]
     pub fn grows(&self) -> bool {
         self.growth.is_some()
     }
@@ -40,7 +41,7 @@ impl Held {
     ///
     /// Cost: one compare-exchange for each limit; at the line a look at all responses that grow on it.
     pub fn grow(&mut self, plan: &Plan, output: u64, at: At) -> Grown {
-        let Some(growth) = self.growth.take() else { return Grown::Covered(u64::MAX) };
+        let Some(growth) = self.growth.take() else { return Grown::Covered };
         let mut short = None;
         for row in &growth.limits {
             let missing = output.saturating_sub(self.covered_by(plan, &growth, row.of));
@@ -56,15 +57,9 @@ impl Held {
                 false => short = short.or(Some(row)),
             }
         }
-        let grown = match short {
-            None => Grown::Covered(0),
-            Some(row) => self.at_the_line(plan, row),
-        };
+        let grown = short.map_or(Grown::Covered, |row| self.at_the_line(plan, row));
         self.growth = Some(growth);
-        match grown {
-            Grown::Covered(_) => Grown::Covered(self.covered(plan)),
-            grown => grown,
-        }
+        grown
     }
 
     /// Why the response has to stop, if it was told to.

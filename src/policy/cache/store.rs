@@ -97,16 +97,6 @@ impl Store {
         self.bytes
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     fn remove(&mut self, key: &Key) {
         if let Some(row) = self.rows.get(key) {
             self.order.remove(&row.turn);
@@ -142,7 +132,7 @@ mod tests {
         store.put([1; 32], entry(10), Nanos(200), 10_000);
         assert_eq!(store.get(&[1; 32], Nanos(201), Nanos(50)).map(|found| found.1), Some(Nanos(1)));
         store.sweep(Nanos(1000), Nanos(50), 8);
-        assert_eq!((store.len(), store.bytes()), (0, 0));
+        assert_eq!((store.rows.len(), store.bytes()), (0, 0));
     }
 
     #[test]
@@ -156,7 +146,7 @@ mod tests {
         let mut has = |key: u8| store.get(&[key; 32], Nanos(1), Nanos::NEVER).is_some();
         assert_eq!([0, 1, 2, 3, 9].map(&mut has), [true, false, true, true, true]);
         assert_eq!(store.put([8; 32], entry(9000), Nanos(1), 4 * (1000 + ROW_BYTES)), 0);
-        assert_eq!(store.len(), 4, "what is larger than the cache is not kept");
+        assert_eq!(store.rows.len(), 4, "what is larger than the cache is not kept");
         assert!(store.bytes() <= 4 * (1000 + ROW_BYTES));
     }
 }

@@ -82,21 +82,6 @@ impl Patterns {
         Ok(patterns)
     }
 
-    /// Whether there is nothing to search for.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// How many patterns there are.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Bytes of memory of the automaton.
-    pub fn memory_bytes(&self) -> usize {
-        self.dfa.memory_usage()
-    }
-
     pub(super) fn row(&self, pattern: usize) -> Row {
         self.rows[pattern]
     }

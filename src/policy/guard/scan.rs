@@ -99,13 +99,8 @@ impl Scan {
     }
 
     /// How many bytes of the text have been read.
-    pub fn len(&self) -> u64 {
+    pub fn bytes_read(&self) -> u64 {
         self.base + self.tail.len() as u64
-    }
-
-    /// Whether nothing has been read.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The text ends here.
@@ -149,7 +144,7 @@ impl Scan {
     fn pass(&mut self, piece: &[u8]) {
         let Some(last) = piece.last() else { return };
         debug_assert!(self.state.is_none() && self.start == self.tail.len(), "no run is waiting");
-        self.base = self.len() + piece.len() as u64 - 1;
+        self.base = self.bytes_read() + piece.len() as u64 - 1;
         self.tail.clear();
         self.tail.push(*last);
         self.start = 1;

@@ -230,7 +230,7 @@ impl Filter {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         json::unescape(inside.of(&self.held), &mut plain);
-        let from = self.texts[index].scan.len();
+        let from = self.texts[index].scan.bytes_read();
         self.pieces.push(Piece { text: index, from, to: from + plain.len() as u64, inside });
         let stopped = self.search(guards, index, &plain, Step::Feed, applies, found);
         self.plain = plain;

@@ -18,7 +18,7 @@ mod recent;
 mod ring;
 mod table;
 
-pub use chain::{BLOCK_BYTES, BLOCKS_MAX, Chain};
+pub use chain::{BLOCK_BYTES, Chain};
 pub use keeper::Keeper;
 pub use recent::Recent;
 pub use ring::{Note, NoteKind, Ring};

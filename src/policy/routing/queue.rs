@@ -48,6 +48,7 @@ impl<K: PartialEq, T> FairQueue<K, T> {
     }
 
     /// Whether nobody waits.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }

@@ -3,7 +3,9 @@
 //! One table for 400 to 599: whose fault it is, and so whether another backend or model is asked, what the breaker hears,
 //! and what the client sees. `docs/failure-semantics.md` shows it, and a test compares the two.
 
-use crate::error::{FaultKind, Retry, Side};
+#[cfg(test)]
+use crate::error::Retry;
+use crate::error::{FaultKind, Side};
 
 /// What some statuses mean.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +18,8 @@ pub struct Row {
     pub shows_theirs: bool,
     /// The status of a body of our own; `None`: the backend's.
     pub ours: Option<u16>,
-    /// In a few words.
+    /// In a few words, for the page.
+    #[cfg_attr(not(test), expect(dead_code))]
     meaning: &'static str,
 }
 
@@ -78,6 +81,7 @@ impl Row {
     }
 
     /// The row as `docs/failure-semantics.md` has it.
+    #[cfg(test)]
     pub fn text(&self) -> String {
         let statuses: Vec<String> = self
             .statuses

@@ -175,7 +175,7 @@ impl Metering {
         let shard = exchange.shard.clone();
         let mut fault = None;
         match exchange.held.grow(&shard.plan, output, at) {
-            Grown::Covered(_) => {}
+            Grown::Covered => {}
             Grown::Stop(reached) => fault = Some(reached),
             Grown::Wait(stopped) => {
                 if let Some(home) = stopped

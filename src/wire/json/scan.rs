@@ -139,6 +139,7 @@ impl Scan {
     }
 
     /// Whether the text was an object or an array that has come to its end.
+    #[cfg(test)]
     pub fn is_whole(&self) -> bool {
         self.state == State::Over
     }

@@ -1,6 +1,6 @@
 //! Server-sent events: the same ones for any split, and what a slow reader of the standard sees in them.
 
-use ringway::wire::sse::{self, Edge};
+use ringway::wire::sse;
 
 /// The events of a stream that comes in pieces, each kept until it is complete.
 fn events(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Vec<u8>) {
@@ -30,18 +30,6 @@ pub(crate) fn run(data: &[u8]) {
     for cut in super::cuts(data.len()) {
         let (first, second) = data.split_at(cut);
         assert_eq!(events(&[first, second]), whole, "cut at {cut}");
-        let mut edge = Edge::default();
-        edge.push(first);
-        assert_eq!(edge.at_boundary(), {
-            let mut slow = Edge::default();
-            first.chunks(1).for_each(|byte| slow.push(byte));
-            slow.at_boundary()
-        });
-        if sse::last_boundary(first) == first.len() {
-            assert!(edge.at_boundary(), "behind an event, cut at {cut}");
-        } else if !first.ends_with(b"\r") {
-            assert!(!edge.at_boundary(), "inside an event, cut at {cut}");
-        }
     }
     for span in spans {
         check(span.of(data));

@@ -27,7 +27,7 @@ pub fn fault(record: &FaultRecord<'_>, status: u16, request_id: &str, out: &mut 
 }
 
 /// The word of `google.rpc.Code` for a status.
-pub const fn status_word(status: u16) -> &'static str {
+pub(super) const fn status_word(status: u16) -> &'static str {
     match status {
         401 => "UNAUTHENTICATED",
         402 | 403 => "PERMISSION_DENIED",

@@ -161,7 +161,7 @@ impl<'a> History<'a> {
     /// name that has no result yet, or the first call at all.
     fn pair(&mut self, id: &Text<'a>, name: Option<&Text<'a>>) -> (usize, Text<'a>) {
         let place = self.calls.pair(id, name);
-        match place.or_else(|| if name.is_none() { self.calls.next() } else { None }) {
+        match place.or_else(|| if name.is_none() { self.calls.take_first() } else { None }) {
             Some(place) => (place, self.calls.name(place).clone()),
             None => (usize::MAX, name.cloned().unwrap_or_else(|| Text::escaped(b"unknown"))),
         }

@@ -8,7 +8,7 @@ mod request;
 
 pub use body::Body;
 pub use events::Events;
-pub use fault::{fault, status_word};
+pub use fault::fault;
 pub use request::request;
 
 use super::seal;

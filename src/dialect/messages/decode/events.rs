@@ -181,6 +181,7 @@ impl Events {
     }
 
     /// Whether the response came to its end.
+    #[cfg(test)]
     pub fn is_whole(&self) -> bool {
         self.whole
     }

@@ -139,7 +139,7 @@ impl<'r> Messages<'_, 'r> {
     fn call_of(&mut self, id: &Text<'r>, name: Option<&Text<'r>>) -> (usize, Option<Text<'r>>) {
         let says_nothing = name.is_none() && id.is_empty();
         let call = self.calls.pair(id, name);
-        match call.or_else(|| if says_nothing { self.calls.next() } else { None }) {
+        match call.or_else(|| if says_nothing { self.calls.take_first() } else { None }) {
             Some(call) => (call, Some(self.calls.name(call).clone())),
             None => (usize::MAX, name.cloned()),
         }

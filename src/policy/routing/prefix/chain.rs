@@ -4,7 +4,7 @@
 pub const BLOCK_BYTES: usize = 256;
 
 /// Blocks of one prompt that are hashed; a longer text is known by its first mebibyte.
-pub const BLOCKS_MAX: usize = 4096;
+pub(super) const BLOCKS_MAX: usize = 4096;
 
 /// Hashes text as it is given, piece by piece, whatever the pieces.
 ///

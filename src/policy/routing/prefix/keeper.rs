@@ -61,11 +61,13 @@ impl Keeper {
     }
 
     /// Blocks that a member is taken to have.
+    #[cfg(test)]
     pub fn len(&self, member: usize) -> usize {
         self.members.get(member).map_or(0, |lru| lru.nodes_used)
     }
 
     /// Whether no member has any block.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.members.iter().all(|lru| lru.nodes_used == 0)
     }
