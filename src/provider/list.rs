@@ -51,6 +51,9 @@ pub(super) static LIST: &[ProviderKind] = &[
     hosted("moonshot", "https://api.moonshot.ai/v1", CHAT),
     hosted("zai", "https://api.z.ai/api/paas/v4", CHAT),
     hosted("dashscope", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", CHAT.with(Api::Embeddings)),
+    // Its copy of OpenAI's chat and embeddings; rerank is in its own API only (docs/providers.md).
+    hosted("cohere", "https://api.cohere.ai/compatibility/v1", CHAT.with(Api::Embeddings))
+        .without_stream_options(),
     hosted("sambanova", "https://api.sambanova.ai/v1", CHAT.with(Api::Embeddings)),
     placed(
         "cloudflare",

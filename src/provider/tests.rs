@@ -117,6 +117,10 @@ golden! {
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1/chat/completions"
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1/embeddings"
     ] "authorization: Bearer ";
+    cohere "cohere": [
+        "https://api.cohere.ai/compatibility/v1/chat/completions"
+        "https://api.cohere.ai/compatibility/v1/embeddings"
+    ] "authorization: Bearer ";
     sambanova "sambanova": [
         "https://api.sambanova.ai/v1/chat/completions"
         "https://api.sambanova.ai/v1/embeddings"
@@ -295,6 +299,13 @@ fn a_target_has_its_id_and_is_beside_the_version_where_its_server_has_it() {
     let api = Base::of_api("/paas/v4", "k=v");
     assert_eq!(target(&openai, Api::ResponseInputItems, "a", &api), "/paas/v4/responses/a/input_items?k=v");
     assert_eq!(target(&vllm, Api::Tokenize, "", &Base::of_api("/v1", "")), "/v1/tokenize");
+}
+
+#[test]
+fn rerank_of_cohere_is_under_its_own_api() {
+    let generic = provider("openai-compatible");
+    let base = generic.kind.base_of("/v2", "", true);
+    assert_eq!(target(&generic, Api::Rerank, "", &base), "/v2/rerank");
 }
 
 #[test]
