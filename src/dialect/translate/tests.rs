@@ -218,7 +218,6 @@ fn the_time_for_a_request_grows_with_its_calls_and_not_with_their_square() {
         for backend in CLIENTS.into_iter().chain([Api::Converse]).filter(|backend| *backend != client) {
             let call = Call { client, backend };
             let (few, many) = (time(call, 500), time(call, 5_000));
-            println!("{call:?}: {} us for 500, {} us for 5,000", few / 1_000, many / 1_000);
             assert!(many < 60 * few, "{call:?}: {many} ns for ten times as many calls as in {few} ns");
         }
     }
