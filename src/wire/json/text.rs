@@ -62,7 +62,11 @@ pub fn key_is_caseless(raw: &[u8], name: &str) -> bool {
 /// A key given with its quotes as its most lenient reader takes it: escapes resolved, letters small (as
 /// [`key_is_caseless`] folds them), and without underscores, so that `toolUse`, `tool_use` and `Tool\u005fUse` are one.
 /// Empty for a key that is longer than any that is known, or not sound.
-pub fn folded<'a>(raw: &[u8], room: &'a mut [u8; FOLDED_BYTES_MAX]) -> &'a [u8] {
+pub fn folded<'a>(raw: &'a [u8], room: &'a mut [u8; FOLDED_BYTES_MAX]) -> &'a [u8] {
+    let inner = inner(raw).unwrap_or_default();
+    if inner.iter().all(u8::is_ascii_lowercase) {
+        return if inner.len() <= FOLDED_BYTES_MAX { inner } else { &[] };
+    }
     let mut length = 0;
     let mut push = |byte: u8| {
         if byte == b'_' {
@@ -73,7 +77,6 @@ pub fn folded<'a>(raw: &[u8], room: &'a mut [u8; FOLDED_BYTES_MAX]) -> &'a [u8] 
         length += 1;
         true
     };
-    let inner = inner(raw).unwrap_or_default();
     let fits = match inner.iter().all(|byte| byte.is_ascii() && *byte != b'\\') {
         true => inner.iter().all(|byte| push(byte.to_ascii_lowercase())),
         false => pieces(inner, |piece| piece.chars().all(|char| fold(char).is_some_and(&mut push))),
