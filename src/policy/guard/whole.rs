@@ -117,7 +117,9 @@ impl Check<'_> {
             self.plain.clear();
             json::unescape(written, self.plain);
         }
-        let text: &[u8] = if is_escaped { self.plain } else { written };
+        let said: &[u8] = if is_escaped { self.plain } else { written };
+        let nested = nested(place, said);
+        let text = nested.as_deref().unwrap_or(said);
         let (mut masks, mut originals) = (Vec::new(), Vec::new());
         let mut sink = |one: Match, bytes: &[u8]| {
             if self.guards.is_label(one.rule) {
@@ -143,6 +145,7 @@ impl Check<'_> {
         scan.feed(set, text, usize::MAX, &mut sink);
         scan.finish(set, &mut sink);
         let span = |range: Range<usize>| {
+            let range = if nested.is_some() { json::inside_range(said, range) } else { range };
             let range = if is_escaped { json::inside_range(written, range) } else { range };
             Span::new(inside.start + range.start, inside.start + range.end)
         };
@@ -164,6 +167,17 @@ impl Check<'_> {
             self.checked.edits.push((span(range), label));
         }
     }
+}
+
+/// The arguments of a tool call, or what it brought, are often JSON in a string, with escapes of its own: what their reader reads.
+fn nested(place: Place, said: &[u8]) -> Option<Vec<u8>> {
+    let is_json = || json::visit(said, &mut |_| {}).is_ok();
+    if place != Place::Tools || memchr::memchr(b'\\', said).is_none() || !is_json() {
+        return None;
+    }
+    let mut text = Vec::with_capacity(said.len());
+    json::unescape(said, &mut text);
+    Some(text)
 }
 
 /// A masked match: where in its text, and by which pattern.

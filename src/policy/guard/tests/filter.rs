@@ -309,3 +309,26 @@ fn of_two_rules_that_clamp_one_parameter_the_tighter_counts() {
     let checked = whole::request(&guards, body, &mut Labels::default(), &|_| true);
     assert_eq!(checked.edited(body), br#"{"suffix":5}"#);
 }
+
+#[test]
+fn an_escape_inside_the_arguments_of_a_tool_hides_nothing() {
+    let guards = masks(Detector::PaymentCard);
+    let call = |arguments: &str| {
+        format!(
+            r#"{{"messages":[{{"role":"assistant","tool_calls":[{{"function":{{"name":"f","arguments":"{arguments}"}}}}]}}]}}"#
+        )
+    };
+    for (arguments, expected) in [
+        (
+            r#"{\"card\":\"\\u0034111 1111 1111 1111\",\"n\":\"a\\nb\"}"#,
+            r#"{\"card\":\"<CARD_1>\",\"n\":\"a\\nb\"}"#,
+        ),
+        (r#"[\"\\u00344111\",\"4111 1111\\u00201111 1111\"]"#, r#"[\"\\u00344111\",\"<CARD_1>\"]"#),
+        (r#"{\"card\":\"4111 1111 1111 1111\"}"#, r#"{\"card\":\"<CARD_1>\"}"#),
+        (r"{\\u0034111 1111 1111 1111", r"{\\u0034111 1111 1111 1111"), // is no JSON
+    ] {
+        let body = call(arguments);
+        let checked = whole::request(&guards, body.as_bytes(), &mut Labels::default(), &|_| true);
+        assert_eq!(String::from_utf8(checked.edited(body.as_bytes())).unwrap(), call(expected));
+    }
+}
