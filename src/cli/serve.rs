@@ -295,14 +295,19 @@ fn enough_descriptors(plan: &Plan) -> io::Result<()> {
     let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
     let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard); // what is there has to do
     let shards = plan.shards.len();
-    let needed = SHARED_DESCRIPTORS + shards * (SHARD_DESCRIPTORS + 2 * plan.listeners.len());
-    if hard < needed as u64 {
+    let needed = descriptors(shards, plan.listeners.len());
+    if hard < needed {
         return Err(io::Error::other(format!(
             "this process may open {hard} files and sockets; {shards} shards need {needed} to start with, and two more \
              for each stream: raise the limit (`ulimit -Hn`, LimitNOFILE of the service), or lower shards.count"
         )));
     }
     Ok(())
+}
+
+/// Descriptors to start with. Each stream needs two more.
+pub(super) const fn descriptors(shards: usize, listeners: usize) -> u64 {
+    (SHARED_DESCRIPTORS + shards * (SHARD_DESCRIPTORS + 2 * listeners)) as u64
 }
 
 /// Huge pages for the shards to begin with, and none once they have. What every request uses lies in those, and would

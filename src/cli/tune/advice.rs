@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::machine::{Card, Machine};
+use crate::cli::serve;
 use crate::plan::Plan;
 
 /// What the gateway will do here.
@@ -13,6 +14,7 @@ pub(super) struct Wanted {
     pub(super) shards: usize,
     /// Clients of one shard.
     pub(super) connections: usize,
+    pub(super) listeners: usize,
     /// The cores of the shards, if they are pinned.
     pub(super) cores: Vec<usize>,
 }
@@ -23,6 +25,7 @@ impl Wanted {
         Self {
             shards: plan.shards.len(),
             connections: plan.shards.iter().map(|shard| shard.connections_max).max().unwrap_or(0),
+            listeners: plan.listeners.len(),
             cores: plan.shards.iter().filter_map(|shard| shard.core).collect(),
         }
     }
@@ -30,7 +33,7 @@ impl Wanted {
     /// The defaults: a shard on each physical core.
     pub(super) fn usual(machine: &Machine) -> Self {
         let cores = machine.physical.clone();
-        Self { shards: cores.len().max(1), connections: 16_384, cores }
+        Self { shards: cores.len().max(1), connections: 16_384, listeners: 1, cores }
     }
 }
 
@@ -91,15 +94,22 @@ fn ring(machine: &Machine) -> Option<Advice> {
     })
 }
 
-/// Two for each client, its own and that of its backend, and some for listeners, logs and the store.
+/// What `serve` starts with, and two for each client: its own and that of its backend.
 fn descriptors(machine: &Machine, wanted: &Wanted) -> Option<Advice> {
-    let needed = (wanted.shards * wanted.connections * 2 + 1_024) as u64;
+    let start = serve::descriptors(wanted.shards, wanted.listeners);
+    let needed = start + (wanted.shards * wanted.connections * 2) as u64;
     let now = machine.descriptors.filter(|now| *now < needed)?;
     Some(Advice {
         what: "open descriptors (hard limit)".to_owned(),
         now: now.to_string(),
         better: needed.next_power_of_two().to_string(),
-        why: "Each client needs one, and one more for its backend. At the limit new clients are refused.",
+        why: match now < start {
+            true => "The gateway does not start with so few.",
+            false => {
+                "Each client needs one, and one more for its backend. At the limit new clients wait unaccepted, and backends \
+                 cannot be connected to."
+            }
+        },
         how: format!("systemctl edit ringway   # [Service] LimitNOFILE={}", needed.next_power_of_two()),
     })
 }

@@ -190,3 +190,14 @@ fn this_machine_can_be_read() {
     assert!(!machine.cores.is_empty() && !machine.kernel.is_empty(), "{machine:?}");
     assert!(page(&machine, &Wanted::usual(&machine), &[]).ends_with("Nothing to change."));
 }
+
+/// The machine of `f_36_too_few_descriptors_to_start_with_are_told`.
+#[test]
+fn fewer_descriptors_than_serve_starts_with_are_said_to_be_too_few() {
+    for (limit, part) in [("64", "does not start"), ("1024", "new clients wait")] {
+        let text = format!("Max open files {limit} {limit} files");
+        let folder = Folder::new(&format!("start-{limit}"), &[CORES, ("proc/self/limits", &text)]);
+        let advice = folder.advice();
+        assert!(advice[0].why.contains(part), "{advice:?}");
+    }
+}
