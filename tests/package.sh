@@ -39,6 +39,9 @@ cp "$package" "$root/tmp/ringway.deb"
 inside dpkg -i /tmp/ringway.deb
 inside ringway --version
 inside ringway check /etc/ringway/ringway.toml
+for file in man/man1/ringway.1.gz man/man1/ringway-key-create.1.gz bash-completion/completions/ringway doc/ringway/sbom.cdx.json; do
+    [ -s "$root/usr/share/$file" ] || fail "$file is missing"
+done
 
 echo "== Serves"
 "$loadtest" gpusim --instant --listen 127.0.0.1:8000 >"$folder/backend.log" 2>&1 &

@@ -8,6 +8,7 @@ mod guard;
 mod key;
 mod ledger;
 mod manage;
+mod manual;
 mod notify;
 mod providers;
 mod requests;
@@ -26,7 +27,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config;
 use crate::coordinator::roster;
@@ -86,6 +87,10 @@ enum Command {
     Providers,
     /// Print the JSON Schema of the configuration, for completion in editors
     Schema,
+    /// Print a script that completes commands and options in a shell
+    Completions(manual::Completions),
+    /// Write the manual pages into a folder
+    Man(manual::Man),
 }
 
 /// Which configuration file a command is about.
@@ -127,6 +132,8 @@ pub fn main() -> ExitCode {
         Command::Tune(arguments) => tune::command(arguments),
         Command::Providers => providers::command(),
         Command::Schema => schema::command(),
+        Command::Completions(arguments) => manual::completions(&mut Arguments::command(), arguments.shell),
+        Command::Man(arguments) => manual::man(Arguments::command(), &arguments),
     }
 }
 

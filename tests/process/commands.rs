@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
+use support::folder::Folder;
 use support::gateway::{Config, Gateway, free_port};
 use support::origin::Origin;
 use support::{J, chat};
@@ -58,10 +59,8 @@ fn a_new_key_for_a_script_is_one_json_object() {
 
 #[test]
 fn serve_and_check_take_their_file_alike() {
-    let folder = std::env::temp_dir().join(format!("ringway-commands-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let file = folder.join("wrong.toml");
-    std::fs::write(&file, "nonsense = 1\n").expect("a file");
+    let folder = Folder::new("commands");
+    let file = folder.file("wrong.toml", "nonsense = 1\n");
     let file = file.to_str().expect("text");
     for command in ["serve", "check", "reload", "upgrade"] {
         for arguments in [&[command, file][..], &[command, "--config", file]] {
@@ -70,13 +69,11 @@ fn serve_and_check_take_their_file_alike() {
             assert!(text(&refused.stderr).contains("nonsense"), "{arguments:?}: {refused:?}");
         }
     }
-    std::fs::remove_dir_all(&folder).expect("removed");
 }
 
 /// A configuration of `examples/` as its reader tries it: served with other ports, and asked by the curl in its comment.
 fn try_example(name: &str, text: &str, origin: &Origin) {
-    let folder = std::env::temp_dir().join(format!("ringway-example-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
+    let folder = Folder::new(name);
     let (port, admin) = (free_port(), free_port());
     let backend = format!("url = \"http://127.0.0.1:{}\"", origin.port);
     let mut served: String = text
@@ -85,8 +82,7 @@ fn try_example(name: &str, text: &str, origin: &Origin) {
         .fold(String::new(), |served, line| served + line + "\n");
     served = served.replace(":8080\"", &format!(":{port}\""));
     served.push_str(&format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n"));
-    let file = folder.join("ringway.toml");
-    std::fs::write(&file, served).expect("a file");
+    let file = folder.file("ringway.toml", served);
     let mut serve = ringway_for_examples(&["serve"]);
     serve.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
     let mut gateway = serve.spawn().expect("the binary runs");
@@ -99,7 +95,6 @@ fn try_example(name: &str, text: &str, origin: &Origin) {
     let asked = Command::new("sh").args(["-c", &curl.replace(":8080", &format!(":{port}"))]).output();
     let _ = gateway.kill();
     let _ = gateway.wait();
-    std::fs::remove_dir_all(&folder).expect("removed");
     let asked = asked.expect("curl runs");
     assert!(is_ready, "{name} does not serve");
     assert!(asked.status.success(), "{name}: {curl}\n{asked:?}");
@@ -141,8 +136,8 @@ fn guard_test_prints_what_each_rule_finds_and_what_would_happen() {
         [model.free]\nbackends = [\"b1\"]\n[guard.cards]\ndetect = [\"payment_card\"]\nwhere = [\"input\", \"output\"]\n\
         action = \"mask\"\nmodels = [\"m\"]\n[guard.orion]\nwords = [\"project orion\"]\nwhere = [\"input\", \"output\"]\n\
         action = \"refuse\"\nmodels = [\"m\"]\n[guard.seen]\npatterns = [\"n.w\"]\naction = \"refuse\"\nshadow = true\nmodels = [\"m\"]\n";
-    let path = std::env::temp_dir().join(format!("ringway-guard-test-{}.toml", std::process::id()));
-    std::fs::write(&path, config).expect("a file");
+    let folder = Folder::new("guard-test");
+    let path = folder.file("ringway.toml", config);
     let run = |arguments: &[&str]| {
         let config = ["--config", path.to_str().expect("a path")];
         let run = ringway(&[&["guard", "test"], arguments, &config].concat());
@@ -176,5 +171,28 @@ fn guard_test_prints_what_each_rule_finds_and_what_would_happen() {
         let run = ringway(&[&["guard", "test"], arguments, &config].concat());
         assert_eq!(run.status.code(), Some(1), "{run:?}");
     }
-    let _ = std::fs::remove_file(path);
+}
+
+#[test]
+fn each_command_has_a_manual_page_and_each_shell_its_completions() {
+    let folder = Folder::new("man");
+    let made = ringway(&["man", folder.text()]);
+    assert!(made.status.success(), "{made:?}");
+    for (page, part) in
+        [("ringway.1", "ringway\\-serve"), ("ringway-key-create.1", "requests\\-per\\-minute")]
+    {
+        let text = std::fs::read_to_string(folder.path().join(page)).expect(page);
+        assert!(text.starts_with(".ie") && text.contains(part), "{page}: {text}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let made = ringway(&["completions", shell]);
+        let script = text(&made.stdout);
+        assert!(made.status.success() && script.contains("requests-per-minute"), "{shell}: {made:?}");
+        let Ok(output) = Command::new(shell).arg("--version").output() else { continue };
+        assert!(output.status.success());
+        let file = folder.file("script", script);
+        let parsed = Command::new(shell).arg("-n").arg(file).output().expect("the shell runs");
+        assert!(parsed.status.success(), "{shell}: {parsed:?}");
+    }
+    assert_eq!(ringway(&["completions", "tcsh"]).status.code(), Some(2));
 }

@@ -9,6 +9,7 @@ pub mod capture;
 pub mod chance;
 pub mod client;
 pub mod config;
+pub mod folder;
 pub mod gateway;
 pub mod origin;
 pub mod sse;
