@@ -2,9 +2,10 @@
 
 use std::process::{Command, Output};
 
-use support::gateway::{Config, Gateway, K1, free_port};
+use support::folder::Folder;
+use support::gateway::{Config, Gateway, K1};
 use support::origin::Origin;
-use support::{J, ask};
+use support::{J, PATIENCE, ask, eventually};
 
 const TOKEN: &str = "rt-6c1f0e9b3a7d4f2288d05e61";
 const OTHER: &str = "rt-0d9e8f7a6b5c4d3e2f1a0b9c";
@@ -17,13 +18,10 @@ fn with(gateway: &Gateway, method: &str, path: &str, token: &str) -> u16 {
 
 /// `ringway check` on this text.
 fn check(text: &str) -> Output {
-    let folder = std::env::temp_dir().join(format!("ringway-check-{}-{}", std::process::id(), free_port()));
-    std::fs::create_dir_all(&folder).expect("a temporary folder");
-    let file = folder.join("ringway.toml");
-    std::fs::write(&file, text).expect("a configuration file");
+    let folder = Folder::new("check");
+    let file = folder.file("ringway.toml", text);
     let mut command = Command::new(support::binary());
     let output = command.arg("check").arg(&file).env("WEAK", "changeme").env("GOOD", TOKEN).output();
-    std::fs::remove_dir_all(&folder).expect("it was there");
     output.expect("the binary runs")
 }
 
@@ -55,6 +53,33 @@ fn nothing_but_health_is_told_without_the_token() {
     client.send(&support::chat(TOKEN, "x", J));
     assert_eq!(client.answer().expect("an answer").status(), 401);
     assert_eq!(ask(&gateway, J, "served").status(), 200);
+}
+
+/// S18.
+#[test]
+fn searches_are_bounded() {
+    let origin = Origin::start();
+    let gateway = Gateway::start(&Config::simple(origin.port).tables("[store]\ndirectory = \"data\""));
+    let mut client = gateway.connect();
+    for turn in 0..210 {
+        client.send(&support::chat(K1, &format!("turn-{turn}"), J));
+        assert_eq!(client.answer().expect("an answer").status(), 200);
+    }
+    let rows = |path: &str| {
+        let page = gateway.ask_admin(path).expect("an answer");
+        let page: serde_json::Value = serde_json::from_str(&page.1).expect("JSON");
+        (page["requests"].as_array().map_or(0, Vec::len), page["next"].is_null())
+    };
+    for path in ["/api/v1/requests?limit=100000", "/api/v1/ledger/requests?limit=100000"] {
+        assert!(eventually(PATIENCE, || rows(path) == (200, false)), "{path}: {:?}", rows(path));
+    }
+    for path in ["/api/v1/requests?stat=429", "/api/v1/ledger/requests?where=1", "/api/v1/keys?order=name"] {
+        assert_eq!(gateway.ask_admin(path).expect("an answer").0, 400, "{path}");
+    }
+    // What stands in a filter is a value, whatever it says.
+    let (status, page) =
+        gateway.ask_admin("/api/v1/ledger/requests?key=%27%20or%201%3D1%20--").expect("an answer");
+    assert!(status == 200 && page.contains("\"requests\":[]"), "{status} {page}");
 }
 
 #[test]
