@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::client::End;
+use support::folder::Folder;
 use support::gateway::{Config, Gateway, K1};
 use support::origin::{Next, Origin};
 use support::{J, PATIENCE, chat, chat_head, eventually, nonce, sse};
@@ -386,10 +387,10 @@ fn an_answer_carries_only_what_is_for_the_client() {
             &format!("{{\"error\":\"{credential}\"}}"),
         )
     });
-    let folder = std::env::temp_dir().join(format!("ringway-secret-{}", std::process::id()));
-    std::fs::write(&folder, secret).expect("a secret");
+    let folder = Folder::new("secret");
+    let file = folder.file("key", secret);
     let more =
-        format!("api_key = {{ file = {:?} }}\nhealth = {{ enabled = false }}", folder.display().to_string());
+        format!("api_key = {{ file = {:?} }}\nhealth = {{ enabled = false }}", file.display().to_string());
     let config = Config::new().backend("b1", origin.port, &more).model("m", &["b1"], "").key("one", K1, "");
     let gateway = Gateway::start(&config);
     let ask = |name: &str| {
@@ -422,7 +423,6 @@ fn an_answer_carries_only_what_is_for_the_client() {
     );
     let everything = format!("{answer:?}{}{}", answer.text(), gateway.said());
     assert!(!everything.contains(secret), "{everything}");
-    let _ = std::fs::remove_file(folder);
 }
 
 /// L24: a line without an end costs no memory.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sched::{CloneFlags, unshare};
 use support::client::Client;
+use support::folder::Folder;
 use support::gateway::{Config, Gateway, K1};
 use support::origin::{Origin, completion};
 use support::sse::{self, Ending, content, judge};
@@ -35,23 +36,6 @@ fn apart(kind: CloneFlags, test: impl FnOnce() + Send + 'static) {
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
-    }
-}
-
-/// A folder that ends with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringway-around-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("a temporary folder");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -160,7 +144,7 @@ fn f_31_a_name_that_moves_is_followed_and_one_that_is_gone_stays_where_it_was() 
     apart(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET, || {
         raise_loopback();
         let folder = Folder::new("names");
-        let server = NameServer::start(&folder.0, Names::At([127, 0, 0, 2]));
+        let server = NameServer::start(folder.path(), Names::At([127, 0, 0, 2]));
         let (first, _second, port) = two_places();
         let gateway = Gateway::start(&named(port));
         let mut client = gateway.connect();
@@ -192,7 +176,7 @@ fn f_31_a_resolver_that_hangs_holds_up_nobody() {
     apart(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET, || {
         raise_loopback();
         let folder = Folder::new("silence");
-        let server = NameServer::start(&folder.0, Names::At([127, 0, 0, 2]));
+        let server = NameServer::start(folder.path(), Names::At([127, 0, 0, 2]));
         let (_first, _second, port) = two_places();
         let gateway = Gateway::start(&named(port));
         assert_eq!(ask(&gateway, J, "x").text(), FIRST);
@@ -250,10 +234,10 @@ fn unix_seconds() -> i64 {
 #[test]
 fn f_40_a_wall_clock_that_jumps_moves_no_limit_and_no_deadline() {
     let folder = Folder::new("clock");
-    let Some((library, seconds)) = jumping_clock(&folder.0) else {
+    let Some((library, seconds)) = jumping_clock(folder.path()) else {
         return println!("skipped: no C compiler");
     };
-    let log = folder.0.join("access.jsonl");
+    let log = folder.path().join("access.jsonl");
     let (release, origin) = (Arc::new(AtomicBool::new(false)), Origin::start());
     let released = Arc::clone(&release);
     origin.set(move |talk| {

@@ -1,13 +1,14 @@
 //! Certificates as people make them, and the reasons for which a backend cannot be reached.
 
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 
 use super::base_urls::check;
+use support::folder::Folder;
 use support::gateway::{Config, Gateway, K1, Wrapper};
 use support::origin::Origin;
 use support::tls::{Authority, Certified, Tunnel};
@@ -18,7 +19,7 @@ const QUIET: &str = "health = { enabled = false }";
 /// What `openssl req -x509` makes with these arguments, in a folder that ends with the test.
 fn openssl(name: &str, arguments: &[&str]) -> Certified {
     let folder = Folder::new(name);
-    let (cert, key) = (folder.0.join("cert.pem"), folder.0.join("key.pem"));
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
     command.args(arguments).arg("-keyout").arg(&key).arg("-out").arg(&cert);
@@ -26,22 +27,6 @@ fn openssl(name: &str, arguments: &[&str]) -> Certified {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
     Certified { cert: read(&cert), key: read(&key) }
-}
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringway-certificates-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A certificate that is its own issuer and says that it is no authority, with these names and years.

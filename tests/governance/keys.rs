@@ -1,14 +1,13 @@
 //! Keys and teams that are created, changed, rotated and revoked while the gateway serves.
 
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::folder::{Folder, files_below};
 use support::gateway::{Config, Gateway, K1};
-use support::origin::{Next, Origin};
-use support::sse::{self, Ending, content, judge};
+use support::origin::{Origin, patient};
+use support::sse::{Ending, judge};
 use support::{J, PATIENCE, chat, eventually};
 
 const STREAM: &str = r#"{"model":"m","messages":[],"stream":true}"#;
@@ -50,55 +49,10 @@ fn config(origin: &Origin, folder: &str) -> Config {
         .tables(&format!("[team.file]\nrequests_per_minute = 1000\n[store]\ndirectory = \"{folder}\""))
 }
 
-/// Streams until it is told to end.
-fn patient() -> (Origin, Arc<AtomicBool>) {
-    let end = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&end);
-    let origin = Origin::scripted(move |talk| {
-        if !talk.request.text().contains("stream") {
-            return support::origin::echo(talk);
-        }
-        talk.stream();
-        talk.chunk(content("first "));
-        while !told.load(Ordering::SeqCst) && !talk.stopped() {
-            talk.pause(Duration::from_millis(20));
-            if !talk.chunk(": still here\n\n") {
-                return Next::Close;
-            }
-        }
-        talk.chunk(content("last"));
-        talk.chunk(sse::finish());
-        talk.chunk(sse::DONE);
-        talk.end()
-    });
-    (origin, end)
-}
-
-/// A folder for the store of one test, removed at its end.
-struct Folder(std::path::PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringway-keys-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("UTF-8")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn a_created_key_serves_on_every_shard_at_once_and_its_secret_is_in_one_response_only() {
     let (origin, folder) = (Origin::start(), Folder::new("create"));
-    let gateway = Gateway::start(&config(&origin, folder.path()));
+    let gateway = Gateway::start(&config(&origin, folder.text()));
     let body =
         json!({ "name": "ci", "models": ["m"], "tags": ["build"], "metadata": { "owner": "a@example.com" } });
     let secret = create(&gateway, &body);
@@ -130,18 +84,17 @@ fn a_created_key_serves_on_every_shard_at_once_and_its_secret_is_in_one_response
             assert!(!text.contains(part), "a part of the secret is in {text}");
         }
     }
-    for entry in std::fs::read_dir(&folder.0).expect("the data directory").flatten() {
-        if let Ok(bytes) = std::fs::read(entry.path()) {
-            let found = bytes.windows(hidden.len()).any(|window| window == hidden.as_bytes());
-            assert!(!found, "the secret is in {:?}", entry.path());
-        }
+    for file in files_below(folder.path()) {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        let found = bytes.windows(hidden.len()).any(|window| window == hidden.as_bytes());
+        assert!(!found, "the secret is in {}", file.display());
     }
 }
 
 #[test]
 fn what_is_wrong_is_refused_with_its_place_and_what_was_expected_and_changes_nothing() {
     let (origin, folder) = (Origin::start(), Folder::new("wrong"));
-    let gateway = Gateway::start(&config(&origin, folder.path()));
+    let gateway = Gateway::start(&config(&origin, folder.text()));
     create(&gateway, &json!({ "name": "taken" }));
     for (method, path, body, code, part) in [
         ("POST", "/api/v1/keys", json!({ "models": ["m"] }), 400, "name: is missing; expected 1 to 128"),
@@ -244,7 +197,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_was_expected_and_changes_not
 #[test]
 fn a_patch_changes_what_it_names_and_null_takes_it_away() {
     let (origin, folder) = (Origin::start(), Folder::new("patch"));
-    let gateway = Gateway::start(&config(&origin, folder.path()));
+    let gateway = Gateway::start(&config(&origin, folder.text()));
     let secret =
         create(&gateway, &json!({ "name": "k", "models": ["m"], "tags": ["a"], "requests_per_minute": 2 }));
     let other = r#"{"model":"other","messages":[]}"#;
@@ -262,7 +215,7 @@ fn a_patch_changes_what_it_names_and_null_takes_it_away() {
 #[test]
 fn during_the_overlap_both_secrets_serve_as_one_key_and_at_its_end_the_old_one_is_refused() {
     let (origin, folder) = (Origin::start(), Folder::new("rotate"));
-    let gateway = Gateway::start(&config(&origin, folder.path()));
+    let gateway = Gateway::start(&config(&origin, folder.text()));
     let first = create(&gateway, &json!({ "name": "k" }));
     let rotate = |seconds: u64| {
         let (code, rotated) =
@@ -287,7 +240,7 @@ fn during_the_overlap_both_secrets_serve_as_one_key_and_at_its_end_the_old_one_i
 #[test]
 fn revocation_ends_streams_and_what_was_created_survives_a_kill() {
     let ((origin, _end), folder) = (patient(), Folder::new("revoke"));
-    let config = config(&origin, folder.path());
+    let config = config(&origin, folder.text());
     let mut gateway = Gateway::start(&config);
     let (code, _) = ask(&gateway, "POST", "/api/v1/teams", &json!({ "name": "search", "models": ["m"] }));
     assert_eq!(code, 201);
@@ -329,7 +282,7 @@ fn revocation_ends_streams_and_what_was_created_survives_a_kill() {
 #[test]
 fn every_change_is_an_entry_of_the_chained_log_with_who_what_before_after_and_from_where() {
     let (origin, folder) = (Origin::start(), Folder::new("audit"));
-    let gateway = Gateway::start(&config(&origin, folder.path()));
+    let gateway = Gateway::start(&config(&origin, folder.text()));
     create(&gateway, &json!({ "name": "k", "tags": ["a"] }));
     ask(&gateway, "PATCH", "/api/v1/keys/k", &json!({ "tags": ["b"] }));
     ask(&gateway, "PUT", "/api/v1/budgets", &json!({ "key": "k", "tokens": 5_000, "per": "day" }));
@@ -362,7 +315,7 @@ fn every_change_is_an_entry_of_the_chained_log_with_who_what_before_after_and_fr
 #[test]
 fn a_budget_that_is_set_holds_and_another_amount_is_the_same_budget() {
     let (origin, folder) = (Origin::start(), Folder::new("budget"));
-    let gateway = Gateway::start(&config(&origin, folder.path()));
+    let gateway = Gateway::start(&config(&origin, folder.text()));
     let secret = create(&gateway, &json!({ "name": "k" }));
     let set = |tokens: u64| {
         let (code, set) =
@@ -390,7 +343,7 @@ fn a_budget_that_is_set_holds_and_another_amount_is_the_same_budget() {
 #[test]
 fn keys_are_changed_although_the_file_is_broken_and_a_reload_keeps_them() {
     let (origin, folder) = (Origin::start(), Folder::new("file"));
-    let good = config(&origin, folder.path());
+    let good = config(&origin, folder.text());
     let gateway = Gateway::start(&good);
     let first = create(&gateway, &json!({ "name": "first", "models": ["m", "other"] }));
     gateway.rewrite_text("listen = ");
@@ -402,7 +355,7 @@ fn keys_are_changed_although_the_file_is_broken_and_a_reload_keeps_them() {
     assert_eq!(gateway.reload().0, 200);
     assert_eq!([status(&gateway, &first, J), status(&gateway, &second, J)], [401, 200]);
     // A key of the same name in the file would be two keys.
-    gateway.rewrite(&config(&origin, folder.path()).key("second", "sk-rw-other-0123456789", ""));
+    gateway.rewrite(&config(&origin, folder.text()).key("second", "sk-rw-other-0123456789", ""));
     let (code, said) = gateway.reload();
     assert!(code == 422 && said.contains("key.second: is in the store too"), "{said}");
     assert_eq!(status(&gateway, &second, J), 200);
@@ -411,14 +364,14 @@ fn keys_are_changed_although_the_file_is_broken_and_a_reload_keeps_them() {
 #[test]
 fn a_model_that_goes_takes_no_other_model_from_a_key() {
     let (origin, folder) = (Origin::start(), Folder::new("model"));
-    let gateway = Gateway::start(&config(&origin, folder.path()));
+    let gateway = Gateway::start(&config(&origin, folder.text()));
     let secret = create(&gateway, &json!({ "name": "k", "models": ["m", "other"] }));
     let fewer = Config::new()
         .backend("b1", origin.port, "health = { enabled = false }")
         .model("m", &["b1"], "")
         .key("one", K1, "")
         .shards("count = 2")
-        .tables(&format!("[team.file]\n[store]\ndirectory = \"{}\"", folder.path()));
+        .tables(&format!("[team.file]\n[store]\ndirectory = \"{}\"", folder.text()));
     gateway.rewrite(&fewer);
     let (code, said) = gateway.reload();
     assert_eq!(code, 200, "{said}");
@@ -435,7 +388,7 @@ fn the_first_key_closes_an_open_gateway_and_its_revocation_does_not_open_it() {
     let open = Config::new()
         .backend("b1", origin.port, "health = { enabled = false }")
         .model("m", &["b1"], "")
-        .tables(&format!("[store]\ndirectory = \"{}\"", folder.path()));
+        .tables(&format!("[store]\ndirectory = \"{}\"", folder.text()));
     let mut gateway = Gateway::start(&open);
     assert_eq!(status(&gateway, "sk-anything", J), 200);
     let secret = create(&gateway, &json!({ "name": "k" }));
@@ -454,7 +407,7 @@ fn a_key_is_required_where_the_file_says_so() {
         .top("require_keys = true")
         .backend("b1", origin.port, "health = { enabled = false }")
         .model("m", &["b1"], "")
-        .tables(&format!("[store]\ndirectory = \"{}\"", folder.path()));
+        .tables(&format!("[store]\ndirectory = \"{}\"", folder.text()));
     let gateway = Gateway::start(&config);
     assert_eq!(status(&gateway, "sk-anything", J), 401);
     let secret = create(&gateway, &json!({ "name": "k" }));
@@ -464,7 +417,7 @@ fn a_key_is_required_where_the_file_says_so() {
 #[test]
 fn two_gateways_on_one_store_know_each_others_keys_within_a_second() {
     let (origin, folder) = (Origin::start(), Folder::new("two"));
-    let config = config(&origin, folder.path());
+    let config = config(&origin, folder.text());
     let (here, there) = (Gateway::start(&config), Gateway::start(&config));
     let secret = create(&here, &json!({ "name": "k" }));
     let created = Instant::now();
@@ -486,7 +439,7 @@ fn two_gateways_on_one_store_know_each_others_keys_within_a_second() {
 #[test]
 fn scripts_written_for_litellm_create_look_up_and_delete_keys() {
     let (origin, folder) = (Origin::start(), Folder::new("litellm"));
-    let gateway = Gateway::start(&config(&origin, folder.path()));
+    let gateway = Gateway::start(&config(&origin, folder.text()));
     let body = json!({ "key_alias": "job", "models": ["m"], "rpm_limit": 600, "duration": "30d", "metadata": { "owner": "me" } });
     let (code, made) = ask(&gateway, "POST", "/key/generate", &body);
     assert_eq!((code, &made["key_alias"], &made["rpm_limit"]), (200, &json!("job"), &json!(600)), "{made}");

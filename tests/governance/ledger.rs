@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout)] // the seed, and how many there were
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use support::chance::Chance;
 use support::client::Client;
+use support::folder::Folder;
 use support::gateway::{Config, Gateway, K1, K2};
 use support::origin::{Next, Origin, Talk};
 use support::{PATIENCE, eventually, is_campaign};
@@ -57,23 +58,6 @@ fn config(origin: &Origin, directory: &Path) -> Config {
         .tables(&format!("[store]\ndirectory = {directory:?}"))
 }
 
-/// A folder of this test alone, removed at its end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringway-ledger-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn request(key: &str, id: &str, stream: bool) -> Vec<u8> {
     let body = format!(r#"{{"model":"m","messages":[],"stream":{stream}}}"#);
     format!(
@@ -115,9 +99,9 @@ fn rows(gateway: &Gateway) -> Vec<(String, Option<[u64; 3]>)> {
 
 #[test]
 fn usage_is_shown_by_row_and_by_sum_with_the_gateway_up_and_down() {
-    let (truth, directory) = (Truth::default(), Directory::new("shown"));
+    let (truth, directory) = (Truth::default(), Folder::new("shown"));
     let origin = origin(&truth);
-    let mut gateway = Gateway::start(&config(&origin, &directory.0));
+    let mut gateway = Gateway::start(&config(&origin, directory.path()));
     let mut client = gateway.connect();
     for (number, stream) in [(0, false), (1, true), (2, false)] {
         client.send(&request(K1, &format!("row-{number}"), stream));
@@ -206,9 +190,9 @@ fn usage_is_shown_by_row_and_by_sum_with_the_gateway_up_and_down() {
 
 #[test]
 fn a_kill_under_load_loses_no_response_that_a_client_received_and_counts_none_twice() {
-    let (truth, directory) = (Truth::default(), Directory::new("kills"));
+    let (truth, directory) = (Truth::default(), Folder::new("kills"));
     let origin = origin(&truth);
-    let config = config(&origin, &directory.0);
+    let config = config(&origin, directory.path());
     let seed = std::env::var("RINGWAY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(21);
     println!("seed {seed}");
     let mut chance = Chance(seed);
@@ -270,9 +254,9 @@ fn load(port: u16, name: &str, received: &Mutex<Vec<String>>) {
 
 #[test]
 fn upgrades_and_an_orderly_end_lose_nothing_and_count_nothing_twice() {
-    let (truth, directory) = (Truth::default(), Directory::new("upgrades"));
+    let (truth, directory) = (Truth::default(), Folder::new("upgrades"));
     let origin = origin(&truth);
-    let mut gateway = Gateway::start(&config(&origin, &directory.0).shards("count = 2"));
+    let mut gateway = Gateway::start(&config(&origin, directory.path()).shards("count = 2"));
     let (port, over, received) = (gateway.port, AtomicBool::new(false), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for worker in 0..3 {
@@ -300,7 +284,7 @@ fn upgrades_and_an_orderly_end_lose_nothing_and_count_nothing_twice() {
         over.store(true, Ordering::SeqCst);
     });
     gateway.signal("TERM");
-    let left = || std::fs::read_dir(directory.0.join("journal")).map_or(0, Iterator::count);
+    let left = || std::fs::read_dir(directory.path().join("journal")).map_or(0, Iterator::count);
     assert!(eventually(PATIENCE, || left() == 0), "every process has moved its own journals");
     let mut found: Vec<String> = rows(&gateway).into_iter().map(|(id, _)| id).collect();
     let mut received = received.into_inner().expect("not poisoned");
@@ -311,11 +295,11 @@ fn upgrades_and_an_orderly_end_lose_nothing_and_count_nothing_twice() {
 
 #[test]
 fn a_damaged_journal_is_reported_and_loses_the_damaged_record_only() {
-    let (truth, directory) = (Truth::default(), Directory::new("damaged"));
+    let (truth, directory) = (Truth::default(), Folder::new("damaged"));
     let origin = origin(&truth);
-    let config = config(&origin, &directory.0).shards("count = 1");
+    let config = config(&origin, directory.path()).shards("count = 1");
     // A folder in the place of the database: the records stay in the journal.
-    std::fs::create_dir_all(directory.0.join("ledger.db")).expect("a folder");
+    std::fs::create_dir_all(directory.path().join("ledger.db")).expect("a folder");
     let mut gateway = Gateway::start(&config);
     let mut client = gateway.connect();
     for number in 0..5 {
@@ -324,8 +308,8 @@ fn a_damaged_journal_is_reported_and_loses_the_damaged_record_only() {
     }
     gateway.signal("KILL");
     gateway.wait(PATIENCE);
-    std::fs::remove_dir(directory.0.join("ledger.db")).expect("it is empty");
-    let run = std::fs::read_dir(directory.0.join("journal"))
+    std::fs::remove_dir(directory.path().join("ledger.db")).expect("it is empty");
+    let run = std::fs::read_dir(directory.path().join("journal"))
         .expect("it")
         .next()
         .expect("a run")
@@ -346,11 +330,11 @@ fn a_damaged_journal_is_reported_and_loses_the_damaged_record_only() {
 
 #[test]
 fn a_store_that_is_away_costs_no_request_and_catches_up_by_itself() {
-    let (truth, directory) = (Truth::default(), Directory::new("away"));
+    let (truth, directory) = (Truth::default(), Folder::new("away"));
     let origin = origin(&truth);
     // A folder in the place of the database: it cannot be opened.
-    std::fs::create_dir_all(directory.0.join("ledger.db")).expect("a folder");
-    let mut gateway = Gateway::start(&config(&origin, &directory.0));
+    std::fs::create_dir_all(directory.path().join("ledger.db")).expect("a folder");
+    let mut gateway = Gateway::start(&config(&origin, directory.path()));
     let mut client = gateway.connect();
     for number in 0..5 {
         client.send(&request(K1, &format!("away-{number}"), false));
@@ -359,7 +343,7 @@ fn a_store_that_is_away_costs_no_request_and_catches_up_by_itself() {
     assert!(eventually(PATIENCE, || gateway.said().contains("the store does not work")));
     assert_eq!(gateway.metric("ringway_ledger_store_up", ""), 0.0);
     assert_eq!(gateway.ask_admin("/readyz").expect("a response").0, 200);
-    std::fs::remove_dir(directory.0.join("ledger.db")).expect("it is empty");
+    std::fs::remove_dir(directory.path().join("ledger.db")).expect("it is empty");
     assert!(eventually(PATIENCE, || gateway.metric("ringway_ledger_rows_total", "") == 5.0));
     assert_eq!(rows(&gateway).len(), 5);
     gateway.check_alive();

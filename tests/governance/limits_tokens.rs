@@ -63,12 +63,14 @@ fn tokens_for_one_admit_one_of_512() {
     });
     // One reservation is 1000 for the answer and a few for the prompt; the bucket holds one and not two.
     let gateway = start(&origin, "tokens_per_minute = 60\ntokens_burst = 1500");
-    let waiter = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(1500));
-        hold.store(true, Ordering::SeqCst);
+    let (passed, refused, other) = std::thread::scope(|scope| {
+        // The one that passes ends when all others have had their refusals.
+        scope.spawn(|| {
+            eventually(PATIENCE * 3, || gateway.metric("ringway_faults_total", "") >= 511.0);
+            hold.store(true, Ordering::SeqCst);
+        });
+        storm(&gateway, 512, &capped(1000))
     });
-    let (passed, refused, other) = storm(&gateway, 512, &capped(1000));
-    waiter.join().expect("the waiter");
     assert_eq!((passed, refused, other), (1, 511, vec![]));
     assert_eq!(origin.seen().len(), 1);
 }

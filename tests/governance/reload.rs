@@ -1,43 +1,18 @@
 //! Another configuration while the gateway serves: taken up whole or refused whole, and nothing that runs notices.
 #![allow(clippy::print_stdout)] // how fast a revoked key was gone
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::version::TLS13;
 use support::gateway::{Config, Gateway, K1, K2};
-use support::origin::{Next, Origin, completion};
-use support::sse::{self, Ending, content, judge};
+use support::origin::{Origin, completion, patient};
+use support::sse::{Ending, judge};
 use support::tls::{Authority, Tunnel, secured};
 use support::{J, PATIENCE, ask, chat, eventually};
 
 const ASK: &str = r#"{"model":"m","messages":[],"stream":true}"#;
 const QUIET: &str = "health = { enabled = false }";
-
-/// A model `m` that streams until it is told to end, and answers at once without a stream.
-fn patient() -> (Origin, Arc<AtomicBool>) {
-    let end = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&end);
-    let origin = Origin::scripted(move |talk| {
-        if !talk.request.text().contains("stream") {
-            return support::origin::echo(talk);
-        }
-        talk.stream();
-        talk.chunk(content("first "));
-        while !told.load(Ordering::SeqCst) && !talk.stopped() {
-            talk.pause(Duration::from_millis(20));
-            if !talk.chunk(": still here\n\n") {
-                return Next::Close;
-            }
-        }
-        talk.chunk(content("last"));
-        talk.chunk(sse::finish());
-        talk.chunk(sse::DONE);
-        talk.end()
-    });
-    (origin, end)
-}
 
 fn status(gateway: &Gateway) -> serde_json::Value {
     serde_json::from_str(&gateway.ask_admin("/status").expect("an answer").1).expect("JSON")

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use support::client::{Client, End};
+use support::folder::files_below;
 use support::gateway::{Config, Gateway, K1};
 use support::origin::Origin;
 use support::{J, PATIENCE, eventually};
@@ -392,20 +393,11 @@ fn an_admin_token_is_no_api_key_and_is_written_nowhere() {
     assert!(eventually(PATIENCE, || log().lines().count() >= 5), "{}", log());
     let secret = token.rsplit('-').next().expect("a secret").as_bytes();
     let is_in = |bytes: &[u8]| bytes.windows(secret.len()).any(|part| part == secret);
-    let mut folders = vec![gateway.folder().to_owned()];
-    let mut files = 0;
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
-            match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                true => folders.push(entry.path()),
-                false => {
-                    files += 1;
-                    assert!(!is_in(&std::fs::read(entry.path()).unwrap_or_default()), "{:?}", entry.path());
-                }
-            }
-        }
+    let files = files_below(gateway.folder());
+    for file in &files {
+        assert!(!is_in(&std::fs::read(file).unwrap_or_default()), "{}", file.display());
     }
-    assert!(files >= 3, "the configuration, the log and the store: {files}");
+    assert!(files.len() >= 3, "the configuration, the log and the store: {files:?}");
     assert!(!is_in(gateway.said().as_bytes()), "{}", gateway.said());
     for path in ["/status", "/metrics", "/api/v1/audit", "/api/v1/ledger/audit", "/api/v1/tokens"] {
         assert!(!is_in(ask_text(&gateway, path).as_bytes()), "{path}");

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
+use support::folder::Folder;
 use support::gateway::{Config, Gateway, K1, K2};
 use support::origin::{Next, Origin};
 use support::strict::Message;
@@ -344,7 +345,8 @@ fn a_key_sees_its_own_limits_and_what_is_left() {
 #[test]
 fn what_was_used_counts_after_a_restart_and_after_a_kill() {
     let (origin, _) = held_origin(400);
-    let directory = std::env::temp_dir().join(format!("ringway-budgets-{}", std::process::id()));
+    let folder = Folder::new("budgets");
+    let directory = folder.path();
     let tables = format!(
         "[store]\ndirectory = {directory:?}\n[team.t]\nbudgets = [{{ tokens = 2000, per = \"month\" }}]"
     );
@@ -376,7 +378,6 @@ fn what_was_used_counts_after_a_restart_and_after_a_kill() {
     let response = ask(&gateway, K1, &capped(300));
     assert_eq!((response.status(), code(&response).as_str()), (429, "insufficient_quota"));
     drop(gateway);
-    let _ = std::fs::remove_dir_all(directory);
 }
 
 /// Report 8: every limit that applies is named, with the line that it comes from.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use crate::eventually;
+use crate::sse;
 use crate::strict::{self, Message, Step};
 
 /// Answers one request. What it returns decides about the connection.
@@ -190,6 +191,30 @@ impl Origin {
     }
 }
 
+/// An origin that streams until it is told to end, and echoes at once where no stream is asked for.
+pub fn patient() -> (Origin, Arc<AtomicBool>) {
+    let end = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&end);
+    let origin = Origin::scripted(move |talk| {
+        if !talk.request.text().contains("stream") {
+            return echo(talk);
+        }
+        talk.stream();
+        talk.chunk(sse::content("first "));
+        while !told.load(Ordering::SeqCst) && !talk.stopped() {
+            talk.pause(Duration::from_millis(20));
+            if !talk.chunk(": still here\n\n") {
+                return Next::Close;
+            }
+        }
+        talk.chunk(sse::content("last"));
+        talk.chunk(sse::finish());
+        talk.chunk(sse::DONE);
+        talk.end()
+    });
+    (origin, end)
+}
+
 impl Drop for Origin {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
@@ -200,10 +225,20 @@ impl Drop for Origin {
             line.shut();
         }
         let threads = std::mem::take(&mut *self.shared.threads.lock().expect("not poisoned"));
-        for thread in threads {
-            let _ = thread.join();
+        let ends: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+        let panics: Vec<String> =
+            ends.into_iter().filter_map(|end| end.err().map(|panic| words(&*panic))).collect();
+        // What a script asserts is part of its test. A test that fails already has said why.
+        if !panics.is_empty() && !std::thread::panicking() {
+            panic!("a script of the origin panicked: {}", panics.join("; "));
         }
     }
+}
+
+/// What a panic said.
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text").to_owned()
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
@@ -390,7 +425,7 @@ pub fn echo(talk: &mut Talk) -> Next {
     let nonce = talk.nonce();
     if talk.request.json()["stream"] == true {
         talk.stream();
-        for event in crate::sse::stream_of(&nonce, 3) {
+        for event in sse::stream_of(&nonce, 3) {
             if !talk.chunk(event) {
                 return Next::Close;
             }

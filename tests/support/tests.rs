@@ -1,7 +1,9 @@
 //! The judges themselves: they must see what is wrong.
 
+use crate::client::Client;
+use crate::origin::Origin;
 use crate::strict::{self, Step};
-use crate::{sse, table};
+use crate::{PATIENCE, eventually, sse, table};
 
 fn is_bad(result: &Result<Step, String>) -> bool {
     result.is_err()
@@ -98,4 +100,17 @@ fn a_leak_is_seen() {
     assert!(table::leak("no such host 127.0.0.1:80").is_some());
     assert!(table::leak(crate::gateway::K1).is_some());
     assert!(table::leak("The request is not valid.").is_none());
+}
+
+#[test]
+fn a_script_that_panics_fails_its_test() {
+    let failed = std::panic::catch_unwind(|| {
+        let origin = Origin::scripted(|_| panic!("another request was expected"));
+        let mut client = Client::connect(origin.port);
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(eventually(PATIENCE, || origin.seen().len() == 1));
+    });
+    let panic = failed.expect_err("the assertion of the script");
+    let text = panic.downcast_ref::<String>().expect("a text");
+    assert!(text.contains("another request was expected"), "{text}");
 }

@@ -1,19 +1,9 @@
 //! The numbers that tests cite stand in a list of this repository.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Every Rust file of a folder and below.
-fn files(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            files(&path, into);
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            into.push(path);
-        }
-    }
-}
+use support::folder::files_below;
 
 /// Whether a word is a letter of the lists and one or two digits.
 fn is_code(word: &str) -> bool {
@@ -55,9 +45,9 @@ fn listed(name: &str) -> BTreeSet<String> {
 fn every_number_that_a_test_cites_is_in_a_list() {
     let lists: BTreeSet<String> = listed("docs/failures.md").union(&listed("SECURITY.md")).cloned().collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut all = Vec::new();
-    files(&root.join("tests"), &mut all);
-    files(&root.join("src"), &mut all);
+    let mut all = files_below(&root.join("tests"));
+    all.extend(files_below(&root.join("src")));
+    all.retain(|path| path.extension().is_some_and(|end| end == "rs"));
     let mut missing = BTreeSet::new();
     let mut count = 0;
     for file in all {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use support::folder::Folder;
 use support::gateway::{Config, Gateway, K1};
 use support::origin::{Origin, echo};
 use support::{J, PATIENCE, chat, chat_head, eventually};
@@ -61,10 +62,8 @@ fn variables(text: &str) -> BTreeSet<&str> {
 /// on the machine is replaced: secrets, and cores.
 #[test]
 fn every_example_of_the_pages_is_accepted() {
-    let folder = std::env::temp_dir().join(format!("ringway-pages-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let secret = folder.join("admin-token");
-    std::fs::write(&secret, "4f0c9b1d7e6a5c3b2a1908f7e6d5c4b3a2910f8e7d6c5b4a").expect("a file");
+    let folder = Folder::new("pages");
+    let secret = folder.file("admin-token", "4f0c9b1d7e6a5c3b2a1908f7e6d5c4b3a2910f8e7d6c5b4a");
     let examples = fenced(&document("docs/configuration.md"), "toml");
     let first: toml::Table = examples[0].parse().expect("TOML");
     let keys = examples.iter().find(|example| example.contains("[key.")).expect("an example of a key");
@@ -82,7 +81,7 @@ fn every_example_of_the_pages_is_accepted() {
             if page != "docs/configuration.md" {
                 before = table.clone();
             }
-            let file = folder.join("ringway.toml");
+            let file = folder.path().join("ringway.toml");
             let text = table.to_string();
             std::fs::write(&file, &text).expect("a file");
             let mut command = Command::new(support::binary());
@@ -95,7 +94,6 @@ fn every_example_of_the_pages_is_accepted() {
         }
     }
     assert!(checked >= 10, "{checked} examples");
-    let _ = std::fs::remove_dir_all(&folder);
 }
 
 /// Every link to a file leads to one.
