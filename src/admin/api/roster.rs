@@ -13,6 +13,7 @@ use super::change::write;
 use super::{Problem, Shared, body, json, views, with_status};
 use crate::admin::Caller;
 use crate::clock;
+use crate::coordinator::Watch;
 use crate::coordinator::roster::{Change, Changed, Entry, Roster};
 use crate::store::AccessKind;
 
@@ -59,9 +60,7 @@ pub(super) async fn create_key(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<Response, Problem> {
-    let (name, members) = named(&bytes)?;
-    let changed = create(&shared, &caller, AccessKind::Key, &name, members).await?;
-    Ok(key(&shared, StatusCode::CREATED, &name, changed))
+    create(&shared, &caller, AccessKind::Key, &bytes, key).await
 }
 
 pub(super) async fn update_key(
@@ -70,10 +69,8 @@ pub(super) async fn update_key(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<Response, Problem> {
-    let patch = body(&bytes)?;
-    let change = Change::Update { kind: AccessKind::Key, name: name.clone(), patch };
-    let changed = write(&shared, &caller, change).await?;
-    Ok(key(&shared, StatusCode::OK, &name, changed))
+    let change = Change::Update { kind: AccessKind::Key, name, patch: body(&bytes)? };
+    make(&shared, &caller, StatusCode::OK, change, key).await
 }
 
 #[derive(Deserialize)]
@@ -103,9 +100,8 @@ pub(super) async fn rotate_key(
         let message = format!("overlap_seconds: is {overlap_seconds}; expected 0 to {OVERLAP_SECONDS_MAX}");
         return Err(Problem::invalid(message));
     }
-    let change = Change::Rotate { name: name.clone(), overlap_ms: overlap_seconds * 1_000 };
-    let changed = write(&shared, &caller, change).await?;
-    Ok(key(&shared, StatusCode::OK, &name, changed))
+    let change = Change::Rotate { name, overlap_ms: overlap_seconds * 1_000 };
+    make(&shared, &caller, StatusCode::OK, change, key).await
 }
 
 pub(super) async fn revoke_key(
@@ -113,14 +109,11 @@ pub(super) async fn revoke_key(
     Path(name): Path<String>,
     caller: Caller,
 ) -> Result<Response, Problem> {
-    let change = Change::Revoke { kind: AccessKind::Key, name: name.clone() };
-    let changed = write(&shared, &caller, change).await?;
-    Ok(key(&shared, StatusCode::OK, &name, changed))
+    make(&shared, &caller, StatusCode::OK, Change::Revoke { kind: AccessKind::Key, name }, key).await
 }
 
-fn key(shared: &Shared, status: StatusCode, name: &str, changed: Changed) -> Response {
-    let row = views::any_key(&shared.current.load(), name);
-    with_status(status, &Written { row, secret: changed.secret, generation: changed.generation })
+fn key(watch: &Watch, name: &str) -> Option<views::Key> {
+    views::any_key(watch, name)
 }
 
 pub(super) async fn create_team(
@@ -128,9 +121,7 @@ pub(super) async fn create_team(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<Response, Problem> {
-    let (name, members) = named(&bytes)?;
-    let changed = create(&shared, &caller, AccessKind::Team, &name, members).await?;
-    Ok(team(&shared, StatusCode::CREATED, &name, &changed))
+    create(&shared, &caller, AccessKind::Team, &bytes, team).await
 }
 
 pub(super) async fn update_team(
@@ -139,10 +130,8 @@ pub(super) async fn update_team(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<Response, Problem> {
-    let patch = body(&bytes)?;
-    let change = Change::Update { kind: AccessKind::Team, name: name.clone(), patch };
-    let changed = write(&shared, &caller, change).await?;
-    Ok(team(&shared, StatusCode::OK, &name, &changed))
+    let change = Change::Update { kind: AccessKind::Team, name, patch: body(&bytes)? };
+    make(&shared, &caller, StatusCode::OK, change, team).await
 }
 
 pub(super) async fn remove_team(
@@ -150,15 +139,11 @@ pub(super) async fn remove_team(
     Path(name): Path<String>,
     caller: Caller,
 ) -> Result<Response, Problem> {
-    let change = Change::Revoke { kind: AccessKind::Team, name: name.clone() };
-    let changed = write(&shared, &caller, change).await?;
-    Ok(team(&shared, StatusCode::OK, &name, &changed))
+    make(&shared, &caller, StatusCode::OK, Change::Revoke { kind: AccessKind::Team, name }, team).await
 }
 
-fn team(shared: &Shared, status: StatusCode, name: &str, changed: &Changed) -> Response {
-    let watch = shared.current.load();
-    let row = watch.plan.teams.named(name).map(|row| views::team(&watch, row));
-    with_status(status, &Written { row, secret: None, generation: changed.generation })
+fn team(watch: &Watch, name: &str) -> Option<views::Team> {
+    watch.plan.teams.named(name).map(|row| views::team(watch, row))
 }
 
 pub(super) async fn tokens(State(shared): State<Shared>) -> Response {
@@ -177,9 +162,7 @@ pub(super) async fn create_token(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<Response, Problem> {
-    let (name, members) = named(&bytes)?;
-    let changed = create(&shared, &caller, AccessKind::AdminToken, &name, members).await?;
-    Ok(token_written(&shared, StatusCode::CREATED, &name, changed))
+    create(&shared, &caller, AccessKind::AdminToken, &bytes, any_token).await
 }
 
 pub(super) async fn revoke_token(
@@ -187,15 +170,13 @@ pub(super) async fn revoke_token(
     Path(name): Path<String>,
     caller: Caller,
 ) -> Result<Response, Problem> {
-    let change = Change::Revoke { kind: AccessKind::AdminToken, name: name.clone() };
-    let changed = write(&shared, &caller, change).await?;
-    Ok(token_written(&shared, StatusCode::OK, &name, changed))
+    make(&shared, &caller, StatusCode::OK, Change::Revoke { kind: AccessKind::AdminToken, name }, any_token)
+        .await
 }
 
-fn token_written(shared: &Shared, status: StatusCode, name: &str, changed: Changed) -> Response {
-    let roster = shared.current.load().roster.load_full();
-    let row = roster.find(AccessKind::AdminToken, name).map(|entry| token(&roster, entry));
-    with_status(status, &Written { row, secret: changed.secret, generation: changed.generation })
+fn any_token(watch: &Watch, name: &str) -> Option<AdminToken> {
+    let roster = watch.roster.load();
+    roster.find(AccessKind::AdminToken, name).map(|entry| token(&roster, entry))
 }
 
 fn token(roster: &Roster, entry: &Entry) -> AdminToken {
@@ -228,12 +209,27 @@ fn named(bytes: &[u8]) -> Result<(String, Map<String, Value>), Problem> {
     }
 }
 
-async fn create(
+/// Makes a new row of a body's members.
+async fn create<T: Serialize>(
     shared: &Shared,
     caller: &Caller,
     kind: AccessKind,
-    name: &str,
-    members: Map<String, Value>,
-) -> Result<Changed, Problem> {
-    write(shared, caller, Change::Create { kind, name: name.to_owned(), members }).await
+    bytes: &[u8],
+    row: impl FnOnce(&Watch, &str) -> Option<T>,
+) -> Result<Response, Problem> {
+    let (name, members) = named(bytes)?;
+    make(shared, caller, StatusCode::CREATED, Change::Create { kind, name, members }, row).await
+}
+
+/// Makes a change, and responds with its row as it is then.
+async fn make<T: Serialize>(
+    shared: &Shared,
+    caller: &Caller,
+    status: StatusCode,
+    change: Change,
+    row: impl FnOnce(&Watch, &str) -> Option<T>,
+) -> Result<Response, Problem> {
+    let name = change.row().1.to_owned();
+    let Changed { secret, generation } = write(shared, caller, change).await?;
+    Ok(with_status(status, &Written { row: row(&shared.current.load(), &name), secret, generation }))
 }
