@@ -217,8 +217,9 @@ fn the_time_for_a_request_grows_with_its_calls_and_not_with_their_square() {
     for client in CLIENTS {
         for backend in CLIENTS.into_iter().chain([Api::Converse]).filter(|backend| *backend != client) {
             let call = Call { client, backend };
-            let (few, many) = (time(call, 500), time(call, 5_000));
-            assert!(many < 60 * few, "{call:?}: {many} ns for ten times as many calls as in {few} ns");
+            // Others may take the processor in the middle of one run, not of every one.
+            let grows = |_| time(call, 5_000) < 60 * time(call, 500);
+            assert!((0..5).any(grows), "{call:?}: ten times as many calls take sixty times as long");
         }
     }
 }
