@@ -24,10 +24,9 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// Of a request that is kept whole, with its head.
-    pub(super) fn kept(head: &RequestHead, request: &[u8]) -> Self {
-        let end = request.len();
-        Self { span: Span::new(head.len, end), end, received: end }
+    /// Of a request that was kept.
+    pub(super) fn kept(span: Span) -> Self {
+        Self { span, end: span.end, received: span.end }
     }
 
     /// The payload; `inbox` is the client's.

@@ -183,8 +183,8 @@ impl Client {
     }
 
     /// Takes another request in the place of the one in flight, which was forgotten.
-    pub(super) fn take_request(&mut self, request: Buffer) {
-        self.large = Some(Rc::new(request));
+    pub(super) fn take_request(&mut self, request: Rc<Buffer>) {
+        self.large = Some(request);
     }
 
     /// Puts another request in the place of the one in flight, which has `bytes`.

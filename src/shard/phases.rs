@@ -74,7 +74,7 @@ pub(super) fn on_body<'a>(
     if api.task() != Task::CountTokens {
         reserve_tokens(exchange, model, (&peek, payload), prompt)?;
     }
-    let request = Request { head, body, api, peek, model, bound: None, id: Vec::new() };
+    let request = Request { head, body, api, peek, model, bound: None, id: Vec::new(), said: None };
     if api.refers() { refer::by_body(exchange, request, payload) } else { Ok(request) }
 }
 

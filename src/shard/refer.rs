@@ -84,7 +84,7 @@ pub(super) fn by_path<'a>(
     };
     exchange.wants_stream = peek.stream;
     exchange.model = Some(model);
-    Ok(Request { head, body, api, peek, model, bound: Some(backend), id })
+    Ok(Request { head, body, api, peek, model, bound: Some(backend), id, said: None })
 }
 
 fn open(shard: &Shard, key: Option<KeyId>, id: &str) -> Option<(Maker, Vec<u8>)> {

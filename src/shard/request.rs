@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use crate::dialect::Api;
+use crate::dialect::chat::resume::Said;
 use crate::dialect::request::Peek;
 use crate::units::{BackendId, ModelId};
 use crate::wire::head::RequestHead;
@@ -17,4 +18,6 @@ pub(super) struct Request<'a> {
     pub(super) bound: Option<BackendId>,
     /// What that backend calls that response: text for the path, or a JSON string for the body; empty for none.
     pub(super) id: Vec<u8>,
+    /// Of a response that was cut what the client has: only the rest is asked for.
+    pub(super) said: Option<&'a Said>,
 }

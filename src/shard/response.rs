@@ -6,8 +6,10 @@ use super::decode::{Decode, Decoded};
 use super::guarding::Guarding;
 use super::idle::Connection;
 use super::lease::Lease;
+use super::resume::Resume;
 use super::translation::Translation;
 use super::wording::{RETRY_SOON, busy};
+use crate::dialect::chat::resume;
 use crate::dialect::stream::{self, Meter};
 use crate::dialect::{Api, error_status, overflow};
 use crate::error::{Fault, FaultKind};
@@ -41,6 +43,10 @@ pub(super) struct Response {
     pub(super) translation: Option<Box<Translation>>,
     /// Content rules read it.
     pub(super) guarding: Option<Box<Guarding>>,
+    /// What it can go on by if its backend cuts it, where the model allows that.
+    pub(super) resume: Option<Box<Resume>>,
+    /// It says that it has failed, which is not passed on: another backend may go on.
+    pub(super) has_failed: bool,
     /// When the request was sent, and when the response's first byte came.
     pub(super) sent: Nanos,
     pub(super) answered: Nanos,
@@ -150,6 +156,15 @@ impl Response {
             Some(b'[') => json::elements(body).all(|element| element.is_ok()),
             _ => false,
         }
+    }
+
+    /// Whether it is a stream that another backend could go on with. Content rules would not see what is split by the seam.
+    pub(super) fn can_go_on(&self, client: Api) -> bool {
+        self.head.status == 200
+            && self.head.event_stream
+            && self.guarding.is_none()
+            && resume::is_for(self.api(client))
+            && !self.is_coded()
     }
 
     /// Whether its status is that of an error.

@@ -99,6 +99,11 @@ impl Translation {
         })
     }
 
+    /// The stream was cut, and goes on elsewhere: what had come of a record is dropped.
+    pub(super) fn go_on(&mut self) {
+        self.rest.clear();
+    }
+
     /// Whether a stream that ends by a close may end here: its own sign of an end has come, or is in what was held.
     pub(super) fn may_end(&self) -> bool {
         let rest = &self.rest;

@@ -12,7 +12,6 @@ use super::phases;
 use super::relay::Relay;
 use super::respond::{self, Ending};
 use super::response::Response;
-use super::resume::Resume;
 use super::routes;
 use super::rules;
 use crate::dialect::{self, Api};
@@ -30,8 +29,8 @@ pub(super) async fn run(client: &mut Client, head: &RequestHead) -> AfterRespons
     let opened = open(client, &mut exchange, routed, head).await;
     client.forget_request();
     match opened {
-        Ok((response, resume)) => {
-            let mut relay = Relay::new(client, &mut exchange, response, resume);
+        Ok(response) => {
+            let mut relay = Relay::new(client, &mut exchange, response);
             let after = relay.run(client).await;
             relay.close(client);
             after
@@ -66,7 +65,7 @@ async fn open(
     exchange: &mut Exchange,
     routed: Result<Api, Fault>,
     head: &RequestHead,
-) -> Result<(Response, Option<Box<Resume>>), Stop> {
+) -> Result<Response, Stop> {
     phases::find_client(exchange, head, client.inbox());
     if let Some(response) = local::on_head(exchange, head, client.inbox())? {
         return Err(Ending::Local(response).into());
@@ -100,6 +99,5 @@ async fn open(
     }
     client.end_heartbeats(exchange).await?;
     respond::check_fit(exchange, &response)?;
-    let resume = Resume::of(client, exchange, &request, &response);
-    Ok((response, resume))
+    Ok(response)
 }

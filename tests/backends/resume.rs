@@ -53,7 +53,7 @@ impl Engines {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut config = Config::new().shards("count = 1").key("k", K1, "");
         for (name, origin) in names.iter().zip(&origins) {
-            config = config.backend(name, origin.port, "health = { enabled = false }");
+            config = config.backend(name, origin.port, "serves = [\"chat\"]\nhealth = { enabled = false }");
         }
         let config = models(config, &names).tables("[timeouts]\nbetween_events = \"300ms\"");
         Self { gateway: Gateway::start(&config), asked, has_begun, _origins: origins }
@@ -244,6 +244,87 @@ fn a_lone_backend_is_asked_again_and_a_fallback_before_it() {
     check_one(&engines.ask(BODY), PROMPT_TOKENS);
     let asked: Vec<Value> = engines.asked().iter().map(|body| body["model"].clone()).collect();
     assert_eq!(asked, ["m", "spare"], "a fallback without `resume` cannot go on");
+}
+
+/// Whatever dialect the client speaks: the stream of the backends goes on, and is translated as one.
+#[test]
+fn a_translated_stream_goes_on() {
+    let system = r#""contents":[{"role":"user","parts":[{"text":"hi"}]}]"#;
+    let cases = [
+        (
+            "/v1/messages",
+            r#"{"model":"m","max_tokens":50,"messages":[{"role":"user","content":"hi"}],"stream":true}"#
+                .to_owned(),
+            ["message_start", "content_block_start", "content_block_stop", "message_stop"],
+        ),
+        (
+            "/v1/responses",
+            r#"{"model":"m","input":"hi","stream":true}"#.to_owned(),
+            [
+                "response.created",
+                "response.output_item.added",
+                "response.output_text.done",
+                "response.completed",
+            ],
+        ),
+        (
+            "/v1beta/models/m:streamGenerateContent?alt=sse",
+            format!("{{{system}}}"),
+            ["\"finishReason\"", "\"promptTokenCount\":7", "\"candidatesTokenCount\":12", "\"STOP\""],
+        ),
+        (
+            "/api/chat",
+            r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#.to_owned(),
+            ["\"done\":true", "\"prompt_eval_count\":7", "\"eval_count\":12", "\"done_reason\":\"stop\""],
+        ),
+    ];
+    let faults: [&'static [Fault]; 5] = [
+        &[cut, whole],
+        &[ends_without_an_end, whole],
+        &[fails, whole],
+        &[cuts_an_event, whole],
+        &[cut, cut, whole],
+    ];
+    for (path, body, once) in &cases {
+        for (number, faults) in faults.into_iter().enumerate() {
+            let engines = Engines::start(2, faults, "resume = true");
+            let mut client = engines.gateway.connect();
+            let bytes = body.len();
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {K1}\r\nConnection: close\r\n\
+                 Content-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n{body}"
+            );
+            client.send(head.as_bytes());
+            let outcome = engines.finish(client);
+            let answer = outcome.answers.first().unwrap_or_else(|| panic!("{path} {number}: {outcome:?}"));
+            let text = answer.text();
+            let mut at = 0;
+            for word in 0..WORDS {
+                let here = text[at..].find(&format!("w{word} "));
+                at += here.unwrap_or_else(|| panic!("{path} {number}: word {word} of {text}"));
+            }
+            for (piece, count) in once.iter().map(|piece| (piece, text.matches(piece).count())) {
+                // The name of an event stands in its line and in its data.
+                assert!(
+                    count == 1 || count == 2 && piece.contains(['_', '.']),
+                    "{path} {number}: {count} {piece} in {text}"
+                );
+            }
+            assert!(
+                !text.contains("\"error\":{") && !text.contains("event: error"),
+                "{path} {number}: {text}"
+            );
+            assert_eq!(engines.resumed(), (faults.len() - 1) as f64, "{path} {number}");
+            let last = engines.asked().pop().expect("a request");
+            let said: String = (0..5 * (faults.len() - 1)).map(|word| format!("w{word} ")).collect();
+            let messages = last["messages"].as_array().expect("messages");
+            assert_eq!(
+                messages.last(),
+                Some(&json!({"role": "assistant", "content": said})),
+                "{path} {number}"
+            );
+        }
+    }
 }
 
 /// Wherever a client's response is not to be gone on with, it ends as it always did.

@@ -131,8 +131,8 @@ pub struct Model {
     /// request, the other's work is stopped. Draws on the retry budget. A hosted backend may bill both. Default: never.
     #[serde(default)]
     pub hedge: Option<Hedge>,
-    /// Let a stream that its backend cuts go on at another backend, or at a fallback with `resume`: chat completions to engines that
-    /// know `continue_final_message` (vLLM, SGLang) or go on with an assistant's last message (llama.cpp). Default: off; the
+    /// Let a stream that its backend cuts go on at another backend, or at a fallback with `resume`: engines that are called by chat
+    /// completions and know `continue_final_message` (vLLM, SGLang) or go on with an assistant's last message (llama.cpp). Default: off; the
     /// client gets an error record.
     #[serde(default)]
     pub resume: bool,

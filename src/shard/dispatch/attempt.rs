@@ -207,6 +207,8 @@ impl<'a> Attempt<'a> {
             choices: self.request.peek.choices,
             translation: form.translation,
             guarding: Guarding::of(self.exchange, self.request.peek.choices),
+            resume: None,
+            has_failed: false,
             sent,
             answered,
             expected: picked.expected,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::dialect::chat::resume::{self, Said};
 use crate::dialect::request::{Cap, Edits};
 use crate::dialect::translate::{self, Call, Translated};
 use crate::dialect::{Api, gemini, request, route};
@@ -71,9 +72,13 @@ pub(super) fn request(
     let body = request.body.of(inbox);
     let name = own_name(exchange, member);
     // Where the path names the model, a body that names it too has to agree.
-    let renamed = if request.api.has_model_in_path() { gemini::renamed(body, &name) } else { None };
-    let (body, large, peek) = match &renamed {
-        Some(renamed) => (renamed.as_slice(), None, request::peek_named(request.api, renamed)?),
+    let changed = match request.said {
+        Some(said) => Some(rest_of(said, body)?),
+        None if request.api.has_model_in_path() => gemini::renamed(body, &name),
+        None => None,
+    };
+    let (body, large, peek) = match &changed {
+        Some(changed) => (changed.as_slice(), None, request::peek_named(request.api, changed)?),
         None => (body, large, request.peek),
     };
     let takes_stream_options = backend.provider.takes_stream_options;
@@ -152,6 +157,12 @@ fn translated(
             translate::request(call, &capped, streams, &target, &mut body)?
         }
     };
+    if let Some(said) = request.said {
+        if !resume::is_for(call.backend) {
+            return Err(unresumable());
+        }
+        body = rest_of(said, &body)?;
+    }
 
     let mut lines = exchange.shard.buffers.small();
     let hops = client_lines(&mut lines, request.head.fields.of(inbox), request.head);
@@ -187,6 +198,15 @@ fn translated(
     exchange.shard.buffers.put(body);
     let asks_usage = request.peek.needs_usage();
     Ok(Encoded { first: out.len(), buffer: out, rest: Vec::new(), asks_usage, translated: Some(translated) })
+}
+
+/// The request for the rest of a response.
+fn rest_of(said: &Said, body: &[u8]) -> Result<Vec<u8>, Fault> {
+    said.continued(body).ok_or_else(unresumable)
+}
+
+fn unresumable() -> Fault {
+    Fault::new(FaultKind::MemberUnsupported, "the rest of the response cannot be asked for")
 }
 
 /// The backend's own name for the model.

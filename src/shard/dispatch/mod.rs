@@ -10,6 +10,8 @@ mod prompt;
 mod queue_place;
 mod trace;
 
+use std::rc::Rc;
+
 use super::client::Client;
 use super::convert;
 use super::exchange::Exchange;
@@ -17,6 +19,7 @@ use super::interrupt::Interrupt;
 use super::lease::Lease;
 use super::request::Request;
 use super::response::{Fallback, Response};
+use super::resume::{Kept, Resume};
 use super::rules;
 use super::wording::{RETRY_SOON, bound_is_away, busy};
 use crate::clock;
@@ -137,6 +140,10 @@ impl<'a> Dispatch<'a> {
     /// # Errors
     /// It cannot be translated into the client's dialect, or a content rule does not allow it.
     fn opened(self, mut response: Response) -> Result<Response, Fault> {
+        if self.cut.is_some() {
+            return Ok(response); // the relay makes it a part of the response that was cut
+        }
+        response.resume = self.resume(&mut response);
         let status = response.head.status;
         convert::apply(self.exchange, &mut response, &self.request.peek);
         let done = convert::translate(&self.client.shard, &mut response)
@@ -146,6 +153,25 @@ impl<'a> Dispatch<'a> {
             self.exchange.charge_unsent(status, &response.buffer[response.head.len..]);
         })?;
         Ok(response)
+    }
+
+    /// What the response can go on by if its backend cuts it, where the model allows that.
+    fn resume(&self, response: &mut Response) -> Option<Box<Resume>> {
+        let (client, request) = (&self.client, self.request);
+        let resumes = self.exchange.model.is_some_and(|model| client.shard.plan.model(model).resumes);
+        if !resumes || request.bound.is_some() || !response.can_go_on(request.api) {
+            return None;
+        }
+        let bytes = match client.large_request() {
+            Some(large) => Rc::clone(large),
+            None => Rc::new(client.inbox()[..request.body.span.end].to_vec()),
+        };
+        let (peek, payload) = (request.peek, request.body.span);
+        let kept = Kept { head: *request.head, peek, payload, bytes };
+        let mut resume = Box::new(Resume::new(kept, response.translation.is_some()));
+        response.has_failed = resume.events(&mut response.buffer, response.head.len, response.decoded.ended);
+        response.decoded.ended &= !response.has_failed;
+        Some(resume)
     }
 
     /// No backend took the request: the last one's own response, if that tells the client more than a fault of ours.

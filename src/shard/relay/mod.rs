@@ -27,7 +27,6 @@ use super::heads;
 use super::interrupt::Interrupt;
 use super::rename;
 use super::response::Response;
-use super::resume::Resume;
 use crate::clock;
 use crate::error::{Fault, FaultKind};
 use crate::net::buffers::Buffer;
@@ -57,10 +56,6 @@ pub(super) struct Relay<'a> {
     keep_alive: bool,
     /// The cache keeps what passes, or other requests wait for it.
     is_recorded: bool,
-    /// Another backend may go on where this one cuts it.
-    resume: Option<Box<Resume>>,
-    /// The backend reports an error in the middle of its stream, which is not passed on.
-    has_failed: bool,
     framing: Framing,
     /// Where the next read will append.
     from: usize,
@@ -106,12 +101,7 @@ enum Broken {
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(
-        client: &Client,
-        exchange: &'a mut Exchange,
-        response: Response,
-        resume: Option<Box<Resume>>,
-    ) -> Self {
+    pub(super) fn new(client: &Client, exchange: &'a mut Exchange, response: Response) -> Self {
         let plan = &client.shard.plan;
         let own = exchange.model.map_or(&plan.timeouts, |model| &plan.model(model).timeouts);
         let api = exchange.api.unwrap_or_default();
@@ -143,9 +133,7 @@ impl<'a> Relay<'a> {
             framing,
             keep_alive,
             is_recorded: exchange.caching.is_some(),
-            resume,
             output_before: 0,
-            has_failed: false,
             from: 0,
             next: None,
             total: total.min(whole),
@@ -177,7 +165,7 @@ impl<'a> Relay<'a> {
                 }
                 Err(broken) => broken,
             };
-            if self.resume.is_none() {
+            if self.response.resume.is_none() {
                 return self.broken(client, broken).await;
             }
             // In a box: the memory of all other streams does not grow by what this one needs.
@@ -251,7 +239,7 @@ impl<'a> Relay<'a> {
                             self.waits_for = WaitsFor::Tokens;
                             continue;
                         }
-                        if self.has_failed {
+                        if self.response.has_failed {
                             return Poll::Ready(Err(seam::failed()));
                         }
                         if self.is_broken {
@@ -285,10 +273,9 @@ impl<'a> Relay<'a> {
         let mut buffer = std::mem::take(&mut self.response.buffer);
         rename::events(self.exchange, &self.inspector, &self.response, &mut buffer, self.response.head.len);
         let ended = self.response.decoded.ended && !self.awaits_verdict();
-        self.cut_failure(&mut buffer, self.response.head.len);
         let found = self.inspector.take(&mut buffer, self.response.head.len, ended);
         self.is_broken = ended && self.inspector.is_cut();
-        self.last = ended && !self.is_broken && !self.has_failed;
+        self.last = ended && !self.is_broken && !self.response.has_failed;
         let read_bytes = buffer.len();
         self.keep(client, found, &mut buffer, self.response.head.len);
         if !self.last && self.next.is_none() {
@@ -307,7 +294,6 @@ impl<'a> Relay<'a> {
         let bytes = buffer.len() - self.response.head.len;
         self.framing.start(&mut out, bytes);
         out.extend_from_slice(&buffer[self.response.head.len..]);
-        self.note(&buffer[self.response.head.len..]);
         self.close_chunk(&mut out, bytes);
         client.shard.buffers.put(buffer);
         self.write(client, out, 0);
@@ -320,7 +306,7 @@ impl<'a> Relay<'a> {
         let ended = self.response.decoded.ended && !self.awaits_verdict();
         let found = self.inspector.take(&mut buffer, HEADROOM, ended);
         self.is_broken |= ended && self.inspector.is_cut();
-        self.last = ended && !self.is_broken && !self.has_failed;
+        self.last = ended && !self.is_broken && !self.response.has_failed;
         self.keep(client, found, &mut buffer, HEADROOM);
         self.send(client, buffer);
         Ok(())
@@ -372,7 +358,6 @@ impl<'a> Relay<'a> {
 
     /// Starts to write the payload of `buffer`, as a chunk where chunks are sent.
     fn send(&mut self, client: &mut Client, mut buffer: Buffer) {
-        self.note(&buffer[HEADROOM..]);
         let bytes = buffer.len() - HEADROOM;
         let mut start = HEADROOM;
         if self.framing == Framing::Chunked && bytes > 0 {
@@ -400,11 +385,14 @@ impl<'a> Relay<'a> {
         };
         self.is_broken = decoded.is_err();
         self.response.decoded = decoded.unwrap_or(Decoded { ended: false, extra: true });
+        if let Some(resume) = &mut self.response.resume {
+            self.response.has_failed = resume.events(buffer, self.from, self.response.decoded.ended);
+            self.response.decoded.ended &= !self.response.has_failed;
+        }
         let ended = self.response.decoded.ended;
         if let Some(translation) = &mut self.response.translation {
             translation.records(buffer, HEADROOM, ended).map_err(Broken::Backend)?;
         }
-        self.joined(buffer, ended);
         match &mut self.response.guarding {
             Some(guarding) => guarding.records(buffer, HEADROOM, ended).map_err(Broken::Backend),
             None => Ok(()),
@@ -418,7 +406,7 @@ impl<'a> Relay<'a> {
             (None, Some(guarding)) => {
                 guarding.may_end().unwrap_or_else(|| self.inspector.may_end(guarding.rest()))
             }
-            (None, None) => match self.resume.as_ref().and_then(|resume| resume.rest()) {
+            (None, None) => match self.response.resume.as_ref().and_then(|resume| resume.rest()) {
                 Some(rest) => self.inspector.may_end(rest),
                 None => self.inspector.may_end(&buffer[HEADROOM..]),
             },

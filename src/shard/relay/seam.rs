@@ -1,9 +1,10 @@
 //! A stream that its backend cut goes on at another one: the client sees one response.
 
+use std::rc::Rc;
+
 use super::{Broken, Relay};
 use crate::clock;
 use crate::error::{Fault, FaultKind};
-use crate::net::buffers::Buffer;
 use crate::observe::counters::Counter;
 use crate::policy::routing::failure_state::{Probes, Report};
 use crate::shard::body::Body;
@@ -11,34 +12,11 @@ use crate::shard::client::Client;
 use crate::shard::dispatch;
 use crate::shard::exchange::SentHead;
 use crate::shard::interrupt::Interrupt;
-use crate::shard::relay::buffers::HEADROOM;
 use crate::shard::relay::inspect::Inspector;
 use crate::shard::request::Request;
 use crate::shard::response::Response;
 
 impl Relay<'_> {
-    /// The client is sent these events.
-    #[inline]
-    pub(super) fn note(&mut self, events: &[u8]) {
-        if let Some(resume) = &mut self.resume {
-            resume.note(events);
-        }
-    }
-
-    /// What a read brought, as a part of the response that it goes on with. An error in it is where the backend cut it.
-    #[inline]
-    pub(super) fn joined(&mut self, buffer: &mut Buffer, ended: bool) {
-        if let Some(resume) = &mut self.resume {
-            resume.events(buffer, HEADROOM, ended);
-            self.cut_failure(buffer, HEADROOM);
-        }
-    }
-
-    /// Cuts off an error that has come from `from` on, and what follows it, if another backend can go on there.
-    pub(super) fn cut_failure(&mut self, buffer: &mut Buffer, from: usize) {
-        self.has_failed = self.resume.as_ref().is_some_and(|resume| resume.cut_failure(buffer, from));
-    }
-
     /// The response broke off. Asks another backend for the rest, and takes its response in the place of the one that broke.
     ///
     /// # Errors
@@ -58,36 +36,37 @@ impl Relay<'_> {
         );
         let is_holding = self.metering.as_ref().is_some_and(|metering| metering.is_holding());
         let is_between = !is_holding && self.inspector.next_sequence().is_some() && !self.inspector.errored();
-        let model = self.exchange.model;
-        let resume = self.resume.take_if(|_| is_backends && is_between);
-        let (Some(mut resume), Some(model)) = (resume, model) else { return Err(broken) };
-        let Some(continued) = resume.go_on() else { return Err(broken) };
-        self.blame(client, kind);
-        self.count_events();
-        self.output_before += self.inspector.output_estimate();
-        let cut = self.response.deployment;
+        let resume = self.response.resume.take_if(|_| is_backends && is_between);
+        let (Some(mut resume), Some(model)) = (resume, self.exchange.model) else { return Err(broken) };
+        let Some((said, kept)) = resume.go_on() else { return Err(broken) };
         self.response.lease.give_back();
 
-        let (head, body) = (continued.head, Body::kept(&continued.head, &continued.request));
+        let (cut, body) = (self.response.deployment, Body::kept(kept.payload));
         let request = Request {
-            head: &head,
+            head: &kept.head,
             body: &body,
             api: self.exchange.api.unwrap_or_default(),
-            peek: continued.peek,
+            peek: kept.peek,
             model,
             bound: None,
             id: Vec::new(),
+            said: Some(said),
         };
-        client.take_request(continued.request);
-        let resumed = dispatch::resume(client, self.exchange, &request, cut).await;
+        client.take_request(Rc::clone(&kept.bytes));
+        let rest = dispatch::resume(client, self.exchange, &request, cut).await;
         client.forget_request();
-        let resumed = resumed.map(|response| resume.join(response));
-        match resumed {
-            Ok(Some(response)) => {
-                self.resume = Some(resume);
+        match rest {
+            Ok(mut response) if response.can_go_on(request.api) => {
+                if !self.response.decoded.ended {
+                    self.blame(client, kind);
+                }
+                self.count_events();
+                self.output_before += self.inspector.output_estimate();
+                resume.join();
+                response.resume = Some(resume);
+                response.translation = self.response.translation.take();
                 client.shard.numbers.inc(Counter::StreamsResumed);
-                self.join(client, response);
-                Ok(())
+                self.join(client, response)
             }
             Err(fault) if fault.kind == FaultKind::ClientGone => Err(Broken::Client(Interrupt::ClientGone)),
             Err(fault) if matches!(fault.kind, FaultKind::KeyRevoked | FaultKind::Draining) => {
@@ -98,16 +77,27 @@ impl Relay<'_> {
     }
 
     /// Goes on with another response.
-    fn join(&mut self, client: &mut Client, response: Response) {
+    fn join(&mut self, client: &mut Client, mut response: Response) -> Result<(), Broken> {
         if let Some(held) = self.next.take() {
             client.shard.buffers.put(held);
+        }
+        let from = response.head.len;
+        if let Some(resume) = &mut response.resume {
+            response.has_failed = resume.events(&mut response.buffer, from, response.decoded.ended);
+            response.decoded.ended &= !response.has_failed;
+        }
+        if let Some(translation) = &mut response.translation {
+            translation.go_on();
+            let ended = response.decoded.ended;
+            translation.records(&mut response.buffer, from, ended).map_err(Broken::Backend)?;
         }
         self.exchange.sent_head =
             Some(SentHead { framing: self.framing, keep_alive: self.keep_alive, bytes: self.written_bytes });
         self.inspector = Inspector::of(self.exchange, &response);
         self.response = response;
-        (self.is_broken, self.has_failed, self.last, self.from) = (false, false, false, 0);
+        (self.is_broken, self.last, self.from) = (false, false, 0);
         self.open(client);
+        Ok(())
     }
 
     /// A backend that cuts a stream has failed.

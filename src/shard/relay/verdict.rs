@@ -63,7 +63,7 @@ impl Relay<'_> {
             return Err(Broken::Backend(fault));
         }
         self.is_broken |= self.inspector.is_cut();
-        self.last = !self.is_broken && !self.has_failed;
+        self.last = !self.is_broken && !self.response.has_failed;
         self.keep(client, found, &mut buffer, HEADROOM);
         self.send(client, buffer);
         Ok(())
