@@ -77,6 +77,10 @@ id! {
     /// One virtual API key, a row of `Plan::keys`.
     KeyId(u32)
 }
+id! {
+    /// One issuer of JSON Web Tokens, a row of `Plan::issuers`.
+    IssuerId(u16)
+}
 
 /// Nanoseconds: a duration, or a moment of the monotonic clock, which counts from when the machine was started (so that
 /// two processes agree about a moment).

@@ -11,6 +11,7 @@ pub mod client;
 pub mod config;
 pub mod folder;
 pub mod gateway;
+pub mod jwt;
 pub mod origin;
 pub mod sse;
 pub mod strict;
