@@ -211,6 +211,8 @@ kinds! {
     Overloaded => Gateway 503 "overloaded" Never,
     /// No descriptor, port or kernel memory is free to connect to the backend with.
     SocketsExhausted => Gateway 503 "out_of_sockets" Yes,
+    /// The caller's token cannot be verified: the keys of its issuer could not be read, or are too old.
+    IssuerUnavailable => Gateway 503 "issuer_unavailable" Never,
     /// A content rule in another process gave no verdict, and the request may not pass without one.
     GuardFailed => Gateway 503 "guard_unavailable" Never,
     /// We are shutting down.

@@ -4,6 +4,7 @@
 //! product of tables), so the page grows with the sum of the plan's tables. `gen_ai_*` are the OpenTelemetry GenAI metrics in Prometheus form; the rest is ours.
 
 mod engines;
+mod issuers;
 mod ledger;
 mod limits;
 mod rows;
@@ -48,6 +49,7 @@ pub(crate) fn page(watch: &Watch, gate: &Gate) -> String {
     log(&mut page, watch);
     ledger::ledger(&mut page, watch);
     limits::limits(&mut page, watch);
+    issuers::issuers(&mut page, watch);
     process_numbers(&mut page, watch);
     page.finish()
 }

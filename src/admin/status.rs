@@ -42,6 +42,8 @@ pub(crate) struct Status<'a> {
     keys_required: bool,
     keys_total: usize,
     keys: Vec<Key<'a>>,
+    /// Issuers of JSON Web Tokens.
+    issuers: Vec<Issuer<'a>>,
     overhead: Times,
 }
 
@@ -164,6 +166,20 @@ struct Key<'a> {
     output_tokens_used: u64,
 }
 
+#[derive(Serialize)]
+struct Issuer<'a> {
+    name: &'a str,
+    issuer: &'a str,
+    /// Whether its tokens can be verified: its keys were read, and not too long ago.
+    usable: bool,
+    keys: usize,
+    keys_age_seconds: Option<f64>,
+    reads: u64,
+    read_failures: u64,
+    /// Why the last reading failed, if it did.
+    last_failure: Option<String>,
+}
+
 /// What is left of a rate limit.
 #[derive(Serialize)]
 struct Room {
@@ -213,7 +229,23 @@ pub(crate) fn read(watch: &Watch) -> Status<'_> {
         keys_required: plan.keys_required,
         keys_total: plan.keys.len(),
         keys: plan.keys.iter().take(KEYS_MAX).map(|row| key(watch, row, now)).collect(),
+        issuers: plan.issuers.iter().map(|row| issuer(watch, row, now)).collect(),
         overhead,
+    }
+}
+
+fn issuer<'a>(watch: &Watch, row: &'a plan::Issuer, now: Nanos) -> Issuer<'a> {
+    let cells = watch.plan.issuers.cells(row.id);
+    let keys = cells.keys.load();
+    Issuer {
+        name: &row.name,
+        issuer: &row.expected.issuer,
+        usable: keys.is_some() && cells.is_fresh(row.age_max, now),
+        keys: keys.as_ref().map_or(0, |keys| keys.1.count()),
+        keys_age_seconds: keys.as_ref().map(|_| cells.age(now).seconds()),
+        reads: cells.reads[0].load(Ordering::Relaxed),
+        read_failures: cells.reads[1].load(Ordering::Relaxed),
+        last_failure: cells.failure.load().as_deref().cloned(),
     }
 }
 

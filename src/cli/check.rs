@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::{complain, print};
 use crate::config::{self, AccessLog, Compiled, Process, Settings};
 use crate::dialect::Api;
-use crate::plan::{Backend, Holder, Key, Listener, Model, Plan, Target, Team};
+use crate::plan::{Backend, Holder, Issuer, Key, Listener, Model, Plan, Target, Team};
 use crate::policy::limits::bucket::Rate;
 use crate::policy::limits::caller::CallerLimits;
 use crate::provider::Place;
@@ -36,6 +36,7 @@ fn summary(compiled: &Compiled) -> String {
         lines.extend(endpoints(row));
     }
     lines.extend(plan.models.iter().map(|row| model(plan, row)));
+    lines.extend(plan.issuers.iter().map(issuer));
     lines.extend(plan.teams.iter().map(|row| team(plan, row)));
     lines.extend(plan.keys.iter().map(|row| key(plan, row)));
     if !plan.keys_required {
@@ -133,6 +134,20 @@ fn model(plan: &Plan, model: &Model) -> String {
     line
 }
 
+fn issuer(issuer: &Issuer) -> String {
+    let expected = &issuer.expected;
+    let algorithms: Vec<&str> = expected.algorithms.iter().map(|algorithm| algorithm.name()).collect();
+    format!(
+        "issuer {} {}, for {}, signed with {}, keys by {} every {}",
+        issuer.name,
+        expected.issuer,
+        expected.audiences.join(" or "),
+        algorithms.join(", "),
+        issuer.source.url,
+        issuer.refresh
+    )
+}
+
 fn team(plan: &Plan, team: &Team) -> String {
     let mut line = format!("team {}", team.name);
     limits(&mut line, &team.limits);
@@ -145,6 +160,9 @@ fn key(plan: &Plan, key: &Key) -> String {
     let mut line = format!("key {} for {allowed} of {} models", key.name, plan.models.len());
     if let Some(team) = key.team {
         let _ = write!(line, ", of team {}", plan.teams.row(team).name);
+    }
+    if let Some(issuer) = key.credential.issuer {
+        let _ = write!(line, ", by tokens of issuer {}", plan.issuers.row(issuer).name);
     }
     if let Some(expires) = &key.credential.expires {
         let _ = write!(line, ", until {}", expires.written);

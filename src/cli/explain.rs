@@ -17,7 +17,7 @@ use crate::units::ModelId;
 /// Whose policy is shown.
 #[derive(clap::Args)]
 pub(super) struct Explain {
-    /// The name of a key, as in [key.NAME]
+    /// The name of a key, as in [key.NAME]; ISSUER.TEAM for tokens of an issuer
     key: String,
     /// A model or an alias
     model: String,
@@ -75,7 +75,22 @@ impl Page<'_> {
 
     /// A line with the place of the key that says so, or with the word default.
     fn line(&self, text: String, path: &[&str]) -> String {
-        format!("{text:<64} {}", self.written.place(path).unwrap_or_else(|| "default".to_owned()))
+        format!("{text:<64} {}", self.place(path).unwrap_or_else(|| "default".to_owned()))
+    }
+
+    /// Where a key stands; what is said of the row of an issuer stands in the issuer's table.
+    fn place(&self, path: &[&str]) -> Option<String> {
+        let issuer = self.key.credential.issuer.map(|id| &*self.plan.issuers.row(id).name);
+        match (issuer, path) {
+            (Some(issuer), ["key", _, "team"]) => {
+                let at = |field| self.written.place(&["issuer", issuer, field]);
+                at("teams").or_else(|| at("claims")).or_else(|| at("team"))
+            }
+            (Some(issuer), ["key", _, rest @ ..]) => {
+                self.written.place(&[&["issuer", issuer], rest].concat())
+            }
+            _ => self.written.place(path),
+        }
     }
 
     fn access(&self, model: ModelId) -> Vec<String> {
@@ -91,10 +106,7 @@ impl Page<'_> {
         let name = &plan.model(model).name;
         let tables = self.tables();
         let of = |field: &str| {
-            tables
-                .iter()
-                .filter_map(|[table, name]| self.written.place(&[table, name, field]))
-                .collect::<Vec<_>>()
+            tables.iter().filter_map(|[table, name]| self.place(&[table, name, field])).collect::<Vec<_>>()
         };
         let from =
             |places: Vec<String>| if places.is_empty() { "default".to_owned() } else { places.join(", ") };

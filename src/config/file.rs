@@ -8,6 +8,7 @@ mod cache;
 mod choices;
 mod end_users;
 mod guards;
+mod issuer;
 mod listen;
 mod rows;
 
@@ -25,6 +26,7 @@ pub use cache::{Cache, CacheScope};
 pub use choices::{Driver, Fsync, LimitScope, LogLevel, OnLoss};
 pub use end_users::EndUsers;
 pub use guards::{External, ExternalForm, Guard, GuardAction, OnFailure, RequestShape, Words};
+pub use issuer::{Issuer, IssuerClaims};
 pub use listen::{Listen, Listener};
 pub use rows::{
     Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, RateLimit, Route, SoftAction, SoftLimit,
@@ -116,6 +118,8 @@ table! {
         team: BTreeMap<String, Team> = BTreeMap::new(),
         /// The clients' keys, by the name that labels and logs show.
         key: BTreeMap<String, Key> = BTreeMap::new(),
+        /// Issuers of JSON Web Tokens, which are taken in the place of keys, by the name that labels and logs show.
+        issuer: BTreeMap<String, Issuer> = BTreeMap::new(),
         /// What each end user may use, whom keys with names_users name.
         end_users: EndUsers = EndUsers::default(),
         /// Content rules, by the name that reports and metrics show.

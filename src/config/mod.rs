@@ -16,7 +16,7 @@ pub mod read;
 pub mod secret;
 pub mod stored;
 mod tls;
-mod url;
+pub(crate) mod url;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: all of it, each with file, line, key and the expected form.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -93,16 +93,24 @@ pub(super) struct Report<'a> {
     pub(super) problems: Vec<Problem>,
     /// Allowed, but worth a look.
     pub(super) notes: Vec<String>,
+    /// The issuer of each key that one has made: what is wrong with such a key stands in the issuer's table.
+    pub(super) issued: BTreeMap<String, String>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(lines: &'a Lines) -> Self {
-        Self { lines, problems: Vec::new(), notes: Vec::new() }
+        Self { lines, problems: Vec::new(), notes: Vec::new(), issued: BTreeMap::new() }
     }
 
     /// One more thing to mend, at the key with these steps.
     pub(super) fn problem(&mut self, path: &[&str], text: impl Into<String>) {
-        self.problems.push(Problem { line: self.lines.of(path), key: written(path), text: text.into() });
+        let mut path = path.to_vec();
+        if let ["key", name, ..] = path[..]
+            && let Some(issuer) = self.issued.get(name)
+        {
+            path[..2].copy_from_slice(&["issuer", issuer]);
+        }
+        self.problems.push(Problem { line: self.lines.of(&path), key: written(&path), text: text.into() });
     }
 
     /// The value, or a problem at that key and nothing.

@@ -9,23 +9,33 @@ use crate::provider::Base;
 
 /// The parts of a backend's URL.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Url {
+pub(crate) struct Url {
     /// Where to connect.
-    pub(super) target: Target,
+    pub(crate) target: Target,
     /// `https`.
-    pub(super) tls: bool,
+    pub(crate) tls: bool,
     /// `Host` of every request: the port only if it is not the scheme's own (RFC 9110 section 4.2.3).
-    pub(super) authority: String,
+    pub(crate) authority: String,
     /// Path without a slash at its end, empty for none.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Query without `?`, empty for none. Only an API's base has one.
-    pub(super) query: String,
+    pub(crate) query: String,
 }
 
 impl Url {
     /// What goes around every endpoint's path.
     pub(super) fn base(&self, is_api: bool) -> Base {
         if is_api { Base::of_api(&self.path, &self.query) } else { Base::of_server(&self.path) }
+    }
+
+    /// Whether the way there does not leave this machine.
+    pub(crate) fn is_near(&self) -> bool {
+        match &self.target {
+            Target::Tcp { host, .. } => {
+                &**host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+            }
+            Target::Unix(_) => true,
+        }
     }
 
     /// Whether its path holds a version that `/v1` would follow, as in `/api/paas/v4` or `/v1beta/openai`.
@@ -50,7 +60,7 @@ pub(super) fn parse(text: &str) -> Result<Url, &'static str> {
 ///
 /// # Errors
 /// As above.
-pub(super) fn parse_base(text: &str) -> Result<Url, &'static str> {
+pub(crate) fn parse_base(text: &str) -> Result<Url, &'static str> {
     match read(text)? {
         Url { target: Target::Unix(_), .. } => {
             Err("names a socket, which has no path for endpoints to lie under; write url instead")

@@ -1,4 +1,4 @@
-//! One GET to a backend, on a connection of its own: for probes and for metrics.
+//! One GET, on a connection of its own: to a backend for probes and for metrics, to an issuer for its keys.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,11 +12,15 @@ use hyper::Request;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::resolve::ADDRESSES_MAX;
+use crate::config::url::Url;
 use crate::error::Unreachable;
 use crate::plan::{Backend, Proxy, Target};
 use crate::wire::Step;
@@ -145,12 +149,57 @@ async fn tunnel(stream: &mut TcpStream, proxy: &Proxy) -> Result<(), Failure> {
     }
 }
 
-/// One GET on a connection of its own. With `bytes_max` of 0 the body is not read.
+/// How a server that is no backend is reached.
+pub(super) struct Way<'a> {
+    pub(super) tls: Option<&'a Arc<ClientConfig>>,
+    pub(super) proxy: Option<&'a Proxy>,
+}
+
+/// Reads a page of a server that is no backend, of at most so many bytes. Redirections are not followed.
+///
+/// # Errors
+/// As of [`get`].
+pub(super) async fn page(
+    url: &Url,
+    way: &Way<'_>,
+    bytes_max: usize,
+    purpose: &str,
+    patience: Duration,
+) -> Result<Bytes, Failure> {
+    let Target::Tcp { host, port } = &url.target else { return Err("is no http URL".to_owned().into()) };
+    let proxy = way.proxy.map(|proxy| proxy.to(host, *port));
+    let (name, at) = proxy.as_ref().map_or((host, *port), |proxy| (&proxy.host, proxy.port));
+    let found = lookup_host((&**name, at)).await;
+    let found = found.map_err(|error| Failure::from(format!("{name}: {error}")))?;
+    let addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
+    let mut stream = connect(&addresses, patience).await?;
+    if let Some(proxy) = &proxy {
+        tunnel(&mut stream, proxy).await?;
+    }
+    let mark = if url.query.is_empty() { "" } else { "?" };
+    let path = if url.path.is_empty() { "/" } else { &url.path };
+    let host_line = HeaderValue::from_str(&url.authority).map_err(|error| error.to_string())?;
+    let request = plain(&format!("{path}{mark}{}", url.query), host_line, purpose)?;
+    let Some(tls) = way.tls else { return Ok(send(stream, request, bytes_max).await?) };
+    let name = ServerName::try_from(host.to_string());
+    let name = name.map_err(|_| Failure::from("has a host that no certificate can name".to_owned()))?;
+    let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await;
+    let stream = stream.map_err(|error| Failure::unreached(&error, "TLS"))?;
+    Ok(send(stream, request, bytes_max).await?)
+}
+
 async fn ask<S>(stream: S, backend: &Backend, fetch: &Fetch<'_>) -> Result<Bytes, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = request(backend, fetch)?;
+    send(stream, request(backend, fetch)?, fetch.bytes_max).await
+}
+
+/// One GET on a connection of its own. With `bytes_max` of 0 the body is not read.
+async fn send<S>(stream: S, request: Request<Empty<Bytes>>, bytes_max: usize) -> Result<Bytes, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX);
     let (mut sender, connection) =
@@ -161,10 +210,10 @@ where
         if !status.is_success() {
             return Err(format!("status {}", status.as_u16()));
         }
-        if fetch.bytes_max == 0 {
+        if bytes_max == 0 {
             return Ok(Bytes::new());
         }
-        match Limited::new(response.into_body(), fetch.bytes_max).collect().await {
+        match Limited::new(response.into_body(), bytes_max).collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) => Err(error.to_string()),
         }
@@ -179,19 +228,23 @@ where
 
 fn request(backend: &Backend, fetch: &Fetch<'_>) -> Result<Request<Empty<Bytes>>, String> {
     let host = HeaderValue::from_bytes(&backend.authority).map_err(|error| error.to_string())?;
-    let agent = format!("ringway/{} ({})", env!("CARGO_PKG_VERSION"), fetch.purpose);
-    let mut request = Request::get(fetch.path)
-        .header(HOST, host)
-        .header(ACCEPT, "*/*")
-        .header(CONNECTION, "close")
-        .header(USER_AGENT, agent)
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
+    let mut request = plain(fetch.path, host, fetch.purpose)?;
     // A port of its own is asked without TLS, and is nobody's business to know the credential.
     if backend.provider.hosted && fetch.port.is_none() {
         present(&backend.credential_lines, request.headers_mut());
     }
     Ok(request)
+}
+
+fn plain(path: &str, host: HeaderValue, purpose: &str) -> Result<Request<Empty<Bytes>>, String> {
+    let agent = format!("ringway/{} ({purpose})", env!("CARGO_PKG_VERSION"));
+    Request::get(path)
+        .header(HOST, host)
+        .header(ACCEPT, "*/*")
+        .header(CONNECTION, "close")
+        .header(USER_AGENT, agent)
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())
 }
 
 /// Adds the plan's whole header lines, each `name: value` and CRLF. A line that hyper refuses is left out: the

@@ -146,7 +146,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             team: None,
             tags: Box::default(),
             metadata: Box::default(),
-            credential: Credential { digest: DIGEST, earlier: Box::default(), expires: None },
+            credential: Credential { digest: DIGEST, earlier: Box::default(), issuer: None, expires: None },
             grant: Grant {
                 models: Box::new([true]),
                 apis: ApiSet::ALL,
@@ -161,6 +161,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
             revoked: Arc::default(),
         }),
         key_table: KeyTable::default(),
+        issuers: Table::new(Vec::new(), |_| Default::default()),
         keys_required: true,
         trusted_proxies: Box::default(),
         pages: None,

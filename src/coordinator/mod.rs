@@ -1,6 +1,6 @@
 //! CONTROL PLANE: one thread that may block, beside the shards and never in their way.
 //!
-//! It keeps backend addresses fresh (`resolve`), asks backends whether they are up (`probe`), reads engines' metrics (`scrape`), gathers what shards
+//! It keeps backend addresses fresh (`resolve`), asks backends whether they are up (`probe`), reads engines' metrics (`scrape`) and issuers' keys (`issuers`), gathers what shards
 //! hand up (`aggregate`), writes the access log (`log`), puts new plans in force (`reload`), watches shards and memory (`watchdog`) and ends the process in order (`drain`). One
 //! tokio current-thread runtime; each duty is a task of its own, so
 //! none waits for another. Shards are reached only through the plan's cells, its [`Control`] and their mailboxes; if this
@@ -11,6 +11,7 @@ mod aggregate;
 pub mod budgets;
 mod drain;
 mod fetch;
+mod issuers;
 pub mod ledger;
 pub mod log;
 mod prefix;

@@ -23,7 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::aggregate::{Current, ReloadNumbers, Watch};
 use super::roster::{self, Author, Basis, Change, ChangeError, Changed};
-use super::{Stop, lock, probe, resolve, scrape};
+use super::{Stop, issuers, lock, probe, resolve, scrape};
 use crate::clock;
 use crate::config::{self, Compiled, LogLevel, Noting, Settings, Stamp};
 use crate::observe::{Counter, ShardInbox, ShardOutbox};
@@ -368,5 +368,6 @@ fn duties(watch: &Arc<Watch>) -> JoinSet<()> {
     resolve::spawn(watch, &mut duties);
     probe::spawn(watch, &mut duties);
     scrape::spawn(watch, &mut duties);
+    issuers::spawn(watch, &mut duties);
     duties
 }

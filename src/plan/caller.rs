@@ -7,7 +7,7 @@ use crate::dialect::ApiSet;
 use crate::policy::auth::credential::Digest;
 use crate::policy::limits::caller::{CallerCells, CallerLimits};
 use crate::sync::{AtomicBool, Ordering};
-use crate::units::{BudgetId, KeyId, TeamId};
+use crate::units::{BudgetId, IssuerId, KeyId, TeamId};
 
 /// One virtual key.
 pub struct Key {
@@ -36,6 +36,8 @@ pub struct Credential {
     pub digest: Digest,
     /// Those of earlier secrets that are still valid while the key is being rotated.
     pub earlier: Box<[Digest]>,
+    /// The issuer of the tokens that are recognised as this row's; the digest then stands for that issuer and is no key's.
+    pub issuer: Option<IssuerId>,
     /// When it stops being valid.
     pub expires: Option<Expiry>,
 }

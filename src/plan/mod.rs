@@ -13,6 +13,7 @@ mod caller;
 pub mod cells;
 pub mod control;
 pub mod guards;
+pub mod issuer;
 pub mod mailbox;
 pub mod pattern;
 pub mod placements;
@@ -40,12 +41,13 @@ use crate::policy::routing::conversation::SessionHeaders;
 use crate::policy::routing::failure_state::FailureState;
 use crate::policy::routing::route::Route;
 use crate::sync::Ordering;
-use crate::units::{BackendId, BudgetId, DeploymentId, GuardId, KeyId, ModelId, Nanos, TeamId};
+use crate::units::{BackendId, BudgetId, DeploymentId, GuardId, IssuerId, KeyId, ModelId, Nanos, TeamId};
 pub use backend::{Backend, BackendTls, HealthProbe, MetricsPage, Target};
 pub use budget::{BudgetName, BudgetRow, Holder, Used};
 pub use caller::{Credential, Expiry, Grant, Key, Team};
 use cells::{BackendCells, DeploymentCells, ModelCells};
 pub use control::{Control, Home};
+pub use issuer::Issuer;
 pub use mailbox::Mailbox;
 pub use placements::Placements;
 pub use proxy::Proxy;
@@ -96,6 +98,8 @@ pub struct Plan {
     pub keys: Table<KeyId, Key>,
     /// Digest to `KeyId`, in constant time.
     pub key_table: KeyTable,
+    /// Whose JSON Web Tokens are taken in the place of a key. By `IssuerId`, in the order of their names.
+    pub issuers: Table<IssuerId, Issuer>,
     /// Whether a request needs a key. False only if the configuration has no keys.
     pub keys_required: bool,
     /// Proxies that are believed about who their clients are.
@@ -347,6 +351,7 @@ impl Plan {
             users.table = Arc::clone(&before.table);
         }
         self.teams.carry(&old.teams);
+        self.issuers.carry(&old.issuers);
         self.budgets.carry(&old.budgets);
         self.guards.carry(&old.guards);
         for (id, before) in self.keys.carry(&old.keys) {

@@ -14,6 +14,18 @@ pub struct Proxy {
     pub connect: Box<[u8]>,
 }
 
+impl Proxy {
+    /// The same proxy, for a tunnel to another place.
+    pub fn to(&self, host: &str, port: u16) -> Self {
+        let to = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let mut connect = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n").into_bytes();
+        // What follows the first two lines is not about the place.
+        let rest = self.connect.split_inclusive(|byte| *byte == b'\n').skip(2);
+        rest.for_each(|line| connect.extend_from_slice(line));
+        Self { host: self.host.clone(), port: self.port, connect: connect.into() }
+    }
+}
+
 impl fmt::Display for Proxy {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -33,6 +45,14 @@ impl fmt::Debug for Proxy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tunnel_to_another_place_has_the_same_credential() {
+        let connect = b"CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\nProxy-Authorization: Basic s3cret\r\n\r\n";
+        let proxy = Proxy { host: "p".into(), port: 3128, connect: connect.as_slice().into() };
+        let expected = "CONNECT i:8443 HTTP/1.1\r\nHost: i:8443\r\nProxy-Authorization: Basic s3cret\r\n\r\n";
+        assert_eq!(&*proxy.to("i", 8443).connect, expected.as_bytes());
+    }
 
     #[test]
     fn a_proxy_shows_its_place_and_no_credential() {

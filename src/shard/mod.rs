@@ -59,6 +59,7 @@ mod settle;
 #[cfg(test)]
 mod simulation;
 mod state;
+mod tokens;
 mod translation;
 mod walk;
 mod wording;

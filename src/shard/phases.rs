@@ -5,6 +5,7 @@ use super::exchange::Exchange;
 use super::naming::Naming;
 use super::refer;
 use super::request::Request;
+use super::tokens;
 use super::wording::{foreign_page, shown, unknown_model};
 use crate::clock;
 use crate::dialect::estimate::{self, Prompt};
@@ -116,12 +117,21 @@ fn authenticate(exchange: &mut Exchange, head: &RequestHead, bytes: &[u8]) -> Re
         return Ok(());
     }
     let query_key = route::query_key(head.query.of(bytes));
-    let key = plan.key_table.identify(&Credentials {
+    let credentials = Credentials {
         authorization: head.authorization.map(|span| span.of(bytes)),
         api_keys: head.api_keys.map(|span| span.map(|span| span.of(bytes))),
         query_key: query_key.as_deref(),
-    })?;
-    exchange.key = Some(key);
+    };
+    match plan.key_table.identify(&credentials) {
+        Ok(key) => exchange.key = Some(key),
+        // No key that is known: a token may be among them.
+        Err(fault) if fault.kind == FaultKind::KeyInvalid && !plan.issuers.is_empty() => {
+            let at = At { now: exchange.started, unix_ms: exchange.started_unix_ms };
+            let (key, user) = tokens::recognise(&exchange.shard, &credentials, at, fault)?;
+            (exchange.key, exchange.user) = (Some(key), Some(user));
+        }
+        Err(fault) => return Err(fault),
+    }
     Ok(())
 }
 
@@ -133,6 +143,9 @@ fn count_failure(exchange: &Exchange, fault: Fault) -> Fault {
     let (Some(rate), Some(address)) = (&shard.plan.limits.auth_failures, exchange.client) else {
         return fault;
     };
+    if fault.kind == FaultKind::IssuerUnavailable {
+        return fault; // not the client's
+    }
     match shard.failures.borrow_mut().take(address, rate, exchange.started) {
         Some(wait) if fault.kind == FaultKind::KeyInvalid => {
             Fault::new(FaultKind::KeysExceeded, "too many requests without a valid API key from this address")
@@ -220,7 +233,9 @@ fn name_user(
             .find(|line| line.name.eq_ignore_ascii_case(header.as_bytes()))
             .map(|line| String::from_utf8_lossy(line.value))
     });
-    let Some(name) = in_header.or_else(|| peek.end_user_name(payload)) else { return Ok(()) };
+    // A token names its own user, and no other.
+    let own = exchange.user.take().map(|user| String::from(user).into());
+    let Some(name) = own.or(in_header).or_else(|| peek.end_user_name(payload)) else { return Ok(()) };
     if !users::is_name(&name) {
         let most = users::NAME_BYTES_MAX;
         let note = format!("the name of the end user has to be of 1 to {most} printable bytes");

@@ -15,6 +15,7 @@ use crate::observe::ShardOutbox;
 use crate::observe::counters::{Counter, ShardNumbers};
 use crate::plan::{Control, Plan, ShardTuning};
 use crate::policy::auth::failures::Failures;
+use crate::policy::auth::jwt::memory::Memory;
 use crate::policy::guard::verdicts::Verdicts;
 use crate::policy::routing::retry::RetryBudget;
 use crate::units::{KeyId, ModelId, Nanos, ShardId};
@@ -47,6 +48,7 @@ pub(crate) struct Core {
     pub(crate) caches: Caches,
     pub(crate) verdicts: RefCell<Verdicts>,
     pub(crate) failures: RefCell<Failures>,
+    pub(crate) tokens: RefCell<Memory>,
     /// `Date` field value, renewed by the tick.
     pub(crate) date: RefCell<[u8; DATE_BYTES]>,
     /// Milliseconds since 1970 at the last tick.
@@ -98,6 +100,7 @@ impl Shard {
             caches: Caches::default(),
             verdicts: RefCell::default(),
             failures: RefCell::new(Failures::new(seed(id))),
+            tokens: RefCell::default(),
             date: RefCell::new(date(clock::unix_ms())),
             unix_ms: Cell::new(clock::unix_ms()),
             newest: RefCell::default(),

@@ -8,6 +8,7 @@ mod external;
 mod external_responses;
 mod guard_matrix;
 mod guards;
+mod jwt;
 mod keys;
 mod ledger;
 mod limits;

@@ -113,18 +113,36 @@ impl Names<'_> {
 /// How a member of a row is changed.
 fn change(watch: &Watch, kind: AccessKind, name: &str, member: &str) -> String {
     let word = kind.word();
+    if let Some(issuer) = issuer(watch, kind, name) {
+        return format!("{member} of [issuer.{issuer}] in the configuration, and reload");
+    }
     match watch.roster.load().find(kind, name) {
         Some(_) => format!("`ringway {word} set {name} --member {member}=VALUE`"),
         None => format!("{member} of [{word}.{name}] in the configuration, and reload"),
     }
 }
 
+/// The issuer whose table says what a row may do, if it is one's.
+fn issuer(watch: &Watch, kind: AccessKind, name: &str) -> Option<String> {
+    let row = watch.plan.keys.named(name).filter(|_| kind == AccessKind::Key)?;
+    row.credential.issuer.map(|issuer| watch.plan.issuers.row(issuer).name.to_string())
+}
+
 fn refused(kind: FaultKind, names: &Names<'_>, model: &str) -> Option<Explain> {
     let key = names.key;
     Some(match kind {
         FaultKind::KeyInvalid => Explain::new(
-            "The request had no API key, or one that is not known here.",
-            "Send 'Authorization: Bearer KEY'. `ringway key new NAME` makes a key.",
+            "The request had no API key, or one that is not known here, or a token that is not valid.",
+            "The response's error.message says which. Send 'Authorization: Bearer KEY'. `ringway key new NAME` makes a key.",
+        ),
+        // Of a key the name is known; a token that has expired is nobody's.
+        FaultKind::KeyExpired if names.watch.plan.keys.named(key).is_none() => Explain::new(
+            "The token of the request has expired.",
+            "The client has to renew its tokens before they end.",
+        ),
+        FaultKind::IssuerUnavailable => Explain::new(
+            "The keys of the token's issuer could not be read, so its tokens cannot be verified.",
+            "See issuers in /status for the reason. Requests with keys are not affected.",
         ),
         FaultKind::KeysExceeded => Explain::new(
             "Too many requests with invalid keys came from this address.",
@@ -267,6 +285,9 @@ struct Line {
 
 /// Where a line of a row is written.
 fn origin(watch: &Watch, kind: AccessKind, name: &str) -> String {
+    if let Some(issuer) = issuer(watch, kind, name) {
+        return format!("[issuer.{issuer}] of the configuration");
+    }
     match watch.roster.load().find(kind, name) {
         Some(_) => format!("{} {name} of the store", kind.word()),
         None => format!("[{}.{name}] of the configuration", kind.word()),

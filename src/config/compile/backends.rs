@@ -80,7 +80,7 @@ impl One<'_> {
             }
             None => Vec::new(),
         };
-        if !credential_lines.is_empty() && !url.tls && (proxy.is_some() || !is_near(&url.target)) {
+        if !credential_lines.is_empty() && !url.tls && (proxy.is_some() || !url.is_near()) {
             report.note(format!("backend {} gets its api_key over plain http", self.name));
         }
         Some(Backend {
@@ -394,20 +394,10 @@ fn is_path(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
-/// Whether the way to a backend does not leave this machine.
-fn is_near(target: &Target) -> bool {
-    match target {
-        Target::Tcp { host, .. } => {
-            &**host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-        }
-        Target::Unix(_) => true,
-    }
-}
-
 /// One client side of TLS per trust and identity, shared by all backends that have both: they resume each other's sessions
 /// with the same name, and none across.
 #[derive(Default)]
-struct Trusts {
+pub(super) struct Trusts {
     machine: Option<Result<Trust, String>>,
     /// By `ca_file`.
     authorities: HashMap<PathBuf, Result<Trust, String>>,
@@ -438,7 +428,7 @@ impl Trusts {
         Ok(config)
     }
 
-    fn machine(&mut self, source: &Source<'_>) -> Result<Trust, String> {
+    pub(super) fn machine(&mut self, source: &Source<'_>) -> Result<Trust, String> {
         let load = || {
             let roots = tls::roots(source.environment.roots()).map_err(|_| {
                 "needs authorities, and this machine trusts none; install ca-certificates, set SSL_CERT_FILE, or \
@@ -449,7 +439,7 @@ impl Trusts {
         self.machine.get_or_insert_with(load).clone()
     }
 
-    fn authority(&mut self, path: &Path, source: &Source<'_>) -> Result<Trust, String> {
+    pub(super) fn authority(&mut self, path: &Path, source: &Source<'_>) -> Result<Trust, String> {
         let load = || {
             let pem = file_bytes(source, path, PEM_BYTES_MAX)?;
             let named = |error: String| format!("{} {error}", path.display());

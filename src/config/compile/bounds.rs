@@ -246,6 +246,7 @@ pub(super) fn tables(file: &File, report: &mut Report<'_>) -> bool {
         ("model", file.model.len(), 1, MODELS_MAX),
         ("team", file.team.len(), 0, KEYS_MAX),
         ("key", file.key.len(), 0, KEYS_MAX),
+        ("issuer", file.issuer.len(), 0, ISSUERS_MAX),
     ];
     for (table, rows, rows_min, rows_max) in tables {
         if rows < rows_min {
@@ -261,3 +262,4 @@ const SESSION_HEADERS_MAX: usize = 16;
 const BACKENDS_MAX: usize = 4096;
 const MODELS_MAX: usize = 4096;
 const KEYS_MAX: usize = 100_000;
+const ISSUERS_MAX: usize = 64;

@@ -104,6 +104,17 @@ impl Egress {
     }
 }
 
+impl Egress {
+    /// The proxy to a hosted service that is no backend.
+    pub(super) fn proxy_to(&self, url: &Url, source: &Source<'_>, report: &mut Report<'_>) -> Option<Proxy> {
+        let Target::Tcp { host, port } = &url.target else { return None };
+        match self.no_proxy.contains(host, *port) {
+            true => None,
+            false => self.choice.proxy(&["egress", "proxy"], url, self.credential.as_ref(), source, report),
+        }
+    }
+}
+
 impl Choice {
     fn parse(path: &[&str], text: &str, report: &mut Report<'_>) -> Self {
         if text == "environment" {

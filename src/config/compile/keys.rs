@@ -6,13 +6,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::caller::{Caller, Models};
+use super::issuers::Issued;
 use super::secrets::Known;
 use super::{NAME_SIGNS, check_name, file, row};
 use crate::config::problem::Report;
 use crate::config::stored::Stored;
 use crate::dialect::ApiSet;
 use crate::plan::{Credential, Expiry, Grant, Key, Team};
-use crate::units::{KeyId, TeamId};
+use crate::units::{IssuerId, KeyId, TeamId};
 
 /// Teams and keys, each in the order of their names.
 pub(super) struct Compiled {
@@ -25,6 +26,8 @@ pub(super) struct Common<'a> {
     pub(super) file: &'a file::File,
     /// Which of them the store has.
     pub(super) stored: &'a Stored,
+    /// Which of them are an issuer's.
+    pub(super) issued: &'a Issued,
     pub(super) models: Models<'a>,
     /// The time at which the file is compiled, Unix seconds.
     pub(super) now: u64,
@@ -94,6 +97,11 @@ fn keys(common: &Common<'_>, teams: &[(Box<[bool]>, ApiSet)], report: &mut Repor
             credential: Credential {
                 digest: digest.unwrap_or_default(),
                 earlier: earlier.into(),
+                issuer: common
+                    .issued
+                    .get(name)
+                    .and_then(|issuer| row(&file.issuer, issuer))
+                    .map(IssuerId::new),
                 expires: expires(name, key, common.now, report),
             },
             grant,

@@ -16,6 +16,7 @@ mod end_users;
 mod external;
 mod guards;
 mod ids;
+mod issuers;
 mod kept;
 mod keys;
 mod listen;
@@ -93,12 +94,17 @@ struct Source<'a> {
     environment: &'a dyn Environment,
     /// What joined the file's keys and teams.
     stored: &'a Stored,
+    /// Which of the keys are an issuer's.
+    issued: &'a issuers::Issued,
 }
 
 impl Source<'_> {
     /// Whether a request needs a key: there is one, or there was, or the operator says so.
     fn requires_keys(&self) -> bool {
-        !self.file.key.is_empty() || self.file.require_keys || self.stored.had_keys
+        !self.file.key.is_empty()
+            || !self.file.issuer.is_empty()
+            || self.file.require_keys
+            || self.stored.had_keys
     }
 }
 
@@ -123,7 +129,8 @@ pub fn compile_with(
     report.problems.extend(written.unknown.iter().cloned());
     let folder = written.path.parent().unwrap_or(Path::new(""));
     let file = stored.join(&written.file, &mut report);
-    let source = Source { file: &file, folder, environment, stored };
+    let (file, issued) = issuers::join(file, &mut report);
+    let source = Source { file: &file, folder, environment, stored, issued: &issued };
     let compiled = rows(&source, &mut report);
     match compiled {
         Some((plan, settings)) if report.problems.is_empty() => {
@@ -162,10 +169,12 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     let common = keys::Common {
         file,
         stored: source.stored,
+        issued: source.issued,
         models: caller::Models { names: &names, count: models.len() },
         now: source.environment.unix_seconds(),
     };
     let keys::Compiled { teams, mut keys } = keys::compile(&common, report);
+    let issuers = issuers::compile(source, &keys, report);
     prices::compile(source, &names, &mut models, report);
     let has_routes = routes::compile(file, &names, &keys, &mut models, report);
     let budgets = budgets::compile(file, &teams, &mut keys, &models, report);
@@ -183,7 +192,8 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
     if !report.problems.is_empty() {
         return None;
     }
-    let digests = keys.iter().flat_map(|key| key.credential.digests().map(|digest| (*digest, key.id)));
+    let own = keys.iter().filter(|key| key.credential.issuer.is_none());
+    let digests = own.flat_map(|key| key.credential.digests().map(|digest| (*digest, key.id)));
     let key_table = KeyTable::of(digests.collect());
     let shard_count = shards.len();
     let patterns = models::patterns(&models);
@@ -208,6 +218,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         patterns,
         teams: Table::new(teams, |_| Default::default()),
         keys_required: source.requires_keys(),
+        issuers: Table::new(issuers, |_| Default::default()),
         keys: Table::new(keys, |_| Default::default()),
         key_table,
         trusted_proxies,
@@ -246,8 +257,8 @@ pub fn store(
 ) -> Result<(Option<StoreSettings>, PriceList), Problems> {
     let mut report = Report::new(&written.lines);
     let folder = written.path.parent().unwrap_or(Path::new(""));
-    let stored = Stored::default();
-    let source = Source { file: &written.file, folder, environment, stored: &stored };
+    let (stored, issued) = (Stored::default(), issuers::Issued::default());
+    let source = Source { file: &written.file, folder, environment, stored: &stored, issued: &issued };
     let settings = store::compile(&source, &mut report);
     let prices = prices::list(&source, &mut report);
     match report.problems.is_empty() {

@@ -1,5 +1,6 @@
 mod aws;
 mod egress;
+mod issuers;
 mod refusals;
 mod samples;
 
