@@ -26,7 +26,7 @@ pub use cache::{Cache, CacheScope};
 pub use choices::{Driver, Fsync, LimitScope, LogLevel, OnLoss};
 pub use end_users::EndUsers;
 pub use guards::{External, ExternalForm, Guard, GuardAction, OnFailure, RequestShape, Words};
-pub use issuer::{Issuer, IssuerClaims};
+pub use issuer::Issuer;
 pub use listen::{Listen, Listener};
 pub use rows::{
     Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, RateLimit, Route, SoftAction, SoftLimit,
