@@ -149,7 +149,8 @@ fn key_presented_digested_found(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(threads = [1, 4])]
 fn bucket_take_and_settle(bencher: Bencher<'_, '_>) {
-    let (bucket, rate) = (Bucket::default(), Rate { per_minute: 1_000_000, burst: u64::MAX / 2 });
+    let (bucket, rate) =
+        (Bucket::default(), Rate { per_minute: 1_000_000, burst: u64::MAX / 2, gateways: 1 });
     bencher.bench(|| {
         let room = bucket.take(&rate, black_box(900), Nanos(1)).unwrap();
         bucket.settle(&rate, 900, black_box(700), Nanos(1));

@@ -8,6 +8,7 @@ mod issuers;
 mod ledger;
 mod limits;
 mod rows;
+mod shared;
 
 use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
@@ -50,6 +51,7 @@ pub(crate) fn page(watch: &Watch, gate: &Gate) -> String {
     ledger::ledger(&mut page, watch);
     limits::limits(&mut page, watch);
     issuers::issuers(&mut page, watch);
+    shared::shared(&mut page, watch);
     process_numbers(&mut page, watch);
     page.finish()
 }

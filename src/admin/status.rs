@@ -45,6 +45,23 @@ pub(crate) struct Status<'a> {
     /// Issuers of JSON Web Tokens.
     issuers: Vec<Issuer<'a>>,
     overhead: Times,
+    /// Absent with limits that are not shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared: Option<Shared>,
+}
+
+/// Limits shared with other gateways.
+#[derive(Serialize)]
+struct Shared {
+    name: String,
+    up: bool,
+    /// Leases have ended: Redis has been away for too long.
+    alone: bool,
+    gateways: u64,
+    gateways_configured: u32,
+    turns: u64,
+    failures: u64,
+    last_error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -231,6 +248,21 @@ pub(crate) fn read(watch: &Watch) -> Status<'_> {
         keys: plan.keys.iter().take(KEYS_MAX).map(|row| key(watch, row, now)).collect(),
         issuers: plan.issuers.iter().map(|row| issuer(watch, row, now)).collect(),
         overhead,
+        shared: watch.settings.shared.as_deref().map(shared),
+    }
+}
+
+fn shared(shared: &crate::coordinator::shared::Shared) -> Shared {
+    let status = shared.status();
+    Shared {
+        name: shared.name.clone(),
+        up: status.is_up,
+        alone: status.is_alone,
+        gateways: status.gateways,
+        gateways_configured: shared.settings.gateways,
+        turns: status.turns,
+        failures: status.failures,
+        last_error: status.error,
     }
 }
 

@@ -31,6 +31,10 @@ fn summary(compiled: &Compiled) -> String {
     let token = if settings.admin_token.is_some() { ", with a token" } else { "" };
     lines.push(format!("admin {}{token}", settings.admin));
     lines.push(shards(plan, settings));
+    lines.extend(settings.shared.iter().map(|shared| {
+        let (gateways, url) = (shared.gateways, &shared.url);
+        format!("limits shared by {gateways} gateways at {url}; those in flight and of end users are divided")
+    }));
     for row in &plan.backends {
         lines.push(backend(row));
         lines.extend(endpoints(row));
@@ -180,7 +184,7 @@ fn budgets(line: &mut String, plan: &Plan, holder: &Holder) {
 
 fn limits(line: &mut String, limits: &CallerLimits) {
     for (rate, what) in [(limits.requests, "requests"), (limits.tokens, "tokens")] {
-        if let Some(Rate { per_minute, burst }) = rate {
+        if let Some(Rate { per_minute, burst, .. }) = rate {
             line.push_str(&format!(", {per_minute} {what}/min (burst {burst})"));
         }
     }

@@ -135,7 +135,7 @@ impl Page<'_> {
             (limits.requests, "requests", "requests_per_minute"),
             (limits.tokens, "tokens", "tokens_per_minute"),
         ] {
-            if let Some(Rate { per_minute, burst }) = rate {
+            if let Some(Rate { per_minute, burst, .. }) = rate {
                 let is_shadow = if what == "tokens" { limits.shadow.tokens } else { limits.shadow.requests };
                 let shadow = if is_shadow { ", in the shadow" } else { "" };
                 let text = format!("{table} {name}: {per_minute} {what} per minute, {burst} at once{shadow}");

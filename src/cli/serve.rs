@@ -16,6 +16,7 @@ use crate::coordinator::budgets::Refill;
 use crate::coordinator::ledger::Running;
 use crate::coordinator::reload::{Source, Turn};
 use crate::coordinator::roster::Loaded;
+use crate::coordinator::shared::{self, Shared};
 use crate::coordinator::{self, Ended, log};
 use crate::net::listen::{self, Spill};
 use crate::net::runtime::{Driver, ShardRuntime};
@@ -45,12 +46,14 @@ pub fn run(path: PathBuf, loaded: Loaded) -> io::Result<()> {
     let successor = Arc::new(Successor::new(second_hold(&plan, &listeners, &admin)?)?);
     drop(sockets); // what no listener of this configuration is on
     let (running, journals) = ledger(settings.store.clone(), plan.shards.len())?;
+    shared::begin(&plan);
     let refill = refill(&plan, running.as_ref());
+    let folder = running.as_ref().map(|running| running.ledger.settings.directory.clone());
     let (shards, inboxes) =
         shards(&plan, &control, &mailboxes, listeners, log::records_max(&settings.access_log))?;
     let (threads, driver) = start(shards, journals, only(settings.driver))?;
     huge_pages(false);
-    let Settings { admin_token, admin_hosts, access_log, log, .. } = settings;
+    let Settings { admin_token, admin_hosts, access_log, log, shared: sharing, .. } = settings;
     let coordinator = coordinator::start(
         Arc::clone(&plan),
         coordinator::Settings {
@@ -63,6 +66,7 @@ pub fn run(path: PathBuf, loaded: Loaded) -> io::Result<()> {
             driver: driver.clone(),
             ledger: running.as_ref().map(|running| Arc::clone(&running.ledger)),
             refill,
+            shared: sharing.map(|settings| Arc::new(Shared::new(settings, folder.as_deref()))),
             say,
             log,
             handover: Some(successor),

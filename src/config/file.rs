@@ -11,6 +11,7 @@ mod guards;
 mod issuer;
 mod listen;
 mod rows;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use super::entry::CoreNumber;
 use super::quantity::{Size, Time};
 use super::secret::{SecretSource, TokenSource};
 pub use cache::{Cache, CacheScope};
-pub use choices::{Driver, Fsync, LimitScope, LogLevel, OnLoss};
+pub use choices::{Driver, Fsync, LimitScope, LogLevel, OnLoss, WhenGone};
 pub use end_users::EndUsers;
 pub use guards::{External, ExternalForm, Guard, GuardAction, OnFailure, RequestShape, Words};
 pub use issuer::Issuer;
@@ -32,6 +33,7 @@ pub use rows::{
     Backend, BackendPrice, Budget, Key, Member, Model, Per, Price, RateLimit, Route, SoftAction, SoftLimit,
     Team,
 };
+pub use shared::Shared;
 
 /// A table in which every key may be left out: `key: type = default`.
 macro_rules! table {
@@ -103,6 +105,8 @@ table! {
         access_log: AccessLog = AccessLog::default(),
         /// The record of usage: the ledger of settled exchanges.
         store: Store = Store::default(),
+        /// Limits that several gateways share over Redis.
+        shared: Shared = Shared::default(),
         /// Automatic reload of the configuration.
         reload: Reload = Reload::default(),
         /// The gateway's messages on standard error.

@@ -21,10 +21,11 @@ pub(crate) mod url;
 use std::path::{Path, PathBuf};
 
 pub use compile::{
-    AccessLog, Compiled, PriceList, Settings, StoreSettings, check_key_name, compile, compile_with,
+    AccessLog, Compiled, PriceList, Settings, SharedSettings, StoreSettings, check_key_name, compile,
+    compile_with,
 };
 pub use environment::{Environment, Noting, Process, Recorded, Stamp};
-pub use file::{Fsync, LogLevel};
+pub use file::{Fsync, LogLevel, WhenGone};
 pub use problem::{Problem, Problems};
 pub use read::{Written, read};
 pub use stored::{Stored, StoredKey};

@@ -64,6 +64,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
     Plan {
         generation: 1,
         placements: Arc::new(Placements::new(1)),
+        gateways: 1,
         listeners: Box::new([]),
         shards: Box::new([ShardTuning {
             core: Some(3),
@@ -154,7 +155,7 @@ pub(crate) fn plan(targets: &[Target]) -> Plan {
                 budgets: Box::default(),
                 names_users: false,
                 limits: CallerLimits {
-                    requests: Some(Rate { per_minute: 60, burst: 10 }),
+                    requests: Some(Rate { per_minute: 60, burst: 10, gateways: 1 }),
                     ..CallerLimits::default()
                 },
             },
@@ -219,6 +220,7 @@ pub(crate) fn settings() -> Settings {
         driver: "none (test)".to_owned(),
         ledger: None,
         refill: None,
+        shared: None,
         say: |_| {},
         log: LogLevel::Info,
         handover: None,

@@ -1,7 +1,7 @@
 //! CONTROL PLANE: one thread that may block, beside the shards and never in their way.
 //!
 //! It keeps backend addresses fresh (`resolve`), asks backends whether they are up (`probe`), reads engines' metrics (`scrape`) and issuers' keys (`issuers`), gathers what shards
-//! hand up (`aggregate`), writes the access log (`log`), puts new plans in force (`reload`), watches shards and memory (`watchdog`) and ends the process in order (`drain`). One
+//! hand up (`aggregate`), writes the access log (`log`), puts new plans in force (`reload`), watches shards and memory (`watchdog`), shares limits with other gateways (`shared`) and ends the process in order (`drain`). One
 //! tokio current-thread runtime; each duty is a task of its own, so
 //! none waits for another. Shards are reached only through the plan's cells, its [`Control`] and their mailboxes; if this
 //! thread hung for good, they would go on serving with what they last knew.
@@ -22,6 +22,7 @@ pub mod reload;
 pub mod resolve;
 pub mod roster;
 mod scrape;
+pub mod shared;
 mod speed;
 mod watchdog;
 
@@ -72,6 +73,8 @@ pub struct Settings {
     pub ledger: Option<Arc<ledger::Ledger>>,
     /// Charges budgets with what earlier processes had used; `None` if there is nothing to charge.
     pub refill: Option<budgets::Refill>,
+    /// Shares limits with other gateways; `None` if they are not shared.
+    pub shared: Option<Arc<shared::Shared>>,
     /// Where to say what an operator should hear of.
     pub say: fn(&str),
     /// The least serious of it that is said; a reload may change it.
@@ -162,6 +165,7 @@ pub fn start(
             tokio::spawn(watchdog::run(current.clone()));
             tokio::spawn(prefix::run(current.clone()));
             tokio::spawn(speed::run(current.clone()));
+            shared::spawn(&current);
             if let Some((refill, ledger)) = refill {
                 tokio::spawn(budgets::run(refill, ledger));
             }

@@ -323,6 +323,7 @@ impl Reloader {
 /// Puts a plan in force that follows the one before, and waits until the shards serve by it.
 async fn put(current: &Current, source: &Source, plan: Plan) -> Arc<Watch> {
     let (old, plan) = (current.load_full(), Arc::new(plan));
+    plan.begin_shares(clock::now());
     let (next, outboxes) = old.next(plan.clone(), source.settings.log);
     let next = Arc::new(next);
     next.access.change(source.settings.admin_token, &source.settings.admin_hosts);
@@ -359,6 +360,7 @@ fn fixed(old: &Plan, was: &Settings, new: &Plan, is: &Settings) -> Vec<&'static 
         ("driver", was.driver != is.driver),
         ("access_log", was.access_log != is.access_log),
         ("store", was.store != is.store),
+        ("shared", was.shared != is.shared),
     ];
     all.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }

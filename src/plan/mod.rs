@@ -18,6 +18,7 @@ pub mod mailbox;
 pub mod pattern;
 pub mod placements;
 mod proxy;
+mod shared;
 pub mod standing;
 mod table;
 pub mod unreached;
@@ -118,6 +119,8 @@ pub struct Plan {
     pub ids: Option<Ids>,
     /// What shards tell the coordinator of the prompts that they placed.
     pub placements: Arc<Placements>,
+    /// Gateways that share the limits; 1 for limits of this gateway alone.
+    pub gateways: u32,
 }
 
 /// One data listener; every shard opens it with SO_REUSEPORT.

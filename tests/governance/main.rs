@@ -18,5 +18,6 @@ mod queue;
 mod reload;
 mod roles;
 mod secrets;
+mod shared;
 mod soft_limits;
 mod teams;

@@ -13,6 +13,7 @@ pub mod folder;
 pub mod gateway;
 pub mod jwt;
 pub mod origin;
+pub mod redis;
 pub mod sse;
 pub mod strict;
 pub mod table;

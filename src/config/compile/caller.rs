@@ -187,7 +187,7 @@ impl<'a> Caller<'a> {
         if rate.is_none() && burst.is_some() {
             report.problem(&self.path(fields[1]), format!("has no {} to be a burst of", fields[0]));
         }
-        rate.map(|per_minute| Rate { per_minute, burst: burst.unwrap_or(per_minute) })
+        rate.map(|per_minute| Rate { per_minute, burst: burst.unwrap_or(per_minute), gateways: 1 })
     }
 }
 

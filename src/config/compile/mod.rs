@@ -25,6 +25,7 @@ mod prices;
 mod routes;
 mod secrets;
 mod shards;
+mod shared;
 mod store;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ use crate::plan::placements::Placements;
 use crate::plan::{Plan, Table};
 use crate::policy::auth::credential::{KeyTable, Token};
 pub use prices::PriceList;
+pub use shared::SharedSettings;
 pub use store::StoreSettings;
 
 /// A configuration that holds.
@@ -69,6 +71,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// Where usage is kept; `None` if it is not.
     pub store: Option<StoreSettings>,
+    /// Where limits are shared with other gateways; `None` if they are not.
+    pub shared: Option<SharedSettings>,
     /// The least serious level that is shown on standard error.
     pub log: LogLevel,
     /// Whether a change of the files it was read from is taken up without being asked.
@@ -173,12 +177,15 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         models: caller::Models { names: &names, count: models.len() },
         now: source.environment.unix_seconds(),
     };
-    let keys::Compiled { teams, mut keys } = keys::compile(&common, report);
+    let keys::Compiled { mut teams, mut keys } = keys::compile(&common, report);
     let issuers = issuers::compile(source, &keys, report);
     prices::compile(source, &names, &mut models, report);
     let has_routes = routes::compile(file, &names, &keys, &mut models, report);
     let budgets = budgets::compile(file, &teams, &mut keys, &models, report);
-    let users = end_users::compile(source, &keys, &models, report);
+    let mut users = end_users::compile(source, &keys, &models, report);
+    let shared = shared::compile(source, report);
+    let gateways = shared.as_ref().map_or(1, |shared| shared.gateways);
+    shared::divide(gateways, &mut teams, &mut keys, users.as_mut());
     let guards = guards::compile(source, (&teams, &keys), &names, (&mut models, &backends), report);
     let cache = cache::compile(&file.cache, &models, shards.len(), report);
     let admin_hosts = listen::admin_hosts(&file.admin.hosts, report);
@@ -229,6 +236,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
         estimate,
         ids,
         placements: Arc::new(Placements::new(shard_count)),
+        gateways,
     };
     plan.open_prefixes();
     Some((
@@ -240,6 +248,7 @@ fn rows(source: &Source<'_>, report: &mut Report<'_>) -> Option<(Plan, Settings)
             driver: file.driver,
             access_log: access_log?,
             store,
+            shared,
             log: file.log.level,
             watch: file.reload.watch,
         },

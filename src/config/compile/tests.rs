@@ -47,6 +47,7 @@ impl Fake {
                 ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
                 ("AWS_SECRET_ACCESS_KEY", "sk-very-secret-c"),
                 ("AWS_SESSION_TOKEN", "sk-very-secret-d"),
+                ("REDIS_PASSWORD", "sk-very-secret-e"),
                 ("WITH_BREAK", "sk-very-secret\r\nX: y"),
                 ("EMPTY", ""),
                 ("RINGWAY_ADMIN_TOKEN", "rt-very-secret-0123456789abcdef"),

@@ -36,6 +36,16 @@ pub enum Fsync {
     Interval,
 }
 
+/// What remains of a shared limit while Redis is away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenGone {
+    /// An even share: the limit divided by the number of gateways.
+    CappedLocal,
+    /// Nothing: requests are refused.
+    FailClosed,
+}
+
 /// What a 429 of a backend pauses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

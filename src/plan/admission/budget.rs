@@ -27,9 +27,10 @@ pub(super) fn take_budget(
         return Err(never_fits(row, wanted.text));
     }
     if cells.growing.is_anybody_waiting() {
-        return Err(all_reserved(row));
+        return Err(all_reserved(row, 0));
     }
-    let left = budget.most.saturating_sub(cells.standing(&budget.window, unix_ms).used);
+    let standing = cells.standing(&budget.window, unix_ms);
+    let left = budget.most.saturating_sub(standing.used.saturating_add(standing.away));
     if cost.is_slice && !wanted.is_stream && left < cost.model_max && cost.least <= budget.most {
         let mut held = cells.take(budget, 0, unix_ms).map_err(|standing| used_up(row, 0, &standing))?;
         cells.grow(budget, &mut held, |left| share(left, cost.prompt, cost.slice), unix_ms);
@@ -57,7 +58,7 @@ pub(super) fn used_up(row: &BudgetRow, cost: u64, standing: &Standing) -> Fault 
     };
     let (holder, used) = (&name.holder, standing.used.saturating_sub(standing.reserved));
     if used.saturating_add(cost) <= budget.most {
-        return all_reserved(row);
+        return all_reserved(row, standing.away);
     }
     let note = format!(
         "budget exceeded: {holder} has used {} of {budget}, and this request may use {}; it resets at {}",
@@ -70,9 +71,10 @@ pub(super) fn used_up(row: &BudgetRow, cost: u64, standing: &Standing) -> Fault 
 
 /// The refusal of a request while those that run have taken, or wait for, the rest.
 #[cold]
-pub(super) fn all_reserved(row: &BudgetRow) -> Fault {
+pub(super) fn all_reserved(row: &BudgetRow, away: u64) -> Fault {
     let (holder, budget) = (&row.name.holder, &row.budget);
-    let note = format!("requests in flight have taken the rest of the budget of {holder}: {budget}");
+    let who = if away > 0 { "requests in flight, or other gateways," } else { "requests in flight" };
+    let note = format!("{who} have taken the rest of the budget of {holder}: {budget}");
     Fault::new(FaultKind::BudgetReserved, note).retry_after(RETRY_SOON)
 }
 

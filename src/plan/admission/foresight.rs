@@ -67,7 +67,8 @@ fn budget(row: &BudgetRow, cells: &Spent, wanted: &Wanted, has_model: bool, unix
         return None;
     }
     if cells.growing.is_anybody_waiting() {
-        return Some(all_reserved(row));
+        return Some(all_reserved(row, 0));
     }
-    (standing.used.saturating_add(cost) > budget.most).then(|| used_up(row, cost, &standing))
+    (standing.used.saturating_add(standing.away).saturating_add(cost) > budget.most)
+        .then(|| used_up(row, cost, &standing))
 }

@@ -11,7 +11,7 @@ use crate::units::TeamId;
 #[test]
 fn of_two_requests_one_passes_where_the_team_has_room_for_one_and_the_other_leaves_nothing() {
     check(|| {
-        let rate = |burst| Some(Rate { per_minute: 60, burst });
+        let rate = |burst| Some(Rate { per_minute: 60, burst, gateways: 1 });
         let mut plan = fixture::plan(&[]);
         plan.keys[0].grant.limits = CallerLimits { requests: rate(2), ..CallerLimits::default() };
         plan.keys[0].team = Some(TeamId::new(0));

@@ -28,7 +28,7 @@ fn plan(own: CallerLimits, team: CallerLimits) -> Plan {
 }
 
 fn limits(requests: Option<u64>, tokens: Option<u64>, in_flight_max: u32) -> CallerLimits {
-    let rate = |burst| Rate { per_minute: 60, burst };
+    let rate = |burst| Rate { per_minute: 60, burst, gateways: 1 };
     CallerLimits {
         requests: requests.map(rate),
         tokens: tokens.map(rate),

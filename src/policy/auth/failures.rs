@@ -36,7 +36,7 @@ const BURST_SECONDS: u64 = 10;
 
 /// So many failures a minute; a sixth of them, at least one, may come at once.
 pub fn rate(per_minute: u64) -> Rate {
-    Rate { per_minute, burst: (per_minute * BURST_SECONDS / 60).max(1) }
+    Rate { per_minute, burst: (per_minute * BURST_SECONDS / 60).max(1), gateways: 1 }
 }
 
 impl Failures {
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_rate_has_ten_seconds_worth_at_once_and_at_least_one() {
         for (per_minute, burst) in [(0, 1), (1, 1), (6, 1), (11, 1), (12, 2), (60, 10), (120, 20)] {
-            assert_eq!(rate(per_minute), Rate { per_minute, burst });
+            assert_eq!(rate(per_minute), Rate { per_minute, burst, gateways: 1 });
         }
     }
 

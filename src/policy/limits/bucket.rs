@@ -7,6 +7,8 @@
 //! Rounding: a cost is rounded down to whole nanoseconds (at least one), the burst up, so that `burst` takes of one
 //! fit exactly. A take therefore gains less than the refill of one nanosecond.
 
+pub use shared::PARTS;
+
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::Nanos;
 
@@ -17,12 +19,17 @@ pub struct Rate {
     pub per_minute: u64,
     /// Units that may be taken at once.
     pub burst: u64,
+    /// Gateways that share the limit, 1 for one of this gateway alone: its bucket regains one part of so many by itself, and what
+    /// else it has was moved into it (`lease`).
+    pub gateways: u32,
 }
 
 /// The cell of one limit: the theoretical arrival time in nanoseconds. A fresh one is full.
 #[derive(Default)]
 pub struct Bucket {
     arrival: AtomicU64,
+    /// The most that a take of a shared limit wanted in vain since the last look. Written only by a take that fails.
+    missed: AtomicU64,
 }
 
 /// What is left after a take: the `x-ratelimit-*` lines.
@@ -55,7 +62,7 @@ impl Rate {
         match (units, self.per_minute) {
             (0, _) => Some(0),
             (_, 0) => None,
-            (units, rate) => Some((u128::from(units) * MINUTE / u128::from(rate)).max(1)),
+            (units, rate) => Some((u128::from(units) * self.minute() / u128::from(rate)).max(1)),
         }
     }
 
@@ -63,14 +70,19 @@ impl Rate {
     fn depth(&self) -> u128 {
         match self.per_minute {
             0 => 0,
-            rate => (u128::from(self.burst) * MINUTE).div_ceil(u128::from(rate)),
+            rate => (u128::from(self.burst) * self.minute()).div_ceil(u128::from(rate)),
         }
+    }
+
+    /// Nanoseconds in which a bucket regains the units of a minute by itself.
+    fn minute(&self) -> u128 {
+        MINUTE * u128::from(self.gateways)
     }
 
     /// What is left at `now` in a bucket that is full at `arrival`.
     fn room(&self, arrival: u64, now: Nanos) -> Room {
         let used = u128::from(arrival.saturating_sub(now.0));
-        let left = self.depth().saturating_sub(used) * u128::from(self.per_minute) / MINUTE;
+        let left = self.depth().saturating_sub(used) * u128::from(self.per_minute) / self.minute();
         Room {
             remaining: u64::try_from(left).unwrap_or(u64::MAX).min(self.burst),
             reset: Nanos(arrival).since(now),
@@ -89,6 +101,7 @@ impl Bucket {
         if cost > rate.burst {
             return Err(Wait::Never);
         }
+        let units = cost;
         let cost = rate.regained_in(cost).ok_or(Wait::Never)?;
         let depth = rate.depth();
         let mut seen = self.arrival.load(Ordering::Relaxed);
@@ -97,7 +110,10 @@ impl Bucket {
             // The second bound is the end of the clock: beyond it the cell could not count on.
             let latest = (u128::from(now.0) + depth).min(u128::from(u64::MAX));
             if arrival > latest {
-                return Err(Wait::For(Nanos(u64::try_from(arrival - latest).unwrap_or(u64::MAX))));
+                self.miss(rate, units);
+                // At the earliest, where others give what they regain.
+                let wait = (arrival - latest).div_ceil(u128::from(rate.gateways));
+                return Err(Wait::For(Nanos(u64::try_from(wait).unwrap_or(u64::MAX))));
             }
             match self.arrival.compare_exchange_weak(
                 seen,
@@ -120,7 +136,11 @@ impl Bucket {
             let left = rate.room(seen, now).remaining;
             let ends = |units: u64| Some(u128::from(seen.max(now.0)) + rate.regained_in(units)?);
             // Rounding may make the last unit one too many.
-            let most = wanted(left).min(left);
+            let asked = wanted(left);
+            if asked > left {
+                self.miss(rate, asked);
+            }
+            let most = asked.min(left);
             let fits = |units: &u64| ends(*units).is_some_and(|arrival| arrival <= latest);
             let Some(units) =
                 [most, most.saturating_sub(1)].into_iter().find(fits).filter(|units| *units > 0)
@@ -157,6 +177,13 @@ impl Bucket {
         let _ = self.arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
     }
 
+    #[inline]
+    fn miss(&self, rate: &Rate, units: u64) {
+        if rate.gateways > 1 {
+            self.missed.fetch_max(units, Ordering::Relaxed);
+        }
+    }
+
     /// Full again.
     pub(super) fn reset(&self) {
         self.arrival.store(0, Ordering::Relaxed);
@@ -167,6 +194,8 @@ impl Bucket {
         rate.room(self.arrival.load(Ordering::Relaxed), now)
     }
 }
+
+mod shared;
 
 #[cfg(all(test, any(ringway_loom, ringway_shuttle)))]
 mod interleavings;

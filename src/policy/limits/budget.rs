@@ -3,6 +3,7 @@
 //! An exchange counts in the window in which it began: what was taken in advance is settled there, also when that window is over by
 //! then. A clock that steps back never opens an older window again, so each window begins once.
 
+mod shared;
 mod window;
 
 use std::fmt;
@@ -13,6 +14,8 @@ use arc_swap::{ArcSwap, Guard};
 use super::running::Running;
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{ModelId, Nanos};
+use shared::Elsewhere;
+pub use shared::Lease;
 pub use window::{Per, Window};
 
 /// A limit per window.
@@ -69,6 +72,10 @@ pub struct Spent {
     pub growing: Running,
     /// Requests that it would have refused, had it not been a shadow.
     pub would_refuse: AtomicU64,
+    /// What other gateways have of it when a window begins; 0 for a budget that is not shared. Read when a window begins only.
+    away: AtomicU64,
+    /// The most that a request wanted in vain of a shared budget since the last look.
+    missed: AtomicU64,
 }
 
 /// What counts now: the slot of time that runs, and for a rolling window those before it, the oldest first.
@@ -85,6 +92,9 @@ struct Slot {
     used: AtomicU64,
     /// Taken in advance by exchanges that still run.
     reserved: AtomicU64,
+    /// What other gateways have of the budget in this window; `None` for a budget that is not shared. All slots of a rolling
+    /// window have the same.
+    elsewhere: Option<Arc<Elsewhere>>,
 }
 
 /// What one exchange has taken in advance. It has to be settled.
@@ -97,8 +107,10 @@ pub struct Reservation {
 /// Where a budget stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Standing {
-    /// Used in this window, with what running exchanges have taken in advance.
+    /// Used in this window, with what running exchanges have taken in advance; of a shared budget, by all gateways.
     pub used: u64,
+    /// Of a shared budget: what other gateways may use, and have not.
+    pub away: u64,
     /// The part of `used` that is taken in advance.
     pub reserved: u64,
     /// When the window began, Unix milliseconds.
@@ -112,9 +124,14 @@ const TRIES_MAX: u32 = 10_000;
 
 impl Default for Spent {
     fn default() -> Self {
-        let slot = Slot { start_ms: 0, end_ms: 0, used: AtomicU64::new(0), reserved: AtomicU64::new(0) };
-        let frame = ArcSwap::from_pointee(Frame { slot: Arc::new(slot), before: Box::default() });
-        Self { frame, growing: Running::default(), would_refuse: AtomicU64::new(0) }
+        let frame = Frame { slot: Arc::new(Slot::new((0, 0), None)), before: Box::default() };
+        Self {
+            frame: ArcSwap::from_pointee(frame),
+            growing: Running::default(),
+            would_refuse: AtomicU64::new(0),
+            away: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+        }
     }
 }
 
@@ -128,15 +145,16 @@ impl Spent {
     pub fn take(&self, budget: &Budget, cost: u64, unix_ms: u64) -> Result<Reservation, Standing> {
         loop {
             let frame = self.frame(&budget.window, unix_ms);
-            let before = frame.before(&budget.window, unix_ms);
+            let before = frame.before(&budget.window, unix_ms).saturating_add(frame.slot.away());
             let taken = frame.slot.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
                 let sum = before.saturating_add(used).checked_add(cost)?;
                 (sum <= budget.most).then(|| used + cost)
             });
             if taken.is_err() {
+                self.miss(&frame.slot, cost);
                 return Err(frame.standing(&budget.window, unix_ms));
             }
-            if budget.window.is_rolling() {
+            if budget.window.is_rolling() || frame.slot.elsewhere.is_some() {
                 // The next slot of a rolling window adds this one up: it must not grow after that.
                 if !Arc::ptr_eq(&self.frame.load(), &frame) {
                     frame.slot.used.fetch_sub(cost, Ordering::SeqCst);
@@ -177,9 +195,16 @@ impl Spent {
         for _ in 0..TRIES_MAX {
             let used = slot.load(Ordering::SeqCst);
             let frame = budget.window.is_rolling().then(|| self.frame(&budget.window, unix_ms));
-            let sum = || frame.as_ref().map_or(used, |frame| frame.sum(&budget.window, unix_ms));
-            let left = budget.most.saturating_sub(sum());
-            let taken = wanted(left).min(left);
+            let sum = |used: u64| match &frame {
+                Some(frame) => frame.sum(&budget.window, unix_ms),
+                None => used.saturating_add(held.slot.away()),
+            };
+            let left = budget.most.saturating_sub(sum(used));
+            let asked = wanted(left);
+            if asked > left {
+                self.miss(&held.slot, asked);
+            }
+            let taken = asked.min(left);
             if taken == 0 {
                 return 0;
             }
@@ -187,8 +212,9 @@ impl Spent {
             if is_taken.is_err() {
                 continue; // another shard was quicker
             }
-            // Another slot of a rolling window may have grown meanwhile.
-            if frame.is_some() && sum() > budget.most {
+            // Another slot of a rolling window may have grown meanwhile, or what other gateways have.
+            let is_summed = frame.is_some() || held.slot.elsewhere.is_some();
+            if is_summed && sum(slot.load(Ordering::SeqCst)) > budget.most {
                 slot.fetch_sub(taken, Ordering::SeqCst);
                 continue;
             }
@@ -225,13 +251,25 @@ impl Spent {
     fn next(&self, mut old: Guard<Arc<Frame>>, window: &Window, unix_ms: u64) -> Guard<Arc<Frame>> {
         while unix_ms >= old.slot.end_ms {
             let (start_ms, end_ms) = window.slot(unix_ms);
-            let slot = Slot { start_ms, end_ms, used: AtomicU64::new(0), reserved: AtomicU64::new(0) };
+            let elsewhere = self.elsewhere(&old.slot, window);
+            let slot = Slot::new((start_ms, end_ms), elsewhere);
             let counts = |slot: &&Arc<Slot>| window.counts(slot.end_ms, unix_ms);
             let before = old.before.iter().chain([&old.slot]).filter(counts).cloned().collect();
             self.frame.compare_and_swap(&old, Arc::new(Frame { slot: Arc::new(slot), before }));
             old = self.frame.load();
         }
         old
+    }
+}
+
+impl Slot {
+    fn new((start_ms, end_ms): (u64, u64), elsewhere: Option<Arc<Elsewhere>>) -> Self {
+        Self { start_ms, end_ms, used: AtomicU64::new(0), reserved: AtomicU64::new(0), elsewhere }
+    }
+
+    /// What other gateways have of a shared budget.
+    fn away(&self) -> u64 {
+        self.elsewhere.as_ref().map_or(0, |elsewhere| elsewhere.all())
     }
 }
 
@@ -248,19 +286,23 @@ impl Frame {
         counting.map(|slot| slot.used.load(Ordering::SeqCst)).sum()
     }
 
-    /// Used in all slots that count now.
+    /// Used in all slots that count now, and what other gateways have.
     fn sum(&self, window: &Window, unix_ms: u64) -> u64 {
-        self.slots(window, unix_ms).map(|slot| slot.used.load(Ordering::SeqCst)).sum()
+        let own: u64 = self.slots(window, unix_ms).map(|slot| slot.used.load(Ordering::SeqCst)).sum();
+        own.saturating_add(self.slot.away())
     }
 
     fn standing(&self, window: &Window, unix_ms: u64) -> Standing {
-        let sum = |cell: fn(&Slot) -> &AtomicU64| {
+        let sum = |cell: fn(&Slot) -> &AtomicU64| -> u64 {
             self.slots(window, unix_ms).map(|slot| cell(slot).load(Ordering::SeqCst)).sum()
         };
         let oldest = self.slots(window, unix_ms).find(|slot| slot.used.load(Ordering::SeqCst) > 0);
         let oldest = oldest.unwrap_or(&self.slot);
+        let (away, used_elsewhere) =
+            self.slot.elsewhere.as_ref().map_or((0, 0), |elsewhere| elsewhere.split());
         Standing {
-            used: sum(|slot| &slot.used),
+            used: sum(|slot| &slot.used).saturating_add(used_elsewhere),
+            away,
             reserved: sum(|slot| &slot.reserved),
             start_ms: window.start(self.slot.start_ms, unix_ms),
             reset_ms: window.reset(oldest.end_ms),

@@ -7,7 +7,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// One unit a second.
 fn rate(burst: u64) -> Rate {
-    Rate { per_minute: 60, burst }
+    Rate { per_minute: 60, burst, gateways: 1 }
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Chance {
 #[test]
 fn a_burst_fits_exactly_and_then_one_per_interval() {
     for (per_minute, burst) in [(60, 1), (60, 10), (7, 10), (7_000, 1_000), (999_983, 77), (1, 3)] {
-        let (rate, bucket) = (Rate { per_minute, burst }, Bucket::default());
+        let (rate, bucket) = (Rate { per_minute, burst, gateways: 1 }, Bucket::default());
         let mut now = Nanos(5 * SECOND);
         for left in (0..burst).rev() {
             assert_eq!(bucket.take(&rate, 1, now).unwrap().remaining, left, "{rate:?}");
@@ -44,18 +44,18 @@ fn a_burst_fits_exactly_and_then_one_per_interval() {
 #[test]
 fn a_cost_above_the_burst_never_fits_and_a_dead_rate_grants_nothing() {
     let bucket = Bucket::default();
-    let rate = Rate { per_minute: 60, burst: 10 };
+    let rate = Rate { per_minute: 60, burst: 10, gateways: 1 };
     assert_eq!(bucket.take(&rate, 11, Nanos(0)), Err(Wait::Never));
     assert_eq!(bucket.take(&rate, u64::MAX, Nanos(u64::MAX)), Err(Wait::Never));
-    let dead = Rate { per_minute: 0, burst: 10 };
+    let dead = Rate { per_minute: 0, burst: 10, gateways: 1 };
     assert_eq!(bucket.take(&dead, 1, Nanos(0)), Err(Wait::Never));
-    assert_eq!(bucket.take(&Rate { per_minute: 60, burst: 0 }, 1, Nanos(0)), Err(Wait::Never));
+    assert_eq!(bucket.take(&Rate { per_minute: 60, burst: 0, gateways: 1 }, 1, Nanos(0)), Err(Wait::Never));
     assert_eq!(bucket.peek(&rate, Nanos(0)).remaining, 10);
 }
 
 #[test]
 fn reset_says_when_it_is_full() {
-    let (rate, bucket) = (Rate { per_minute: 60, burst: 10 }, Bucket::default());
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 10, gateways: 1 }, Bucket::default());
     let room = bucket.take(&rate, 4, Nanos(SECOND)).unwrap();
     assert_eq!(room, Room { remaining: 6, reset: Nanos(4 * SECOND) });
     assert_eq!(bucket.peek(&rate, Nanos(3 * SECOND)), Room { remaining: 8, reset: Nanos(2 * SECOND) });
@@ -64,7 +64,7 @@ fn reset_says_when_it_is_full() {
 
 #[test]
 fn an_hour_of_silence_is_worth_one_burst() {
-    let (rate, bucket) = (Rate { per_minute: 600, burst: 5 }, Bucket::default());
+    let (rate, bucket) = (Rate { per_minute: 600, burst: 5, gateways: 1 }, Bucket::default());
     assert!(bucket.take(&rate, 5, Nanos(0)).is_ok());
     let later = Nanos(3600 * SECOND);
     assert!(bucket.take(&rate, 5, later).is_ok());
@@ -73,7 +73,7 @@ fn an_hour_of_silence_is_worth_one_burst() {
 
 #[test]
 fn a_clock_that_steps_back_grants_nothing_extra() {
-    let (rate, bucket) = (Rate { per_minute: 60, burst: 2 }, Bucket::default());
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 2, gateways: 1 }, Bucket::default());
     assert!(bucket.take(&rate, 2, Nanos(100 * SECOND)).is_ok());
     assert!(bucket.take(&rate, 1, Nanos(50 * SECOND)).is_err());
     assert!(bucket.take(&rate, 1, Nanos(101 * SECOND)).is_ok());
@@ -81,7 +81,7 @@ fn a_clock_that_steps_back_grants_nothing_extra() {
 
 #[test]
 fn a_refund_restores_what_was_reserved_and_no_more_than_full() {
-    let rate = Rate { per_minute: 60, burst: 10 };
+    let rate = Rate { per_minute: 60, burst: 10, gateways: 1 };
     let bucket = Bucket::default();
     assert!(bucket.take(&rate, 10, Nanos(0)).is_ok());
     bucket.settle(&rate, 10, 4, Nanos(0));
@@ -96,17 +96,17 @@ fn a_refund_restores_what_was_reserved_and_no_more_than_full() {
 
 #[test]
 fn what_costs_nothing_always_fits_and_moves_nothing() {
-    let (rate, bucket) = (Rate { per_minute: 60, burst: 2 }, Bucket::default());
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 2, gateways: 1 }, Bucket::default());
     assert!(bucket.take(&rate, 2, Nanos(0)).is_ok());
     assert_eq!(bucket.take(&rate, 0, Nanos(0)), Ok(Room { remaining: 0, reset: Nanos(2 * SECOND) }));
     bucket.settle(&rate, 2, 2, Nanos(0));
     assert_eq!(bucket.peek(&rate, Nanos(0)).reset, Nanos(2 * SECOND));
-    assert!(Bucket::default().take(&Rate { per_minute: 0, burst: 0 }, 0, Nanos(0)).is_ok());
+    assert!(Bucket::default().take(&Rate { per_minute: 0, burst: 0, gateways: 1 }, 0, Nanos(0)).is_ok());
 }
 
 #[test]
 fn a_refund_to_a_full_bucket_moves_nothing() {
-    let (rate, bucket) = (Rate { per_minute: 60, burst: 2 }, Bucket::default());
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 2, gateways: 1 }, Bucket::default());
     assert!(bucket.take(&rate, 1, Nanos(0)).is_ok());
     bucket.settle(&rate, 1, 0, Nanos(9 * SECOND));
     assert_eq!(bucket.arrival.load(Ordering::Relaxed), SECOND);
@@ -114,7 +114,7 @@ fn a_refund_to_a_full_bucket_moves_nothing() {
 
 #[test]
 fn a_charge_begins_now_and_ends_at_the_end_of_the_clock() {
-    let (rate, bucket) = (Rate { per_minute: 60, burst: 2 }, Bucket::default());
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 2, gateways: 1 }, Bucket::default());
     bucket.settle(&rate, 0, 1, Nanos(7 * SECOND));
     assert_eq!(bucket.arrival.load(Ordering::Relaxed), 8 * SECOND);
     bucket.settle(&rate, 0, 1, Nanos(u64::MAX - 1));
@@ -124,7 +124,7 @@ fn a_charge_begins_now_and_ends_at_the_end_of_the_clock() {
 
 #[test]
 fn an_extra_charge_goes_into_bounded_debt() {
-    let (rate, bucket) = (Rate { per_minute: 60, burst: 10 }, Bucket::default());
+    let (rate, bucket) = (Rate { per_minute: 60, burst: 10, gateways: 1 }, Bucket::default());
     assert!(bucket.take(&rate, 1, Nanos(0)).is_ok());
     bucket.settle(&rate, 1, 31, Nanos(0));
     assert_eq!(bucket.peek(&rate, Nanos(0)), Room { remaining: 0, reset: Nanos(31 * SECOND) });
@@ -132,7 +132,7 @@ fn an_extra_charge_goes_into_bounded_debt() {
     bucket.settle(&rate, 0, u64::MAX, Nanos(0));
     assert_eq!(bucket.peek(&rate, Nanos(0)).reset, Nanos(10 * SECOND + DEBT_MAX.0));
     // Already deeper than the bound would let it go: a further charge does not pull it back.
-    let shallow = Rate { per_minute: 60_000, burst: 1 };
+    let shallow = Rate { per_minute: 60_000, burst: 1, gateways: 1 };
     bucket.settle(&shallow, 0, 1, Nanos(0));
     assert_eq!(bucket.peek(&rate, Nanos(0)).reset, Nanos(10 * SECOND + DEBT_MAX.0));
 }
@@ -142,7 +142,7 @@ fn no_value_overflows() {
     let extremes = [0, 1, 2, 59, 60, 1 << 32, u64::MAX - 1, u64::MAX];
     for per_minute in extremes {
         for burst in extremes {
-            let (rate, bucket) = (Rate { per_minute, burst }, Bucket::default());
+            let (rate, bucket) = (Rate { per_minute, burst, gateways: 1 }, Bucket::default());
             for cost in extremes {
                 for now in extremes.map(Nanos) {
                     let _ = bucket.take(&rate, cost, now);
@@ -159,7 +159,7 @@ fn no_value_overflows() {
 fn of_512_threads_exactly_one_takes_the_last_unit() {
     for round in 0..4 {
         let (bucket, barrier, passed) = (Bucket::default(), Barrier::new(512), AtomicU32::new(0));
-        let rate = Rate { per_minute: 60, burst: 1 };
+        let rate = Rate { per_minute: 60, burst: 1, gateways: 1 };
         thread::scope(|scope| {
             for _ in 0..512 {
                 scope.spawn(|| {
@@ -177,7 +177,7 @@ fn of_512_threads_exactly_one_takes_the_last_unit() {
 #[test]
 fn takes_and_undone_takes_of_many_threads_leave_exactly_the_difference() {
     let (bucket, barrier) = (Bucket::default(), Barrier::new(8));
-    let rate = Rate { per_minute: 60, burst: 100_000 };
+    let rate = Rate { per_minute: 60, burst: 100_000, gateways: 1 };
     thread::scope(|scope| {
         for seed in 0..8 {
             let (bucket, barrier, rate) = (&bucket, &barrier, &rate);
@@ -200,7 +200,8 @@ fn takes_and_undone_takes_of_many_threads_leave_exactly_the_difference() {
 fn nobody_gets_more_than_burst_plus_refill_in_any_order() {
     for seed in 0..200 {
         let mut chance = Chance(seed);
-        let rate = Rate { per_minute: 1 + chance.below(100_000), burst: 1 + chance.below(1_000) };
+        let rate =
+            Rate { per_minute: 1 + chance.below(100_000), burst: 1 + chance.below(1_000), gateways: 1 };
         let bucket = Bucket::default();
         let (mut now, mut kept, mut calls, mut open) = (0, 0u128, 0u128, Vec::new());
         for _ in 0..2_000 {
