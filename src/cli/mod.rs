@@ -5,6 +5,7 @@ mod audit;
 mod check;
 mod explain;
 mod guard;
+mod import;
 mod key;
 mod ledger;
 mod manage;
@@ -83,6 +84,9 @@ enum Command {
     Top(top::Arguments),
     /// Look at this machine and print what to change for a gateway on it; changes nothing
     Tune(tune::Arguments),
+    /// Turn the configuration of another gateway into one of this one
+    #[command(subcommand)]
+    Import(import::Command),
     /// List the kinds of backends: where they are, how they are called, what they serve
     Providers,
     /// Print the JSON Schema of the configuration, for completion in editors
@@ -129,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Requests(arguments) => requests::command(arguments),
         Command::Audit(arguments) => audit::command(arguments),
         Command::Top(arguments) => top::command(arguments),
+        Command::Import(command) => import::command(&command),
         Command::Tune(arguments) => tune::command(arguments),
         Command::Providers => providers::command(),
         Command::Schema => schema::command(),

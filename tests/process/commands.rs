@@ -57,6 +57,36 @@ fn a_new_key_for_a_script_is_one_json_object() {
     assert!(made.stderr.is_empty(), "{made:?}");
 }
 
+/// What is imported is a configuration that is accepted as it is.
+#[test]
+fn a_configuration_of_litellm_is_imported() {
+    let folder = Folder::new("import");
+    let list = "model_list:\n\
+        - {model_name: llama, litellm_params: {model: hosted_vllm/llama-3, api_base: 'http://127.0.0.1:8000/v1', weight: 3}}\n\
+        - {model_name: llama, litellm_params: {model: hosted_vllm/llama-3, api_base: 'http://127.0.0.1:8001', timeout: 90}}\n\
+        - {model_name: gpt-4o, litellm_params: {model: openai/gpt-4o, api_key: sk-secret}, model_info: {input_cost_per_token: 2.5e-06, output_cost_per_token: 0.00001}}\n\
+        - {model_name: 'claude-*', litellm_params: {model: 'anthropic/claude-*', api_key: os.environ/ANTHROPIC_API_KEY}}\n\
+        - {model_name: titan, litellm_params: {model: bedrock/amazon.nova, aws_region_name: eu-west-1}}\n\
+        router_settings: {routing_strategy: least-busy, num_retries: 2, fallbacks: [{llama: [gpt-4o]}], model_group_alias: {x: llama}}\n\
+        litellm_settings: {drop_params: false, cache: true, cache_params: {ttl: 60}, callbacks: [a]}\n";
+    let theirs = folder.file("config.yaml", list);
+    let imported = ringway(&["import", "litellm", theirs.to_str().expect("text")]);
+    assert!(imported.status.success(), "{imported:?}");
+    let told = text(&imported.stderr);
+    assert!(told.contains("litellm_settings.callbacks") && told.contains("OPENAI_API_KEY"), "{told}");
+    assert!(!text(&imported.stdout).contains("sk-secret"));
+    let ours = folder.file("ringway.toml", &imported.stdout);
+    let mut check = Command::new(support::binary());
+    check.args(["check", ours.to_str().expect("text")]);
+    for name in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "AWS_BEARER_TOKEN_BEDROCK"] {
+        check.env(name, "secret");
+    }
+    let checked = check.output().expect("it runs");
+    assert!(checked.status.success(), "{checked:?}\n{}", text(&imported.stdout));
+    let refused = ringway(&["import", "litellm", ours.to_str().expect("text")]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+}
+
 #[test]
 fn serve_and_check_take_their_file_alike() {
     let folder = Folder::new("commands");
