@@ -16,7 +16,7 @@ use crate::plan::issuer::KeySource;
 use crate::plan::{Issuer, Key};
 use crate::policy::auth::credential;
 use crate::policy::auth::jwt::claims::Path;
-use crate::policy::auth::jwt::{Algorithm, Expected};
+use crate::policy::auth::jwt::{Algorithm, Expected, Required};
 use crate::units::{IssuerId, KeyId, hex};
 
 /// The issuer of each row of the keys that one has made.
@@ -203,7 +203,7 @@ impl One<'_> {
                 );
             }
             let values = values.iter().map(|value| value.as_str().into()).collect();
-            (self.path(&["required", claim], claim, report), values)
+            Required { claim: self.path(&["required", claim], claim, report), values }
         });
         let required = required.collect();
         (report.problems.len() == before).then(|| Expected {

@@ -15,6 +15,7 @@ use super::running::Running;
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{ModelId, Nanos};
 use shared::Elsewhere;
+#[cfg_attr(not(feature = "rooms"), expect(unused_imports))] // what `Spent::lease` returns
 pub use shared::Lease;
 pub use window::{Per, Window};
 

@@ -41,7 +41,16 @@ pub struct Expected {
     /// The claim whose values are mapped to a team.
     pub team: Option<Path>,
     /// Claims that have to hold one of these values.
-    pub required: Box<[(Path, Box<[Box<str>]>)]>,
+    pub required: Box<[Required]>,
+}
+
+/// A claim that has to hold one of these values.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Required {
+    /// The claim.
+    pub claim: Path,
+    /// The values.
+    pub values: Box<[Box<str>]>,
 }
 
 /// What a valid token says.
@@ -161,7 +170,7 @@ impl<'a> Token<'a> {
             return Err("it is for another audience ('aud')".into());
         }
         let ends = self.times(expected.skew, now)?;
-        for (path, values) in &expected.required {
+        for Required { claim: path, values } in &expected.required {
             let found = self.claims.texts(path).unwrap_or_default();
             if !found.iter().any(|value| values.iter().any(|expected| **expected == **value)) {
                 let words = format!("its claim '{path}' has none of the values that are required");

@@ -96,7 +96,7 @@ fn claims_that_do_not_fit_are_refused_by_name() {
     let signer = Signer::ed("1");
     let set = key_set(&[&signer]);
     let mut expected = expected();
-    expected.required = [(Path::new("scope"), ["llm".into()].into())].into();
+    expected.required = [Required { claim: Path::new("scope"), values: ["llm".into()].into() }].into();
     let scope = ("scope", r#""read llm""#);
     assert!(check(&signer.token(&claims(&[scope])), &expected, &set).is_ok());
     for (claim, value, part) in [
