@@ -1,7 +1,7 @@
 //! Reads the metrics of engines: the requests that this gateway did not send, and what their caches hold.
 //!
 //! Only engines of a pool with more than one member are read: what is learned serves the choice among them. A page that does
-//! not arrive or says nothing is ignored, and the last one counts for [`PERIODS_KEPT`](crate::plan::PERIODS_KEPT) intervals.
+//! not arrive or says nothing is ignored, and the last one counts for `PERIODS_KEPT` intervals.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

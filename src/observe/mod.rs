@@ -2,9 +2,9 @@
 //!
 //! One [`ShardOutbox`] per shard and plan, one [`ShardInbox`] for it in the coordinator. Three ways up, none of which
 //! can make a shard wait or allocate per exchange:
-//! - [`ShardNumbers`] and [`UsageTables`]: counters that only the shard writes (a relaxed load and a relaxed store,
+//! - [`counters`] and [`tables`]: counters that only the shard writes (a relaxed load and a relaxed store,
 //!   never a locked instruction) and anybody reads;
-//! - [`Recorder`]: histograms, handed over whole once a second and taken back empty;
+//! - [`histogram`]: histograms, handed over whole once a second and taken back empty;
 //! - a bounded queue of [`Record`]s for the access log, full = dropped and counted.
 //!
 //! Pure but for the atomics: no clock, no thread, no socket. Rows are ids of the plan (`ModelId`, `KeyId`,

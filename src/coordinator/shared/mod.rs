@@ -1,12 +1,12 @@
 //! Limits and budgets that several gateways share, over Redis.
 //!
 //! Every gateway has its share of each limit, takes from it by itself, and moves what it does not need to those that run short. Redis
-//! is the place where an amount changes hands: one script (`turn.lua`), run by each gateway every [`TURN`]. Nothing on a shard waits
+//! is the place where an amount changes hands: one script (`turn.lua`), run by each gateway every `TURN`. Nothing on a shard waits
 //! for it, and nothing that is lost on the way can be used by anybody: what one gateway gives up is taken from its cells first.
 //!
 //! Invariant, as long as Redis keeps its data: of a budget, what all gateways may use is never more than the budget. If Redis loses
 //! its data, or cannot be reached, every gateway goes on with what it has; what is missing is found again once all gateways have said
-//! what they have. After [`LEASE`] without Redis a gateway cuts itself down to its share, or to nothing.
+//! what they have. After `LEASE` without Redis a gateway cuts itself down to its share, or to nothing.
 
 #[cfg(feature = "redis")]
 mod link;

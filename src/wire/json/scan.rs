@@ -6,7 +6,7 @@ use super::{Nest, ValueKind};
 
 /// Follows one JSON text, cut anywhere, and reports what stands in its outer `DEPTH_SEEN` levels.
 ///
-/// Not strict: a text that is no JSON ends as [`Scan::is_whole`] being false, with whatever was reported before. Memory: a
+/// Not strict: of a text that is no JSON, what comes before the first error is reported. Memory: a
 /// few hundred bytes, whatever the text. Cost: a vector search in strings, a step per byte between them.
 #[derive(Default)]
 pub struct Scan {
